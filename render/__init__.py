@@ -1,0 +1,11 @@
+"""Ground floor of recon: Gaussians and cameras become pictures.
+
+Knows no model and no file of a user's. `rasterize` is the one entry.
+"""
+
+from render.cameras import Cameras as Cameras
+from render.gaussians import Gaussians as Gaussians
+from render.rasterize import RasterizeSettings as RasterizeSettings
+from render.rasterize import RenderOutput as RenderOutput
+from render.rasterize import rasterize as rasterize
+from render.sim3 import Sim3 as Sim3

@@ -1,0 +1,106 @@
+"""Pinhole cameras: where the photos were taken from, and how they see."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from render.sim3 import Sim3
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Pinhole cameras with OpenCV axes (x right, y down, z forward).
+
+    Continuous image coordinates start at the corner of the top-left pixel: the
+    centre of column i, row j is (i + 0.5, j + 0.5), as in COLMAP and gsplat.
+    """
+
+    viewmats: Float[Tensor, "*b v 4 4"]
+    """Camera from world."""
+    Ks: Float[Tensor, "*b v 3 3"]
+    """Intrinsics in pixels of this width and height; zero skew."""
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return self.viewmats.shape[-3]
+
+    def __getitem__(self, which) -> "Cameras":
+        """Some of the views (slice, list or index tensor); for cameras without batch axes."""
+        if isinstance(which, int):
+            which = slice(which, which + 1) if which >= 0 else [which]
+        return replace(self, viewmats=self.viewmats[which], Ks=self.Ks[which])
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the tensors."""
+        return self.viewmats.device
+
+    @property
+    def c2w(self) -> Float[Tensor, "*b v 4 4"]:
+        """World from camera, in closed form (R^T, -R^T t)."""
+        rotmats, translations = self.viewmats[..., :3, :3], self.viewmats[..., :3, 3:]
+        top = torch.cat([rotmats.mT, -rotmats.mT @ translations], -1)
+        return torch.cat([top, self.viewmats[..., 3:, :]], -2)
+
+    @property
+    def centers(self) -> Float[Tensor, "*b v 3"]:
+        """Optical centres in the world frame."""
+        return self.c2w[..., :3, 3]
+
+    def to(self, *args) -> "Cameras":
+        """Move or cast every tensor, as `Tensor.to`."""
+        return replace(self, viewmats=self.viewmats.to(*args), Ks=self.Ks.to(*args))
+
+    def resized(self, width: int, height: int) -> "Cameras":
+        """The same cameras for pictures resampled to width x height."""
+        factors = [width / self.width, height / self.height, 1.0]
+        scale = torch.tensor(factors, dtype=self.Ks.dtype, device=self.Ks.device)
+        return Cameras(self.viewmats, self.Ks * scale[:, None], width, height)
+
+    def cropped(self, x0: int, y0: int, width: int, height: int) -> "Cameras":
+        """The same cameras for the window of pictures that starts at pixel (x0, y0)."""
+        offset = torch.zeros(3, 3, dtype=self.Ks.dtype, device=self.Ks.device)
+        offset[0, 2], offset[1, 2] = x0, y0
+        return Cameras(self.viewmats, self.Ks - offset, width, height)
+
+    def transformed(self, dst_from_src: Sim3) -> "Cameras":
+        """The cameras in another world frame; depths grow by its scale."""
+        rotmats = self.viewmats[..., :3, :3] @ dst_from_src.rotmat.T
+        moved = dst_from_src.scale * self.viewmats[..., :3, 3] - rotmats @ dst_from_src.translation
+        viewmats = self.viewmats.clone()
+        viewmats[..., :3, :3], viewmats[..., :3, 3] = rotmats, moved
+        return replace(self, viewmats=viewmats)
+
+    def rays(self) -> tuple[Float[Tensor, "*b v h w 3"], Float[Tensor, "*b v h w 3"]]:
+        """World rays (rays_o, rays_d) through the pixel centres.
+
+        rays_d has unit depth, not unit length: rays_o + depth * rays_d is the point
+        at that depth.
+        """
+        like = {"dtype": self.Ks.dtype, "device": self.Ks.device}
+        y, x = torch.meshgrid(
+            torch.arange(self.height, **like) + 0.5,
+            torch.arange(self.width, **like) + 0.5,
+            indexing="ij",
+        )
+        K = self.Ks[..., None, None, :, :]
+        dirs_x, dirs_y = (x - K[..., 0, 2]) / K[..., 0, 0], (y - K[..., 1, 2]) / K[..., 1, 1]
+        dirs = torch.stack([dirs_x, dirs_y, torch.ones_like(dirs_x)], -1)
+        c2w = self.c2w[..., None, None, :, :]
+        rays_d = (c2w[..., :3, :3] @ dirs[..., None])[..., 0]
+        return c2w[..., :3, 3].expand_as(rays_d), rays_d
+
+    def project(
+        self, points: Float[Tensor, "*b m 3"]
+    ) -> tuple[Float[Tensor, "*b v m 2"], Float[Tensor, "*b v m"]]:
+        """Pixel coordinates and depths of world points in every view."""
+        rotmats, translations = self.viewmats[..., :3, :3], self.viewmats[..., :3, 3]
+        local = points[..., None, :, :] @ rotmats.mT + translations[..., None, :]
+        depth = local[..., 2]
+        focal = torch.stack([self.Ks[..., 0, 0], self.Ks[..., 1, 1]], -1)
+        center = self.Ks[..., :2, 2]
+        means2d = local[..., :2] / depth[..., None] * focal[..., None, :] + center[..., None, :]
+        return means2d, depth

@@ -1,0 +1,31 @@
+"""Similarity transforms of the world: turn, scale, move."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sim3:
+    """`dst = scale * rotmat @ src + translation`: one frame's points in another frame."""
+
+    scale: Float[Tensor, ""]
+    rotmat: Float[Tensor, "3 3"]
+    translation: Float[Tensor, "3"]
+
+    @staticmethod
+    def identity(dtype: torch.dtype = torch.float32) -> "Sim3":
+        """The transform that changes nothing."""
+        return Sim3(torch.ones((), dtype=dtype), torch.eye(3, dtype=dtype), torch.zeros(3, dtype=dtype))
+
+    def apply(self, points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
+        """Points of the source frame, given in the destination frame."""
+        return self.scale * points @ self.rotmat.T + self.translation
+
+    def inverse(self) -> "Sim3":
+        """The transform from the destination frame back to the source frame."""
+        return Sim3(
+            1 / self.scale, self.rotmat.T, -(self.rotmat.T @ self.translation) / self.scale
+        )
