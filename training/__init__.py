@@ -1,0 +1,1 @@
+"""Second floor: data, metrics and evaluation, and later the training loop."""

@@ -1,0 +1,1 @@
+"""First floor of recon: photos become 3D Gaussians."""

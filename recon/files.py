@@ -1,0 +1,45 @@
+"""Outputs appear complete or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recon.errors import ReconError
+
+
+def check_output(path: Path) -> None:
+    """ReconError unless a file (or folder of files) could be written at `path`."""
+    parent = path.resolve().parent
+    if not parent.is_dir():
+        raise ReconError(
+            f"cannot write {path}: the folder {parent} does not exist; create it or choose another"
+        )
+    if not os.access(parent, os.W_OK):
+        raise ReconError(
+            f"cannot write {path}: no permission to write in {parent}; choose another folder"
+        )
+
+
+@contextmanager
+def atomic_output(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends well.
+
+    Works for a file and for a folder (create the folder at the temporary path). The
+    temporary keeps the extension, which many writers go by. An existing output stays
+    untouched until the new one is complete; a folder is then replaced whole.
+    """
+    check_output(path)
+    scratch = Path(tempfile.mkdtemp(prefix=".recon-", dir=path.resolve().parent))
+    try:
+        temporary = scratch / path.name
+        yield temporary
+        if path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except PermissionError as error:
+        raise ReconError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

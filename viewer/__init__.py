@@ -1,0 +1,1 @@
+"""Second floor: the live viewer in the browser."""
