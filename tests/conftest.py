@@ -1,0 +1,30 @@
+"""Fixtures that every floor's tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def captures() -> Path:
+    """Folder of real captures; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("RECON_CAPTURES", ROOT.parent / "shared" / "captures"))
+    if not folder.is_dir():
+        pytest.skip(f"no real captures at {folder} (set RECON_CAPTURES)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The sample capture that ships with recon."""
+    return ROOT / "assets" / "sample"
+
+
+@pytest.fixture()
+def generator() -> torch.Generator:
+    """A seeded source of random numbers."""
+    return torch.Generator().manual_seed(0)
