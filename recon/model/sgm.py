@@ -1,0 +1,80 @@
+"""Semi-global matching: smooth depth maps from noisy costs.
+
+Hirschmueller 2008, "Stereo Processing by Semiglobal Matching and Mutual Information".
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def aggregate(
+    costs: Float[Tensor, "v d h w"],
+    guide: Float[Tensor, "v 3 h w"],
+    small_step: float,
+    large_step: float,
+) -> Float[Tensor, "v d h w"]:
+    """Sum of the costs of the best paths from eight directions (eq. 13 and 14).
+
+    A path pays `small_step` where neighbours lie one plane apart and up to
+    `large_step` for more; less across edges of the guide picture, where depth may jump.
+    """
+    total = torch.zeros_like(costs)
+    for flip in (False, True):
+        for transpose in (False, True):
+            for slant in (-1, 0, 1):
+                if transpose and slant:
+                    continue
+                c, g = _turned(costs, flip, transpose), _turned(guide, flip, transpose)
+                path = _sweep_rows(c, g, slant, small_step, large_step)
+                total += _turned_back(path, flip, transpose)
+    return total
+
+
+def _turned(x: Tensor, flip: bool, transpose: bool) -> Tensor:
+    x = x.mT if transpose else x
+    return x.flip(-2) if flip else x
+
+
+def _turned_back(x: Tensor, flip: bool, transpose: bool) -> Tensor:
+    x = x.flip(-2) if flip else x
+    return x.mT if transpose else x
+
+
+def _sweep_rows(
+    costs: Float[Tensor, "v d h w"],
+    guide: Float[Tensor, "v 3 h w"],
+    slant: int,
+    small_step: float,
+    large_step: float,
+) -> Float[Tensor, "v d h w"]:
+    """Paths that walk down the rows, `slant` columns aside per row."""
+    rows = costs.permute(2, 0, 1, 3).contiguous()
+    guide_rows = guide.permute(2, 0, 1, 3)
+    shifted = torch.roll(guide_rows[:-1], slant, -1)
+    edge = (guide_rows[1:] - shifted).abs().amax(2, keepdim=True)
+    jump = small_step + (large_step - small_step) * torch.exp(-edge / 0.06)
+    paths = [rows[0]]
+    for y in range(1, len(rows)):
+        before = torch.roll(paths[-1], slant, -1) if slant else paths[-1]
+        lowest = before.amin(1, keepdim=True)
+        best = torch.minimum(before, lowest + jump[y - 1])
+        best[:, 1:] = torch.minimum(best[:, 1:], before[:, :-1] + small_step)
+        best[:, :-1] = torch.minimum(best[:, :-1], before[:, 1:] + small_step)
+        paths.append(rows[y] + best - lowest)
+    return torch.stack(paths).permute(1, 2, 0, 3)
+
+
+def best_plane(
+    costs: Float[Tensor, "v d h w"],
+) -> tuple[Float[Tensor, "v h w"], Float[Tensor, "v h w"]]:
+    """Position of the lowest cost between planes (parabola), and that cost."""
+    planes = costs.shape[1]
+    lowest, index = costs.min(1)
+    inner = index.clamp(1, planes - 2)[:, None]
+    left, middle, right = (costs.gather(1, inner + step)[:, 0] for step in (-1, 0, 1))
+    bend = left - 2 * middle + right
+    offset = torch.where(bend > 1e-9, 0.5 * (left - right) / bend.clamp_min(1e-9), 0)
+    at_border = index != inner[:, 0]
+    position = index + torch.where(at_border, 0, offset.clamp(-0.5, 0.5))
+    return position, lowest

@@ -1,0 +1,52 @@
+"""Which other views help to find the depth of a view?"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.model.warp import Warp, inside
+from render import Cameras
+
+# Angle between two rays to a point at which matching works best: smaller angles
+# place it badly, larger ones change its look (as in COLMAP's and MVSNet's scores).
+BEST_ANGLE_DEG = 12.0
+
+
+def nearest_views(cameras: Cameras, count: int) -> list[list[int]]:
+    """For each view the `count` views that look from near by in a similar direction."""
+    centers, axes = cameras.centers, cameras.viewmats[:, 2, :3]
+    distance = torch.cdist(centers, centers)
+    typical = distance[distance > 0].median() if (distance > 0).any() else distance.new_ones(())
+    turn = 1 - axes @ axes.T
+    cost = distance / typical + 4 * turn
+    # A camera at the same place gives no parallax.
+    cost = cost + 1e3 * (distance < 1e-6 * typical)
+    cost.fill_diagonal_(float("inf"))
+    return _best(-cost, count)
+
+
+def select_sources(cameras: Cameras, depth: Float[Tensor, "v"], count: int) -> list[list[int]]:
+    """For each view the `count` views that share most of what it sees at its middle depth,
+    from a useful angle."""
+    views = len(cameras)
+    score = torch.full((views, views), -1.0, device=cameras.device)
+    centers, axes = cameras.centers, cameras.viewmats[:, 2, :3]
+    for v in range(views):
+        middle = centers[v] + depth[v] * axes[v]
+        for s in range(views):
+            if s == v:
+                continue
+            pixels, ratio = Warp.between(cameras, v, s).pixels(1 / depth[v].reshape(1, 1))
+            overlap = inside(pixels, ratio, cameras.width, cameras.height).float().mean()
+            a, b = middle - centers[v], middle - centers[s]
+            cosine = torch.nn.functional.cosine_similarity(a, b, dim=0)
+            angle = torch.rad2deg(torch.arccos(cosine.clamp(-1, 1)))
+            octaves = (angle.clamp_min(0.05) / BEST_ANGLE_DEG).log2()
+            score[v, s] = overlap * torch.exp(-0.5 * (octaves / 1.5) ** 2)
+    return _best(score, count)
+
+
+def _best(score: Float[Tensor, "v v"], count: int) -> list[list[int]]:
+    order = score.argsort(dim=1, descending=True, stable=True)
+    wanted = min(count, score.shape[0] - 1)
+    return [row[:wanted] for row in order.tolist()]

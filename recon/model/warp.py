@@ -1,0 +1,67 @@
+"""Plane-induced warps: one view's picture as another view would see it at a depth."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from render import Cameras
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Where a reference view's pixels fall in a source view, for any inverse depth.
+
+    The homogeneous source pixel of a reference pixel at disparity d is
+    `infinite + d * parallax` (a plane-induced homography, Hartley & Zisserman 2003,
+    eq. 13.1, applied pixel by pixel).
+    """
+
+    infinite: Float[Tensor, "h w 3"]
+    parallax: Float[Tensor, "3"]
+
+    @staticmethod
+    def between(cameras: Cameras, reference: int, source: int) -> "Warp":
+        """The warp from view `reference` into view `source`."""
+        viewmats, Ks = cameras.viewmats, cameras.Ks
+        relative = viewmats[source] @ cameras.c2w[reference]
+        y, x = torch.meshgrid(
+            torch.arange(cameras.height, dtype=Ks.dtype, device=Ks.device) + 0.5,
+            torch.arange(cameras.width, dtype=Ks.dtype, device=Ks.device) + 0.5,
+            indexing="ij",
+        )
+        pixels = torch.stack([x, y, torch.ones_like(x)], -1)
+        to_source = Ks[source] @ relative[:3, :3] @ torch.linalg.inv(Ks[reference])
+        return Warp(pixels @ to_source.T, Ks[source] @ relative[:3, 3])
+
+    def pixels(
+        self, disparity: Float[Tensor, "*d #h #w"]
+    ) -> tuple[Float[Tensor, "*d h w 2"], Float[Tensor, "*d h w"]]:
+        """Source pixels, and source depth divided by reference depth (negative = behind)."""
+        points = self.infinite + disparity[..., None] * self.parallax
+        ratio = points[..., 2]
+        safe = torch.where(ratio.abs() < 1e-9, 1e-9, ratio)
+        return points[..., :2] / safe[..., None], ratio
+
+
+def sample(
+    pictures: Float[Tensor, "d c hs ws"],
+    pixels: Float[Tensor, "d h w 2"],
+    mode: str = "bilinear",
+) -> Float[Tensor, "d c h w"]:
+    """Pictures at continuous pixel positions; outside, the border repeats."""
+    height, width = pictures.shape[-2:]
+    size = torch.tensor([width, height], dtype=pixels.dtype, device=pixels.device)
+    grid = (pixels / size * 2 - 1).clamp(-4, 4)
+    return torch.nn.functional.grid_sample(
+        pictures, grid, mode=mode, padding_mode="border", align_corners=False
+    )
+
+
+def inside(
+    pixels: Float[Tensor, "*d 2"], ratio: Float[Tensor, "*d"], width: int, height: int
+) -> Bool[Tensor, "*d"]:
+    """Whether positions lie in front of the camera and within its picture."""
+    x, y = pixels.unbind(-1)
+    return (ratio > 1e-6) & (x >= 0) & (x <= width) & (y >= 0) & (y <= height)

@@ -1,0 +1,1 @@
+"""Rasterizer backends: one semantics, tested against `reference`."""

@@ -1,0 +1,226 @@
+"""The truth: a plain torch rasterizer with gsplat's semantics, float64-capable.
+
+Slow and exact. There are no tiles: the list of (Gaussian, pixel) pairs that can draw
+is built for a band of rows at a time, sorted by pixel and depth, and composited with
+a segmented product. Bands are sized by a budget of pairs, and recomputed in the
+backward pass, so that memory stays bounded.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from render import projection
+from render.cameras import Cameras
+from render.gaussians import Gaussians
+from render.rasterize import RasterizeSettings, RenderOutput
+from render.sh import sh_to_colors
+
+PAIRS_PER_BAND = 1_500_000
+
+
+@dataclass(frozen=True)
+class _Splats:
+    """What one camera draws, nearest first."""
+
+    means2d: Float[Tensor, "n 2"]
+    conics: Float[Tensor, "n 3"]
+    opacities: Float[Tensor, "n"]
+    values: Float[Tensor, "n 5"]
+    """Colour, depth and 1: the channels to composite."""
+    extents_px: Float[Tensor, "n 2"]
+
+
+def rasterize_reference(
+    gaussians: Gaussians, cameras: Cameras, settings: RasterizeSettings
+) -> RenderOutput:
+    """Pictures of every batch entry and camera; see `render.rasterize`."""
+    batch = gaussians.means.shape[:-2]
+    views = len(cameras)
+    flat = gaussians._mapped(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
+    viewmats, Ks = cameras.viewmats.reshape(-1, views, 4, 4), cameras.Ks.reshape(-1, views, 3, 3)
+    size = (cameras.width, cameras.height)
+    pictures = []
+    for b in range(flat.means.shape[0]):
+        scene = flat._mapped(lambda t, b=b: t[b])
+        for v in range(views):
+            splats = _project(scene, viewmats[b, v], Ks[b, v], size, settings)
+            pictures.append(_composite(splats, size, settings))
+    stacked = torch.stack(pictures).reshape(*batch, views, 5, cameras.height, cameras.width)
+    rgb, depth, alpha = stacked.split([3, 1, 1], -3)
+    return RenderOutput(rgb, alpha, depth)
+
+
+def _project(
+    gaussians: Gaussians,
+    viewmat: Float[Tensor, "4 4"],
+    K: Float[Tensor, "3 3"],
+    size: tuple[int, int],
+    settings: RasterizeSettings,
+) -> _Splats:
+    """Cull, project, colour and sort by depth, with gsplat's rules."""
+    rotmat, translation = viewmat[:3, :3], viewmat[:3, 3]
+    width, height = size
+    depth = (gaussians.means @ rotmat.T + translation)[:, 2]
+    inside = ((depth >= settings.near) & (depth <= settings.far)).nonzero()[:, 0]
+    scene = gaussians.select(inside)
+    local = scene.means @ rotmat.T + translation
+    jacobian = projection.projection_jacobian(local, K, width, height)
+    covars2d = projection.project_covars(scene.covars(), jacobian, rotmat)
+    covars2d, factor = projection.widen(covars2d, settings.eps2d)
+    opacities = scene.opacities * factor if settings.antialiased else scene.opacities
+    focal = torch.stack([K[0, 0], K[1, 1]])
+    means2d = local[:, :2] / local[:, 2:] * focal + K[:2, 2]
+
+    with torch.no_grad():
+        extent, draws = projection.extents_of(opacities, settings.alpha_min)
+        sigmas = torch.stack([covars2d[:, 0, 0], covars2d[:, 1, 1]], -1).sqrt()
+        extents_px = extent[:, None] * sigmas
+        radii = extents_px.ceil()
+        limits = torch.tensor([width, height], dtype=means2d.dtype, device=means2d.device)
+        visible = draws & ((means2d + radii > 0) & (means2d - radii < limits)).all(-1)
+        visible &= (radii > settings.radius_clip).any(-1)
+        kept = visible.nonzero()[:, 0]
+        order = kept[torch.argsort(local[kept, 2], stable=True)]
+
+    center = -rotmat.T @ translation
+    dirs = torch.nn.functional.normalize(scene.means - center, dim=-1)
+    colors = sh_to_colors(scene.sh, dirs)
+    values = torch.cat([colors, local[:, 2:], torch.ones_like(local[:, :1])], -1)
+    conics = projection.conics_of(covars2d)
+    return _Splats(
+        means2d[order], conics[order], opacities[order], values[order], extents_px[order]
+    )
+
+
+def _composite(
+    splats: _Splats, size: tuple[int, int], settings: RasterizeSettings
+) -> Float[Tensor, "5 h w"]:
+    """Front-to-back alpha compositing (Kerbl et al. 2023, eq. 3), band by band."""
+    width, height = size
+    with torch.no_grad():
+        first, last = _pixel_ranges(splats, size)
+    bands = []
+    for top, bottom in _row_bands(first, last, height):
+        with torch.no_grad():
+            pairs = _pairs(splats, first, last, top, bottom, width)
+        arguments = (splats.means2d, splats.conics, splats.opacities, splats.values)
+        shape = ((bottom - top) * width, width, top)
+        if torch.is_grad_enabled() and any(a.requires_grad for a in arguments):
+            band = checkpoint(
+                _composite_pairs, *arguments, *pairs, shape, settings, use_reentrant=False
+            )
+        else:
+            band = _composite_pairs(*arguments, *pairs, shape, settings)
+        bands.append(band.T.reshape(5, bottom - top, width))
+    return torch.cat(bands, 1)
+
+
+def _pixel_ranges(
+    splats: _Splats, size: tuple[int, int]
+) -> tuple[Int[Tensor, "n 2"], Int[Tensor, "n 2"]]:
+    """First and last pixel (x, y) whose centre may lie inside each ellipse's box."""
+    limits = torch.tensor(size, device=splats.means2d.device)
+    low = (splats.means2d - splats.extents_px - 0.5).ceil().clamp(-1e9, 1e9).long()
+    high = (splats.means2d + splats.extents_px - 0.5).floor().clamp(-1e9, 1e9).long()
+    return low.clamp_min(0), torch.minimum(high, limits - 1)
+
+
+def _row_bands(
+    first: Int[Tensor, "n 2"], last: Int[Tensor, "n 2"], height: int
+) -> list[tuple[int, int]]:
+    """Bands of whole rows with at most PAIRS_PER_BAND pairs each (or a single row)."""
+    widths = (last[:, 0] - first[:, 0] + 1).clamp_min(0)
+    widths = torch.where(last[:, 1] >= first[:, 1], widths, 0)
+    change = torch.zeros(height + 1, dtype=torch.long, device=first.device)
+    change.index_add_(0, first[:, 1].clamp(0, height), widths)
+    change.index_add_(0, (last[:, 1] + 1).clamp(0, height), -widths)
+    bands, top, total = [], 0, 0
+    for row, count in enumerate(change.cumsum(0)[:height].tolist()):
+        if total + count > PAIRS_PER_BAND and row > top:
+            bands.append((top, row))
+            top, total = row, 0
+        total += count
+    bands.append((top, height))
+    return bands
+
+
+def _pairs(
+    splats: _Splats,
+    first: Int[Tensor, "n 2"],
+    last: Int[Tensor, "n 2"],
+    top: int,
+    bottom: int,
+    width: int,
+) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+    """(Gaussian, pixel of the band) pairs sorted by pixel, then by depth."""
+    y0, y1 = first[:, 1].clamp_min(top), last[:, 1].clamp_max(bottom - 1)
+    rows = (y1 - y0 + 1).clamp_min(0)
+    gaussian, offset = _expand(rows)
+    y = y0[gaussian] + offset
+    x0, x1 = _row_interval(splats, gaussian, y)
+    x0 = torch.maximum(x0, first[gaussian, 0])
+    x1 = torch.minimum(x1, last[gaussian, 0])
+    segment, offset = _expand((x1 - x0 + 1).clamp_min(0))
+    pixel = (y[segment] - top) * width + x0[segment] + offset
+    # Pairs come nearest first, so a stable sort by pixel keeps the depth order.
+    pixel, order = torch.sort(pixel.int(), stable=True)
+    return gaussian[segment][order], pixel.long()
+
+
+def _row_interval(
+    splats: _Splats, gaussian: Int[Tensor, "m"], y: Int[Tensor, "m"]
+) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+    """Pixels of row y whose centres may lie inside the ellipse, with some slack."""
+    a, b, c = splats.conics[gaussian].unbind(-1)
+    level = 2 * (splats.opacities[gaussian] * 256).clamp_min(1).log()
+    dy = y + 0.5 - splats.means2d[gaussian, 1]
+    half = ((b * dy) ** 2 - a * (c * dy * dy - level)).clamp_min(0).sqrt() / a
+    center = splats.means2d[gaussian, 0] - b * dy / a - 0.5
+    slack = 1e-3 * (1 + half)
+    low = (center - half - slack).ceil().clamp(-1e9, 1e9).long()
+    return low, (center + half + slack).floor().clamp(-1e9, 1e9).long()
+
+
+def _expand(counts: Int[Tensor, "n"]) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+    """For each of counts[i] repeats of i: the i, and which repeat it is."""
+    index = torch.repeat_interleave(counts)
+    start = counts.cumsum(0) - counts
+    return index, torch.arange(index.shape[0], device=counts.device) - start[index]
+
+
+def _composite_pairs(
+    means2d: Float[Tensor, "n 2"],
+    conics: Float[Tensor, "n 3"],
+    opacities: Float[Tensor, "n"],
+    values: Float[Tensor, "n 5"],
+    gaussian: Int[Tensor, "m"],
+    pixel: Int[Tensor, "m"],
+    shape: tuple[int, int, int],
+    settings: RasterizeSettings,
+) -> Float[Tensor, "p 5"]:
+    """Sum of alpha_i T_i value_i over each pixel's pairs."""
+    pixels, width, top = shape
+    center_x = (pixel % width).to(means2d) + 0.5
+    center_y = (pixel // width + top).to(means2d) + 0.5
+    dx, dy = (means2d[gaussian] - torch.stack([center_x, center_y], -1)).unbind(-1)
+    a, b, c = conics[gaussian].unbind(-1)
+    sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
+    alpha = (opacities[gaussian] * torch.exp(-sigma)).clamp_max(settings.alpha_max)
+    alpha = torch.where((sigma >= 0) & (alpha >= settings.alpha_min), alpha, 0)
+
+    # Transmittance before each pair: a running sum of logarithms, in float64 because
+    # it runs over the whole band, less its value where the pixel starts.
+    log_through = torch.log1p(-alpha.double())
+    after = log_through.cumsum(0)
+    before = after - log_through
+    starts = torch.searchsorted(pixel, torch.arange(pixels, device=pixel.device))
+    start = before[starts.clamp_max(max(pixel.shape[0] - 1, 0))][pixel] if len(pixel) else before
+    transmittance = torch.exp(before - start).to(alpha)
+    live = torch.exp(after - start) > settings.transmittance_min
+    weights = torch.where(live, alpha * transmittance, 0)
+    out = torch.zeros(pixels, values.shape[1], dtype=values.dtype, device=values.device)
+    return out.index_add(0, pixel, weights[:, None] * values[gaussian])
