@@ -66,6 +66,8 @@ class Views:
     """Display sRGB in [0, 1], undistorted; black where the mask is 0."""
     masks: Float[Tensor, "v 1 h w"]
     """1 = part of the scene, 0 = left out (masked, transparent or outside the photo)."""
+    valid: Float[Tensor, "v 1 h w"]
+    """1 = inside the photo, 0 = where undistortion or padding has nothing to show."""
     cameras: Cameras
     names: tuple[str, ...]
     depth_bounds: Float[Tensor, "v 2"] | None = None

@@ -21,7 +21,8 @@ from recon.model.sgm import aggregate, best_plane
 from recon.model.sources import select_sources
 from recon.model.types import Prediction, Progress
 from recon.model.volume import cost_volume, disparity_planes
-from recon.model.warp import Warp
+from recon.model.warp import Warp, sample
+from recon.model.zncc import box_mean
 from render import Cameras
 
 
@@ -50,6 +51,8 @@ class PlaneSweepConfig:
     rounds: int = 2
     """Sweeps."""
     geometric: float = 0.2
+    """Weight."""
+    mismatch: float = 0.15
     """Weight."""
     carve: bool = True
     """Leave out."""
@@ -121,11 +124,17 @@ class PlaneSweep:
         filled = (filled * high[:, None, None]).clamp(low[:, None, None], high[:, None, None])
         self_opacity = torch.ones_like(filled)
         if config.carve:
+            blurred = box_mean(views.images, 1)
             for v in range(count):
                 for s in range(count):
                     if s != v:
-                        verdict = compare_depths(views.cameras, filled, 1.5 * step, v, s, confidence >= 1)
-                        self_opacity[v][verdict.in_front & (confidence[v] < 1)] = 0
+                        verdict = compare_depths(views.cameras, filled, 1.5 * step, v, s, None)
+                        pixels, ratio = Warp.between(views.cameras, v, s).pixels(filled[v])
+                        other = sample(blurred[s][None], pixels[None])[0]
+                        sure = sample((confidence[s] >= 1).float()[None, None], pixels[None], mode="nearest")[0, 0] > 0.5
+                        mismatch = (other - blurred[v]).abs().amax(0) > config.mismatch
+                        bad = verdict.in_front & (sure | mismatch) & (confidence[v] < 1)
+                        self_opacity[v][bad] = 0
         return filled, confidence, self_opacity
 
     def _plane_count(
@@ -173,6 +182,7 @@ def shrink(views: Views, scale: float) -> Views:
     return Views(
         interpolate(views.images, size, mode="area"),
         interpolate(views.masks, size, mode="area"),
+        interpolate(views.valid, size, mode="area"),
         views.cameras.resized(width, height),
         views.names,
         views.depth_bounds,

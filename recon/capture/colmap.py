@@ -1,0 +1,120 @@
+"""COLMAP projects, binary or text, through pycolmap."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recon.capture.geometry import intrinsics
+from recon.capture.listing import natural_key
+from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
+from recon.errors import ReconError
+
+PLACES = (".", "sparse", "sparse/0", "colmap/sparse/0")
+TIMEOUT_S = 600
+# COLMAP's parameters in order (src/colmap/sensor/models.h): the distortion model and
+# the position of each OpenCV coefficient in the parameter list, None = 0.
+_LAYOUTS: dict[str, tuple[bool, DistortionModel, tuple[int | None, ...]]] = {
+    "SIMPLE_PINHOLE": (True, "none", ()),
+    "PINHOLE": (False, "none", ()),
+    "SIMPLE_RADIAL": (True, "opencv", (3, None, None, None)),
+    "RADIAL": (True, "opencv", (3, 4, None, None)),
+    "OPENCV": (False, "opencv", (4, 5, 6, 7)),
+    "FULL_OPENCV": (False, "opencv", (4, 5, 6, 7, 8, 9, 10, 11)),
+    "SIMPLE_RADIAL_FISHEYE": (True, "fisheye", (3, None, None, None)),
+    "RADIAL_FISHEYE": (True, "fisheye", (3, 4, None, None)),
+    "OPENCV_FISHEYE": (False, "fisheye", (4, 5, 6, 7)),
+}
+
+
+def find_colmap(folder: Path) -> Path | None:
+    """The folder of the COLMAP model inside a project, or None."""
+    for place in PLACES:
+        for extension in (".bin", ".txt"):
+            if all((folder / place / f"{n}{extension}").is_file() for n in ("cameras", "images")):
+                return folder / place
+    return None
+
+
+def read_colmap(root: Path, model: Path) -> Capture:
+    """The registered images of a COLMAP model, in natural order, in the model's frame."""
+    dump = _dump(model)
+    if not dump["images"]:
+        raise ReconError(f"the COLMAP model {model} has no registered image; run the mapper again")
+    entries = sorted(dump["images"], key=lambda entry: natural_key(Path(entry["name"])))
+    folder = _image_folder(root, [entry["name"] for entry in entries])
+    frames = []
+    for entry in entries:
+        camera = dump["cameras"][str(entry["camera"])]
+        image = folder / entry["name"]
+        frames.append(
+            Frame(
+                image.relative_to(root).as_posix(),
+                image,
+                _camera(camera, np.array(entry["cam_from_world"]), model),
+                points=torch.tensor(entry["points"], dtype=torch.float64).reshape(-1, 3),
+            )
+        )
+    return Capture(root, "colmap", tuple(frames))
+
+
+def _dump(model: Path) -> dict[str, Any]:
+    if importlib.util.find_spec("pycolmap") is None:
+        raise ReconError(
+            f"reading the COLMAP model {model} needs an extra package; "
+            "pip install 'reconsplat[sfm]'"
+        )
+    script = Path(__file__).with_name("colmap_dump.py")
+    command = [sys.executable, str(script), str(model)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ReconError(
+            f"cannot read the COLMAP model {model}: {reason}; expected cameras, images and points3D "
+            "as .bin or .txt"
+        )
+    return json.loads(done.stdout[done.stdout.index("{") :])
+
+
+def _image_folder(root: Path, names: list[str]) -> Path:
+    """Where the images lie: in `images` or beside the model's project."""
+    for folder in (root / "images", root):
+        missing = [name for name in names if not (folder / name).is_file()]
+        if not missing:
+            return folder
+        if len(missing) < len(names):
+            raise ReconError(
+                f"{len(missing)} of the {len(names)} images of the COLMAP model are not in "
+                f"{folder}; the first is {missing[0]}; put them there"
+            )
+    raise ReconError(
+        f"the COLMAP project {root} comes without its images: expected {names[0]} and "
+        f"{len(names) - 1} more in {root / 'images'}; put them there"
+    )
+
+
+def _camera(camera: dict[str, Any], cam_from_world: np.ndarray, model: Path) -> FrameCamera:
+    name, params = camera["model"], camera["params"]
+    if name not in _LAYOUTS:
+        raise ReconError(
+            f"{model} uses the camera model {name}, which recon does not read; "
+            "run `colmap image_undistorter` and use its output"
+        )
+    single_focal, distortion, places = _LAYOUTS[name]
+    fx, fy, cx, cy = (params[0], *params[:3]) if single_focal else params[:4]
+    coefficients = tuple(0.0 if i is None else params[i] for i in places)
+    viewmat = torch.eye(4, dtype=torch.float64)
+    viewmat[:3] = torch.from_numpy(cam_from_world)
+    return FrameCamera(
+        viewmat,
+        intrinsics(fx, fy, cx, cy),
+        camera["width"],
+        camera["height"],
+        distortion if any(coefficients) or distortion == "fisheye" else "none",
+        coefficients if any(coefficients) or distortion == "fisheye" else (),
+    )

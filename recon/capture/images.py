@@ -1,0 +1,91 @@
+"""Reading picture files of every common kind into arrays."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from recon.errors import ReconError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif")
+# Cameras with more pixels exist, but a bomb of a picture must not take the machine down.
+Image.MAX_IMAGE_PIXELS = 400_000_000
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name is one of a picture that recon reads; hidden files are not."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) as stored, from the header alone; ReconError when unreadable."""
+    with _opened(path) as image:
+        return image.size
+
+
+def oriented_size(path: Path) -> tuple[int, int]:
+    """(width, height) as shown, after the EXIF orientation."""
+    with _opened(path) as image:
+        width, height = image.size
+        return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)
+
+
+def read_image(path: Path, apply_orientation: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colours [h, w, 3] and alpha [h, w] (or None), float32 in [0, 1], display sRGB.
+
+    The EXIF orientation is applied only on request: given cameras describe the pixels
+    as they are stored. ReconError when the file cannot be read whole.
+    """
+    with _opened(path) as image:
+        try:
+            image.load()
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ReconError(
+                f"cannot read {path}: the file is damaged or cut short ({error}); "
+                "copy it again from the camera or remove it"
+            ) from error
+        if apply_orientation:
+            image = ImageOps.exif_transpose(image)
+        return _to_arrays(image)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Mask [h, w], float32 in [0, 1]: 0 where the picture is black or transparent."""
+    colors, alpha = read_image(path, apply_orientation=False)
+    grey = colors.max(-1)
+    return grey if alpha is None else grey * alpha
+
+
+def _opened(path: Path) -> Image.Image:
+    if path.suffix.lower() in (".heic", ".heif"):
+        _register_heif(path)
+    try:
+        return Image.open(path)
+    except FileNotFoundError as error:
+        raise ReconError(f"image not found: {path}; check the path") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise ReconError(
+            f"cannot read {path}: expected an image file ({', '.join(EXTENSIONS)}), "
+            f"but its contents are not one that can be decoded; replace or remove it"
+        ) from error
+
+
+def _register_heif(path: Path) -> None:
+    try:
+        import pi_heif
+    except ImportError as error:
+        raise ReconError(
+            f"cannot read {path}: HEIC needs an extra package; pip install 'reconsplat[heic]'"
+        ) from error
+    pi_heif.register_heif_opener()
+
+
+def _to_arrays(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    if image.mode.startswith(("I", "F")):
+        # 16-bit grey; Pillow would clip it to 8 bits in a conversion.
+        values = np.asarray(image).astype(np.float32)
+        peak = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1.0)
+        return np.repeat((values / peak).clip(0, 1)[..., None], 3, -1), None
+    has_alpha = "A" in image.getbands() or "transparency" in image.info
+    pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB")).astype(np.float32) / 255
+    return (pixels[..., :3], pixels[..., 3]) if has_alpha else (pixels, None)

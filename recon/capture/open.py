@@ -1,0 +1,38 @@
+"""Find out what a folder holds and read it."""
+
+from pathlib import Path
+
+from recon.capture.colmap import find_colmap, read_colmap
+from recon.capture.listing import read_folder
+from recon.capture.llff import read_llff
+from recon.capture.transforms import read_transforms
+from recon.capture.types import Capture
+from recon.errors import ReconError
+
+
+def open_capture(path: Path) -> Capture:
+    """Read a capture without touching its pixels; ReconError when it is none.
+
+    A folder is, in this order: nerfstudio (transforms.json), COLMAP (a model in it, in
+    `sparse`, `sparse/0` or `colmap/sparse/0`), LLFF (poses_bounds.npy), or plain photos.
+    A path to a transforms.json or poses_bounds.npy itself works too.
+    """
+    if path.is_file():
+        if path.suffix == ".json":
+            return read_transforms(path)
+        if path.suffix == ".npy":
+            return read_llff(path)
+        raise ReconError(
+            f"{path} is a file; expected a folder of images, a transforms.json, "
+            "a COLMAP project or poses_bounds.npy"
+        )
+    if not path.is_dir():
+        raise ReconError(f"input not found: {path}; expected a folder of images or a transforms.json")
+    if (path / "transforms.json").is_file():
+        return read_transforms(path / "transforms.json")
+    model = find_colmap(path)
+    if model is not None:
+        return read_colmap(path, model)
+    if (path / "poses_bounds.npy").is_file():
+        return read_llff(path / "poses_bounds.npy")
+    return read_folder(path)
