@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from recon.capture.geometry import intrinsics
+from recon.capture.images import is_image
 from recon.capture.listing import natural_key
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.errors import ReconError
@@ -47,11 +48,10 @@ def read_colmap(root: Path, model: Path) -> Capture:
     if not dump["images"]:
         raise ReconError(f"the COLMAP model {model} has no registered image; run the mapper again")
     entries = sorted(dump["images"], key=lambda entry: natural_key(Path(entry["name"])))
-    folder = _image_folder(root, [entry["name"] for entry in entries])
+    paths = _find_images(root, [entry["name"] for entry in entries])
     frames = []
-    for entry in entries:
+    for entry, image in zip(entries, paths, strict=True):
         camera = dump["cameras"][str(entry["camera"])]
-        image = folder / entry["name"]
         frames.append(
             Frame(
                 image.relative_to(root).as_posix(),
@@ -70,7 +70,8 @@ def _dump(model: Path) -> dict[str, Any]:
             "pip install 'reconsplat[sfm]'"
         )
     script = Path(__file__).with_name("colmap_dump.py")
-    command = [sys.executable, str(script), str(model)]
+    # -I keeps this folder, which has a types.py, off the script's import path.
+    command = [sys.executable, "-I", str(script), str(model)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -81,21 +82,31 @@ def _dump(model: Path) -> dict[str, Any]:
     return json.loads(done.stdout[done.stdout.index("{") :])
 
 
-def _image_folder(root: Path, names: list[str]) -> Path:
-    """Where the images lie: in `images` or beside the model's project."""
+def _find_images(root: Path, names: list[str]) -> list[Path]:
+    """Every image of the model, from `images` or beside the model's project."""
     for folder in (root / "images", root):
-        missing = [name for name in names if not (folder / name).is_file()]
-        if not missing:
-            return folder
-        if len(missing) < len(names):
+        found = [_find_image(folder, name) for name in names]
+        missing = [name for name, path in zip(names, found, strict=True) if path is None]
+        if len(missing) == len(names):
+            continue
+        if missing:
             raise ReconError(
                 f"{len(missing)} of the {len(names)} images of the COLMAP model are not in "
                 f"{folder}; the first is {missing[0]}; put them there"
             )
+        return [path for path in found if path is not None]
     raise ReconError(
         f"the COLMAP project {root} comes without its images: expected {names[0]} and "
         f"{len(names) - 1} more in {root / 'images'}; put them there"
     )
+
+
+def _find_image(folder: Path, name: str) -> Path | None:
+    """The image by name, or the only picture that differs in nothing but the extension."""
+    if (folder / name).is_file():
+        return folder / name
+    twins = [p for p in (folder / name).parent.glob(f"{Path(name).stem}.*") if is_image(p)]
+    return twins[0] if len(twins) == 1 else None
 
 
 def _camera(camera: dict[str, Any], cam_from_world: np.ndarray, model: Path) -> FrameCamera:

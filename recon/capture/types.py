@@ -1,9 +1,10 @@
 """What a user hands in: frames with or without cameras, before any pixel is read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -75,3 +76,30 @@ class Views:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def to(self, device: torch.device) -> "Views":
+        """The views on another device."""
+        bounds = None if self.depth_bounds is None else self.depth_bounds.to(device)
+        return Views(
+            self.images.to(device),
+            self.masks.to(device),
+            self.valid.to(device),
+            self.cameras.to(device),
+            self.names,
+            bounds,
+        )
+
+    def resized(self, scale: float) -> "Views":
+        """The views with pictures and cameras at another size, by area."""
+        height, width = (max(round(side * scale), 8) for side in self.images.shape[-2:])
+
+        def shrink(pictures: Tensor) -> Tensor:
+            return torch.nn.functional.interpolate(pictures, (height, width), mode="area")
+
+        return replace(
+            self,
+            images=shrink(self.images),
+            masks=shrink(self.masks),
+            valid=shrink(self.valid),
+            cameras=self.cameras.resized(width, height),
+        )

@@ -7,75 +7,107 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon.model.warp import Warp, inside, sample
+from recon.model.zncc import box_mean
 from render import Cameras
+
+# Depths differ when their disparities differ by more than the tolerance or this share.
+RELATIVE_TOLERANCE = 0.01
+# A point that another view should see, but whose colour there differs by more than
+# this (display sRGB, any channel), is not there.
+MAX_COLOR_DIFFERENCE = 0.15
+
+
+@dataclass(frozen=True)
+class DepthMaps:
+    """Depth of every view, as disparity (1 / world units), and how sure it is."""
+
+    cameras: Cameras
+    disparity: Float[Tensor, "v h w"]
+    tolerance: Float[Tensor, "v"]
+    """Disparities closer than this are the same (1 / world units)."""
+
+    def compare(self, view: int, other: int) -> "Agreement":
+        """Judge a view's depths by another view's."""
+        pixels, ratio = Warp.between(self.cameras, view, other).pixels(self.disparity[view])
+        visible = inside(pixels, ratio, self.cameras.width, self.cameras.height)
+        there = sample(self.disparity[other][None, None], pixels[None], "nearest")[0, 0]
+        difference = self.disparity[view] / ratio.clamp_min(1e-6) - there
+        slack = torch.maximum(self.tolerance[other], RELATIVE_TOLERANCE * there)
+        return Agreement(
+            pixels=pixels,
+            agrees=visible & (difference.abs() <= slack),
+            in_front=visible & (difference > 2 * slack),
+        )
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What one view's depth map says of every pixel of another view's."""
+    """What another view's depth map says of every pixel of a view."""
 
+    pixels: Float[Tensor, "h w 2"]
+    """Where the pixels fall in the other view (px)."""
     agrees: Bool[Tensor, "h w"]
     """Both views place the surface at the same depth."""
     in_front: Bool[Tensor, "h w"]
-    """The pixel's point floats in space that the other view looks through."""
-    visible: Bool[Tensor, "h w"]
-    """The pixel's point falls inside the other view's picture."""
+    """The point would hide what the other view found behind it."""
 
 
-def compare_depths(
-    cameras: Cameras,
-    disparity: Float[Tensor, "v h w"],
-    tolerance: Float[Tensor, "v"],
-    reference: int,
-    source: int,
-    confirmed=None,
-) -> Agreement:
-    """Judge the reference view's disparities by the source view's.
-
-    A pixel agrees when its disparity, moved into the source view, differs from what
-    stands there by at most the source's tolerance (1 / world units) or 1 %.
-    """
-    warp = Warp.between(cameras, reference, source)
-    pixels, ratio = warp.pixels(disparity[reference])
-    visible = inside(pixels, ratio, cameras.width, cameras.height)
-    moved = disparity[reference] / ratio.clamp_min(1e-6)
-    there = sample(disparity[source][None, None], pixels[None], mode="nearest")[0, 0]
-    slack = torch.maximum(tolerance[source], 0.01 * there)
-    difference = moved - there
-    if confirmed is not None:
-        visible = visible & (sample(confirmed[source].float()[None, None], pixels[None], mode="nearest")[0, 0] > 0.5)
-    return Agreement(
-        agrees=visible & (difference.abs() <= slack),
-        in_front=visible & (difference > 2 * slack),
-        visible=visible,
-    )
+def confirmed_by(maps: DepthMaps, sources: list[list[int]]) -> Bool[Tensor, "v h w"]:
+    """Which pixels have their depth confirmed by at least one of their view's sources."""
+    rows = []
+    for view, chosen in enumerate(sources):
+        agrees = [maps.compare(view, source).agrees for source in chosen]
+        rows.append(torch.stack(agrees).any(0))
+    return torch.stack(rows)
 
 
 def consistency_costs(
-    cameras: Cameras,
-    disparity: Float[Tensor, "v h w"],
-    confirmed: Float[Tensor, "v h w"],
-    tolerance: Float[Tensor, "v"],
-    view: int,
-    others: list[int],
-    planes: Float[Tensor, "d"],
+    maps: DepthMaps, confirmed: Bool[Tensor, "v h w"], view: int, planes: Float[Tensor, "d"]
 ) -> Float[Tensor, "d h w"]:
-    """What the other views' confirmed surfaces say of each plane of a view.
+    """What the other views' confirmed surfaces say of each plane of a view, -1 to 1.
 
-    +1 where a plane's point floats in front of a surface that another view has
-    confirmed, so that it would hide it; -1 where it lies on one; mean over the views
-    that see the point and have confirmed something there.
+    +1 where the plane's point would hide a surface that another view has confirmed, -1
+    where it lies on one; the mean over the views that confirmed something there
+    (geometric consistency, after Xu & Tao 2019, "Multi-scale geometric consistency
+    guided multi-view stereo").
     """
-    total = torch.zeros(len(planes), cameras.height, cameras.width).to(disparity)
+    cameras = maps.cameras
+    total = torch.zeros(len(planes), cameras.height, cameras.width).to(planes)
     count = torch.zeros_like(total)
-    for other in others:
+    for other in range(len(cameras)):
+        if other == view:
+            continue
         pixels, ratio = Warp.between(cameras, view, other).pixels(planes[:, None, None])
-        maps = torch.stack([disparity[other], confirmed[other]])[None]
-        there, sure = sample(maps.expand(len(planes), -1, -1, -1), pixels, "nearest").unbind(1)
+        pair = torch.stack([maps.disparity[other], confirmed[other].to(planes)])
+        there, sure = sample(pair.expand(len(planes), -1, -1, -1), pixels, "nearest").unbind(1)
         sure = sure * inside(pixels, ratio, cameras.width, cameras.height)
         difference = planes[:, None, None] / ratio.clamp_min(1e-6) - there
-        slack = torch.maximum(tolerance[other], 0.01 * there)
-        verdict = (difference > 2 * slack).float() - (difference.abs() <= slack).float()
-        total += sure * verdict
+        slack = torch.maximum(maps.tolerance[other], RELATIVE_TOLERANCE * there)
+        hides, lies_on = difference > 2 * slack, difference.abs() <= slack
+        total += sure * (hides.to(planes) - lies_on.to(planes))
         count += sure
     return total / count.clamp_min(1)
+
+
+def floaters(
+    maps: DepthMaps, confirmed: Bool[Tensor, "v h w"], images: Float[Tensor, "v 3 h w"]
+) -> Bool[Tensor, "v h w"]:
+    """Unconfirmed pixels whose points float in space that another view looks through.
+
+    The other view looks through a point when it found a surface behind it, and either
+    that surface is confirmed or its picture shows another colour there (space carving,
+    Kutulakos & Seitz 2000).
+    """
+    colors = box_mean(images, 1)
+    bad = torch.zeros_like(confirmed)
+    for view in range(len(images)):
+        for other in range(len(images)):
+            if other == view:
+                continue
+            verdict = maps.compare(view, other)
+            pixels = verdict.pixels[None]
+            seen = sample(colors[other][None], pixels)[0]
+            sure = sample(confirmed[other].to(colors)[None, None], pixels, "nearest")[0, 0] > 0.5
+            unlike = (seen - colors[view]).abs().amax(0) > MAX_COLOR_DIFFERENCE
+            bad[view] |= verdict.in_front & (sure | unlike)
+    return bad & ~confirmed

@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.model.consistency import compare_depths
+from recon.capture.types import Views
+from recon.model.consistency import DepthMaps
 from recon.model.sources import nearest_views
-from recon.model.volume import cost_volume, disparity_planes
+from recon.model.volume import cost_volume
 from recon.model.warp import Warp, inside
 from render import Cameras
 
@@ -29,40 +30,41 @@ class DepthRange:
     median: Float[Tensor, "v"]
 
 
-def range_from_bounds(bounds: Float[Tensor, "v 2"]) -> DepthRange:
-    """The range that a capture states; its median is taken in disparity."""
-    near, far = bounds.unbind(-1)
+def depth_range_of(views: Views) -> DepthRange:
+    """The range that the capture states, else the one that a coarse sweep finds."""
+    if views.depth_bounds is None:
+        return _estimate(views.resized(LONG_SIDE_PX / max(views.images.shape[-2:])))
+    near, far = views.depth_bounds.unbind(-1)
+    # The middle of the disparities stands for the median.
     return DepthRange(near, far, 2 / (1 / near + 1 / far))
 
 
-def estimate_depth_range(images: Float[Tensor, "v 3 h w"], cameras: Cameras) -> DepthRange:
+def _estimate(views: Views) -> DepthRange:
     """A coarse plane sweep over all that the views can share; its consistent pixels tell.
 
     The 2 % and 98 % quantiles of mutually consistent depths, with slack (x 0.8 and
-    x 1.3). A view without enough such pixels takes the range of the others, as
-    multiples of its distance to the scene.
+    x 1.3). A view without enough such pixels takes the middle of the others' ranges.
     """
-    factor = LONG_SIDE_PX / max(cameras.width, cameras.height)
-    size = [max(round(s * factor), 8) for s in (cameras.height, cameras.width)]
-    small = torch.nn.functional.interpolate(images, size, mode="area")
-    cameras = cameras.resized(size[1], size[0])
-    views = len(cameras)
+    images, cameras, count = views.images, views.cameras, len(views)
+    size = images.shape[-2:]
     sources = nearest_views(cameras, 3)
-    shared = [_shared_disparities(cameras, v, sources[v]) for v in range(views)]
-    disparity, score = torch.zeros(views, *size), torch.zeros(views, *size)
-    disparity, score = disparity.to(images), score.to(images)
-    for v in range(views):
-        planes = disparity_planes(*shared[v], PLANES).to(images)
-        volume = cost_volume(small, cameras, v, sources[v], planes, radii=(2,))
+    shared = [_shared_disparities(cameras, v, sources[v]) for v in range(count)]
+    disparity, score = torch.zeros_like(images[:, 0]), torch.zeros_like(images[:, 0])
+    for v in range(count):
+        planes = torch.linspace(*shared[v], PLANES).to(images)
+        volume = cost_volume(images, cameras, v, sources[v], planes, radii=(2,))
         best, index = volume.min(0)
         disparity[v], score[v] = planes[index], 1 - 2 * best
     steps = torch.tensor([(high - low) / (PLANES - 1) for low, high in shared]).to(images)
+    maps = DepthMaps(cameras, disparity, 1.5 * steps)
     depths = []
-    for v in range(views):
-        agreed = torch.zeros(size, dtype=torch.bool, device=images.device)
+    for v in range(count):
+        agreed = torch.zeros_like(score[v], dtype=torch.bool)
         for s in sources[v]:
-            agreed |= compare_depths(cameras, disparity, 1.5 * steps, v, s).agrees
+            agreed |= maps.compare(v, s).agrees
+        # The farthest plane is where all goes that lies behind it.
         good = agreed & (score[v] > MIN_ZNCC) & (disparity[v] > shared[v][0] + 0.5 * steps[v])
+        good &= views.masks[v, 0] > 0.5
         depths.append(1 / disparity[v][good])
     return _quantiles(depths, shared, int(MIN_SHARE * size[0] * size[1]))
 

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon.capture.types import Views
 from render import Gaussians
-from render.quaternions import rotmats_to_quats
 from render.sh import colors_to_sh
 
 # Pixels that are masked out by more than half become no Gaussians.
@@ -17,12 +16,10 @@ MIN_MASK = 0.5
 
 @dataclass(frozen=True)
 class PixelGaussianConfig:
-    """Shape of the Gaussians."""
+    """Shape of the Gaussians: discs that lie in the surface."""
 
     sigma_px: float = 0.7
-    """Standard deviation across the ray, in pixel footprints at the Gaussian's depth."""
-    max_slant: float = 4.0
-    """Along the surface the deviation grows with its slant, up to this many footprints."""
+    """Standard deviation along the surface, in pixel footprints at the disc's depth."""
     thickness_px: float = 0.2
     """Standard deviation across the surface, in pixel footprints."""
 
@@ -30,69 +27,57 @@ class PixelGaussianConfig:
 def pixel_gaussians(
     views: Views,
     depth: Float[Tensor, "v h w"],
-    opacity: Float[Tensor, "v h w"],
+    keep: Bool[Tensor, "v h w"],
     config: PixelGaussianConfig,
 ) -> Gaussians:
-    """Gaussians at the pixels' depths in the pixels' colours, flattened over views.
+    """Discs at the pixels' depths in the pixels' colours, flattened over views.
 
-    Each is a disc that lies in the surface which neighbouring depths span, so that
-    slanted surfaces stay closed from other viewpoints.
+    They face as the surface that neighbouring depths span; opacity is the mask. Pixels
+    that are not to keep, or are masked out, become none.
     """
     rays_o, rays_d = views.cameras.rays()
     means = rays_o + depth[..., None] * rays_d
-    quats, scales = _surface_discs(means, rays_d, depth, views, config)
-    colors = views.images.permute(0, 2, 3, 1)
-    # Pictures are black where masked: undo that at soft mask edges.
+    focal = 0.5 * (views.cameras.Ks[:, 0, 0] + views.cameras.Ks[:, 1, 1])
+    footprint = depth / focal[:, None, None]
+    shape = torch.tensor([config.sigma_px, config.sigma_px, config.thickness_px]).to(depth)
     mask = views.masks[:, 0]
-    colors = (colors / mask.clamp_min(MIN_MASK)[..., None]).clamp(0, 1)
-    keep = mask >= MIN_MASK
+    keep = keep & (mask >= MIN_MASK)
+    # Pictures were multiplied by their mask: undo that at soft edges.
+    colors = views.images.permute(0, 2, 3, 1)[keep] / mask[keep][:, None]
     return Gaussians(
         means=means[keep],
-        quats=quats[keep],
-        scales=scales[keep],
-        opacities=(opacity * mask)[keep],
-        sh=colors_to_sh(colors[keep]),
+        quats=_facing(surface_normals(means, rays_d)[keep]),
+        scales=footprint[keep][:, None] * shape,
+        opacities=mask[keep],
+        sh=colors_to_sh(colors.clamp(0, 1)),
     )
 
 
-def _surface_discs(
-    means: Float[Tensor, "v h w 3"],
-    rays_d: Float[Tensor, "v h w 3"],
-    depth: Float[Tensor, "v h w"],
-    views: Views,
-    config: PixelGaussianConfig,
-) -> tuple[Float[Tensor, "v h w 4"], Float[Tensor, "v h w 3"]]:
-    """Orientation and size of a disc per pixel."""
-    focal = 0.5 * (views.cameras.Ks[:, 0, 0] + views.cameras.Ks[:, 1, 1])
-    footprint = depth / focal[:, None, None]
-    across = _smaller_step(means, 2)
-    down = _smaller_step(means, 1)
-    normal = torch.nn.functional.normalize(torch.cross(across, down, dim=-1), dim=-1)
+def surface_normals(
+    means: Float[Tensor, "v h w 3"], rays_d: Float[Tensor, "v h w 3"]
+) -> Float[Tensor, "v h w 3"]:
+    """Unit normals, towards the camera, of the surface through neighbouring points."""
+    normal = torch.cross(_smaller_step(means, 2), _smaller_step(means, 1), dim=-1)
+    # Steps are tiny in large scenes' units, so compare lengths, not squares, with 0.
+    length = normal.norm(dim=-1, keepdim=True)
     toward = -torch.nn.functional.normalize(rays_d, dim=-1)
-    normal = torch.where((normal * toward).sum(-1, keepdim=True) < 0, -normal, normal)
-    cosine = (normal * toward).sum(-1, keepdim=True)
-    normal = torch.where(cosine > 1e-4, normal, toward)
-    # The disc's long axis points where the surface recedes: the ray laid into the surface.
-    recede = toward - cosine * normal
-    sideways = torch.cross(normal, toward, dim=-1)
-    facing = recede.norm(dim=-1, keepdim=True) < 1e-4
-    reference = views.cameras.viewmats[:, None, None, 0, :3].expand_as(normal)
-    aside = torch.cross(normal, reference, dim=-1)
-    sideways = torch.nn.functional.normalize(torch.where(facing, aside, sideways), dim=-1)
-    long_axis = torch.cross(sideways, normal, dim=-1)
-    axes = torch.stack([long_axis, sideways, normal], -1)
-    slant = (1 / cosine.clamp_min(1e-3))[..., 0].clamp_max(config.max_slant)
-    sigma = config.sigma_px * footprint
-    scales = torch.stack([sigma * slant, sigma, config.thickness_px * footprint], -1)
-    return rotmats_to_quats(axes), scales
+    normal = torch.where(length > 0, normal / length.clamp_min(1e-30), toward)
+    return torch.where((normal * toward).sum(-1, keepdim=True) < 0, -normal, normal)
 
 
 def _smaller_step(means: Float[Tensor, "v h w 3"], axis: int) -> Float[Tensor, "v h w 3"]:
     """Difference to the next or to the previous neighbour, whichever is nearer: the one
     that is more likely on the same surface."""
     step = means.diff(dim=axis)
-    edge = step.narrow(axis, 0, 1)
     ahead = torch.cat([step, step.narrow(axis, step.shape[axis] - 1, 1)], axis)
-    behind = torch.cat([edge, step], axis)
+    behind = torch.cat([step.narrow(axis, 0, 1), step], axis)
     nearer = ahead.norm(dim=-1, keepdim=True) <= behind.norm(dim=-1, keepdim=True)
     return torch.where(nearer, ahead, behind)
+
+
+def _facing(normals: Float[Tensor, "m 3"]) -> Float[Tensor, "m 4"]:
+    """Shortest rotations (wxyz) of the z axis onto the normals, up to their sign."""
+    # A disc looks the same from both sides: the half with z >= 0 avoids the half turn.
+    normals = torch.where(normals[:, 2:] < 0, -normals, normals)
+    x, y, z = normals.unbind(-1)
+    return torch.nn.functional.normalize(torch.stack([1 + z, -y, x, torch.zeros_like(z)], -1), dim=-1)

@@ -1,34 +1,32 @@
 """The classical model: multi-view ZNCC plane sweep, no learned part.
 
 Collins 1996, "A space-sweep approach to true multi-image matching", with semi-global
-aggregation, a check between the views and a fill that leaves no pixel without depth.
+aggregation, checks between the views and a fill that leaves no pixel without depth.
 """
 
 import math
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from recon.capture.types import Views
-from recon.model.consistency import compare_depths, consistency_costs
-from recon.model.depth_range import DepthRange, estimate_depth_range, range_from_bounds
+from recon.model.consistency import DepthMaps, confirmed_by, consistency_costs, floaters
+from recon.model.depth_range import depth_range_of
 from recon.model.fill import fill_disparity
 from recon.model.pixel_gaussians import PixelGaussianConfig, pixel_gaussians
 from recon.model.sgm import aggregate, best_plane
 from recon.model.sources import select_sources
 from recon.model.types import Prediction, Progress
-from recon.model.volume import cost_volume, disparity_planes
-from recon.model.warp import Warp, sample
-from recon.model.zncc import box_mean
-from render import Cameras
+from recon.model.volume import cost_volume
+from recon.model.warp import Warp
 
 
 @dataclass(frozen=True)
 class PlaneSweepConfig:
-    """Dials of the classical sweep."""
+    """Dials of the classical sweep; the values were measured, see docs/experiments.md."""
 
     sources: int = 4
     """Other views that each view is matched with, at most."""
@@ -37,26 +35,37 @@ class PlaneSweepConfig:
     min_planes: int = 48
     """Fewest depth planes."""
     max_planes: int = 160
-    """Most depth planes; between, one per pixel of parallax."""
-    radii: tuple[int, ...] = (1, 3)
+    """Most depth planes; between the two, one per pixel of parallax."""
+    radii: tuple[int, ...] = (1, 2, 4)
     """Half window sizes of the correlation (px of the swept pictures)."""
     small_step: float = 0.03
     """Cost of a change of one plane between neighbours."""
     large_step: float = 0.3
     """Cost of a depth jump between neighbours of like colour."""
+    rounds: int = 2
+    """Sweeps; each later one is told what the other views confirmed in the one before."""
+    consistency: float = 0.2
+    """Cost of hiding, and gain of meeting, what the other views confirmed."""
+    unconfirmed: float = 0.01
+    """Trust in depths that no other view confirms; confirmed ones have 1."""
     smoothness: float = 0.3
     """Pull of the fill towards neighbours of like colour."""
-    unmatched: float = 0.02
-    """Confidence of pixels that no other view confirms."""
-    rounds: int = 2
-    """Sweeps."""
-    geometric: float = 0.2
-    """Weight."""
-    mismatch: float = 0.15
-    """Weight."""
-    carve: bool = True
-    """Leave out."""
     gaussians: PixelGaussianConfig = field(default_factory=PixelGaussianConfig)
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """Planes and sources of every view."""
+
+    views: Views
+    sources: list[list[int]]
+    planes: Float[Tensor, "v d"]
+    """Disparities (1 / world units), evenly spaced from far to near."""
+
+    @property
+    def tolerance(self) -> Float[Tensor, "v"]:
+        """Disparities within one and a half planes count as the same."""
+        return 1.5 * (self.planes[:, 1] - self.planes[:, 0])
 
 
 @dataclass(frozen=True)
@@ -67,123 +76,79 @@ class PlaneSweep:
 
     @torch.no_grad()
     def __call__(self, views: Views, progress: Progress) -> Prediction:
-        """Depth of every pixel, then a Gaussian for it."""
-        small = shrink(views, self.config.sweep_scale)
-        if views.depth_bounds is None:
-            depth_range = estimate_depth_range(small.images, small.cameras)
-        else:
-            depth_range = range_from_bounds(views.depth_bounds)
+        """Depth of every pixel at a reduced size, then one Gaussian per full pixel."""
+        sweep = self._prepare(views.resized(self.config.sweep_scale))
         progress(0.1)
-        disparity, confidence, opacity = self._disparity(small, depth_range, progress)
-        size = views.images.shape[-2:]
-        disparity = interpolate(disparity[:, None], size, mode="bilinear")[:, 0]
-        confidence = interpolate(confidence[:, None], size, mode="bilinear")[:, 0]
-        opacity = (interpolate(opacity[:, None], size, mode='bilinear')[:, 0]>.5).float()
-        depth = 1 / disparity
-        gaussians = pixel_gaussians(views, depth, opacity, self.config.gaussians)
+        maps, confirmed = self._match(sweep, progress)
+        maps = self._filled(sweep, maps, confirmed)
+        small_keep = ~floaters(maps, confirmed, sweep.views.images)
+        progress(0.9)
+        disparity = _enlarged(maps.disparity, views)
+        keep = _enlarged(small_keep.float(), views) > 0.5
+        gaussians = pixel_gaussians(views, 1 / disparity, keep, self.config.gaussians)
         progress(1.0)
-        return Prediction(gaussians, depth, confidence)
+        return Prediction(gaussians, 1 / disparity, _enlarged(confirmed.float(), views))
 
-    def _disparity(
-        self, views: Views, depth_range: DepthRange, progress: Progress
-    ) -> tuple[Float[Tensor, "v h w"], Float[Tensor, "v h w"]]:
-        config, count = self.config, len(views)
+    def _prepare(self, views: Views) -> _Sweep:
+        depth_range = depth_range_of(views)
+        sources = select_sources(views.cameras, depth_range.median, self.config.sources)
         low, high = 1 / depth_range.far, 1 / depth_range.near
-        sources = select_sources(views.cameras, depth_range.median, config.sources)
-        planes = self._plane_count(views.cameras, sources, low, high)
-        volume = []
+        count = _parallax_px(views, sources, low, high)
+        count = min(max(math.ceil(count), self.config.min_planes), self.config.max_planes)
+        fraction = torch.linspace(0, 1, count).to(low)
+        return _Sweep(views, sources, low[:, None] + (high - low)[:, None] * fraction)
+
+    def _match(self, sweep: _Sweep, progress: Progress) -> tuple[DepthMaps, Bool[Tensor, "v h w"]]:
+        """Depth maps by photometric, then also geometric costs; what is confirmed."""
+        config, views, count = self.config, sweep.views, len(sweep.views)
+        photometric = []
         for v in range(count):
-            levels = disparity_planes(float(low[v]), float(high[v]), planes).to(low)
-            volume.append(
-                cost_volume(views.images, views.cameras, v, sources[v], levels, config.radii)
-            )
-            progress(0.1 + 0.5 * (v + 1) / count)
-        volume = torch.stack(volume)
-        step = (high - low) / (planes - 1)
-        levels = low[:, None] + torch.arange(planes, device=low.device) * step[:, None]
-        confidence = None
-        for _ in range(config.rounds):
-            if confidence is not None:
-                sure = (confidence >= 1).float()
-                others = [[s for s in range(count) if s != v] for v in range(count)]
-                votes = [
-                    consistency_costs(views.cameras, disparity, sure, 1.5 * step, v, others[v], levels[v])
-                    for v in range(count)
-                ]
-                costs = volume + config.geometric * torch.stack(votes)
-            else:
-                costs = volume
-            costs = aggregate(costs, views.images, config.small_step, config.large_step)
-            position, _ = best_plane(costs)
-            disparity = low[:, None, None] + position * step[:, None, None]
-            confidence = self._confirmed(views.cameras, disparity, 1.5 * step, sources)
-        progress(0.8)
-        filled = fill_disparity(
-            disparity / high[:, None, None], confidence, views.images, config.smoothness
-        )
-        filled = (filled * high[:, None, None]).clamp(low[:, None, None], high[:, None, None])
-        self_opacity = torch.ones_like(filled)
-        if config.carve:
-            blurred = box_mean(views.images, 1)
-            for v in range(count):
-                for s in range(count):
-                    if s != v:
-                        verdict = compare_depths(views.cameras, filled, 1.5 * step, v, s, None)
-                        pixels, ratio = Warp.between(views.cameras, v, s).pixels(filled[v])
-                        other = sample(blurred[s][None], pixels[None])[0]
-                        sure = sample((confidence[s] >= 1).float()[None, None], pixels[None], mode="nearest")[0, 0] > 0.5
-                        mismatch = (other - blurred[v]).abs().amax(0) > config.mismatch
-                        bad = verdict.in_front & (sure | mismatch) & (confidence[v] < 1)
-                        self_opacity[v][bad] = 0
-        return filled, confidence, self_opacity
-
-    def _plane_count(
-        self,
-        cameras: Cameras,
-        sources: list[list[int]],
-        low: Float[Tensor, "v"],
-        high: Float[Tensor, "v"],
-    ) -> int:
-        """One plane per pixel of parallax at the picture's middle, within the limits."""
-        longest = 0.0
-        middle = (cameras.height // 2, cameras.width // 2)
-        for v, chosen in enumerate(sources):
-            for s in chosen:
-                pixels, ratio = Warp.between(cameras, v, s).pixels(
-                    torch.stack([low[v], high[v]]).reshape(2, 1, 1)
+            photometric.append(
+                cost_volume(
+                    views.images, views.cameras, v, sweep.sources[v], sweep.planes[v], config.radii
                 )
-                if (ratio[(slice(None), *middle)] > 0).all():
-                    span = (pixels[(1, *middle)] - pixels[(0, *middle)]).norm()
-                    longest = max(longest, float(span))
-        return min(max(math.ceil(longest), self.config.min_planes), self.config.max_planes)
+            )
+            progress(0.1 + 0.4 * (v + 1) / count)
+        costs = torch.stack(photometric)
+        for sweep_round in range(config.rounds):
+            if sweep_round > 0:
+                votes = [consistency_costs(maps, confirmed, v, sweep.planes[v]) for v in range(count)]
+                costs = torch.stack(photometric) + config.consistency * torch.stack(votes)
+            costs = aggregate(costs, views.images, config.small_step, config.large_step)
+            step = sweep.planes[:, 1] - sweep.planes[:, 0]
+            disparity = sweep.planes[:, :1, None] + best_plane(costs) * step[:, None, None]
+            maps = DepthMaps(views.cameras, disparity, sweep.tolerance)
+            confirmed = confirmed_by(maps, sweep.sources)
+            progress(0.5 + 0.35 * (sweep_round + 1) / config.rounds)
+        return maps, confirmed
 
-    def _confirmed(
-        self,
-        cameras: Cameras,
-        disparity: Float[Tensor, "v h w"],
-        tolerance: Float[Tensor, "v"],
-        sources: list[list[int]],
-    ) -> Float[Tensor, "v h w"]:
-        """1 where another view agrees, 0 where one looks through the point, else little."""
-        confidence = torch.full_like(disparity, self.config.unmatched)
-        for v, chosen in enumerate(sources):
-            verdicts = [compare_depths(cameras, disparity, tolerance, v, s) for s in chosen]
-            agrees = torch.stack([verdict.agrees for verdict in verdicts]).any(0)
-            in_front = torch.stack([verdict.in_front for verdict in verdicts]).any(0)
-            confidence[v][in_front] = 0
-            confidence[v][agrees] = 1
-        return confidence
+    def _filled(
+        self, sweep: _Sweep, maps: DepthMaps, confirmed: Bool[Tensor, "v h w"]
+    ) -> DepthMaps:
+        """The same maps, unconfirmed pixels filled from their confirmed neighbours."""
+        low, high = sweep.planes[:, :1, None], sweep.planes[:, -1:, None]
+        trust = torch.where(confirmed, 1.0, self.config.unconfirmed)
+        # Scaled to 1, so that the solver works the same in any unit of length.
+        filled = high * fill_disparity(
+            maps.disparity / high, trust, sweep.views.images, self.config.smoothness
+        )
+        return DepthMaps(maps.cameras, torch.clamp(filled, low, high), maps.tolerance)
 
 
-def shrink(views: Views, scale: float) -> Views:
-    """The views at another size."""
-    height, width = (max(round(s * scale), 8) for s in views.images.shape[-2:])
-    size = (height, width)
-    return Views(
-        interpolate(views.images, size, mode="area"),
-        interpolate(views.masks, size, mode="area"),
-        interpolate(views.valid, size, mode="area"),
-        views.cameras.resized(width, height),
-        views.names,
-        views.depth_bounds,
-    )
+def _enlarged(maps: Float[Tensor, "v h w"], views: Views) -> Float[Tensor, "v hf wf"]:
+    return interpolate(maps[:, None], views.images.shape[-2:], mode="bilinear")[:, 0]
+
+
+def _parallax_px(
+    views: Views, sources: list[list[int]], low: Float[Tensor, "v"], high: Float[Tensor, "v"]
+) -> float:
+    """How far the middle pixel moves in a source between the far and the near plane, at most."""
+    longest = 0.0
+    row, column = views.images.shape[-2] // 2, views.images.shape[-1] // 2
+    for v, chosen in enumerate(sources):
+        ends = torch.stack([low[v], high[v]]).reshape(2, 1, 1)
+        for s in chosen:
+            pixels, ratio = Warp.between(views.cameras, v, s).pixels(ends)
+            if (ratio[:, row, column] > 0).all():
+                longest = max(longest, float((pixels[1] - pixels[0])[row, column].norm()))
+    return longest

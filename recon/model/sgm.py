@@ -65,16 +65,12 @@ def _sweep_rows(
     return torch.stack(paths).permute(1, 2, 0, 3)
 
 
-def best_plane(
-    costs: Float[Tensor, "v d h w"],
-) -> tuple[Float[Tensor, "v h w"], Float[Tensor, "v h w"]]:
-    """Position of the lowest cost between planes (parabola), and that cost."""
-    planes = costs.shape[1]
-    lowest, index = costs.min(1)
-    inner = index.clamp(1, planes - 2)[:, None]
+def best_plane(costs: Float[Tensor, "v d h w"]) -> Float[Tensor, "v h w"]:
+    """Position of the lowest cost, between planes by a parabola through three."""
+    index = costs.argmin(1)
+    inner = index.clamp(1, costs.shape[1] - 2)[:, None]
     left, middle, right = (costs.gather(1, inner + step)[:, 0] for step in (-1, 0, 1))
     bend = left - 2 * middle + right
     offset = torch.where(bend > 1e-9, 0.5 * (left - right) / bend.clamp_min(1e-9), 0)
     at_border = index != inner[:, 0]
-    position = index + torch.where(at_border, 0, offset.clamp(-0.5, 0.5))
-    return position, lowest
+    return index + torch.where(at_border, 0, offset.clamp(-0.5, 0.5))

@@ -15,11 +15,6 @@ UNSEEN_COST = 0.4
 PLANES_AT_ONCE = 16
 
 
-def disparity_planes(low: float, high: float, count: int) -> Float[Tensor, "d"]:
-    """Disparities (1 / world units) evenly spaced from low to high."""
-    return torch.linspace(low, high, count)
-
-
 def cost_volume(
     images: Float[Tensor, "v 3 h w"],
     cameras: Cameras,

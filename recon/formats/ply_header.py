@@ -1,0 +1,103 @@
+"""The header of a PLY file and its table of vertices."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from recon.errors import ReconError
+
+_TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
+    "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
+    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
+    "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
+}  # fmt: skip
+_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
+MAX_HEADER_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class PlyHeader:
+    """What a PLY says of its first element, the vertices."""
+
+    encoding: str
+    count: int
+    properties: tuple[tuple[str, str], ...]
+    """(name, NumPy type) in file order."""
+    elements: tuple[str, ...]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Layout of one vertex."""
+        order = _ORDERS[self.encoding]
+        return np.dtype([(name, order + kind) for name, kind in self.properties])
+
+
+def read_header(path: Path, file: BinaryIO) -> PlyHeader:
+    """Parse up to end_header and leave the file there; ReconError when malformed."""
+    if file.readline(16).strip() != b"ply":
+        raise ReconError(f"{path} is not a PLY file: expected it to start with 'ply'")
+    encoding, elements, properties = "", [], []
+    while file.tell() < MAX_HEADER_BYTES:
+        words = file.readline(4096).decode("ascii", "replace").split()
+        if words == ["end_header"]:
+            break
+        try:
+            if words[:1] == ["format"]:
+                encoding = words[1]
+            elif words[:1] == ["element"]:
+                elements.append((words[1], int(words[2])))
+            elif words[:1] == ["property"] and len(elements) == 1:
+                properties.append(_property(path, words))
+        except (IndexError, ValueError) as error:
+            raise ReconError(f"{path} has a broken PLY header line: {' '.join(words)!r}") from error
+    else:
+        raise ReconError(f"{path} has no end of its PLY header; the file is damaged or cut short")
+    if encoding not in _ORDERS or not elements or elements[0][1] < 0:
+        raise ReconError(f"{path} has no usable PLY header: expected a format and an element vertex")
+    names = tuple(name for name, _ in elements)
+    return PlyHeader(encoding, elements[0][1], tuple(properties), names)
+
+
+def _property(path: Path, words: list[str]) -> tuple[str, str]:
+    if words[1] == "list":
+        raise ReconError(f"{path} has a list property {words[-1]!r} on its vertices; not Gaussians")
+    if words[1] not in _TYPES:
+        raise ReconError(f"{path} has a property of unknown type {words[1]!r}")
+    return words[2], _TYPES[words[1]]
+
+
+def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
+    """The vertices as a structured array; ReconError when the file is too short."""
+    if header.encoding == "ascii":
+        return _read_ascii(path, file, header)
+    expected = header.count * header.dtype.itemsize
+    found = path.stat().st_size - file.tell()
+    if found < expected:
+        raise ReconError(
+            f"{path} is cut short: {header.count} vertices need {expected} bytes, found {found}"
+        )
+    return np.fromfile(file, dtype=header.dtype, count=header.count)
+
+
+def _read_ascii(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
+    if header.count == 0:
+        return np.zeros(0, header.dtype)
+    # Each number takes at least a digit and a separator.
+    if path.stat().st_size < 2 * header.count * len(header.properties):
+        raise ReconError(f"{path} is cut short: too small for {header.count} vertices")
+    try:
+        rows = np.loadtxt(file, dtype=np.float64, max_rows=header.count, ndmin=2)
+    except ValueError as error:
+        raise ReconError(f"{path} has a broken line among its vertices: {error}") from error
+    if rows.shape != (header.count, len(header.properties)):
+        raise ReconError(
+            f"{path} is cut short: expected {header.count} vertices of {len(header.properties)} "
+            f"numbers, found {rows.shape[0]} of {rows.shape[1]}"
+        )
+    table = np.zeros(header.count, header.dtype)
+    for column, (name, _) in enumerate(header.properties):
+        table[name] = rows[:, column]
+    return table

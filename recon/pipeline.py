@@ -1,0 +1,101 @@
+"""Photos in, a scene out: capture -> views -> model -> Gaussians."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from recon.capture import Capture, Frame, load_views, open_capture, select_spread
+from recon.capture.images import oriented_size
+from recon.errors import ReconError
+from recon.model.registry import build_model
+from recon.settings import ReconstructSettings
+from render import Cameras, Gaussians
+
+StageProgress = Callable[[str, float], None]
+MIN_RESOLUTION_PX = 32
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A reconstruction, in the frame and scale of the input's cameras."""
+
+    gaussians: Gaussians
+    cameras: Cameras
+    """Of the photos that were used, at the size they were used."""
+    frames: tuple[Frame, ...]
+    """Those photos, with their original cameras."""
+    model: str
+    """Name of the model that made it."""
+
+
+def reconstruct(
+    capture: Capture | Path | str,
+    settings: ReconstructSettings | None = None,
+    progress: StageProgress | None = None,
+) -> Scene:
+    """Reconstruct a capture, or the folder of one.
+
+    `progress` is told the stage and how much of it is done (0 to 1). ReconError when
+    the input cannot be used.
+    """
+    settings = settings or ReconstructSettings()
+    report = progress or (lambda stage, fraction: None)
+    _check_settings(settings)
+    device = choose_device(settings.device)
+    model = build_model(settings.model)
+    if not isinstance(capture, Capture):
+        capture = open_capture(Path(capture))
+    _check_cameras(capture)
+    frames = tuple(capture.frames[i] for i in select_spread(capture, settings.max_views))
+    report("reading photos", 0.0)
+    views = load_views(frames, settings.resolution).to(device)
+    report("reading photos", 1.0)
+    prediction = model(views, lambda fraction: report("finding depth", fraction))
+    if len(prediction.gaussians) == 0:
+        raise ReconError(f"no Gaussians from {capture.root}: the masks leave nothing of the photos")
+    return Scene(prediction.gaussians, views.cameras, frames, settings.model)
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of a --device choice; ReconError when it is not there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ReconError("--device cuda: torch sees no CUDA GPU; use --device cpu or run recon doctor")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _check_settings(settings: ReconstructSettings) -> None:
+    if settings.max_views < 2:
+        raise ReconError(f"--max-views must be at least 2, found {settings.max_views}")
+    if settings.resolution < MIN_RESOLUTION_PX:
+        raise ReconError(
+            f"--resolution must be at least {MIN_RESOLUTION_PX} px, found {settings.resolution}"
+        )
+
+
+def _check_cameras(capture: Capture) -> None:
+    """Two photos or more, all with cameras."""
+    count = len(capture.frames)
+    if count < 2:
+        raise ReconError(
+            f"{capture.root} holds {count} image; expected at least 2 photos of the same scene "
+            "from different places; add more"
+        )
+    if capture.has_cameras:
+        return
+    sizes = {oriented_size(frame.image_path): frame.name for frame in capture.frames}
+    if len(sizes) > 1:
+        (a, name_a), (b, name_b) = list(sizes.items())[:2]
+        raise ReconError(
+            f"the images in {capture.root} differ in size ({name_a} is {a[0]}x{a[1]}, {name_b} is "
+            f"{b[0]}x{b[1]}) and have no cameras; expected one size, or cameras in a "
+            "transforms.json or a COLMAP project"
+        )
+    raise ReconError(
+        f"no cameras in {capture.root}: expected a transforms.json, a COLMAP project or "
+        "poses_bounds.npy beside the images; solving unknown cameras is not possible yet, "
+        "run COLMAP on the photos first"
+    )

@@ -1,0 +1,23 @@
+"""What a user can choose about a reconstruction. Imports nothing heavy."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ReconstructSettings:
+    """Settings of `recon.reconstruct`, all with defaults."""
+
+    cameras: Literal["auto", "given"] = "auto"
+    """given: use the capture's cameras and fail without them; auto: the same for now,
+    unknown cameras cannot be solved yet."""
+    model: str = "plane-sweep"
+    """Model by name: plane-sweep, or constant-depth (a baseline)."""
+    max_views: int = 8
+    """Most photos to use; of more, the best spread ones are taken (photos)."""
+    resolution: int = 512
+    """Long side at which photos are used; one Gaussian per pixel (px)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a CUDA GPU when there is one."""
+    seed: int = 0
+    """Seed of all random numbers; the models so far use none."""
