@@ -1,7 +1,7 @@
 """First floor of recon: photos become 3D Gaussians.
 
-    import recon
-    scene = recon.reconstruct("photos/")
+import recon
+scene = recon.reconstruct("photos/")
 """
 
 from typing import TYPE_CHECKING, Any

@@ -61,7 +61,9 @@ def reconstruct(
 def choose_device(name: str) -> torch.device:
     """The torch device of a --device choice; ReconError when it is not there."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise ReconError("--device cuda: torch sees no CUDA GPU; use --device cpu or run recon doctor")
+        raise ReconError(
+            "--device cuda: torch sees no CUDA GPU; use --device cpu or run recon doctor"
+        )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

@@ -80,12 +80,7 @@ class Cameras:
         rays_d has unit depth, not unit length: rays_o + depth * rays_d is the point
         at that depth.
         """
-        like = {"dtype": self.Ks.dtype, "device": self.Ks.device}
-        y, x = torch.meshgrid(
-            torch.arange(self.height, **like) + 0.5,
-            torch.arange(self.width, **like) + 0.5,
-            indexing="ij",
-        )
+        y, x = pixel_centers(self.height, self.width, self.Ks)
         K = self.Ks[..., None, None, :, :]
         dirs_x, dirs_y = (x - K[..., 0, 2]) / K[..., 0, 0], (y - K[..., 1, 2]) / K[..., 1, 1]
         dirs = torch.stack([dirs_x, dirs_y, torch.ones_like(dirs_x)], -1)
@@ -104,3 +99,13 @@ class Cameras:
         center = self.Ks[..., :2, 2]
         means2d = local[..., :2] / depth[..., None] * focal[..., None, :] + center[..., None, :]
         return means2d, depth
+
+
+def pixel_centers(
+    height: int, width: int, like: Tensor
+) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
+    """(y, x) of the pixel centres, with the dtype and device of `like`."""
+    y = torch.arange(height, dtype=like.dtype, device=like.device) + 0.5
+    x = torch.arange(width, dtype=like.dtype, device=like.device) + 0.5
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    return rows, columns

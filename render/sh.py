@@ -93,9 +93,7 @@ def colors_to_sh(colors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 1 3"]:
     return ((colors - 0.5) / C0)[..., None, :]
 
 
-def rotate_sh(
-    sh: Float[Tensor, "*b k 3"], rotmat: Float[Tensor, "3 3"]
-) -> Float[Tensor, "*b k 3"]:
+def rotate_sh(sh: Float[Tensor, "*b k 3"], rotmat: Float[Tensor, "3 3"]) -> Float[Tensor, "*b k 3"]:
     """Coefficients of the function turned by `rotmat`: out(R d) = sh(d).
 
     Each band turns within itself. Its matrix is found exactly, up to rounding, by

@@ -18,7 +18,9 @@ class Sim3:
     @staticmethod
     def identity(dtype: torch.dtype = torch.float32) -> "Sim3":
         """The transform that changes nothing."""
-        return Sim3(torch.ones((), dtype=dtype), torch.eye(3, dtype=dtype), torch.zeros(3, dtype=dtype))
+        return Sim3(
+            torch.ones((), dtype=dtype), torch.eye(3, dtype=dtype), torch.zeros(3, dtype=dtype)
+        )
 
     def apply(self, points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
         """Points of the source frame, given in the destination frame."""
@@ -26,6 +28,4 @@ class Sim3:
 
     def inverse(self) -> "Sim3":
         """The transform from the destination frame back to the source frame."""
-        return Sim3(
-            1 / self.scale, self.rotmat.T, -(self.rotmat.T @ self.translation) / self.scale
-        )
+        return Sim3(1 / self.scale, self.rotmat.T, -(self.rotmat.T @ self.translation) / self.scale)

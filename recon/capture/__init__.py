@@ -1,9 +1,9 @@
 """What a user has, read into one shape: folders, transforms.json, COLMAP, LLFF."""
 
+from recon.capture.detect import open_capture as open_capture
 from recon.capture.load import load_views as load_views
-from recon.capture.open import open_capture as open_capture
+from recon.capture.save import write_transforms as write_transforms
 from recon.capture.select import select_spread as select_spread
-from recon.capture.transforms import write_transforms as write_transforms
 from recon.capture.types import Capture as Capture
 from recon.capture.types import Frame as Frame
 from recon.capture.types import FrameCamera as FrameCamera

@@ -1,16 +1,17 @@
 """COLMAP projects, binary or text, through pycolmap."""
 
+import glob
 import importlib.util
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from recon.capture.geometry import intrinsics
+from recon.capture.geometry import Intrinsics, canonical_distortion, checked_K
 from recon.capture.images import is_image
 from recon.capture.listing import natural_key
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
@@ -43,23 +44,24 @@ def find_colmap(folder: Path) -> Path | None:
 
 
 def read_colmap(root: Path, model: Path) -> Capture:
-    """The registered images of a COLMAP model, in natural order, in the model's frame."""
+    """The registered images of a COLMAP model, in natural order, in the model's frame.
+
+    ReconError when pycolmap is missing, the model cannot be read, a camera is of a kind
+    that recon does not know, or images are not on disk.
+    """
     dump = _dump(model)
     if not dump["images"]:
         raise ReconError(f"the COLMAP model {model} has no registered image; run the mapper again")
-    entries = sorted(dump["images"], key=lambda entry: natural_key(Path(entry["name"])))
+    entries = sorted(dump["images"], key=lambda entry: natural_key(entry["name"]))
     paths = _find_images(root, [entry["name"] for entry in entries])
+    points = torch.tensor(dump["points"], dtype=torch.float64).reshape(-1, 3)
     frames = []
-    for entry, image in zip(entries, paths, strict=True):
-        camera = dump["cameras"][str(entry["camera"])]
-        frames.append(
-            Frame(
-                image.relative_to(root).as_posix(),
-                image,
-                _camera(camera, np.array(entry["cam_from_world"]), model),
-                points=torch.tensor(entry["points"], dtype=torch.float64).reshape(-1, 3),
-            )
-        )
+    for entry, path in zip(entries, paths, strict=True):
+        where = f"{model}, image {entry['name']}"
+        camera = _camera(dump["cameras"][str(entry["camera"])], entry["cam_from_world"], where)
+        # An image may see a point at several places.
+        rows = sorted(set(entry["point_rows"]))
+        frames.append(Frame(path.relative_to(root).as_posix(), path, camera, points=points[rows]))
     return Capture(root, "colmap", tuple(frames))
 
 
@@ -69,17 +71,25 @@ def _dump(model: Path) -> dict[str, Any]:
             f"reading the COLMAP model {model} needs an extra package; "
             "pip install 'reconsplat[sfm]'"
         )
-    script = Path(__file__).with_name("colmap_dump.py")
-    # -I keeps this folder, which has a types.py, off the script's import path.
-    command = [sys.executable, "-I", str(script), str(model)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ReconError(
-            f"cannot read the COLMAP model {model}: {reason}; expected cameras, images and points3D "
-            "as .bin or .txt"
-        )
-    return json.loads(done.stdout[done.stdout.index("{") :])
+    script = Path(__file__).parent / "isolated" / "colmap_dump.py"
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "model.json"
+        command = [sys.executable, str(script), str(model), str(output)]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ReconError(
+                f"reading the COLMAP model {model} took over {TIMEOUT_S} s; try a smaller model"
+            ) from error
+        if done.returncode == 0:
+            return json.loads(output.read_text(encoding="utf-8"))
+    reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    raise ReconError(
+        f"cannot read the COLMAP model {model}: {reason}; expected whole cameras, images and "
+        "points3D files, all .bin or all .txt; export the model again"
+    )
 
 
 def _find_images(root: Path, names: list[str]) -> list[Path]:
@@ -105,27 +115,30 @@ def _find_image(folder: Path, name: str) -> Path | None:
     """The image by name, or the only picture that differs in nothing but the extension."""
     if (folder / name).is_file():
         return folder / name
-    twins = [p for p in (folder / name).parent.glob(f"{Path(name).stem}.*") if is_image(p)]
+    stem = glob.escape(Path(name).stem)
+    twins = [p for p in (folder / name).parent.glob(f"{stem}.*") if is_image(p)]
     return twins[0] if len(twins) == 1 else None
 
 
-def _camera(camera: dict[str, Any], cam_from_world: np.ndarray, model: Path) -> FrameCamera:
+def _camera(camera: dict[str, Any], cam_from_world: list[list[float]], where: str) -> FrameCamera:
     name, params = camera["model"], camera["params"]
     if name not in _LAYOUTS:
         raise ReconError(
-            f"{model} uses the camera model {name}, which recon does not read; "
-            "run `colmap image_undistorter` and use its output"
+            f"{where} has the camera model {name}, which recon does not read; expected one of "
+            f"{', '.join(_LAYOUTS)}; run `colmap image_undistorter` and use its output"
         )
-    single_focal, distortion, places = _LAYOUTS[name]
+    single_focal, model, places = _LAYOUTS[name]
     fx, fy, cx, cy = (params[0], *params[:3]) if single_focal else params[:4]
+    values = Intrinsics(fx, fy, cx, cy, camera["width"], camera["height"])
     coefficients = tuple(0.0 if i is None else params[i] for i in places)
     viewmat = torch.eye(4, dtype=torch.float64)
-    viewmat[:3] = torch.from_numpy(cam_from_world)
+    viewmat[:3] = torch.tensor(cam_from_world, dtype=torch.float64)
+    if not viewmat.isfinite().all():
+        raise ReconError(f"{where} has NaN or infinite values in its place; export the model again")
     return FrameCamera(
         viewmat,
-        intrinsics(fx, fy, cx, cy),
+        checked_K(values, where),
         camera["width"],
         camera["height"],
-        distortion if any(coefficients) or distortion == "fisheye" else "none",
-        coefficients if any(coefficients) or distortion == "fisheye" else (),
+        *canonical_distortion(model, coefficients),
     )

@@ -1,38 +1,65 @@
-"""Small shared maths of the capture readers, float64."""
+"""Small shared maths and checks of the capture readers, float64."""
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.capture.types import DistortionModel
 from recon.errors import ReconError
 
-# OpenGL cameras look along -z with y up; ours along +z with y down.
-OPENGL_FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
+# OpenGL cameras look along -z with y up; ours along +z with y down. Factors of columns.
+OPENGL_FLIP = np.array([1.0, -1.0, -1.0, 1.0])
+ROTATION_TOLERANCE = 1e-2
+# A focal length this short (against the picture's width) sees 169 degrees: it is given
+# in another unit, most often as a fraction of the width.
+MIN_FOCAL_RATIO = 0.05
 
 
-def viewmat_from_c2w(c2w: np.ndarray, where: str) -> Float[Tensor, "4 4"]:
+class Intrinsics(NamedTuple):
+    """Numbers of a pinhole camera as files give them, px."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+
+def viewmat_from_c2w(c2w: Float[np.ndarray, "4 4"], where: str) -> Float[Tensor, "4 4"]:
     """Closed-form inverse of a rigid world-from-camera matrix, OpenCV axes.
 
-    ReconError, naming `where`, unless the matrix is finite and its upper left part a
-    rotation within 1 %.
+    The upper left part, which files round, is replaced by the nearest rotation.
+    ReconError, naming `where`, unless it is one within 1 % and the matrix finite.
     """
     if not np.isfinite(c2w).all():
-        raise ReconError(f"{where} has NaN or infinite values; expected a finite camera matrix")
-    rotmat = c2w[:3, :3]
-    error = np.abs(rotmat @ rotmat.T - np.eye(3)).max()
-    if error > 1e-2 or np.linalg.det(rotmat) < 0:
-        kind = "mirrored" if error <= 1e-2 else f"off a rotation by {error:.2g}"
         raise ReconError(
-            f"{where} is {kind}; expected a rigid camera-to-world matrix without scale or mirror"
+            f"{where} has NaN or infinite values; expected a finite camera-to-world matrix; "
+            "mend or remove this frame"
         )
+    rotmat = c2w[:3, :3]
+    error = float(np.abs(rotmat @ rotmat.T - np.eye(3)).max())
+    determinant = float(np.linalg.det(rotmat))
+    if error > ROTATION_TOLERANCE or determinant < 0:
+        kind = "mirrored" if error <= ROTATION_TOLERANCE else f"off a rotation by {error:.2g}"
+        raise ReconError(
+            f"{where} is {kind} (determinant {determinant:.3g}); expected a camera-to-world "
+            "matrix whose upper left 3x3 part is a rotation, without scale or mirror; "
+            "mend the export"
+        )
+    left, _, right = np.linalg.svd(rotmat)
+    rotmat = left @ right
     viewmat = np.eye(4)
     viewmat[:3, :3] = rotmat.T
     viewmat[:3, 3] = -rotmat.T @ c2w[:3, 3]
     return torch.from_numpy(viewmat)
 
 
-def c2w_from_viewmat(viewmat: Float[Tensor, "4 4"]) -> np.ndarray:
+def c2w_from_viewmat(viewmat: Float[Tensor, "4 4"]) -> Float[np.ndarray, "4 4"]:
     """World from camera, OpenCV axes."""
     view = viewmat.double().numpy()
     c2w = np.eye(4)
@@ -41,7 +68,42 @@ def c2w_from_viewmat(viewmat: Float[Tensor, "4 4"]) -> np.ndarray:
     return c2w
 
 
-def intrinsics(fx: float, fy: float, cx: float, cy: float) -> Float[Tensor, "3 3"]:
-    """K without skew, float64."""
-    rows = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
-    return torch.tensor(rows, dtype=torch.float64)
+def checked_K(values: Intrinsics, where: str) -> Float[Tensor, "3 3"]:
+    """K without skew, float64; ReconError, naming `where`, when it contradicts the size."""
+    fx, fy, cx, cy, width, height = values
+    if not all(math.isfinite(value) for value in values):
+        raise ReconError(
+            f"{where}: focal length and principal point must be finite, found {values}"
+        )
+    if width <= 0 or height <= 0:
+        raise ReconError(
+            f"{where}: width and height must be above 0 px, found {width} x {height}; "
+            "leave them out to use the size of the image"
+        )
+    if fx <= 0 or fy <= 0:
+        raise ReconError(f"{where}: the focal length must be above 0 px, found {fx:g}, {fy:g}")
+    if fx < MIN_FOCAL_RATIO * width or fy < MIN_FOCAL_RATIO * height:
+        raise ReconError(
+            f"{where}: a focal length of {fx:g}, {fy:g} px contradicts the size "
+            f"{width} x {height}; expected pixels of that size"
+        )
+    # A crop may have its principal point outside, but not by far.
+    if not (-0.5 <= cx / width <= 1.5 and -0.5 <= cy / height <= 1.5):
+        raise ReconError(
+            f"{where}: the principal point {cx:g}, {cy:g} px contradicts the size "
+            f"{width} x {height}; expected pixels of that size"
+        )
+    return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+
+
+def canonical_distortion(
+    model: DistortionModel, coefficients: tuple[float, ...]
+) -> tuple[DistortionModel, tuple[float, ...]]:
+    """The one spelling of a distortion: 8 numbers for opencv, 4 for fisheye.
+
+    An opencv distortion of zeros is none.
+    """
+    if model == "none" or (model == "opencv" and not any(coefficients)):
+        return "none", ()
+    length = 8 if model == "opencv" else 4
+    return model, coefficients + (0.0,) * (length - len(coefficients))

@@ -3,13 +3,24 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from jaxtyping import Float
+from PIL import Image, ImageOps
 
 from recon.errors import ReconError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif")
 # Cameras with more pixels exist, but a bomb of a picture must not take the machine down.
 Image.MAX_IMAGE_PIXELS = 400_000_000
+# What Pillow and its plugins raise on broken contents.
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    Image.DecompressionBombError,
+)
+EXIF_ORIENTATION = 0x0112
 
 
 def is_image(path: Path) -> bool:
@@ -24,14 +35,17 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def oriented_size(path: Path) -> tuple[int, int]:
-    """(width, height) as shown, after the EXIF orientation."""
+    """(width, height) as shown, after the EXIF orientation; from the header alone."""
     with _opened(path) as image:
         width, height = image.size
-        return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)
+        turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+        return (height, width) if turned else (width, height)
 
 
-def read_image(path: Path, apply_orientation: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Colours [h, w, 3] and alpha [h, w] (or None), float32 in [0, 1], display sRGB.
+def read_image(
+    path: Path, apply_orientation: bool
+) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"] | None]:
+    """Colours and alpha (or None), float32 in [0, 1], display sRGB, alpha not multiplied in.
 
     The EXIF orientation is applied only on request: given cameras describe the pixels
     as they are stored. ReconError when the file cannot be read whole.
@@ -39,18 +53,16 @@ def read_image(path: Path, apply_orientation: bool) -> tuple[np.ndarray, np.ndar
     with _opened(path) as image:
         try:
             image.load()
-        except (OSError, SyntaxError, ValueError) as error:
+        except DECODE_ERRORS as error:
             raise ReconError(
                 f"cannot read {path}: the file is damaged or cut short ({error}); "
                 "copy it again from the camera or remove it"
             ) from error
-        if apply_orientation:
-            image = ImageOps.exif_transpose(image)
-        return _to_arrays(image)
+        return _to_arrays(ImageOps.exif_transpose(image) if apply_orientation else image)
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Mask [h, w], float32 in [0, 1]: 0 where the picture is black or transparent."""
+def read_mask(path: Path) -> Float[np.ndarray, "h w"]:
+    """Mask, float32 in [0, 1]: 0 where the picture is black or transparent."""
     colors, alpha = read_image(path, apply_orientation=False)
     grey = colors.max(-1)
     return grey if alpha is None else grey * alpha
@@ -60,13 +72,17 @@ def _opened(path: Path) -> Image.Image:
     if path.suffix.lower() in (".heic", ".heif"):
         _register_heif(path)
     try:
+        if path.stat().st_size == 0:
+            raise ReconError(f"cannot read {path}: the file is empty; copy it again or remove it")
         return Image.open(path)
     except FileNotFoundError as error:
         raise ReconError(f"image not found: {path}; check the path") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except PermissionError as error:
+        raise ReconError(f"cannot read {path}: no permission; change its rights") from error
+    except DECODE_ERRORS as error:
         raise ReconError(
             f"cannot read {path}: expected an image file ({', '.join(EXTENSIONS)}), "
-            f"but its contents are not one that can be decoded; replace or remove it"
+            "but its contents are not one that can be decoded; replace or remove it"
         ) from error
 
 
@@ -80,7 +96,9 @@ def _register_heif(path: Path) -> None:
     pi_heif.register_heif_opener()
 
 
-def _to_arrays(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+def _to_arrays(
+    image: Image.Image,
+) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"] | None]:
     if image.mode.startswith(("I", "F")):
         # 16-bit grey; Pillow would clip it to 8 bits in a conversion.
         values = np.asarray(image).astype(np.float32)

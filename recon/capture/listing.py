@@ -8,16 +8,24 @@ from recon.capture.types import Capture, Frame
 from recon.errors import ReconError
 
 
-def natural_key(path: Path) -> list[tuple[int, int | str]]:
+def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sort key that puts photo 2 before photo 10."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+    parts = re.split(r"(\d+)", name.lower())
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images of a folder in natural order; none when there is no such folder."""
+    return sorted(filter(is_image, folder.glob("*")), key=lambda path: natural_key(path.name))
 
 
 def read_folder(folder: Path) -> Capture:
-    """The images of a folder (or of its subfolder `images`), in natural order."""
+    """The images of a folder (or of its subfolder `images`), in natural order.
+
+    ReconError, with the extensions that would be read, when there is none.
+    """
     for place in (folder, folder / "images"):
-        images = sorted(filter(is_image, place.glob("*")), key=natural_key)
+        images = list_images(place)
         if images:
             frames = tuple(Frame(p.relative_to(folder).as_posix(), p) for p in images)
             return Capture(folder, "images", frames)

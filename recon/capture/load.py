@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recon.capture.images import read_image, read_mask
 from recon.capture.types import Frame, FrameCamera, Views
+from recon.capture.undistort import undistort
 from recon.errors import ReconError
 from render import Cameras
 
@@ -18,11 +19,12 @@ from render import Cameras
 POINT_QUANTILES = (0.01, 0.99)
 POINT_SLACK = (0.8, 1.3)
 MIN_POINTS = 20
+OVERSAMPLING = 2
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """One undistorted photo at its final size, before padding."""
+    """One undistorted photo at its final size, before padding; colours times mask."""
 
     colors: np.ndarray
     mask: np.ndarray
@@ -36,6 +38,7 @@ def load_views(frames: Sequence[Frame], resolution: int) -> Views:
     Each photo is scaled so that its long side is `resolution` px (never enlarged) and
     undistorted; focal length and principal point stay what they are. Smaller pictures
     are padded right and below, with mask 0. One original is in memory at a time.
+    ReconError when a file cannot be read or has another shape than its camera says.
     """
     pictures, viewmats = [], []
     for frame in frames:
@@ -50,7 +53,7 @@ def load_views(frames: Sequence[Frame], resolution: int) -> Views:
     images = torch.stack([_padded(p.colors, height, width) for p in pictures])
     Ks = torch.from_numpy(np.stack([p.K for p in pictures])).float()
     return Views(
-        images=images * masks,
+        images=images,
         masks=masks,
         valid=valid,
         cameras=Cameras(torch.stack(viewmats).float(), Ks, width, height),
@@ -69,49 +72,42 @@ def _picture(frame: Frame, camera: FrameCamera, resolution: int) -> _Picture:
             "camera file or use the original image"
         )
     mask = np.ones((height, width), np.float32) if alpha is None else alpha
-    scale = min(1.0, resolution / max(width, height))
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    colors, mask = _resize(colors, size), _resize(mask, size)
     if frame.mask_path is not None:
-        mask = mask * _resize(read_mask(frame.mask_path), size)
-    K = camera.K.numpy().copy()
-    K[0] *= size[0] / camera.width
-    K[1] *= size[1] / camera.height
-    valid = np.ones_like(mask)
-    if camera.distortion != "none":
-        colors, mask, valid = _undistort(camera, K, colors, mask)
-    return _Picture(colors, mask * valid, valid, K)
+        mask = mask * _resized(read_mask(frame.mask_path), (width, height))
+    # Masked before any resampling: what is left out must not bleed into the edges.
+    colors = colors * mask[..., None]
+    long_side = max(width, height)
+    size = _scaled((width, height), resolution / long_side)
+    K = _K_for(camera, size)
+    valid = np.ones(size[::-1], np.float32)
+    if camera.distortion == "none":
+        return _Picture(_resized(colors, size), _resized(mask, size), valid, K)
+    # Interpolating at twice the size first keeps the detail of the final one.
+    work = _scaled((width, height), OVERSAMPLING * resolution / long_side)
+    straight = undistort(camera, _K_for(camera, work), _resized(colors, work), _resized(mask, work))
+    colors, mask, inside = (_resized(picture, size) for picture in straight)
+    valid = (inside >= 0.5).astype(np.float32)
+    return _Picture(colors * valid[..., None], mask * valid, valid, K)
 
 
-def _resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(width, height) times a scale of at most 1, whole pixels."""
+    width, height = (max(round(side * min(scale, 1.0)), 1) for side in size)
+    return width, height
+
+
+def _K_for(camera: FrameCamera, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
+    """The camera's intrinsics for a picture of (width, height)."""
+    factors = np.array([size[0] / camera.width, size[1] / camera.height, 1.0])
+    return camera.K.numpy() * factors[:, None]
+
+
+def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture at size (width, height), averaged over areas where it shrinks."""
     if picture.shape[1::-1] == size:
         return picture
     shrinks = size[0] <= picture.shape[1]
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def _undistort(
-    camera: FrameCamera, K: np.ndarray, colors: np.ndarray, mask: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Remap into the pinhole camera K; also which pixels come from inside the photo."""
-    size = mask.shape[1::-1]
-    # OpenCV counts pixel centres from 0, recon from 0.5.
-    opencv_K = K.copy()
-    opencv_K[:2, 2] -= 0.5
-    coefficients = np.array(camera.coefficients, dtype=np.float64)
-    if camera.distortion == "fisheye":
-        maps = cv2.fisheye.initUndistortRectifyMap(
-            opencv_K, coefficients, np.eye(3), opencv_K, size, cv2.CV_32FC1
-        )
-    else:
-        maps = cv2.initUndistortRectifyMap(
-            opencv_K, coefficients, np.eye(3), opencv_K, size, cv2.CV_32FC1
-        )
-    x, y = maps
-    valid = (x >= -0.5) & (x <= size[0] - 0.5) & (y >= -0.5) & (y <= size[1] - 0.5)
-    colors = cv2.remap(colors, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    mask = cv2.remap(mask, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return colors, mask, valid.astype(np.float32)
 
 
 def _padded(picture: np.ndarray, height: int, width: int) -> Float[Tensor, "c h w"]:

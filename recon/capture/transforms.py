@@ -1,4 +1,4 @@
-"""nerfstudio's `transforms.json`, read and written.
+"""nerfstudio's `transforms.json`, read.
 
 Matrices are camera-to-world with OpenGL axes. `applied_transform` is not undone: the
 frame of the matrices is the frame of the scene.
@@ -11,22 +11,36 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from recon.capture.geometry import OPENGL_FLIP, c2w_from_viewmat, intrinsics, viewmat_from_c2w
+from recon.capture.geometry import (
+    OPENGL_FLIP,
+    Intrinsics,
+    canonical_distortion,
+    checked_K,
+    viewmat_from_c2w,
+)
 from recon.capture.images import EXTENSIONS, image_size
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.errors import ReconError
-from recon.files import atomic_output
 
 MODELS: dict[str, DistortionModel] = {
     "PINHOLE": "none",
     "SIMPLE_PINHOLE": "none",
+    "SIMPLE_RADIAL": "opencv",
+    "RADIAL": "opencv",
     "OPENCV": "opencv",
     "OPENCV_FISHEYE": "fisheye",
 }
-COEFFICIENTS = {"none": (), "opencv": ("k1", "k2", "p1", "p2", "k3"), "fisheye": ("k1", "k2", "k3", "k4")}
+# In OpenCV's order; k4 k5 k6 of OPENCV are its rational terms, as in COLMAP's FULL_OPENCV.
+COEFFICIENTS: dict[DistortionModel, tuple[str, ...]] = {
+    "none": (),
+    "opencv": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+    "fisheye": ("k1", "k2", "k3", "k4"),
+}
+# Files round their numbers; more than this is a contradiction.
+FOCAL_TOLERANCE = 0.01
 
 
 def read_transforms(path: Path) -> Capture:
@@ -43,48 +57,13 @@ def read_transforms(path: Path) -> Capture:
     )
 
 
-def write_transforms(path: Path, frames: tuple[Frame, ...]) -> None:
-    """The frames' original cameras as transforms.json; reading it gives them back."""
-    entries = [_entry(frame, path.resolve().parent) for frame in frames]
-    names = {"none": "PINHOLE", "opencv": "OPENCV", "fisheye": "OPENCV_FISHEYE"}
-    kinds = {frame.camera.distortion for frame in frames if frame.camera is not None}
-    document: dict[str, Any] = {"frames": entries}
-    if len(kinds) == 1:
-        document = {"camera_model": names[kinds.pop()], "frames": entries}
-    with atomic_output(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def _entry(frame: Frame, folder: Path) -> dict[str, Any]:
-    camera = frame.camera
-    if camera is None:
-        raise ValueError(f"frame {frame.name} has no camera to write")
-    image = frame.image_path.resolve()
-    relative = image.relative_to(folder) if image.is_relative_to(folder) else image
-    c2w = c2w_from_viewmat(camera.viewmat) @ OPENGL_FLIP
-    K = camera.K
-    entry: dict[str, Any] = {
-        "file_path": relative.as_posix(),
-        "w": camera.width,
-        "h": camera.height,
-        "fl_x": float(K[0, 0]),
-        "fl_y": float(K[1, 1]),
-        "cx": float(K[0, 2]),
-        "cy": float(K[1, 2]),
-        "transform_matrix": c2w.tolist(),
-    }
-    keys = COEFFICIENTS[camera.distortion]
-    entry.update(dict(zip(keys, camera.coefficients, strict=False)))
-    if frame.mask_path is not None:
-        entry["mask_path"] = str(frame.mask_path.resolve())
-    return entry
-
-
 def _load_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ReconError(f"{path} is not valid JSON ({error}); expected nerfstudio's layout") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ReconError(
+            f"{path} is not valid JSON ({error}); expected nerfstudio's layout; export it again"
+        ) from error
     if not isinstance(document, dict):
         raise ReconError(f"{path} holds a {type(document).__name__}; expected a JSON object")
     return document
@@ -101,20 +80,33 @@ def _frame(
     if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
         raise ReconError(f"{where} has no file_path; expected the name of its photo")
     name = entry["file_path"].removeprefix("./")
+    where = f"{where} ({name})"
     image_path = _find_image(path.parent, name, where)
-    camera = _camera(image_path, {**document, **entry}, f"{where} ({name})")
+    camera = _camera(image_path, _merged(document, entry), where)
     mask_path = None
     if entry.get("mask_path"):
         mask_path = path.parent / str(entry["mask_path"])
         if not mask_path.is_file():
-            raise ReconError(f"{where} names the mask {mask_path}, which does not exist")
+            raise ReconError(
+                f"{where} names the mask {mask_path}, which does not exist; "
+                "mend mask_path or put the mask there"
+            )
     seen = None if points is None else points[_inside(points, camera)]
     return Frame(name, image_path, camera, mask_path, seen)
 
 
+def _merged(document: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """A frame's own values over those of the file; one spelling of the focal replaces another."""
+    common = dict(document)
+    if "fl_x" in entry or "camera_angle_x" in entry:
+        for key in ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y"):
+            common.pop(key, None)
+    return {**common, **entry}
+
+
 def _find_image(folder: Path, name: str, where: str) -> Path:
-    candidates = [folder / name] + [folder / (name + extension) for extension in EXTENSIONS]
-    for candidate in candidates:
+    # The NeRF synthetic scenes leave the extension out.
+    for candidate in [folder / name, *(folder / (name + ending) for ending in EXTENSIONS)]:
         if candidate.is_file():
             return candidate
     raise ReconError(
@@ -125,24 +117,18 @@ def _find_image(folder: Path, name: str, where: str) -> Path:
 
 def _camera(image_path: Path, entry: dict[str, Any], where: str) -> FrameCamera:
     if "w" in entry and "h" in entry:
-        width, height = (int(_number(entry, key, where)) for key in ("w", "h"))
+        width, height = (round(_number(entry, key, where)) for key in ("w", "h"))
     else:
         width, height = image_size(image_path)
-    fx, fy = _focal(entry, width, where)
+    fx, fy = _focal(entry, width, height, where)
     cx = _number(entry, "cx", where, width / 2)
     cy = _number(entry, "cy", where, height / 2)
-    distortion, coefficients = _distortion(entry, where)
-    return FrameCamera(
-        viewmat_from_c2w(_matrix(entry, where) @ OPENGL_FLIP, f"{where}: transform_matrix"),
-        intrinsics(fx, fy, cx, cy),
-        width,
-        height,
-        distortion,
-        coefficients,
-    )
+    K = checked_K(Intrinsics(fx, fy, cx, cy, width, height), where)
+    viewmat = viewmat_from_c2w(_matrix(entry, where) * OPENGL_FLIP, f"{where}: transform_matrix")
+    return FrameCamera(viewmat, K, width, height, *_distortion(entry, where))
 
 
-def _matrix(entry: dict[str, Any], where: str) -> np.ndarray:
+def _matrix(entry: dict[str, Any], where: str) -> Float[np.ndarray, "4 4"]:
     try:
         matrix = np.array(entry["transform_matrix"], dtype=np.float64)
     except (KeyError, TypeError, ValueError):
@@ -153,23 +139,41 @@ def _matrix(entry: dict[str, Any], where: str) -> np.ndarray:
             f"{where}: transform_matrix must be a 4x4 matrix of numbers (camera to world), "
             f"found {found}"
         )
+    if len(matrix) == 4 and np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6:
+        raise ReconError(
+            f"{where}: the last row of transform_matrix must be 0 0 0 1, found "
+            f"{' '.join(f'{value:g}' for value in matrix[3])}; it may be transposed"
+        )
     full = np.eye(4)
     full[:3] = matrix[:3]
     return full
 
 
-def _focal(entry: dict[str, Any], width: int, where: str) -> tuple[float, float]:
-    if "fl_x" in entry:
-        fx = _number(entry, "fl_x", where)
-        fy = _number(entry, "fl_y", where, fx)
-    elif "camera_angle_x" in entry:
-        # Blender's field of view, as in the NeRF synthetic scenes.
-        fx = fy = 0.5 * width / math.tan(0.5 * _number(entry, "camera_angle_x", where))
-    else:
-        raise ReconError(f"{where} has no focal length; expected fl_x (px) or camera_angle_x (rad)")
-    if fx <= 0 or fy <= 0:
-        raise ReconError(f"{where}: the focal length must be above 0 px, found {fx:g}, {fy:g}")
-    return fx, fy
+def _focal(entry: dict[str, Any], width: int, height: int, where: str) -> tuple[float, float]:
+    # Blender's fields of view, as in the NeRF synthetic scenes.
+    by_angle = _focal_of_angle(entry, "camera_angle_x", width, where)
+    if "fl_x" not in entry:
+        if by_angle is None:
+            raise ReconError(
+                f"{where} has no focal length; expected fl_x (px) or camera_angle_x (rad)"
+            )
+        return by_angle, _focal_of_angle(entry, "camera_angle_y", height, where) or by_angle
+    fx = _number(entry, "fl_x", where)
+    if by_angle is not None and abs(by_angle - fx) > FOCAL_TOLERANCE * abs(fx):
+        raise ReconError(
+            f"{where}: fl_x {fx:g} and camera_angle_x, which gives {by_angle:g} px, contradict "
+            "each other; remove the wrong one"
+        )
+    return fx, _number(entry, "fl_y", where, fx)
+
+
+def _focal_of_angle(entry: dict[str, Any], key: str, side: int, where: str) -> float | None:
+    if key not in entry:
+        return None
+    angle = _number(entry, key, where)
+    if not 0 < angle < math.pi:
+        raise ReconError(f"{where}: {key} must be between 0 and pi radians, found {angle:g}")
+    return 0.5 * side / math.tan(0.5 * angle)
 
 
 def _number(entry: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
@@ -180,28 +184,44 @@ def _number(entry: dict[str, Any], key: str, where: str, default: float | None =
 
 
 def _distortion(entry: dict[str, Any], where: str) -> tuple[DistortionModel, tuple[float, ...]]:
-    name = str(entry.get("camera_model", "OPENCV"))
+    # instant-ngp, which uses the same layout, marks fisheyes by a flag.
+    name = str(entry.get("camera_model", "OPENCV_FISHEYE" if entry.get("is_fisheye") else "OPENCV"))
     if name not in MODELS:
         raise ReconError(
-            f"{where}: unknown camera_model {name!r}; expected one of {', '.join(MODELS)}"
+            f"{where}: unknown camera_model {name!r}; expected one of {', '.join(MODELS)}; "
+            "undistort the photos first"
         )
     model = MODELS[name]
-    values = tuple(_number(entry, key, where, 0.0) for key in COEFFICIENTS[model])
-    return (model, values) if any(values) or model == "fisheye" else ("none", ())
+    values = {key: _number(entry, key, where, 0.0) for key in COEFFICIENTS["opencv"]}
+    unused = [key for key in values if values[key] and key not in COEFFICIENTS[model]]
+    if unused:
+        raise ReconError(
+            f"{where}: camera_model {name} has no {', '.join(unused)}; expected a camera_model "
+            "with distortion (OPENCV) or no such values; remove the wrong one"
+        )
+    return canonical_distortion(model, tuple(values[key] for key in COEFFICIENTS[model]))
 
 
 def _sparse_points(path: Path, document: dict[str, Any]) -> Float[Tensor, "m 3"] | None:
+    """The vertices of ply_file_path; a file that was not copied along is no mistake."""
     name = document.get("ply_file_path")
     if not name or not (path.parent / str(name)).is_file():
         return None
     import trimesh
 
-    cloud = trimesh.load(path.parent / str(name), process=False)
+    try:
+        cloud = trimesh.load(path.parent / str(name), process=False)
+    except Exception as error:
+        # trimesh's readers raise whatever the broken bytes lead to.
+        raise ReconError(
+            f"{path}: cannot read ply_file_path {name} ({error}); expected a PLY of points; "
+            "export it again or remove the entry"
+        ) from error
     vertices = np.asarray(getattr(cloud, "vertices", np.zeros((0, 3))), dtype=np.float64)
-    return torch.from_numpy(vertices) if len(vertices) else None
+    return torch.from_numpy(vertices.copy()) if len(vertices) else None
 
 
-def _inside(points: Float[Tensor, "m 3"], camera: FrameCamera) -> Tensor:
+def _inside(points: Float[Tensor, "m 3"], camera: FrameCamera) -> Bool[Tensor, "m"]:
     """Which world points lie in front of the camera and within its picture."""
     local = points @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
     depth = local[:, 2]

@@ -77,6 +77,18 @@ class Views:
     def __len__(self) -> int:
         return len(self.names)
 
+    def select(self, which: slice) -> "Views":
+        """Some of the views, in their order."""
+        bounds = None if self.depth_bounds is None else self.depth_bounds[which]
+        return Views(
+            self.images[which],
+            self.masks[which],
+            self.valid[which],
+            self.cameras[which],
+            self.names[which],
+            bounds,
+        )
+
     def to(self, device: torch.device) -> "Views":
         """The views on another device."""
         bounds = None if self.depth_bounds is None else self.depth_bounds.to(device)

@@ -65,7 +65,9 @@ def read_ply(path: Path) -> Gaussians:
     try:
         degree_of(1 + count // 3)
     except ValueError as error:
-        raise ReconError(f"{path} has {count} f_rest properties; expected 0, 9, 24, 45 or 72") from error
+        raise ReconError(
+            f"{path} has {count} f_rest properties; expected 0, 9, 24, 45 or 72"
+        ) from error
     columns["f_rest"] = _columns(table, tuple(f"f_rest_{i}" for i in range(count)))
     finite = np.logical_and.reduce([np.isfinite(c).all(1) for c in columns.values()])
     if not finite.all():

@@ -56,7 +56,9 @@ def read_header(path: Path, file: BinaryIO) -> PlyHeader:
     else:
         raise ReconError(f"{path} has no end of its PLY header; the file is damaged or cut short")
     if encoding not in _ORDERS or not elements or elements[0][1] < 0:
-        raise ReconError(f"{path} has no usable PLY header: expected a format and an element vertex")
+        raise ReconError(
+            f"{path} has no usable PLY header: expected a format and an element vertex"
+        )
     names = tuple(name for name, _ in elements)
     return PlyHeader(encoding, elements[0][1], tuple(properties), names)
 

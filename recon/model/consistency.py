@@ -15,6 +15,7 @@ RELATIVE_TOLERANCE = 0.01
 # A point that another view should see, but whose colour there differs by more than
 # this (display sRGB, any channel), is not there.
 MAX_COLOR_DIFFERENCE = 0.15
+MIN_VOTES = 2
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,18 @@ class Agreement:
     """The point would hide what the other view found behind it."""
 
 
-def confirmed_by(maps: DepthMaps, sources: list[list[int]]) -> Bool[Tensor, "v h w"]:
-    """Which pixels have their depth confirmed by at least one of their view's sources."""
-    rows = []
+def judged(
+    maps: DepthMaps, sources: list[list[int]]
+) -> tuple[Bool[Tensor, "v h w"], Bool[Tensor, "v h w"]]:
+    """Which pixels at least one of their view's sources confirms; which ones are refuted,
+    because their points would hide what a source sees and none confirms them."""
+    confirmed, refuted = [], []
     for view, chosen in enumerate(sources):
-        agrees = [maps.compare(view, source).agrees for source in chosen]
-        rows.append(torch.stack(agrees).any(0))
-    return torch.stack(rows)
+        verdicts = [maps.compare(view, source) for source in chosen]
+        confirmed.append(torch.stack([verdict.agrees for verdict in verdicts]).any(0))
+        hides = torch.stack([verdict.in_front for verdict in verdicts]).any(0)
+        refuted.append(hides & ~confirmed[-1])
+    return torch.stack(confirmed), torch.stack(refuted)
 
 
 def consistency_costs(
@@ -92,14 +98,15 @@ def consistency_costs(
 def floaters(
     maps: DepthMaps, confirmed: Bool[Tensor, "v h w"], images: Float[Tensor, "v 3 h w"]
 ) -> Bool[Tensor, "v h w"]:
-    """Unconfirmed pixels whose points float in space that another view looks through.
+    """Unconfirmed pixels whose points float in space that two other views look through.
 
-    The other view looks through a point when it found a surface behind it, and either
-    that surface is confirmed or its picture shows another colour there (space carving,
-    Kutulakos & Seitz 2000).
+    A view looks through a point when it found a surface behind it, and either that
+    surface is confirmed or its picture shows another colour there (space carving,
+    Kutulakos & Seitz 2000). One view's word is not enough: it may be the one that errs,
+    and a hole costs more than a misplaced point.
     """
     colors = box_mean(images, 1)
-    bad = torch.zeros_like(confirmed)
+    votes = torch.zeros_like(confirmed, dtype=torch.int32)
     for view in range(len(images)):
         for other in range(len(images)):
             if other == view:
@@ -109,5 +116,5 @@ def floaters(
             seen = sample(colors[other][None], pixels)[0]
             sure = sample(confirmed[other].to(colors)[None, None], pixels, "nearest")[0, 0] > 0.5
             unlike = (seen - colors[view]).abs().amax(0) > MAX_COLOR_DIFFERENCE
-            bad[view] |= verdict.in_front & (sure | unlike)
-    return bad & ~confirmed
+            votes[view] += verdict.in_front & (sure | unlike)
+    return (votes >= MIN_VOTES) & ~confirmed

@@ -87,11 +87,9 @@ def _shared_disparities(cameras: Cameras, view: int, sources: list[int]) -> tupl
     return max(low, 1e-4 / nearest), 1 / nearest
 
 
-def _quantiles(
-    depths: list[Tensor], shared: list[tuple[float, float]], enough: int
-) -> DepthRange:
+def _quantiles(depths: list[Tensor], shared: list[tuple[float, float]], enough: int) -> DepthRange:
     """Robust range per view; views that found too little borrow the middle of the others."""
-    rows = []
+    rows: list[Tensor | None] = []
     for found in depths:
         if len(found) >= max(enough, 8):
             low, middle, high = torch.quantile(found, found.new_tensor([0.02, 0.5, 0.98]))

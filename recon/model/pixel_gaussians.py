@@ -80,4 +80,6 @@ def _facing(normals: Float[Tensor, "m 3"]) -> Float[Tensor, "m 4"]:
     # A disc looks the same from both sides: the half with z >= 0 avoids the half turn.
     normals = torch.where(normals[:, 2:] < 0, -normals, normals)
     x, y, z = normals.unbind(-1)
-    return torch.nn.functional.normalize(torch.stack([1 + z, -y, x, torch.zeros_like(z)], -1), dim=-1)
+    return torch.nn.functional.normalize(
+        torch.stack([1 + z, -y, x, torch.zeros_like(z)], -1), dim=-1
+    )

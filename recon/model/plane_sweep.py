@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from recon.capture.types import Views
-from recon.model.consistency import DepthMaps, confirmed_by, consistency_costs, floaters
+from recon.model.consistency import DepthMaps, consistency_costs, floaters, judged
 from recon.model.depth_range import depth_range_of
 from recon.model.fill import fill_disparity
 from recon.model.pixel_gaussians import PixelGaussianConfig, pixel_gaussians
@@ -99,28 +99,31 @@ class PlaneSweep:
         return _Sweep(views, sources, low[:, None] + (high - low)[:, None] * fraction)
 
     def _match(self, sweep: _Sweep, progress: Progress) -> tuple[DepthMaps, Bool[Tensor, "v h w"]]:
-        """Depth maps by photometric, then also geometric costs; what is confirmed."""
-        config, views, count = self.config, sweep.views, len(sweep.views)
-        photometric = []
+        """Depth maps by photometric, then also by geometric costs; what is confirmed."""
+        views, count = sweep.views, len(sweep.views)
+        volumes = []
         for v in range(count):
-            photometric.append(
-                cost_volume(
-                    views.images, views.cameras, v, sweep.sources[v], sweep.planes[v], config.radii
-                )
-            )
+            args = (views.images, views.cameras, v, sweep.sources[v], sweep.planes[v])
+            volumes.append(cost_volume(*args, self.config.radii))
             progress(0.1 + 0.4 * (v + 1) / count)
-        costs = torch.stack(photometric)
-        for sweep_round in range(config.rounds):
-            if sweep_round > 0:
-                votes = [consistency_costs(maps, confirmed, v, sweep.planes[v]) for v in range(count)]
-                costs = torch.stack(photometric) + config.consistency * torch.stack(votes)
-            costs = aggregate(costs, views.images, config.small_step, config.large_step)
-            step = sweep.planes[:, 1] - sweep.planes[:, 0]
-            disparity = sweep.planes[:, :1, None] + best_plane(costs) * step[:, None, None]
-            maps = DepthMaps(views.cameras, disparity, sweep.tolerance)
-            confirmed = confirmed_by(maps, sweep.sources)
-            progress(0.5 + 0.35 * (sweep_round + 1) / config.rounds)
+        photometric = torch.stack(volumes)
+        maps = self._smooth(sweep, photometric)
+        confirmed, _ = judged(maps, sweep.sources)
+        for sweep_round in range(1, self.config.rounds):
+            progress(0.5 + 0.35 * sweep_round / self.config.rounds)
+            votes = [consistency_costs(maps, confirmed, v, sweep.planes[v]) for v in range(count)]
+            costs = photometric + self.config.consistency * torch.stack(votes)
+            maps = self._smooth(sweep, costs)
+            confirmed, _ = judged(maps, sweep.sources)
         return maps, confirmed
+
+    def _smooth(self, sweep: _Sweep, costs: Float[Tensor, "v d h w"]) -> DepthMaps:
+        """Semi-global depth maps of costs."""
+        views, config = sweep.views, self.config
+        costs = aggregate(costs, views.images, config.small_step, config.large_step)
+        step = sweep.planes[:, 1] - sweep.planes[:, 0]
+        disparity = sweep.planes[:, :1, None] + best_plane(costs) * step[:, None, None]
+        return DepthMaps(views.cameras, disparity, sweep.tolerance)
 
     def _filled(
         self, sweep: _Sweep, maps: DepthMaps, confirmed: Bool[Tensor, "v h w"]
@@ -128,6 +131,7 @@ class PlaneSweep:
         """The same maps, unconfirmed pixels filled from their confirmed neighbours."""
         low, high = sweep.planes[:, :1, None], sweep.planes[:, -1:, None]
         trust = torch.where(confirmed, 1.0, self.config.unconfirmed)
+        trust[judged(maps, sweep.sources)[1]] = 0
         # Scaled to 1, so that the solver works the same in any unit of length.
         filled = high * fill_disparity(
             maps.disparity / high, trust, sweep.views.images, self.config.smoothness

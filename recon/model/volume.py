@@ -55,6 +55,6 @@ def _match(
     height, width = source.shape[-2:]
     pixels, ratio = warp.pixels(planes)
     warped = sample(source.expand(len(pixels), 1, height, width), pixels)
-    score = sum(zncc(reference[None], warped, radius) for radius in radii) / len(radii)
+    scores = [zncc(reference[None], warped, radius) for radius in radii]
     seen = inside(pixels, ratio, width, height)
-    return torch.where(seen, (1 - score[:, 0]) / 2, UNSEEN_COST)
+    return torch.where(seen, (1 - torch.stack(scores).mean(0)[:, 0]) / 2, UNSEEN_COST)

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from render import Cameras
+from render.cameras import pixel_centers
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,7 @@ class Warp:
         """The warp from view `reference` into view `source`."""
         viewmats, Ks = cameras.viewmats, cameras.Ks
         relative = viewmats[source] @ cameras.c2w[reference]
-        y, x = torch.meshgrid(
-            torch.arange(cameras.height, dtype=Ks.dtype, device=Ks.device) + 0.5,
-            torch.arange(cameras.width, dtype=Ks.dtype, device=Ks.device) + 0.5,
-            indexing="ij",
-        )
+        y, x = pixel_centers(cameras.height, cameras.width, Ks)
         pixels = torch.stack([x, y, torch.ones_like(x)], -1)
         to_source = Ks[source] @ relative[:3, :3] @ torch.linalg.inv(Ks[reference])
         return Warp(pixels @ to_source.T, Ks[source] @ relative[:3, 3])

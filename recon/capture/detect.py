@@ -9,6 +9,9 @@ from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
 from recon.errors import ReconError
 
+# The second is the training part of a NeRF synthetic scene; the others are for testing.
+TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
+
 
 def open_capture(path: Path) -> Capture:
     """Read a capture without touching its pixels; ReconError when it is none.
@@ -24,12 +27,16 @@ def open_capture(path: Path) -> Capture:
             return read_llff(path)
         raise ReconError(
             f"{path} is a file; expected a folder of images, a transforms.json, "
-            "a COLMAP project or poses_bounds.npy"
+            "a COLMAP project or poses_bounds.npy; give the folder of the photos"
         )
     if not path.is_dir():
-        raise ReconError(f"input not found: {path}; expected a folder of images or a transforms.json")
-    if (path / "transforms.json").is_file():
-        return read_transforms(path / "transforms.json")
+        raise ReconError(
+            f"input not found: {path}; expected a folder of images or a transforms.json; "
+            "check the path"
+        )
+    for name in TRANSFORMS_NAMES:
+        if (path / name).is_file():
+            return read_transforms(path / name)
     model = find_colmap(path)
     if model is not None:
         return read_colmap(path, model)

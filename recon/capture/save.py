@@ -1,0 +1,63 @@
+"""Cameras back out, as nerfstudio's `transforms.json`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recon.capture.geometry import OPENGL_FLIP, c2w_from_viewmat
+from recon.capture.transforms import COEFFICIENTS
+from recon.capture.types import DistortionModel, Frame
+from recon.files import atomic_output
+
+MODEL_NAMES: dict[DistortionModel, str] = {
+    "none": "PINHOLE",
+    "opencv": "OPENCV",
+    "fisheye": "OPENCV_FISHEYE",
+}
+
+
+def write_transforms(path: Path, frames: Sequence[Frame]) -> None:
+    """The frames' original cameras as transforms.json; reading it gives them back.
+
+    Photos and masks are named relative to the file where they lie below its folder,
+    else by their full path. Points and depth bounds are not written.
+    """
+    folder = path.resolve().parent
+    entries = [_entry(frame, folder) for frame in frames]
+    document: dict[str, Any] = {"frames": entries}
+    names = {entry["camera_model"] for entry in entries}
+    if len(names) == 1:
+        # nerfstudio itself looks for the model here only.
+        document = {"camera_model": names.pop(), "frames": entries}
+    with atomic_output(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _entry(frame: Frame, folder: Path) -> dict[str, Any]:
+    camera = frame.camera
+    if camera is None:
+        raise ValueError(f"frame {frame.name} has no camera to write")
+    K = camera.K
+    entry: dict[str, Any] = {
+        "file_path": _relative(frame.image_path, folder),
+        "camera_model": MODEL_NAMES[camera.distortion],
+        "w": camera.width,
+        "h": camera.height,
+        "fl_x": float(K[0, 0]),
+        "fl_y": float(K[1, 1]),
+        "cx": float(K[0, 2]),
+        "cy": float(K[1, 2]),
+    }
+    named = zip(COEFFICIENTS[camera.distortion], camera.coefficients, strict=True)
+    entry.update({key: value for key, value in named if value})
+    if frame.mask_path is not None:
+        entry["mask_path"] = _relative(frame.mask_path, folder)
+    entry["transform_matrix"] = (c2w_from_viewmat(camera.viewmat) * OPENGL_FLIP).tolist()
+    return entry
+
+
+def _relative(path: Path, folder: Path) -> str:
+    # A photo may be a link to another folder; the capture knows it by its place here.
+    path = path.parent.resolve() / path.name
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

@@ -1,0 +1,69 @@
+"""Pictures of distorting lenses become those of a pinhole camera."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+
+from recon.capture.types import DistortionModel, FrameCamera
+
+RADIUS_SAMPLES = 4096
+
+
+def undistort(
+    camera: FrameCamera,
+    K: Float[np.ndarray, "3 3"],
+    colors: Float[np.ndarray, "h w 3"],
+    mask: Float[np.ndarray, "h w"],
+) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+    """Remap a picture and its mask into the pinhole camera K, in pixels of this picture.
+
+    The third result is 1 where the pixel comes from inside the picture, else 0.
+    """
+    size = (mask.shape[1], mask.shape[0])
+    # OpenCV counts pixel centres from 0, recon from 0.5.
+    opencv_K = K.copy()
+    opencv_K[:2, 2] -= 0.5
+    coefficients = np.array(camera.coefficients, dtype=np.float64)
+    init = (
+        cv2.fisheye.initUndistortRectifyMap
+        if camera.distortion == "fisheye"
+        else cv2.initUndistortRectifyMap
+    )
+    x, y = init(opencv_K, coefficients, np.eye(3), opencv_K, size, cv2.CV_32FC1)
+    inside = (x >= -0.5) & (x <= size[0] - 0.5) & (y >= -0.5) & (y <= size[1] - 0.5)
+    inside &= _unfolded(camera.distortion, coefficients, K, mask.shape)
+    # OpenCV's cubic kernel is sharper but shifts what it samples by up to 0.05 px.
+    colors = cv2.remap(colors, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    mask = cv2.remap(mask, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return colors, mask, inside.astype(np.float32)
+
+
+def _unfolded(
+    model: DistortionModel,
+    coefficients: Float[np.ndarray, "c"],
+    K: Float[np.ndarray, "3 3"],
+    shape: tuple[int, ...],
+) -> Bool[np.ndarray, "h w"]:
+    """Where the radial polynomial still grows with the angle.
+
+    Fitted inside the picture only, it turns back further out and would show the inside
+    a second time there.
+    """
+    height, width = shape
+    x = (np.arange(width) + 0.5 - K[0, 2]) / K[0, 0]
+    y = (np.arange(height) + 0.5 - K[1, 2]) / K[1, 1]
+    radius = np.hypot(x[None, :], y[:, None])
+    samples = np.linspace(0, radius.max(), RADIUS_SAMPLES)
+    if model == "fisheye":
+        angle = np.arctan(samples)
+        powers = np.stack([angle ** (2 * i) for i in range(1, 5)], -1)
+        distorted = angle * (1 + powers @ coefficients)
+    else:
+        k1, k2, _, _, k3, k4, k5, k6 = coefficients
+        squared = samples**2
+        above = 1 + squared * (k1 + squared * (k2 + squared * k3))
+        below = 1 + squared * (k4 + squared * (k5 + squared * k6))
+        distorted = samples * above / below
+    falling = np.flatnonzero(np.diff(distorted) <= 0)
+    limit = samples[falling[0]] if len(falling) else np.inf
+    return radius <= limit

@@ -1,0 +1,102 @@
+"""The command line: finds the command, runs it, turns mistakes into one line."""
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import sys
+from pathlib import Path
+
+import tyro
+
+import recon
+from recon.errors import ReconError
+
+# name -> (module, class, one line of help)
+COMMANDS = {
+    "view": ("recon.commands.view", "View", "look at a scene in the browser"),
+    "render": ("recon.commands.render", "Render", "pictures and video of a scene"),
+    "info": ("recon.commands.info", "Info", "what a scene file or a capture holds"),
+    "eval": ("recon.commands.evaluate", "Evaluate", "quality on held-out photos"),
+    "doctor": ("recon.commands.doctor", "Doctor", "what this installation can do"),
+}
+DEFAULT = ("recon.commands.reconstruct", "Reconstruct")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `recon`; ends by SystemExit with the exit codes of the contract."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        _run(arguments)
+    except ReconError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("recon: interrupted\n")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # The reader of our output went away (`recon info x | head`): not an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments[:1] == ["--version"]:
+        sys.stdout.write(f"recon {recon.__version__}\n")
+        return
+    name = arguments[0] if arguments else ""
+    if name in COMMANDS:
+        module, cls, _ = COMMANDS[name]
+        command = _parse(f"recon {name}", module, cls, arguments[1:])
+    else:
+        _check_not_a_command(name)
+        command = _parse("recon", *DEFAULT, arguments or ["--help"])
+    command.run()  # type: ignore[attr-defined]
+
+
+def _parse(program: str, module: str, cls: str, arguments: list[str]) -> object:
+    """The command object; tyro's boxed complaints become one line."""
+    kind = getattr(importlib.import_module(module), cls)
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                kind, prog=program, args=arguments, description=_description(program, kind)
+            )
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise ReconError(f"{_one_line(complaint.getvalue())} (see {program} --help)") from None
+
+
+def _description(program: str, kind: type) -> str:
+    first = (kind.__doc__ or "").strip().splitlines()[0]
+    if program != "recon":
+        return first
+    rows = [f"  recon {name:<7} {text}" for name, (_, _, text) in COMMANDS.items()]
+    return "\n".join([first, "", "Other commands (each has its own --help):", *rows])
+
+
+def _one_line(box: str) -> str:
+    """The words of a boxed message, without its frame and its hint."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    words = re.sub(r"[─-╿]", " ", text).split("For full helptext")[0]
+    return " ".join(words.split()) or "wrong options"
+
+
+def _check_not_a_command(name: str) -> None:
+    """`recon convert x` must not be taken for a folder named convert."""
+    if re.fullmatch(r"[a-z]+", name) and not Path(name).exists():
+        known = ", ".join(COMMANDS)
+        raise ReconError(
+            f"no folder and no command {name!r}; expected a folder of photos or one of: {known}"
+        )
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"recon: error: {message}\n")
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

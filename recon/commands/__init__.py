@@ -1,0 +1,1 @@
+"""The commands of `recon`, one module each, imported only when called."""

@@ -1,0 +1,61 @@
+"""`recon eval CAPTURE --split NAME`: quality on photos that were held out."""
+
+import json as json_module
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from recon.commands.output import progress_reporter, say
+from recon.errors import ReconError
+from recon.settings import ReconstructSettings
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Reconstruct from a split's context photos and measure on its target photos."""
+
+    capture: tyro.conf.Positional[Path | None] = None
+    """Capture folder with cameras and a splits.json."""
+    split: str = "2v"
+    """Name of the split: its context photos go in, its target photos are held out."""
+    suite: Path | None = None
+    """YAML file with many captures and splits to evaluate instead of one."""
+    settings: Annotated[ReconstructSettings, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=ReconstructSettings
+    )
+    pictures: Path | None = None
+    """Also write the renders beside the held-out photos into this folder."""
+    json: Path | None = None
+    """Also write all numbers as JSON (file)."""
+    quiet: bool = False
+    """Print nothing but errors and the table."""
+
+    def run(self) -> None:
+        """Print a table; write the files whole or not at all."""
+        from recon.files import atomic_output, check_output
+
+        if (self.capture is None) == (self.suite is None):
+            raise ReconError("recon eval needs a capture or --suite FILE; give one of them")
+        for output in filter(None, (self.json, self.pictures)):
+            check_output(output)
+        from training.evaluate import evaluate_cases
+        from training.report import as_table, write_pictures
+        from training.suite import Case, read_suite
+
+        if self.suite is not None:
+            cases = read_suite(self.suite)
+        else:
+            assert self.capture is not None
+            cases = [Case(self.capture, self.split)]
+        with progress_reporter(self.quiet) as progress:
+            results = evaluate_cases(cases, self.settings, progress)
+        say(as_table(results))
+        if self.json is not None:
+            with atomic_output(self.json) as temporary:
+                document = {"cases": [result.as_dict() for result in results]}
+                temporary.write_text(json_module.dumps(document, indent=1) + "\n")
+        if self.pictures is not None:
+            with atomic_output(self.pictures) as temporary:
+                write_pictures(temporary, results)

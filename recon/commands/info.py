@@ -1,0 +1,107 @@
+"""`recon info PATH`: what a scene file or a capture holds."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from recon.commands.output import megabytes, say, say_json
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what a scene file or a capture holds."""
+
+    path: tyro.conf.Positional[Path]
+    """Scene file (.ply) or capture folder."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+    def run(self) -> None:
+        """A file with a scene's extension is a scene, all else a capture."""
+        from recon.formats import READERS
+
+        if self.path.suffix.lower() in READERS and not self.path.is_dir():
+            facts = _scene_facts(self.path)
+        else:
+            facts = _capture_facts(self.path)
+        if self.json:
+            say_json(facts)
+            return
+        width = max(map(len, facts))
+        for key, value in facts.items():
+            say(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_text(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return " ".join(_text(v) for v in value)
+    return {True: "yes", False: "no", None: "unknown"}.get(value, str(value))
+
+
+def _scene_facts(path: Path) -> dict[str, Any]:
+    import torch
+
+    from recon.formats import load_gaussians
+
+    scene = load_gaussians(path)
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "megabytes": round(megabytes(path), 3),
+        "gaussians": len(scene),
+        "sh_degree": scene.sh_degree,
+    }
+    if len(scene) == 0:
+        return facts
+    shares = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0])
+
+    def quantiles(values: torch.Tensor) -> dict[str, float]:
+        ordered = values.flatten().sort().values
+        picks = ordered[(shares * (len(ordered) - 1)).round().long()]
+        return dict(zip(("min", "10%", "median", "90%", "max"), picks.tolist(), strict=True))
+
+    return facts | {
+        "bytes_per_gaussian": path.stat().st_size / len(scene),
+        "bounds_min": scene.means.amin(0).tolist(),
+        "bounds_max": scene.means.amax(0).tolist(),
+        "opacity": quantiles(scene.opacities),
+        "scale_world_units": quantiles(scene.scales),
+    }
+
+
+def _capture_facts(path: Path) -> dict[str, Any]:
+    import torch
+
+    from recon.capture import open_capture
+    from recon.capture.images import image_size
+
+    capture = open_capture(path)
+    sizes = Counter("{}x{}".format(*image_size(f.image_path)) for f in capture.frames)
+    facts: dict[str, Any] = {
+        "capture": str(path),
+        "kind": capture.kind,
+        "photos": len(capture.frames),
+        "sizes_px": dict(sizes),
+        "cameras": capture.has_cameras,
+        "masks": sum(frame.mask_path is not None for frame in capture.frames),
+    }
+    cameras = [frame.camera for frame in capture.frames if frame.camera is not None]
+    if not cameras:
+        return facts
+    viewmats = torch.stack([camera.viewmat for camera in cameras])
+    centers = -(viewmats[:, :3, :3].mT @ viewmats[:, :3, 3:])[..., 0]
+    return facts | {
+        "distortion": dict(Counter(camera.distortion for camera in cameras)),
+        "focal_px": float(torch.stack([camera.K[0, 0] for camera in cameras]).median()),
+        "camera_spread_world_units": float((centers - centers.mean(0)).norm(dim=1).max()),
+        "sfm_points": sum(len(f.points) for f in capture.frames if f.points is not None),
+        "depth_bounds": any(frame.depth_bounds is not None for frame in capture.frames),
+    }

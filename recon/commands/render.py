@@ -1,0 +1,187 @@
+"""`recon render SCENE -o OUT`: pictures and video of a scene."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from recon.commands.output import parse_size, progress_reporter, say
+from recon.errors import ReconError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from recon.capture import Capture
+    from render import Cameras, Gaussians
+
+PICTURES = (".png", ".jpg", ".jpeg")
+BACKGROUNDS = {"black": (0.0, 0.0, 0.0), "white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5)}
+DEFAULT_LONG_SIDE_PX = 768
+
+
+@dataclass(frozen=True)
+class Render:
+    """Render a scene file to a picture, a folder of pictures or a video."""
+
+    scene: tyro.conf.Positional[Path]
+    """Scene file (.ply)."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Picture (.png, .jpg), video (.mp4), or a folder for one picture a camera."""
+    cameras: Path | None = None
+    """Capture or transforms.json whose cameras to use; without, a view of the whole scene."""
+    view: str | None = None
+    """Which of those cameras: its photo's name or its number from 0; default the first."""
+    path: Literal["orbit", "wave", "interpolate"] | None = None
+    """Move the camera along a path; a video without one is an orbit."""
+    size: str | None = None
+    """Picture size, WIDTHxHEIGHT (px); default the camera's own, long side at most 768."""
+    frames: int = 60
+    """Number of pictures along a path (frames)."""
+    fps: float = 30.0
+    """Speed of a video (frames per second)."""
+    depth: bool = False
+    """Show depth in colours (near = red) instead of the picture."""
+    background: Literal["black", "white", "grey"] = "black"
+    """Colour behind the scene."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+    def run(self) -> None:
+        """Find the cameras, render one view at a time, write whole outputs only."""
+        from recon.files import check_output
+        from recon.formats import load_gaussians
+        from recon.pipeline import choose_device
+
+        suffix = self.output.suffix.lower()
+        if suffix not in (*PICTURES, ".mp4", ""):
+            raise ReconError(
+                f"cannot write {self.output}: unknown picture format {suffix}; "
+                f"expected {', '.join(PICTURES)}, .mp4 or a folder"
+            )
+        if self.frames < 1 or not 0 < self.fps <= 240:
+            raise ReconError("--frames must be at least 1 and --fps between 0 and 240")
+        check_output(self.output)
+        gaussians = load_gaussians(self.scene).to(choose_device(self.device))
+        cameras, names = self._cameras(gaussians, suffix)
+        with progress_reporter(self.quiet) as progress:
+            pictures = self._pictures(gaussians, cameras, progress)
+            self._write(suffix, pictures, names)
+        if not self.quiet:
+            size = f"{cameras.width}x{cameras.height}"
+            count = f"{len(cameras)} pictures" if len(cameras) > 1 else "1 picture"
+            say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians")
+
+    def _cameras(self, gaussians: "Gaussians", suffix: str) -> tuple["Cameras", list[str]]:
+        """The cameras to render and the names of their pictures."""
+        from render.paths import PATHS, default_camera
+
+        width, height = parse_size(self.size) if self.size else (DEFAULT_LONG_SIDE_PX, 512)
+        if self.cameras is None:
+            if self.view is not None:
+                raise ReconError("--view chooses one of the cameras of --cameras; give that too")
+            given, names = default_camera(gaussians, width, height), ["view"]
+        else:
+            given, names = _given_cameras(
+                self.cameras, parse_size(self.size) if self.size else None
+            )
+            given = given.to(gaussians.device)
+        if self.view is not None:
+            index = _view_index(self.view, names)
+            given, names = given[[index]], [names[index]]
+        path = self.path or ("orbit" if suffix == ".mp4" else None)
+        if path is not None:
+            moved = PATHS[path](gaussians, given, self.frames if suffix not in PICTURES else 1)
+            return moved, [f"{i:04d}" for i in range(len(moved))]
+        if suffix in PICTURES:
+            return given[[0]], names[:1]
+        return given, names
+
+    def _pictures(self, gaussians: "Gaussians", cameras: "Cameras", progress) -> "Iterator[Tensor]":
+        import torch
+
+        from render import rasterize
+        from render.video import depth_to_color
+
+        color = torch.tensor([BACKGROUNDS[self.background]]).to(gaussians.means)
+        for i in range(len(cameras)):
+            progress("rendering", i / len(cameras))
+            with torch.no_grad():
+                shown = rasterize(gaussians, cameras[[i]], color)
+            if self.depth:
+                yield depth_to_color(shown.expected_depth[0], shown.alpha[0])
+            else:
+                yield shown.rgb[0]
+
+    def _write(self, suffix: str, pictures: "Iterator[Tensor]", names: list[str]) -> None:
+        from recon.files import atomic_output
+        from render.video import write_image, write_video
+
+        with atomic_output(self.output) as temporary:
+            if suffix == ".mp4":
+                write_video(temporary, pictures, self.fps)
+            elif suffix in PICTURES:
+                write_image(temporary, next(pictures))
+            else:
+                temporary.mkdir()
+                for name, picture in zip(names, pictures, strict=True):
+                    write_image(temporary / f"{name}.png", picture)
+
+
+def _given_cameras(path: Path, size: tuple[int, int] | None) -> tuple["Cameras", list[str]]:
+    """Pinhole cameras of a capture (distortion left out) at one size."""
+    from recon.capture import open_capture
+
+    capture = open_capture(path)
+    if not capture.has_cameras:
+        raise ReconError(f"{path} has no cameras; expected a capture with known cameras")
+    return pinhole_cameras(capture, size), _file_names(capture)
+
+
+def pinhole_cameras(capture: "Capture", size: tuple[int, int] | None) -> "Cameras":
+    """All cameras of a capture without their distortion, for pictures of one size.
+
+    A size of other proportions shows more at the sides or above and below: the focal
+    length follows the side that fits tighter, and the middle stays the middle.
+    """
+    import torch
+
+    from render import Cameras
+
+    cameras = [frame.camera for frame in capture.frames if frame.camera is not None]
+    first = cameras[0]
+    if size is None:
+        scale = min(1.0, DEFAULT_LONG_SIDE_PX / max(first.width, first.height))
+        size = (round(first.width * scale), round(first.height * scale))
+    Ks = []
+    for camera in cameras:
+        scale = min(size[0] / camera.width, size[1] / camera.height)
+        K = camera.K.clone()
+        K[:2] *= scale
+        K[0, 2] += (size[0] - scale * camera.width) / 2
+        K[1, 2] += (size[1] - scale * camera.height) / 2
+        Ks.append(K)
+    viewmats = torch.stack([camera.viewmat for camera in cameras])
+    return Cameras(viewmats.float(), torch.stack(Ks).float(), *size)
+
+
+def _file_names(capture: "Capture") -> list[str]:
+    """The photos' names without folder and extension; numbered when they clash."""
+    names = [Path(frame.name).stem for frame in capture.frames]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{i:04d}_{name}" for i, name in enumerate(names)]
+
+
+def _view_index(view: str, names: list[str]) -> int:
+    if Path(view).stem in names:
+        return names.index(Path(view).stem)
+    if view.isdigit() and int(view) < len(names):
+        return int(view)
+    raise ReconError(
+        f"--view {view}: expected a number from 0 to {len(names) - 1} or a photo's name such as "
+        f"{names[0]}"
+    )

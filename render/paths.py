@@ -1,0 +1,136 @@
+"""Camera paths for pictures and video."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from render.cameras import Cameras
+from render.gaussians import Gaussians
+from render.quaternions import quats_to_rotmats, rotmats_to_quats
+
+DEFAULT_FOV_DEG = 60.0
+ORBIT_DEG = 12.0
+SWAY_DEG = 6.0
+
+
+def default_camera(gaussians: Gaussians, width: int, height: int) -> Cameras:
+    """A camera for a scene that comes without any.
+
+    It looks along +z with y down, as photos' first cameras often do, from where the
+    middle 90 % of the Gaussians fit a field of view of 60 degrees.
+    """
+    low, middle, high = _quantiles(gaussians.means, [0.05, 0.5, 0.95])
+    radius = float((high - low)[:2].norm()) / 2
+    focal = 0.5 * max(width, height) / math.tan(math.radians(DEFAULT_FOV_DEG) / 2)
+    distance = radius * focal / (0.5 * min(width, height))
+    center = middle.clone()
+    center[2] = low[2] - max(distance, 1e-6)
+    viewmat = torch.eye(4).to(gaussians.means)
+    viewmat[:3, 3] = -center
+    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]).to(center)
+    return Cameras(viewmat[None], K[None], width, height)
+
+
+def _quantiles(means: Float[Tensor, "n 3"], q: list[float]) -> Float[Tensor, "q 3"]:
+    # torch.quantile takes at most 16 million values: a regular subset is as good.
+    part = means[:: max(1, len(means) // 100_000)]
+    return torch.quantile(part, torch.tensor(q).to(part), dim=0)
+
+
+def focus_point(gaussians: Gaussians, camera: Cameras) -> Float[Tensor, "3"]:
+    """The point on the optical axis at the median depth of what the camera sees."""
+    pixels, depth = camera.project(gaussians.means[:: max(1, len(gaussians) // 100_000)])
+    x, y = pixels[0].unbind(-1)
+    seen = (depth[0] > 0) & (x > 0) & (x < camera.width) & (y > 0) & (y < camera.height)
+    distance = depth[0][seen].median() if seen.any() else depth.new_tensor(1.0)
+    return camera.centers[0] + distance * camera.viewmats[0, 2, :3]
+
+
+def orbit(gaussians: Gaussians, cameras: Cameras, count: int) -> Cameras:
+    """A small circle around the middle camera's place, looking at what it looks at."""
+    angle = torch.linspace(0, 2 * math.pi, count + 1)[:-1]
+    return _swing(gaussians, cameras, ORBIT_DEG * angle.sin(), 0.6 * ORBIT_DEG * angle.cos())
+
+
+def wave(gaussians: Gaussians, cameras: Cameras, count: int) -> Cameras:
+    """A gentle sway from side to side, with a slight rise."""
+    angle = torch.linspace(0, 2 * math.pi, count + 1)[:-1]
+    return _swing(gaussians, cameras, SWAY_DEG * angle.sin(), 0.3 * SWAY_DEG * (2 * angle).sin())
+
+
+def interpolate(gaussians: Gaussians, cameras: Cameras, count: int) -> Cameras:
+    """Through the given cameras in order: places by Catmull-Rom curves, turns by slerp."""
+    views = len(cameras)
+    position = torch.linspace(0, views - 1, count, dtype=torch.float64)
+    index = position.floor().long().clamp_max(max(views - 2, 0))
+    step = position - index
+    knots = [(index + k).clamp(0, views - 1) for k in (-1, 0, 1, 2)]
+    c2w = cameras.c2w.double().cpu()
+    centers = _catmull_rom([c2w[k, :3, 3] for k in knots], step[:, None])
+    quats = rotmats_to_quats(c2w[:, :3, :3])
+    rotmats = quats_to_rotmats(_slerp(quats[knots[1]], quats[knots[2]], step[:, None]))
+    mix = step[:, None, None].to(cameras.Ks)
+    ahead, behind = knots[2].to(cameras.device), knots[1].to(cameras.device)
+    Ks = cameras.Ks[behind] * (1 - mix) + cameras.Ks[ahead] * mix
+    return Cameras(
+        _viewmats(rotmats, centers).to(cameras.viewmats), Ks, cameras.width, cameras.height
+    )
+
+
+PATHS: dict[str, Callable[[Gaussians, Cameras, int], Cameras]] = {
+    "orbit": orbit,
+    "wave": wave,
+    "interpolate": interpolate,
+}
+
+
+def _swing(gaussians: Gaussians, cameras: Cameras, yaw_deg: Tensor, pitch_deg: Tensor) -> Cameras:
+    """The middle camera turned around its focus point, about its own axes."""
+    middle = cameras[len(cameras) // 2]
+    focus = focus_point(gaussians, middle).double().cpu()
+    c2w = middle.c2w[0].double().cpu()
+    yaw, pitch = torch.deg2rad(yaw_deg.double()), torch.deg2rad(pitch_deg.double())
+    zero = torch.zeros_like(yaw)
+    turn_y = torch.stack([(yaw / 2).cos(), zero, (yaw / 2).sin(), zero], -1)
+    turn_x = torch.stack([(pitch / 2).cos(), (pitch / 2).sin(), zero, zero], -1)
+    local = quats_to_rotmats(turn_y) @ quats_to_rotmats(turn_x)
+    rotmats = c2w[:3, :3] @ local
+    distance = (focus - c2w[:3, 3]).norm()
+    centers = focus - distance * rotmats[:, :, 2]
+    viewmats = _viewmats(rotmats, centers).to(middle.viewmats)
+    return Cameras(viewmats, middle.Ks.expand(len(yaw), 3, 3), middle.width, middle.height)
+
+
+def _viewmats(
+    rotmats: Float[Tensor, "v 3 3"], centers: Float[Tensor, "v 3"]
+) -> Float[Tensor, "v 4 4"]:
+    """Camera-from-world matrices of world-from-camera rotations and places."""
+    viewmats = torch.eye(4, dtype=rotmats.dtype).repeat(len(rotmats), 1, 1)
+    viewmats[:, :3, :3] = rotmats.mT
+    viewmats[:, :3, 3] = -(rotmats.mT @ centers[..., None])[..., 0]
+    return viewmats
+
+
+def _catmull_rom(p: list[Tensor], t: Tensor) -> Tensor:
+    """Catmull & Rom 1974: through p1 (t = 0) and p2 (t = 1)."""
+    return 0.5 * (
+        2 * p[1]
+        + (p[2] - p[0]) * t
+        + (2 * p[0] - 5 * p[1] + 4 * p[2] - p[3]) * t**2
+        + (3 * p[1] - p[0] - 3 * p[2] + p[3]) * t**3
+    )
+
+
+def _slerp(a: Float[Tensor, "v 4"], b: Float[Tensor, "v 4"], t: Float[Tensor, "v 1"]) -> Tensor:
+    """Shortest turn from a to b (Shoemake 1985)."""
+    dot = (a * b).sum(-1, keepdim=True)
+    b, dot = torch.where(dot < 0, -b, b), dot.abs().clamp_max(1)
+    angle = dot.arccos()
+    near = angle < 1e-6
+    sine = torch.where(near, 1.0, angle.sin())
+    left = torch.where(near, 1 - t, ((1 - t) * angle).sin() / sine)
+    right = torch.where(near, t, (t * angle).sin() / sine)
+    return left * a + right * b

@@ -1,0 +1,213 @@
+"""What a folder holds, plain photo folders, LLFF's and COLMAP's own errors."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from capture_files import (
+    POINTS,
+    llff_table,
+    shots,
+    write_colmap_capture,
+    write_llff_capture,
+    write_transforms_capture,
+)
+from PIL import Image
+
+from recon.capture import open_capture
+from recon.errors import ReconError
+
+PINHOLE = [150.0, 154.0, 87.0, 55.0]
+
+
+def photo(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6)).save(path, format="PNG")
+
+
+def test_order_of_layouts(tmp_path: Path):
+    cameras = shots(centered=True)
+    write_llff_capture(tmp_path, cameras)
+    assert open_capture(tmp_path).kind == "llff"
+    if importlib.util.find_spec("pycolmap"):
+        write_colmap_capture(tmp_path, cameras, "PINHOLE", PINHOLE)
+        assert open_capture(tmp_path).kind == "colmap"
+    write_transforms_capture(tmp_path, cameras)
+    assert open_capture(tmp_path).kind == "transforms"
+
+
+def test_photos_in_natural_order(tmp_path: Path):
+    names = ["img10.jpg", "img2.JPEG", "img1.png", "B.heif", "a.TIF", "c.webp"]
+    for name in [*names, ".hidden.jpg", "sub/deep.jpg"]:
+        photo(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("x")
+    capture = open_capture(tmp_path)
+    assert (capture.kind, capture.has_cameras) == ("images", False)
+    found = [frame.name for frame in capture.frames]
+    assert found == ["a.TIF", "B.heif", "c.webp", "img1.png", "img2.JPEG", "img10.jpg"]
+
+
+def test_photos_in_a_subfolder(tmp_path: Path):
+    photo(tmp_path / "images" / "2²_b.png")
+    photo(tmp_path / "images" / "2_a.png")
+    assert [f.name for f in open_capture(tmp_path).frames] == ["images/2_a.png", "images/2²_b.png"]
+
+
+def test_nothing_to_read(tmp_path: Path):
+    with pytest.raises(
+        ReconError, match=r"no images in .*: found no files, expected \.jpg, \.jpeg"
+    ):
+        open_capture(tmp_path)
+    (tmp_path / "movie.xyz").write_text("x")
+    with pytest.raises(ReconError, match=r"found only \.xyz files, expected .*\.heic"):
+        open_capture(tmp_path)
+    with pytest.raises(ReconError, match=r"movie\.xyz is a file; expected a folder of images"):
+        open_capture(tmp_path / "movie.xyz")
+    with pytest.raises(ReconError, match=r"input not found: .*gone"):
+        open_capture(tmp_path / "gone")
+
+
+def test_llff_smaller_copies(tmp_path: Path):
+    """images_4 serves when images is absent, with K for its size."""
+    path = write_llff_capture(tmp_path, shots(centered=True))
+    (tmp_path / "images").rename(tmp_path / "images_4")
+    for image in (tmp_path / "images_4").iterdir():
+        Image.open(image).resize((40, 30)).save(image)
+    frame = open_capture(path).frames[2]
+    assert frame.name == "images_4/2.png" and frame.camera is not None
+    expected = [[37.5, 0, 20], [0, 37.5, 15], [0, 0, 1]]
+    np.testing.assert_allclose(frame.camera.K, expected, atol=1e-12)
+    assert frame.depth_bounds == (1.0, 9.0)
+
+
+def bad_llff(row: int, column: int, value: float) -> np.ndarray:
+    table = llff_table(shots(centered=True))
+    table[row, column] = value
+    return table
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (np.zeros((3, 15)), r"has shape \(3, 15\); expected LLFF's \(photos, 17\)"),
+        (np.zeros((3, 17), dtype=str), r"does not hold numbers"),
+        (llff_table(shots(centered=True, count=2)), r"has 2 cameras but .*images holds 3 images"),
+        (bad_llff(1, 14, 0.0), r"row 1: the focal length must be above 0 px"),
+        (bad_llff(1, 14, np.nan), r"row 1: focal length and principal point must be finite"),
+        (bad_llff(1, 4, 0.0), r"row 1: height and width must be above 0, found 0, 160"),
+        (bad_llff(2, 3, np.inf), r"row 2: camera matrix has NaN or infinite values"),
+        (bad_llff(2, 0, 5.0), r"row 2: camera matrix is off a rotation"),
+        (bad_llff(0, 15, -1.0), r"row 0: expected 0 < near < far, found near -1, far 9"),
+    ],
+)
+def test_bad_llff(tmp_path: Path, table: np.ndarray, message: str):
+    path = write_llff_capture(tmp_path, shots(centered=True))
+    np.save(path, table)
+    with pytest.raises(ReconError, match=message) as caught:
+        open_capture(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_llff_never_unpickles(tmp_path: Path):
+    path = write_llff_capture(tmp_path, shots(centered=True))
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ReconError, match=r"poses_bounds\.npy is not a NumPy array file"):
+        open_capture(tmp_path)
+
+
+def test_colmap_without_pycolmap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_colmap_capture(tmp_path, shots(centered=False), "PINHOLE", PINHOLE)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ReconError, match=r"pip install 'reconsplat\[sfm\]'"):
+        open_capture(tmp_path)
+
+
+@pytest.mark.parametrize("place", [".", "sparse", "colmap/sparse/0"])
+def test_colmap_places_and_points(tmp_path: Path, place: str):
+    pytest.importorskip("pycolmap")
+    cameras = shots(centered=False)
+    write_colmap_capture(tmp_path, cameras, "PINHOLE", PINHOLE, place)
+    frames = open_capture(tmp_path).frames
+    assert [frame.name for frame in frames] == ["images/0.png", "images/1.png", "images/2.png"]
+    for frame, shot in zip(frames, cameras, strict=True):
+        assert frame.camera is not None and frame.points is not None
+        np.testing.assert_allclose(frame.camera.viewmat, shot.viewmat, atol=1e-12)
+        np.testing.assert_allclose(frame.points, POINTS, atol=1e-12)
+
+
+def test_colmap_binary(tmp_path: Path):
+    pytest.importorskip("pycolmap")
+    sparse = write_colmap_capture(tmp_path, shots(centered=False), "PINHOLE", PINHOLE)
+    as_text = open_capture(tmp_path).frames
+    code = "import pycolmap, sys; pycolmap.Reconstruction(sys.argv[1]).write_binary(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(sparse)], check=True, capture_output=True)
+    for text in sparse.glob("*.txt"):
+        text.unlink()
+    for a, b in zip(open_capture(tmp_path).frames, as_text, strict=True):
+        assert a.camera is not None and b.camera is not None
+        assert a.points is not None and b.points is not None
+        torch.testing.assert_close(a.camera.viewmat, b.camera.viewmat, atol=1e-12, rtol=0)
+        assert torch.equal(a.camera.K, b.camera.K)
+        assert torch.equal(a.points, b.points)
+
+
+@pytest.mark.parametrize(
+    ("model", "params", "distortion", "coefficients"),
+    [
+        ("SIMPLE_PINHOLE", [150.0, 87.0, 55.0], "none", ()),
+        ("SIMPLE_RADIAL", [150.0, 87.0, 55.0, 0.1], "opencv", (0.1, 0, 0, 0, 0, 0, 0, 0)),
+        ("RADIAL", [150.0, 87.0, 55.0, 0.1, 0.2], "opencv", (0.1, 0.2, 0, 0, 0, 0, 0, 0)),
+        ("SIMPLE_RADIAL_FISHEYE", [150.0, 87.0, 55.0, 0.1], "fisheye", (0.1, 0, 0, 0)),
+        ("RADIAL_FISHEYE", [150.0, 87.0, 55.0, 0.1, 0.2], "fisheye", (0.1, 0.2, 0, 0)),
+    ],
+)
+def test_colmap_models(tmp_path: Path, model, params, distortion, coefficients):
+    pytest.importorskip("pycolmap")
+    write_colmap_capture(tmp_path, shots(centered=False), model, params)
+    camera = open_capture(tmp_path).frames[0].camera
+    assert camera is not None
+    expected = torch.tensor([[150.0, 0, 87], [0, 150, 55], [0, 0, 1]], dtype=torch.float64)
+    assert torch.equal(camera.K, expected)
+    assert (camera.distortion, camera.coefficients) == (distortion, coefficients)
+
+
+def test_bad_colmap(tmp_path: Path):
+    pytest.importorskip("pycolmap")
+    cameras = shots(centered=False)
+    write_colmap_capture(tmp_path, cameras, "FOV", [*PINHOLE, 0.5])
+    with pytest.raises(ReconError, match=r"camera model FOV, .*colmap image_undistorter"):
+        open_capture(tmp_path)
+    sparse = write_colmap_capture(tmp_path, cameras, "PINHOLE", PINHOLE)
+    (tmp_path / "images" / "1.png").unlink()
+    with pytest.raises(ReconError, match=r"1 of the 3 images .*the first is 1\.png"):
+        open_capture(tmp_path)
+    for image in (tmp_path / "images").iterdir():
+        image.unlink()
+    with pytest.raises(ReconError, match=r"comes without its images: expected 0\.png and 2 more"):
+        open_capture(tmp_path)
+    (sparse / "images.txt").write_text("")
+    (sparse / "points3D.txt").write_text("")
+    with pytest.raises(ReconError, match=r"has no registered image"):
+        open_capture(tmp_path)
+    (sparse / "points3D.txt").unlink()
+    with pytest.raises(ReconError, match=r"cannot read the COLMAP model .*points3D files"):
+        open_capture(tmp_path)
+
+
+def test_colmap_images_of_another_extension(tmp_path: Path):
+    pytest.importorskip("pycolmap")
+    sparse = write_colmap_capture(tmp_path, shots(centered=False), "PINHOLE", PINHOLE)
+    (sparse / "images.txt").write_text((sparse / "images.txt").read_text().replace(".png", ".jpg"))
+    assert open_capture(tmp_path).frames[1].image_path == tmp_path / "images" / "1.png"
+
+
+def test_errors_are_one_line(tmp_path: Path):
+    (tmp_path / "transforms.json").write_text(json.dumps({"frames": [{"file_path": "a\nb.png"}]}))
+    with pytest.raises(ReconError) as caught:
+        open_capture(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,182 @@
+"""Scaling, masks, undistortion and depth bounds of loaded views."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from capture_files import shots, write_transforms_capture
+from PIL import Image
+
+from recon.capture import Frame, FrameCamera, load_views, open_capture, select_spread
+from recon.capture.types import Capture
+
+
+def frame_of(path: Path, camera: FrameCamera | None = None, **more) -> Frame:
+    """A frame of a stored picture, pinhole unless a camera is given."""
+    width, height = Image.open(path).size
+    K = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]]).double()
+    camera = camera or FrameCamera(torch.eye(4).double(), K, width, height)
+    return Frame(path.name, path, camera, **more)
+
+
+def save(path: Path, picture: np.ndarray) -> Path:
+    Image.fromarray((picture * 255).round().astype(np.uint8)).save(path)
+    return path
+
+
+def test_never_enlarged_and_float32(tmp_path: Path):
+    path = save(tmp_path / "a.png", np.full((30, 40, 3), 0.6))
+    views = load_views([frame_of(path)], 512)
+    assert views.images.shape == (1, 3, 30, 40)
+    assert views.images.dtype == views.cameras.Ks.dtype == views.cameras.viewmats.dtype
+    assert views.images.dtype == torch.float32
+    assert views.names == ("a.png",)
+    torch.testing.assert_close(views.images, torch.full_like(views.images, 0.6))
+
+
+def test_shrinking_averages(tmp_path: Path):
+    """Stripes of one pixel become grey, not a moire."""
+    stripes = np.zeros((64, 64, 3))
+    stripes[:, ::2] = 1
+    views = load_views([frame_of(save(tmp_path / "a.png", stripes))], 16)
+    torch.testing.assert_close(views.images, torch.full((1, 3, 16, 16), 0.5), atol=1e-3, rtol=0)
+
+
+def test_hidden_colours_do_not_bleed(tmp_path: Path):
+    """A grey object over transparent red: the edges stay grey, premultiplied."""
+    picture = np.zeros((32, 32, 4))
+    picture[..., 0] = 1
+    picture[:, :13] = 0.6
+    picture[:, :13, 3] = 1
+    views = load_views([frame_of(save(tmp_path / "a.png", picture))], 8)
+    coverage = torch.tensor([1, 1, 1, 0.25, 0, 0, 0, 0]).expand(1, 1, 8, 8)
+    torch.testing.assert_close(views.masks, coverage, atol=1e-5, rtol=0)
+    expected = 0.6 * coverage.expand(1, 3, 8, 8)
+    torch.testing.assert_close(views.images, expected, atol=1e-5, rtol=0)
+    assert views.valid.min() == 1
+
+
+def test_exif_orientation_is_left_alone(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert load_views([frame_of(tmp_path / "a.jpg")], 40).images.shape == (1, 3, 20, 40)
+
+
+def ray_of_photo(distorted: np.ndarray, model: str, coefficients: tuple) -> np.ndarray:
+    """Undistorted x / z, y / z of distorted ones, by fixed-point iteration of OpenCV's model."""
+    rays, zero = distorted.copy(), np.zeros(3)
+    project = cv2.fisheye.projectPoints if model == "fisheye" else cv2.projectPoints
+    for _ in range(60):
+        points = np.concatenate([rays, np.ones_like(rays[:, :1])], 1)[:, None]
+        seen, _ = project(points, zero, zero, np.eye(3), np.array(coefficients))
+        rays += distorted - seen.reshape(-1, 2)
+    return rays
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients"),
+    [
+        ("opencv", (-0.2, 0.05, 0.001, -0.002, 0.0, 0.0, 0.0, 0.0)),
+        ("opencv", (0.1, 0.02, 0.0, 0.0, 0.01, 0.2, 0.0, 0.0)),
+        ("fisheye", (-0.05, 0.01, 0.0, 0.0)),
+    ],
+)
+def test_chequer_is_straightened(tmp_path: Path, model, coefficients):
+    """A smooth chequer photographed through the lens comes back as the plain one."""
+    width, height = 240, 180
+    K = np.array([[170.0, 0, 126], [0, 172.0, 84], [0, 0, 1]])
+
+    def scene(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return 0.5 + 0.45 * np.sin(30 * x) * np.sin(30 * y)
+
+    v, u = np.mgrid[:height, :width] + 0.5
+    plain = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]], -1).reshape(-1, 2)
+    photo = scene(*ray_of_photo(plain, model, coefficients).T).reshape(height, width)
+    path = save(tmp_path / "a.png", np.repeat(photo[..., None], 3, -1))
+    camera = FrameCamera(
+        torch.eye(4).double(), torch.from_numpy(K), width, height, model, coefficients
+    )
+    views = load_views([frame_of(path, camera)], width)
+    expected = scene((u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1])
+    inner = views.valid[0, 0].bool()
+    assert inner[20:-20, 20:-20].all()
+    error = (views.images[0, 0] - torch.from_numpy(expected)).abs()[20:-20, 20:-20]
+    assert error.max() < 0.008
+    assert np.abs(photo - expected)[20:-20, 20:-20].max() > 0.1
+    assert (views.masks == views.valid).all()
+    assert views.images[0, :, ~inner].abs().sum() == 0
+    np.testing.assert_allclose(views.cameras.Ks[0], K, rtol=1e-6)
+
+
+def test_where_the_polynomial_turns_back_is_masked(tmp_path: Path):
+    """r - r^3 / 3 peaks at r = 1: nothing further out is shown a second time."""
+    path = save(tmp_path / "a.png", np.ones((100, 100, 3)))
+    K = torch.tensor([[30.0, 0, 50], [0, 30, 50], [0, 0, 1]]).double()
+    coefficients = (-1 / 3, *(0.0,) * 7)
+    camera = FrameCamera(torch.eye(4).double(), K, 100, 100, "opencv", coefficients)
+    valid = load_views([frame_of(path, camera)], 100).valid[0, 0]
+    y, x = torch.meshgrid(torch.arange(100) - 49.5, torch.arange(100) - 49.5, indexing="ij")
+    radius = torch.hypot(x, y) / 30
+    assert valid[radius < 0.98].min() == 1
+    assert valid[radius > 1.02].max() == 0
+
+
+def test_depth_bounds(tmp_path: Path):
+    path = save(tmp_path / "a.png", np.ones((10, 10, 3)))
+    points = torch.zeros(101, 3).double()
+    points[:, 2] = torch.linspace(2, 4, 101)
+    behind = torch.tensor([[0.0, 0, -5]]).double()
+    seen = frame_of(path, points=torch.cat([points, behind]))
+    stated = frame_of(path, depth_bounds=(1.0, 7.0))
+    bounds = load_views([seen, stated], 10).depth_bounds
+    expected = torch.tensor([[2.02 * 0.8, 3.98 * 1.3], [1, 7]])
+    torch.testing.assert_close(bounds, expected, atol=1e-5, rtol=0)
+    few = frame_of(path, points=points[:19])
+    assert load_views([seen, few], 10).depth_bounds is None
+
+
+def ring(count: int) -> Capture:
+    """Cameras on a circle of radius 3 that look at its middle, in order of the angle."""
+    frames = []
+    for angle in np.arange(count) * 2 * np.pi / count:
+        forward = -np.array([np.cos(angle), np.sin(angle), 0])
+        down = np.array([0.0, 0, -1])
+        rotmat = np.stack([np.cross(down, forward), down, forward])
+        viewmat = torch.eye(4).double()
+        viewmat[:3, :3] = torch.from_numpy(rotmat)
+        viewmat[:3, 3] = torch.tensor([0.0, 0, 3])
+        camera = FrameCamera(viewmat, torch.eye(3).double(), 10, 10)
+        frames.append(Frame(str(angle), Path("none.png"), camera))
+    return Capture(Path(), "transforms", tuple(frames))
+
+
+def test_select_spread():
+    capture = ring(16)
+    chosen = select_spread(capture, 4)
+    gaps = np.diff([*chosen, chosen[0] + 16])
+    assert gaps.tolist() == [4, 4, 4, 4]
+    assert select_spread(capture, 4) == chosen
+    assert select_spread(capture, 16) == select_spread(capture, 99) == list(range(16))
+    assert len(set(select_spread(capture, 15))) == 15
+
+
+def test_select_spread_without_cameras():
+    frames = tuple(replace(frame, camera=None) for frame in ring(9).frames)
+    assert select_spread(Capture(Path(), "images", frames), 3) == [0, 4, 8]
+
+
+def test_select_spread_of_one_place():
+    """Cameras at one point and alike still give different frames."""
+    frames = (ring(1).frames[0],) * 5
+    assert len(set(select_spread(Capture(Path(), "transforms", frames), 3))) == 3
+
+
+def test_opening_reads_no_pixels(tmp_path: Path):
+    """Broken photos are found when they are loaded, not before."""
+    write_transforms_capture(tmp_path, shots(centered=False))
+    (tmp_path / "images" / "0.png").write_bytes(b"")
+    assert len(open_capture(tmp_path).frames) == 3

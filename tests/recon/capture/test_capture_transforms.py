@@ -1,0 +1,242 @@
+"""transforms.json: variants, round trip, and what is wrong with a file."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from capture_files import POINTS, shots, transforms_document, write_transforms_capture
+from PIL import Image
+
+from recon.capture import Frame, FrameCamera, load_views, open_capture, write_transforms
+from recon.errors import ReconError
+
+
+def rewrite(path: Path, change) -> Path:
+    """Apply a change to a JSON file; its path."""
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.fixture()
+def written(tmp_path: Path) -> Path:
+    return write_transforms_capture(tmp_path, shots(centered=False))
+
+
+def cameras_of(path: Path) -> list[FrameCamera]:
+    return [frame.camera for frame in open_capture(path).frames if frame.camera is not None]
+
+
+def assert_same_cameras(a: list[FrameCamera], b: list[FrameCamera]) -> None:
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        torch.testing.assert_close(x.viewmat, y.viewmat, atol=1e-9, rtol=0)
+        torch.testing.assert_close(x.K, y.K, atol=1e-9, rtol=0)
+        assert (x.width, x.height, x.distortion) == (y.width, y.height, y.distortion)
+        assert x.coefficients == y.coefficients
+
+
+def test_folder_and_file_are_the_same(written: Path):
+    assert_same_cameras(cameras_of(written), cameras_of(written.parent))
+
+
+def test_values_for_all_frames_and_three_rows(written: Path):
+    expected = cameras_of(written)
+
+    def share(document):
+        for key in ("w", "h", "fl_x", "fl_y", "cx", "cy"):
+            document[key] = document["frames"][0][key]
+            for frame in document["frames"]:
+                del frame[key]
+        document["frames"][0]["cx"] = 31.0
+        for frame in document["frames"]:
+            frame["transform_matrix"] = frame["transform_matrix"][:3]
+        document["applied_transform"] = [[0, 1, 0, 5], [1, 0, 0, 6], [0, 0, -1, 7]]
+        document["applied_scale"] = 3.0
+
+    found = cameras_of(rewrite(written, share))
+    assert found[0].K[0, 2] == 31.0
+    assert_same_cameras(found[1:], expected[1:])
+
+
+def test_nerf_synthetic_layout(tmp_path: Path):
+    """camera_angle_x, no size, no extension, transforms_train.json."""
+    shot = shots(centered=True)[0]
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (shot.width, shot.height)).save(tmp_path / "train" / "r_0.png")
+    matrix = transforms_document([shot])["frames"][0]["transform_matrix"]
+    frame = {"file_path": "./train/r_0", "rotation": 0.01, "transform_matrix": matrix}
+    angle = 2 * math.atan(shot.width / (2 * shot.fx))
+    document = {"camera_angle_x": angle, "frames": [frame]}
+    (tmp_path / "transforms_train.json").write_text(json.dumps(document))
+    (camera,) = cameras_of(tmp_path)
+    np.testing.assert_allclose(camera.K, shot.K, atol=1e-9)
+    assert open_capture(tmp_path).frames[0].image_path.name == "r_0.png"
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients"),
+    [
+        ("none", ()),
+        ("opencv", (0.1, -0.02, 0.001, 0.002, 0.3, 0.01, 0.02, 0.03)),
+        ("fisheye", (0.1, 0.02, 0.0, 0.0)),
+        ("fisheye", (0.0, 0.0, 0.0, 0.0)),
+    ],
+)
+def test_round_trip(written: Path, model, coefficients):
+    frames = open_capture(written).frames
+    changed = []
+    for i, frame in enumerate(frames):
+        camera = frame.camera
+        assert camera is not None
+        if i > 0:
+            camera = FrameCamera(camera.viewmat, camera.K, 160, 120, model, coefficients)
+        changed.append(Frame(frame.name, frame.image_path, camera))
+    path = written.parent / "saved.json"
+    write_transforms(path, changed)
+    again = open_capture(path).frames
+    assert [frame.name for frame in again] == [frame.name for frame in frames]
+    assert_same_cameras(
+        [frame.camera for frame in again if frame.camera],
+        [frame.camera for frame in changed if frame.camera],
+    )
+
+
+def test_round_trip_elsewhere_and_of_rounded_matrices(written: Path, tmp_path_factory):
+    """A file in another folder finds the images; rounding does not move a camera twice."""
+
+    def coarse(document):
+        for frame in document["frames"]:
+            frame["transform_matrix"] = np.round(frame["transform_matrix"], 3).tolist()
+
+    frames = open_capture(rewrite(written, coarse)).frames
+    path = tmp_path_factory.mktemp("other") / "cameras.json"
+    write_transforms(path, frames)
+    again = open_capture(path).frames
+    assert [f.image_path for f in again] == [f.image_path.resolve() for f in frames]
+    assert_same_cameras(
+        [f.camera for f in again if f.camera], [f.camera for f in frames if f.camera]
+    )
+
+
+def test_masks(written: Path):
+    mask = np.zeros((120, 160), np.uint8)
+    mask[:, 80:] = 255
+    Image.fromarray(mask).save(written.parent / "left.png")
+
+    def name_mask(document):
+        document["frames"][1]["mask_path"] = "left.png"
+
+    rewrite(written, name_mask)
+    views = load_views(open_capture(written).frames, 80)
+    assert views.masks[0].min() == 1
+    assert views.masks[1, 0, :, :40].max() == 0 and views.masks[1, 0, :, 40:].min() == 1
+    assert views.images[1, :, :, :40].max() == 0
+    rewrite(written, lambda d: d["frames"][1].update(mask_path="gone.png"))
+    with pytest.raises(ReconError, match=r"frame 1 .*mask .*gone\.png, which does not exist"):
+        open_capture(written)
+
+
+def test_sparse_points_are_those_that_a_frame_sees(written: Path):
+    behind, beside = [0.0, 0.0, -9.0], [50.0, 0.0, 5.0]
+    cloud = trimesh.PointCloud(np.concatenate([POINTS, [behind, beside]]))
+    cloud.export(written.parent / "sparse.ply")
+    rewrite(written, lambda d: d.update(ply_file_path="sparse.ply"))
+    for frame in open_capture(written).frames:
+        np.testing.assert_allclose(frame.points, POINTS, atol=1e-6)
+    (written.parent / "sparse.ply").write_bytes(b"ply\nformat nonsense")
+    with pytest.raises(ReconError, match=r"cannot read ply_file_path sparse\.ply"):
+        open_capture(written)
+
+
+def first(**values):
+    """A change that sets values of the first frame (None deletes)."""
+
+    def change(document):
+        for key, value in values.items():
+            document["frames"][0][key] = value
+            if value is None:
+                del document["frames"][0][key]
+
+    return change
+
+
+BAD_FRAMES = [
+    (first(file_path="images/gone.png"), r"names the image .*gone\.png, which does not exist"),
+    (first(file_path=None), r"frame 0 has no file_path"),
+    (first(transform_matrix=None), r"must be a 4x4 matrix .* found none"),
+    (first(transform_matrix=np.eye(3).tolist()), r"must be a 4x4 matrix .* found 3x3"),
+    (first(transform_matrix=[["a"] * 4] * 4), r"must be a 4x4 matrix"),
+    (first(transform_matrix=np.diag([1, 1, math.nan, 1]).tolist()), r"NaN or infinite"),
+    (first(transform_matrix=np.diag([1, 1, math.inf, 1]).tolist()), r"NaN or infinite"),
+    (first(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()), r"mirrored .*determinant -1"),
+    (first(transform_matrix=np.diag([2.0, 2, 2, 1]).tolist()), r"off a rotation by 3"),
+    (first(transform_matrix=(np.eye(4) + np.eye(4, k=-3)).tolist()), r"last row .* 1 0 0 1"),
+    (first(fl_x=None), r"no focal length; expected fl_x \(px\) or camera_angle_x"),
+    (first(fl_x=0), r"focal length must be above 0 px, found 0, 154"),
+    (first(fl_y=-3.5), r"focal length must be above 0 px, found 150, -3.5"),
+    (first(fl_x="long"), r"fl_x must be a finite number, found 'long'"),
+    (first(fl_x=None, camera_angle_x=0.0), r"camera_angle_x must be between 0 and pi"),
+    (first(camera_angle_x=2.0), r"fl_x 150 and camera_angle_x, .*contradict"),
+    (first(fl_x=0.9, fl_y=0.9), r"focal length of 0\.9, 0\.9 px contradicts the size"),
+    (first(cx=700.0), r"principal point 700, 55 px contradicts the size 160 x 120"),
+    (first(w=0), r"width and height must be above 0 px, found 0 x 120"),
+    (first(camera_model="EQUIRECTANGULAR"), r"unknown camera_model 'EQUIRECTANGULAR'; expected"),
+    (first(camera_model="PINHOLE", k1=0.1), r"camera_model PINHOLE has no k1"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_FRAMES)
+def test_bad_frame(written: Path, change, message: str):
+    """Each error names the file, the frame and what is wrong, on one line."""
+    rewrite(written, change)
+    with pytest.raises(ReconError, match=message) as caught:
+        open_capture(written)
+    assert f"{written}, frame 0" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{not json", "is not valid JSON"),
+        ("[1, 2]", "holds a list; expected a JSON object"),
+        ("{}", "has no frames"),
+        ('{"frames": []}', "has no frames"),
+        ('{"frames": [3]}', "frame 0 has no file_path"),
+    ],
+)
+def test_bad_file(written: Path, text: str, message: str):
+    written.write_text(text)
+    with pytest.raises(ReconError, match=message) as caught:
+        open_capture(written)
+    assert str(written) in str(caught.value)
+
+
+def test_size_comes_from_the_image_when_missing(written: Path):
+    expected = cameras_of(written)
+    rewrite(written, first(w=None, h=None))
+    assert_same_cameras(cameras_of(written), expected)
+
+
+def test_camera_of_another_shape_is_refused(written: Path):
+    rewrite(written, first(w=120, h=160))
+    with pytest.raises(ReconError, match=r"0\.png is 160x120 px but its camera is for 120x160"):
+        load_views(open_capture(written).frames, 64)
+
+
+def test_smaller_copies_of_the_images_are_fine(written: Path):
+    """The images may be smaller than the cameras say: K follows the picture."""
+    frames = open_capture(written).frames
+    for frame in frames:
+        Image.open(frame.image_path).resize((80, 60)).save(frame.image_path)
+    views = load_views(frames, 80)
+    assert frames[0].camera is not None
+    torch.testing.assert_close(
+        views.cameras.Ks[0, :2].double(), frames[0].camera.K[:2] / 2, atol=1e-4, rtol=0
+    )

@@ -1,0 +1,121 @@
+"""Held-out quality: reconstruct from context photos, render the targets, compare.
+
+Protocol: targets are undistorted and scaled as the context photos are; pixels that
+come from outside the photo do not count; what a photo's mask or alpha leaves out is
+black in the photo, and whatever is rendered there counts as an error.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.capture import Capture, Views, load_views, open_capture
+from recon.pipeline import Scene, reconstruct
+from recon.settings import ReconstructSettings
+from render import rasterize
+from training import metrics
+from training.suite import Case, Split, read_split
+
+METRICS: dict[str, Callable[..., float | None]] = {
+    "psnr": metrics.psnr,
+    "psnr_exposure_fitted": metrics.psnr_exposure_fitted,
+    "ssim": metrics.ssim,
+    "st_lpips": metrics.st_lpips,
+}
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """Scores of one capture and split: method -> target -> metric -> value."""
+
+    case: Case
+    settings: ReconstructSettings
+    scores: dict[str, dict[str, dict[str, float | None]]]
+    pictures: dict[str, Float[Tensor, "v 3 h w"]]
+    """Method (and "photo") -> pictures of all targets."""
+    gaussians: int
+
+    def mean(self, method: str, metric: str) -> float | None:
+        """Mean over the targets; None where the metric is not available."""
+        values = [scores[metric] for scores in self.scores[method].values()]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if len(known) == len(values) else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the pictures, for JSON."""
+        means = {m: {k: self.mean(m, k) for k in METRICS} for m in self.scores}
+        return {
+            "capture": self.case.capture.name,
+            "split": self.case.split,
+            "model": self.settings.model,
+            "resolution": self.settings.resolution,
+            "seed": self.settings.seed,
+            "gaussians": self.gaussians,
+            "mean": means,
+            "targets": self.scores,
+        }
+
+
+def evaluate_cases(
+    cases: Sequence[Case],
+    settings: ReconstructSettings,
+    progress: Callable[[str, float], None],
+) -> list[CaseResult]:
+    """Evaluate the cases one after the other."""
+    results = []
+    for i, case in enumerate(cases):
+        progress(f"evaluating {case.capture.name} {case.split}", i / len(cases))
+        results.append(evaluate_case(case, settings))
+    return results
+
+
+@torch.no_grad()
+def evaluate_case(case: Case, settings: ReconstructSettings) -> CaseResult:
+    """Reconstruct, render the targets and score the model and both baselines."""
+    capture = open_capture(case.capture)
+    split = read_split(capture, case.split)
+    # All of a split's context photos are used, however many.
+    settings = replace(settings, max_views=max(len(split.context), 2))
+    context_capture = replace(capture, frames=split.context)
+    scene = reconstruct(context_capture, settings)
+    flat = reconstruct(context_capture, replace(settings, model="constant-depth"))
+    context, targets = _views(capture, split, settings)
+    pictures = {
+        settings.model: _render(scene, targets),
+        "nearest photo": _nearest_photos(context, targets),
+        "constant depth": _render(flat, targets),
+    }
+    scores = {method: _score(shown, targets) for method, shown in pictures.items()}
+    pictures["photo"] = targets.images
+    return CaseResult(case, settings, scores, pictures, len(scene.gaussians))
+
+
+def _views(capture: Capture, split: Split, settings: ReconstructSettings) -> tuple[Views, Views]:
+    """Context and target views, all of one size."""
+    count = len(split.context)
+    views = load_views(split.context + split.target, settings.resolution)
+    return views.select(slice(0, count)), views.select(slice(count, None))
+
+
+def _render(scene: Scene, targets: Views) -> Float[Tensor, "v 3 h w"]:
+    cameras = targets.cameras.to(scene.gaussians.device)
+    shown = [rasterize(scene.gaussians, cameras[[i]]).rgb for i in range(len(cameras))]
+    return torch.cat(shown).clamp(0, 1).cpu()
+
+
+def _nearest_photos(context: Views, targets: Views) -> Float[Tensor, "v 3 h w"]:
+    """For each target the context photo taken from the nearest place, as it is."""
+    distance = torch.cdist(targets.cameras.centers, context.cameras.centers)
+    return context.images[distance.argmin(1)]
+
+
+def _score(shown: Float[Tensor, "v 3 h w"], targets: Views) -> dict[str, dict[str, float | None]]:
+    triples = zip(targets.names, shown, targets.images, targets.valid, strict=True)
+    return {
+        name: {metric: function(s, p, valid) for metric, function in METRICS.items()}
+        for name, s, p, valid in triples
+    }
