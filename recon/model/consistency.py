@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon.model.warp import Warp, inside, sample
-from recon.model.zncc import box_mean
 from render import Cameras
 
 # Depths differ when their disparities differ by more than the tolerance or this share.
@@ -26,6 +25,8 @@ class DepthMaps:
     disparity: Float[Tensor, "v h w"]
     tolerance: Float[Tensor, "v"]
     """Disparities closer than this are the same (1 / world units)."""
+    colors: Float[Tensor, "v 3 h w"]
+    """The views' pictures, blurred a little."""
 
     def compare(self, view: int, other: int) -> "Agreement":
         """Judge a view's depths by another view's."""
@@ -34,10 +35,13 @@ class DepthMaps:
         there = sample(self.disparity[other][None, None], pixels[None], "nearest")[0, 0]
         difference = self.disparity[view] / ratio.clamp_min(1e-6) - there
         slack = torch.maximum(self.tolerance[other], RELATIVE_TOLERANCE * there)
+        seen = sample(self.colors[other][None], pixels[None])[0]
+        alike = (seen - self.colors[view]).abs().amax(0) <= MAX_COLOR_DIFFERENCE
         return Agreement(
             pixels=pixels,
-            agrees=visible & (difference.abs() <= slack),
+            agrees=visible & alike & (difference.abs() <= slack),
             in_front=visible & (difference > 2 * slack),
+            alike=alike,
         )
 
 
@@ -48,9 +52,11 @@ class Agreement:
     pixels: Float[Tensor, "h w 2"]
     """Where the pixels fall in the other view (px)."""
     agrees: Bool[Tensor, "h w"]
-    """Both views place the surface at the same depth."""
+    """Both views place the surface at the same depth and in the same colour."""
     in_front: Bool[Tensor, "h w"]
     """The point would hide what the other view found behind it."""
+    alike: Bool[Tensor, "h w"]
+    """The other view's picture has the same colour where the point falls."""
 
 
 def judged(
@@ -95,9 +101,7 @@ def consistency_costs(
     return total / count.clamp_min(1)
 
 
-def floaters(
-    maps: DepthMaps, confirmed: Bool[Tensor, "v h w"], images: Float[Tensor, "v 3 h w"]
-) -> Bool[Tensor, "v h w"]:
+def floaters(maps: DepthMaps, confirmed: Bool[Tensor, "v h w"]) -> Bool[Tensor, "v h w"]:
     """Unconfirmed pixels whose points float in space that two other views look through.
 
     A view looks through a point when it found a surface behind it, and either that
@@ -105,16 +109,13 @@ def floaters(
     Kutulakos & Seitz 2000). One view's word is not enough: it may be the one that errs,
     and a hole costs more than a misplaced point.
     """
-    colors = box_mean(images, 1)
     votes = torch.zeros_like(confirmed, dtype=torch.int32)
-    for view in range(len(images)):
-        for other in range(len(images)):
+    for view in range(len(confirmed)):
+        for other in range(len(confirmed)):
             if other == view:
                 continue
             verdict = maps.compare(view, other)
-            pixels = verdict.pixels[None]
-            seen = sample(colors[other][None], pixels)[0]
-            sure = sample(confirmed[other].to(colors)[None, None], pixels, "nearest")[0, 0] > 0.5
-            unlike = (seen - colors[view]).abs().amax(0) > MAX_COLOR_DIFFERENCE
-            votes[view] += verdict.in_front & (sure | unlike)
+            there = confirmed[other].to(maps.disparity)[None, None]
+            sure = sample(there, verdict.pixels[None], "nearest")[0, 0] > 0.5
+            votes[view] += verdict.in_front & (sure | ~verdict.alike)
     return (votes >= MIN_VOTES) & ~confirmed

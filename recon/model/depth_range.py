@@ -56,7 +56,7 @@ def _estimate(views: Views) -> DepthRange:
         best, index = volume.min(0)
         disparity[v], score[v] = planes[index], 1 - 2 * best
     steps = torch.tensor([(high - low) / (PLANES - 1) for low, high in shared]).to(images)
-    maps = DepthMaps(cameras, disparity, 1.5 * steps)
+    maps = DepthMaps(cameras, disparity, 1.5 * steps, images)
     depths = []
     for v in range(count):
         agreed = torch.zeros_like(score[v], dtype=torch.bool)

@@ -22,6 +22,9 @@ class PixelGaussianConfig:
     """Standard deviation along the surface, in pixel footprints at the disc's depth."""
     thickness_px: float = 0.2
     """Standard deviation across the surface, in pixel footprints."""
+    opacity: float = 0.95
+    """Below 1: rasterizers end a pixel before the Gaussian that would bring its
+    transmittance under 1e-4, and at alpha 0.999 that one may be most of what is seen."""
 
 
 def pixel_gaussians(
@@ -32,7 +35,7 @@ def pixel_gaussians(
 ) -> Gaussians:
     """Discs at the pixels' depths in the pixels' colours, flattened over views.
 
-    They face as the surface that neighbouring depths span; opacity is the mask. Pixels
+    They face as the surface that neighbouring depths span; opacity follows the mask. Pixels
     that are not to keep, or are masked out, become none.
     """
     rays_o, rays_d = views.cameras.rays()
@@ -48,7 +51,7 @@ def pixel_gaussians(
         means=means[keep],
         quats=_facing(surface_normals(means, rays_d)[keep]),
         scales=footprint[keep][:, None] * shape,
-        opacities=mask[keep],
+        opacities=config.opacity * mask[keep],
         sh=colors_to_sh(colors.clamp(0, 1)),
     )
 

@@ -5,7 +5,7 @@ aggregation, checks between the views and a fill that leaves no pixel without de
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,7 @@ from recon.model.sources import select_sources
 from recon.model.types import Prediction, Progress
 from recon.model.volume import cost_volume
 from recon.model.warp import Warp
+from recon.model.zncc import box_mean
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class PlaneSweep:
         progress(0.1)
         maps, confirmed = self._match(sweep, progress)
         maps = self._filled(sweep, maps, confirmed)
-        small_keep = ~floaters(maps, confirmed, sweep.views.images)
+        small_keep = ~floaters(maps, confirmed)
         progress(0.9)
         disparity = _enlarged(maps.disparity, views)
         keep = _enlarged(small_keep.float(), views) > 0.5
@@ -123,7 +124,7 @@ class PlaneSweep:
         costs = aggregate(costs, views.images, config.small_step, config.large_step)
         step = sweep.planes[:, 1] - sweep.planes[:, 0]
         disparity = sweep.planes[:, :1, None] + best_plane(costs) * step[:, None, None]
-        return DepthMaps(views.cameras, disparity, sweep.tolerance)
+        return DepthMaps(views.cameras, disparity, sweep.tolerance, box_mean(views.images, 1))
 
     def _filled(
         self, sweep: _Sweep, maps: DepthMaps, confirmed: Bool[Tensor, "v h w"]
@@ -136,7 +137,7 @@ class PlaneSweep:
         filled = high * fill_disparity(
             maps.disparity / high, trust, sweep.views.images, self.config.smoothness
         )
-        return DepthMaps(maps.cameras, torch.clamp(filled, low, high), maps.tolerance)
+        return replace(maps, disparity=torch.clamp(filled, low, high))
 
 
 def _enlarged(maps: Float[Tensor, "v h w"], views: Views) -> Float[Tensor, "v hf wf"]:

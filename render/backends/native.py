@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import importlib.metadata
 import sys
 from pathlib import Path
 
@@ -11,14 +12,14 @@ _NAMES = {"win32": "recon_cpu.dll", "darwin": "librecon_cpu.dylib"}
 
 def library_path() -> Path | None:
     """The built library, or None when recon was not installed with its C++ part."""
-    import render.backends
-
-    name = _NAMES.get(sys.platform, "librecon_cpu.so")
-    # An editable install keeps sources and build products in two folders.
-    for folder in render.backends.__path__:
-        if (Path(folder) / name).is_file():
-            return Path(folder) / name
-    return None
+    name = f"render/backends/{_NAMES.get(sys.platform, 'librecon_cpu.so')}"
+    # Not beside this file: an editable install leaves the sources where they are and
+    # puts build products into site-packages.
+    try:
+        path = Path(str(importlib.metadata.distribution("reconsplat").locate_file(name)))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return path if path.is_file() else None
 
 
 @functools.cache

@@ -6,6 +6,7 @@ a segmented product. Bands are sized by a budget of pairs, and recomputed in the
 backward pass, so that memory stays bounded.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -40,11 +41,13 @@ def rasterize_reference(
     """Pictures of every batch entry and camera; see `render.rasterize`."""
     batch = gaussians.means.shape[:-2]
     views = len(cameras)
-    flat = gaussians._mapped(lambda t: t.reshape(-1, *t.shape[len(batch) :]))
-    viewmats, Ks = cameras.viewmats.reshape(-1, views, 4, 4), cameras.Ks.reshape(-1, views, 3, 3)
+    entries = math.prod(batch)
+    flat = gaussians._mapped(lambda t: t.reshape(entries, *t.shape[len(batch) :]))
+    viewmats = cameras.viewmats.reshape(entries, views, 4, 4)
+    Ks = cameras.Ks.reshape(entries, views, 3, 3)
     size = (cameras.width, cameras.height)
     pictures = []
-    for b in range(flat.means.shape[0]):
+    for b in range(entries):
         scene = flat._mapped(lambda t, b=b: t[b])
         for v in range(views):
             splats = _project(scene, viewmats[b, v], Ks[b, v], size, settings)

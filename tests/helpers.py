@@ -1,0 +1,61 @@
+"""Random scenes and comparisons that several tests share."""
+
+import torch
+
+from render import Cameras, Gaussians, Sim3
+from render.quaternions import quats_to_rotmats
+
+
+def random_gaussians(
+    count: int, generator: torch.Generator, degree: int = 0, dtype: torch.dtype = torch.float64
+) -> Gaussians:
+    """A cloud around the origin, radius about 1."""
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    return Gaussians(
+        means=0.6 * normal(count, 3),
+        quats=torch.nn.functional.normalize(normal(count, 4), dim=-1),
+        scales=0.05 + 0.15 * torch.rand(count, 3, generator=generator, dtype=dtype),
+        opacities=0.2 + 0.75 * torch.rand(count, generator=generator, dtype=dtype),
+        sh=0.3 * normal(count, (degree + 1) ** 2, 3),
+    )
+
+
+def random_sim3(generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Sim3:
+    """A turn, a scale between 0.3 and 3, a move."""
+    quat = torch.randn(4, generator=generator, dtype=dtype)
+    scale = (2.2 * torch.rand((), generator=generator, dtype=dtype) - 1.1).exp()
+    move = torch.randn(3, generator=generator, dtype=dtype)
+    return Sim3(scale, quats_to_rotmats(quat), move)
+
+
+def look_at_cameras(
+    count: int, width: int = 48, height: int = 40, dtype: torch.dtype = torch.float64
+) -> Cameras:
+    """Cameras on an arc at distance 4 around the origin, principal point off centre."""
+    viewmats = []
+    for i in range(count):
+        angle = torch.tensor(0.35 * (i - (count - 1) / 2), dtype=dtype)
+        cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros((), dtype=dtype)
+        rotmat = torch.stack(
+            [
+                torch.stack([cosine, zero, sine]),
+                torch.tensor([0.0, 1.0, 0.0], dtype=dtype),
+                torch.stack([-sine, zero, cosine]),
+            ]
+        )
+        viewmat = torch.eye(4, dtype=dtype)
+        viewmat[:3, :3] = rotmat
+        viewmat[2, 3] = 4.0
+        viewmats.append(viewmat)
+    K = torch.tensor(
+        [[1.1 * width, 0, 0.47 * width], [0, 1.15 * width, 0.55 * height], [0, 0, 1]], dtype=dtype
+    )
+    return Cameras(torch.stack(viewmats), K.expand(count, 3, 3), width, height)
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Peak signal-to-noise ratio (dB) of values in [0, 1]."""
+    return float(-10 * torch.log10((a - b).square().mean() + 1e-12))
