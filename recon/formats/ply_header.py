@@ -1,5 +1,6 @@
 """The header of a PLY file and its table of vertices."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -39,11 +40,10 @@ def read_header(path: Path, file: BinaryIO) -> PlyHeader:
     """Parse up to end_header and leave the file there; ReconError when malformed."""
     if file.readline(16).strip() != b"ply":
         raise ReconError(f"{path} is not a PLY file: expected it to start with 'ply'")
-    encoding, elements, properties = "", [], []
-    while file.tell() < MAX_HEADER_BYTES:
-        words = file.readline(4096).decode("ascii", "replace").split()
-        if words == ["end_header"]:
-            break
+    encoding = ""
+    elements: list[tuple[str, int]] = []
+    properties: list[tuple[str, str]] = []
+    for words in _header_lines(path, file):
         try:
             if words[:1] == ["format"]:
                 encoding = words[1]
@@ -53,14 +53,24 @@ def read_header(path: Path, file: BinaryIO) -> PlyHeader:
                 properties.append(_property(path, words))
         except (IndexError, ValueError) as error:
             raise ReconError(f"{path} has a broken PLY header line: {' '.join(words)!r}") from error
-    else:
-        raise ReconError(f"{path} has no end of its PLY header; the file is damaged or cut short")
     if encoding not in _ORDERS or not elements or elements[0][1] < 0:
         raise ReconError(
             f"{path} has no usable PLY header: expected a format and an element vertex"
         )
     names = tuple(name for name, _ in elements)
     return PlyHeader(encoding, elements[0][1], tuple(properties), names)
+
+
+def _header_lines(path: Path, file: BinaryIO) -> Iterator[list[str]]:
+    """The words of each line before end_header; ReconError when that never comes."""
+    while file.tell() < MAX_HEADER_BYTES:
+        line = file.readline(4096)
+        if line.strip() == b"end_header":
+            return
+        if not line.endswith(b"\n"):
+            break
+        yield line.decode("ascii", "replace").split()
+    raise ReconError(f"{path} has no end of its PLY header; the file is damaged or cut short")
 
 
 def _property(path: Path, words: list[str]) -> tuple[str, str]:

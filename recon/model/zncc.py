@@ -6,7 +6,7 @@ It compares texture and ignores brightness and contrast, which differ between ph
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
+from torch.nn.functional import pad
 
 # Standard deviation of a window (display sRGB in [0, 1]) at which noise is as strong
 # as texture: flatter windows score near 0, neither alike nor different.
@@ -16,10 +16,15 @@ NOISE = 0.004
 def box_mean(pictures: Float[Tensor, "*b c h w"], radius: int) -> Float[Tensor, "*b c h w"]:
     """Mean over windows of 2 radius + 1 pixels, the border repeated."""
     flat = pictures.reshape(-1, *pictures.shape[-3:])
-    size = 2 * radius + 1
-    rows = avg_pool2d(pad(flat, (0, 0, radius, radius), mode="replicate"), (size, 1), stride=1)
-    both = avg_pool2d(pad(rows, (radius, radius, 0, 0), mode="replicate"), (1, size), stride=1)
-    return both.reshape(pictures.shape)
+    padded = pad(flat, (radius, radius, radius, radius), mode="replicate")
+    # Sums of shifted pictures: on a CPU many times as fast as avg_pool2d or conv2d.
+    for axis in (-2, -1):
+        size = pictures.shape[axis]
+        total = padded.narrow(axis, 0, size).clone()
+        for shift in range(1, 2 * radius + 1):
+            total += padded.narrow(axis, shift, size)
+        padded = total
+    return (padded / (2 * radius + 1) ** 2).reshape(pictures.shape)
 
 
 def window_moments(

@@ -1,0 +1,194 @@
+"""What users get wrong: one line that names it, exit code 2, nothing half-written."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from recon import cli
+
+
+def run(arguments: list[str], capsys) -> tuple[int, str]:
+    """Exit code and standard error of the command line."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    code = end.value.code
+    assert isinstance(code, int)
+    return code, capsys.readouterr().err
+
+
+def expect_error(arguments: list[str], capsys, *parts: str) -> None:
+    """Exit code 2 and one line with all the parts."""
+    code, text = run(arguments, capsys)
+    lines = [line for line in text.splitlines() if line.startswith("recon: error: ")]
+    assert code == 2 and len(lines) == 1 and text.endswith(lines[0] + "\n"), text
+    assert "Traceback" not in text
+    for part in parts:
+        assert part in lines[0], f"{part!r} not in {lines[0]!r}"
+
+
+@pytest.fixture()
+def capture(tmp_path: Path, sample: Path) -> Path:
+    """A copy of two views of the sample that a test may spoil."""
+    folder = tmp_path / "capture"
+    (folder / "images").mkdir(parents=True)
+    document = json.loads((sample / "transforms.json").read_text())
+    document["frames"] = document["frames"][:2]
+    for frame in document["frames"]:
+        shutil.copy(sample / frame["file_path"], folder / "images")
+    (folder / "transforms.json").write_text(json.dumps(document))
+    return folder
+
+
+def spoil(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Edit the transforms.json of a capture."""
+    path = folder / "transforms.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_empty_folder(tmp_path: Path, capsys) -> None:
+    (tmp_path / "photos").mkdir()
+    expect_error(
+        [f"{tmp_path}/photos", "-o", f"{tmp_path}/o.ply"], capsys, "no images in", ".jpg", ".heic"
+    )
+    assert not (tmp_path / "o.ply").exists()
+
+
+def test_missing_folder(tmp_path: Path, capsys) -> None:
+    expect_error([f"{tmp_path}/none", "-o", f"{tmp_path}/o.ply"], capsys, "input not found")
+
+
+def test_one_image(capture: Path, capsys) -> None:
+    spoil(capture, lambda d: d.update(frames=d["frames"][:1]))
+    expect_error([str(capture), "-o", f"{capture}/o.ply"], capsys, "1 image", "at least 2 photos")
+
+
+def test_images_without_cameras(capture: Path, capsys) -> None:
+    (capture / "transforms.json").unlink()
+    arguments = [f"{capture}/images", "-o", f"{capture}/o.ply"]
+    expect_error(arguments, capsys, "no cameras in", "transforms.json", "COLMAP")
+
+
+def test_mixed_sizes_without_cameras(capture: Path, capsys) -> None:
+    (capture / "transforms.json").unlink()
+    Image.new("RGB", (100, 60)).save(capture / "images" / "001.jpg")
+    expect_error(
+        [f"{capture}/images", "-o", f"{capture}/o.ply"],
+        capsys,
+        "differ in size",
+        "512x384",
+        "100x60",
+    )
+
+
+def test_unreadable_image(capture: Path, capsys) -> None:
+    (capture / "images" / "001.jpg").write_bytes(b"this is not a picture")
+    expect_error([str(capture), "-o", f"{capture}/o.ply"], capsys, "001.jpg")
+
+
+def test_truncated_jpg(capture: Path, capsys) -> None:
+    whole = (capture / "images" / "001.jpg").read_bytes()
+    (capture / "images" / "001.jpg").write_bytes(whole[: len(whole) // 2])
+    expect_error([str(capture), "-o", f"{capture}/o.ply"], capsys, "001.jpg", "cut short")
+    assert not list(capture.glob("*.ply")) and not list(capture.glob(".recon-*"))
+
+
+def set_frame(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document["frames"][1].update({key: value})
+
+
+def nan_matrix(document: dict[str, Any]) -> None:
+    document["frames"][1]["transform_matrix"][0][3] = math.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (set_frame("file_path", "images/none.jpg"), ("frame 1", "none.jpg", "does not exist")),
+        (nan_matrix, ("frame 1", "NaN")),
+        (set_frame("transform_matrix", [[1, 0], [0, 1]]), ("frame 1", "4x4", "found 2x2")),
+        (set_frame("fl_x", 0), ("frame 1", "focal length must be above 0 px")),
+        (lambda d: d.pop("frames"), ("transforms.json", "no frames")),
+        (lambda d: d.pop("fl_x"), ("frame 0", "no focal length")),
+    ],
+)
+def test_bad_transforms(change, parts: tuple[str, ...], capture: Path, capsys) -> None:
+    spoil(capture, change)
+    expect_error([str(capture), "-o", f"{capture}/o.ply"], capsys, *parts)
+    assert not (capture / "o.ply").exists()
+
+
+def test_colmap_without_images(tmp_path: Path, capsys) -> None:
+    pytest.importorskip("importlib.metadata")
+    model = tmp_path / "sparse"
+    model.mkdir()
+    (model / "cameras.txt").write_text("1 PINHOLE 64 48 60 60 32 24\n")
+    (model / "images.txt").write_text("1 1 0 0 0 0 0 0 1 a.jpg\n\n2 1 0 0 0 1 0 0 1 b.jpg\n\n")
+    (model / "points3D.txt").write_text("")
+    expect_error([str(tmp_path), "-o", f"{tmp_path}/o.ply"], capsys, "images", "a.jpg")
+
+
+def test_output_folder_missing(sample: Path, tmp_path: Path, capsys) -> None:
+    expect_error([str(sample), "-o", f"{tmp_path}/no/o.ply"], capsys, "no does not exist")
+
+
+def test_unknown_extension(sample: Path, tmp_path: Path, capsys) -> None:
+    expect_error([str(sample), "-o", f"{tmp_path}/o.obj"], capsys, ".obj", ".ply")
+
+
+def test_no_write_permission(sample: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    # Tests may run as root, whom permissions do not stop.
+    monkeypatch.setattr("recon.files.os.access", lambda *args: False)
+    expect_error([str(sample), "-o", f"{tmp_path}/o.ply"], capsys, "no permission to write in")
+
+
+def test_failure_while_writing_keeps_the_old_file(capture: Path, capsys, monkeypatch) -> None:
+    out = capture / "o.ply"
+    out.write_text("old")
+
+    def fail(*args) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recon.formats.ply._rows", fail)
+    code, text = run([str(capture), "-o", str(out), "--resolution", "64", "--quiet"], capsys)
+    assert code == 130 and text == "recon: interrupted\n"
+    assert out.read_text() == "old" and not list(capture.glob(".recon-*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--max-views", "1"], "--max-views must be at least 2, found 1"),
+        (["--resolution", "3"], "--resolution must be at least 32 px, found 3"),
+        (["--model", "magic"], "unknown model 'magic'; expected one of: plane-sweep"),
+        (["--cameras", "solve"], "--cameras"),
+        (["--foo"], "--foo"),
+    ],
+)
+def test_bad_options(arguments: list[str], part: str, sample: Path, tmp_path: Path, capsys) -> None:
+    expect_error([str(sample), "-o", f"{tmp_path}/o.ply", *arguments], capsys, part)
+
+
+def test_masks_that_leave_nothing(capture: Path, capsys) -> None:
+    Image.new("L", (512, 384)).save(capture / "mask.png")
+    spoil(capture, lambda d: [f.update(mask_path="mask.png") for f in d["frames"]])
+    arguments = [str(capture), "-o", f"{capture}/o.ply", "--resolution", "64"]
+    expect_error(arguments, capsys, "the masks leave nothing")
+
+
+def test_bad_scene_and_render_options(sample: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "a.ply").write_text("ply\n")
+    scene = str(tmp_path / "a.ply")
+    expect_error(["info", scene], capsys, "a.ply")
+    expect_error(["render", scene, "-o", f"{tmp_path}/a.gif"], capsys, ".gif", ".mp4")
+    expect_error(["render", f"{tmp_path}/b.ply", "-o", f"{tmp_path}/a.png"], capsys, "not found")
+    expect_error(["eval"], capsys, "capture or --suite")
+    expect_error(["eval", str(sample), "--split", "9v"], capsys, "no split '9v'", "2v, 4v")
+    expect_error(["convert", "a.ply"], capsys, "no folder and no command 'convert'")

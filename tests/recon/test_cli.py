@@ -1,0 +1,131 @@
+"""The command line as a user meets it."""
+
+import dataclasses
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import recon
+from recon import cli
+from recon.settings import ReconstructSettings
+
+
+def test_help_is_quick_and_complete() -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "recon.cli", "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1.0
+    for word in ["--output", "--max-views", "--resolution", *(f"recon {c}" for c in cli.COMMANDS)]:
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", [cli.DEFAULT, *(c[:2] for c in cli.COMMANDS.values())])
+def test_every_option_has_help(command: tuple[str, str]) -> None:
+    from tyro._docstrings import get_field_docstring
+
+    kind = getattr(importlib.import_module(command[0]), command[1])
+    for cls in (kind, ReconstructSettings):
+        for field in dataclasses.fields(cls):
+            if field.name != "settings":
+                text = get_field_docstring(cls, field.name, ())
+                assert text and len(text) > 10, f"{cls.__name__}.{field.name}"
+
+
+def test_version(capsys) -> None:
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"recon {recon.__version__}\n"
+
+
+def test_main_job_end_to_end(sample: Path, tmp_path: Path, capsys) -> None:
+    """Photos to PLY to picture, as in the README, small."""
+    scene, cameras = tmp_path / "s.ply", tmp_path / "c.json"
+    options = ["--resolution", "128", "--max-views", "3"]
+    cli.main([str(sample), "-o", str(scene), "--save-cameras", str(cameras), *options])
+    line = capsys.readouterr().out
+    assert "Gaussians from 3 of 8 photos" in line and "MB" in line
+    cli.main(["info", str(scene), "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert 0.9 * 3 * 128 * 96 < facts["gaussians"] <= 3 * 128 * 96 and facts["sh_degree"] == 0
+    cli.main(["info", str(cameras)])
+    assert "photos" in capsys.readouterr().out
+    picture = tmp_path / "p.png"
+    cli.main(
+        ["render", str(scene), "-o", str(picture), "--cameras", str(cameras), "--size", "128x96"]
+    )
+    used = json.loads(cameras.read_text())["frames"][0]["file_path"]
+    photo = Image.open(used).resize((128, 96), Image.Resampling.BOX)
+    error = (np.asarray(Image.open(picture)) / 255.0 - np.asarray(photo) / 255.0) ** 2
+    assert -10 * np.log10(error.mean()) > 20
+
+
+def test_json_alone_on_stdout(sample: Path, tmp_path: Path, capsys) -> None:
+    cli.main([str(sample), "-o", f"{tmp_path}/s.ply", "--resolution", "64", "--json"])
+    shown = capsys.readouterr()
+    facts = json.loads(shown.out)
+    assert facts["views_found"] == 8 and len(facts["views_used"]) == 8 and shown.err == ""
+    cli.main([str(sample), "-o", f"{tmp_path}/s.ply", "--resolution", "64", "--quiet"])
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err == ""
+
+
+def test_render_folder_depth_and_video(sample: Path, tmp_path: Path, capsys) -> None:
+    import cv2
+
+    scene = tmp_path / "s.ply"
+    cli.main([str(sample), "-o", str(scene), "--resolution", "64", "--max-views", "2", "--quiet"])
+    common = ["--cameras", str(sample), "--size", "65x49", "--quiet"]
+    cli.main(["render", str(scene), "-o", f"{tmp_path}/all", *common])
+    names = sorted(p.name for p in (tmp_path / "all").iterdir())
+    assert names == [f"{i:03d}.png" for i in range(8)]
+    cli.main(["render", str(scene), "-o", f"{tmp_path}/d.png", "--depth", "--view", "003", *common])
+    assert Image.open(tmp_path / "d.png").size == (65, 49)
+    cli.main(["render", str(scene), "-o", f"{tmp_path}/v.mp4", "--frames", "5", *common])
+    video = cv2.VideoCapture(str(tmp_path / "v.mp4"))
+    frames = 0
+    while video.read()[0]:
+        frames += 1
+    assert frames == 5
+    cli.main(["render", str(scene), "-o", f"{tmp_path}/plain.png", "--size", "64x48", "--quiet"])
+    assert np.asarray(Image.open(tmp_path / "plain.png")).max() > 50
+
+
+def test_eval_prints_and_writes_all_methods(sample: Path, tmp_path: Path, capsys) -> None:
+    out, pictures = tmp_path / "e.json", tmp_path / "pictures"
+    options = ["--resolution", "128", "--json", str(out), "--pictures", str(pictures)]
+    cli.main(["eval", str(sample), "--split", "2v", *options])
+    table = capsys.readouterr().out
+    for word in (
+        "plane-sweep",
+        "nearest photo",
+        "constant depth",
+        "PSNR",
+        "SSIM",
+        "images/003.jpg",
+    ):
+        assert word in table
+    (case,) = json.loads(out.read_text())["cases"]
+    means = {method: scores["psnr"] for method, scores in case["mean"].items()}
+    assert means["plane-sweep"] > max(means["nearest photo"], means["constant depth"])
+    assert [p.name for p in pictures.iterdir()] == ["sample_2v_003.png"]
+
+
+def test_doctor(capsys) -> None:
+    cli.main(["doctor", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["cpu_kernel"].startswith("ABI 1") and "gsplat" in facts["optional"]
+    cli.main(["doctor"])
+    assert "torch" in capsys.readouterr().out
