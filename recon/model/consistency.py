@@ -13,7 +13,7 @@ from render import Cameras
 RELATIVE_TOLERANCE = 0.01
 # A point that another view should see, but whose colour there differs by more than
 # this (display sRGB, any channel), is not there.
-MAX_COLOR_DIFFERENCE = 0.15
+MAX_COLOR_DIFFERENCE = 0.07
 MIN_VOTES = 2
 
 

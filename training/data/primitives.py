@@ -1,32 +1,19 @@
-"""Solids that rays hit, in closed form."""
+"""Solids that rays hit, in closed form, world frame, float64.
+
+Each has a `texture`, which colours points, and `hit`: the ray parameter of the first
+hit (FAR = none) and the outward normal there.
+"""
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from training.data.textures import Texture
 
 FAR = 1e9
 EPS = 1e-6
-
-
-class Solid(Protocol):
-    """Anything a ray can hit; points and directions in the world frame, float64."""
-
-    @property
-    def texture(self) -> Texture:
-        """Colours of points on the solid."""
-        ...
-
-    def hit(
-        self, origins: Float[Tensor, "n 3"], dirs: Float[Tensor, "n 3"]
-    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
-        """Ray parameter of the first hit (FAR = none) and the outward normal there."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -99,3 +86,6 @@ class Cylinder:
         side = torch.stack([side[:, 0], side[:, 1], torch.zeros_like(t)], -1) / self.radius
         up = torch.tensor([0.0, 0.0, 1.0]).double().expand_as(side)
         return t, torch.where((top < wall)[:, None], up, side)
+
+
+Solid = Sphere | Box | Cylinder

@@ -1,0 +1,65 @@
+"""Camera paths and picture files."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers import look_at_cameras, random_gaussians
+from PIL import Image
+
+from render.paths import PATHS, default_camera, focus_point
+from render.video import depth_to_color, write_image, write_video
+
+
+@pytest.mark.parametrize("name", list(PATHS))
+def test_paths_look_at_the_scene(name: str, generator: torch.Generator) -> None:
+    scene, cameras = random_gaussians(200, generator), look_at_cameras(3)
+    path = PATHS[name](scene, cameras, 9)
+    assert len(path) == 9 and path.width == cameras.width
+    rotmats = path.viewmats[:, :3, :3]
+    assert torch.allclose(rotmats @ rotmats.mT, torch.eye(3).double().expand(9, 3, 3), atol=1e-9)
+    focus = focus_point(scene, cameras[[1]])
+    pixels, depth = path.project(focus[None])
+    assert float(depth.min()) > 1
+    assert float((pixels[:, 0] - cameras.Ks[:1, :2, 2]).norm(dim=1).max()) < 6
+
+
+def test_interpolation_passes_through_the_cameras(generator: torch.Generator) -> None:
+    cameras = look_at_cameras(3)
+    path = PATHS["interpolate"](random_gaussians(5, generator), cameras, 5)
+    assert torch.allclose(path.viewmats[[0, 2, 4]], cameras.viewmats, atol=1e-9)
+
+
+def test_default_camera_sees_the_scene(generator: torch.Generator) -> None:
+    scene = random_gaussians(500, generator)
+    camera = default_camera(scene, 80, 60)
+    pixels, depth = camera.project(scene.means)
+    x, y = pixels[0].unbind(-1)
+    seen = (depth[0] > 0) & (x > 0) & (x < 80) & (y > 0) & (y < 60)
+    assert float(seen.float().mean()) > 0.85
+
+
+def test_image_round_trip(tmp_path: Path) -> None:
+    rgb = torch.rand(3, 9, 7)
+    write_image(tmp_path / "a.png", rgb)
+    read = np.asarray(Image.open(tmp_path / "a.png")) / 255
+    assert np.abs(read - rgb.permute(1, 2, 0).numpy()).max() < 0.003
+
+
+def test_video_of_odd_size(tmp_path: Path) -> None:
+    colors = [torch.full((3, 33, 47), level) for level in (0.2, 0.5, 0.8)]
+    write_video(tmp_path / "a.mp4", iter(colors), 10.0)
+    video = cv2.VideoCapture(str(tmp_path / "a.mp4"))
+    frames = [video.read()[1] for _ in range(3)]
+    assert frames[0].shape == (34, 48, 3)
+    assert [round(float(f.mean()) / 255, 1) for f in frames] == [0.2, 0.5, 0.8]
+    with pytest.raises(ValueError, match="at least one frame"):
+        write_video(tmp_path / "b.mp4", [], 10.0)
+
+
+def test_depth_colours_near_red_and_nothing_black() -> None:
+    depth = torch.tensor([[[1.0, 4.0, 9.0]]])
+    colors = depth_to_color(depth, torch.tensor([[[1.0, 1.0, 0.0]]]))
+    assert colors[0, 0, 0] > 2 * colors[2, 0, 0] and colors[:, 0, 2].abs().max() == 0

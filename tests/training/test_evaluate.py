@@ -1,0 +1,85 @@
+"""Metrics, splits and suites."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from recon import ReconError
+from recon.capture import open_capture
+from training import metrics
+from training.suite import read_split, read_suite
+
+
+def pictures(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    small = torch.rand(1, 3, 12, 16, generator=generator)
+    photo = torch.nn.functional.interpolate(small, (48, 64), mode="bilinear")[0]
+    noise = 0.1 * torch.randn(3, 48, 64, generator=generator)
+    return photo, (photo + noise).clamp(0, 1)
+
+
+def test_psnr_by_hand() -> None:
+    photo = torch.full((3, 4, 4), 0.5)
+    valid = torch.ones(1, 4, 4)
+    assert metrics.psnr(photo + 0.1, photo, valid) == pytest.approx(20, abs=1e-4)
+    broken = photo.clone()
+    broken[:, 0] = 1
+    assert metrics.psnr(broken, photo, valid) == pytest.approx(12.04, abs=0.01)
+    valid[:, 0] = 0
+    assert metrics.psnr(broken, photo, valid) > 90
+
+
+def test_exposure_is_fitted_per_channel() -> None:
+    photo, _ = pictures()
+    valid = torch.ones(1, 48, 64)
+    tinted = photo * torch.tensor([0.7, 0.9, 0.8])[:, None, None]
+    assert metrics.psnr(tinted, photo, valid) < 25
+    assert metrics.psnr_exposure_fitted(tinted, photo, valid) > 60
+
+
+def test_metrics_order_alike_and_unlike() -> None:
+    photo, noisy = pictures()
+    valid = torch.ones(1, 48, 64)
+    assert metrics.ssim(photo, photo, valid) == pytest.approx(1, abs=1e-5)
+    assert metrics.ssim(noisy, photo, valid) < 0.9
+    if metrics.st_lpips(photo, photo, valid) is None:
+        pytest.skip("stlpips-pytorch is not installed")
+    assert metrics.st_lpips(photo, photo, valid) == pytest.approx(0, abs=1e-6)
+    shifted = torch.roll(photo, 1, -1)
+    near, far = (metrics.st_lpips(p, photo, valid) for p in (shifted, noisy))
+    assert near is not None and far is not None and near < 0.5 * far
+
+
+def test_split_names_frames(sample: Path) -> None:
+    split = read_split(open_capture(sample), "2v")
+    assert [f.name for f in split.context] == ["images/002.jpg", "images/004.jpg"]
+    assert [f.name for f in split.target] == ["images/003.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"context": ["images/000.jpg", "x.jpg"], "target": ["images/001.jpg"]}, "'x.jpg' is not"),
+        ({"context": [], "target": ["images/001.jpg"]}, "it is empty"),
+        ({"context": ["images/000.jpg"], "target": ["images/000.jpg"]}, "both context and target"),
+    ],
+)
+def test_bad_splits(split: dict, message: str, sample: Path, tmp_path: Path) -> None:
+    for path in sample.iterdir():
+        if path.name != "splits.json":
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "splits.json").write_text(json.dumps({"s": split}))
+    with pytest.raises(ReconError, match=message):
+        read_split(open_capture(tmp_path), "s")
+
+
+def test_suite_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("root: ../captures\ncases:\n  fox: [2v, 4v]\n")
+    cases = read_suite(path)
+    assert [(c.capture.name, c.split) for c in cases] == [("fox", "2v"), ("fox", "4v")]
+    path.write_text("rooot: x\ncases: {}\n")
+    with pytest.raises(ReconError, match="expected the keys 'root' and 'cases'"):
+        read_suite(path)
