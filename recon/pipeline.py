@@ -52,10 +52,21 @@ def reconstruct(
     report("reading photos", 0.0)
     views = load_views(frames, settings.resolution).to(device)
     report("reading photos", 1.0)
+    _check_baseline(capture, views.cameras)
     prediction = model(views, lambda fraction: report("finding depth", fraction))
     if len(prediction.gaussians) == 0:
         raise ReconError(f"no Gaussians from {capture.root}: the masks leave nothing of the photos")
     return Scene(prediction.gaussians, views.cameras, frames, settings.model)
+
+
+def _check_baseline(capture: Capture, cameras: Cameras) -> None:
+    """Depth comes from parallax: the photos must be taken from different places."""
+    centers = cameras.centers
+    if float((centers - centers[0]).norm(dim=1).max()) <= 1e-6 * float(centers.norm(dim=1).max()):
+        raise ReconError(
+            f"all cameras of {capture.root} stand at the same place; expected photos taken from "
+            "different places, since depth comes from the parallax between them"
+        )
 
 
 def choose_device(name: str) -> torch.device:

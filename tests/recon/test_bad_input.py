@@ -126,7 +126,7 @@ def test_bad_transforms(change, parts: tuple[str, ...], capture: Path, capsys) -
 
 
 def test_colmap_without_images(tmp_path: Path, capsys) -> None:
-    pytest.importorskip("importlib.metadata")
+    pytest.importorskip("pycolmap")
     model = tmp_path / "sparse"
     model.mkdir()
     (model / "cameras.txt").write_text("1 PINHOLE 64 48 60 60 32 24\n")
@@ -174,6 +174,12 @@ def test_failure_while_writing_keeps_the_old_file(capture: Path, capsys, monkeyp
 )
 def test_bad_options(arguments: list[str], part: str, sample: Path, tmp_path: Path, capsys) -> None:
     expect_error([str(sample), "-o", f"{tmp_path}/o.ply", *arguments], capsys, part)
+
+
+def test_cameras_at_one_place(capture: Path, capsys) -> None:
+    spoil(capture, lambda d: set_frame("transform_matrix", d["frames"][0]["transform_matrix"])(d))
+    arguments = [str(capture), "-o", f"{capture}/o.ply", "--resolution", "64"]
+    expect_error(arguments, capsys, "stand at the same place")
 
 
 def test_masks_that_leave_nothing(capture: Path, capsys) -> None:
