@@ -15,6 +15,7 @@ from render.sh import sh_to_colors
 MIN_SIGMA_PX = 0.6
 # viser stores covariances as float16, so the scene is shown at this size.
 SHOWN_RADIUS = 10.0
+START_BACK = 0.2
 
 
 def serve(
@@ -29,16 +30,27 @@ def serve(
     start = (cameras if cameras is not None else default_camera(gaussians, 768, 512))[[0]]
     center = gaussians.means.median(0).values
     scale = SHOWN_RADIUS / _radius(gaussians)
-    up = -(cameras if cameras is not None else start).viewmats[:, 1, :3].mean(0)
-    server.scene.set_up_direction(tuple(up.tolist()))
+    server.scene.set_up_direction(tuple(_up(cameras if cameras is not None else start).tolist()))
     _add_splats(server, gaussians, start, center, scale)
     if cameras is not None:
         _add_frustums(server, cameras, center, scale)
     focus = focus_point(gaussians, start)
-    server.initial_camera.position = _shown(start.centers[0], center, scale)
+    # A little behind the first photo, so that its own frustum is in view, not around it.
+    place = start.centers[0] + START_BACK * (start.centers[0] - focus)
+    server.initial_camera.position = _shown(place, center, scale)
     server.initial_camera.look_at = _shown(focus, center, scale)
     server.initial_camera.fov = 2 * float(torch.atan(start.height / 2 / start.Ks[0, 1, 1]))
     return server
+
+
+def _up(cameras: Cameras) -> Float[torch.Tensor, "3"]:
+    """The direction that is nearest to the photos' up and square to their horizontals.
+
+    Photos look down on things, but are seldom rolled: their x axes are level.
+    """
+    level, up = cameras.viewmats[:, 0, :3], -cameras.viewmats[:, 1, :3].mean(0)
+    pull = 0.01 * len(cameras) * torch.eye(3).to(level)
+    return torch.nn.functional.normalize(torch.linalg.solve(level.T @ level + pull, up), dim=0)
 
 
 def _radius(gaussians: Gaussians) -> float:
