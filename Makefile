@@ -20,8 +20,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard ren
 
 demo: install
 	$(BIN)/recon assets/sample -o scene.ply
-	$(BIN)/recon render scene.ply -o scene.png --cameras assets/sample --size 768x512
-	@echo "demo: wrote scene.ply (open it in any splat viewer) and scene.png (a view of it)"
+	$(BIN)/recon render scene.ply -o scene.png --cameras assets/sample --view 3 --path orbit --size 768x576
+	@echo "demo: wrote scene.ply (open it in any splat viewer) and scene.png (a view from a new place)"
 
 check: install
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ aggregation, checks between the views and a fill that leaves no pixel without de
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -102,29 +103,41 @@ class PlaneSweep:
     def _match(self, sweep: _Sweep, progress: Progress) -> tuple[DepthMaps, Bool[Tensor, "v h w"]]:
         """Depth maps by photometric, then also by geometric costs; what is confirmed."""
         views, count = sweep.views, len(sweep.views)
-        volumes = []
+        photometric = []
         for v in range(count):
             args = (views.images, views.cameras, v, sweep.sources[v], sweep.planes[v])
-            volumes.append(cost_volume(*args, self.config.radii))
+            photometric.append(cost_volume(*args, self.config.radii))
             progress(0.1 + 0.4 * (v + 1) / count)
-        photometric = torch.stack(volumes)
         maps = self._smooth(sweep, photometric)
         confirmed, _ = judged(maps, sweep.sources)
         for sweep_round in range(1, self.config.rounds):
             progress(0.5 + 0.35 * sweep_round / self.config.rounds)
-            votes = [consistency_costs(maps, confirmed, v, sweep.planes[v]) for v in range(count)]
-            costs = photometric + self.config.consistency * torch.stack(votes)
-            maps = self._smooth(sweep, costs)
+            maps = self._smooth(sweep, self._with_votes(sweep, photometric, maps, confirmed))
             confirmed, _ = judged(maps, sweep.sources)
         return maps, confirmed
 
-    def _smooth(self, sweep: _Sweep, costs: Float[Tensor, "v d h w"]) -> DepthMaps:
-        """Semi-global depth maps of costs."""
+    def _with_votes(
+        self,
+        sweep: _Sweep,
+        photometric: list[Float[Tensor, "d h w"]],
+        maps: DepthMaps,
+        confirmed: Bool[Tensor, "v h w"],
+    ) -> Iterator[Float[Tensor, "d h w"]]:
+        """The costs of one view after the other, with what the other views say of them."""
+        for v, costs in enumerate(photometric):
+            votes = consistency_costs(maps, confirmed, v, sweep.planes[v])
+            yield costs + self.config.consistency * votes
+
+    def _smooth(self, sweep: _Sweep, volumes: Iterable[Float[Tensor, "d h w"]]) -> DepthMaps:
+        """Semi-global depth maps, one view at a time: a volume is large."""
         views, config = sweep.views, self.config
-        costs = aggregate(costs, views.images, config.small_step, config.large_step)
-        step = sweep.planes[:, 1] - sweep.planes[:, 0]
-        disparity = sweep.planes[:, :1, None] + best_plane(costs) * step[:, None, None]
-        return DepthMaps(views.cameras, disparity, sweep.tolerance, box_mean(views.images, 1))
+        disparity = []
+        for v, costs in enumerate(volumes):
+            guide, planes = views.images[v], sweep.planes[v]
+            smooth = aggregate(costs, guide, config.small_step, config.large_step)
+            disparity.append(planes[0] + best_plane(smooth) * (planes[1] - planes[0]))
+        colors = box_mean(views.images, 1)
+        return DepthMaps(views.cameras, torch.stack(disparity), sweep.tolerance, colors)
 
     def _filled(
         self, sweep: _Sweep, maps: DepthMaps, confirmed: Bool[Tensor, "v h w"]

@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 def aggregate(
-    costs: Float[Tensor, "v d h w"],
-    guide: Float[Tensor, "v 3 h w"],
+    costs: Float[Tensor, "d h w"],
+    guide: Float[Tensor, "3 h w"],
     small_step: float,
     large_step: float,
-) -> Float[Tensor, "v d h w"]:
+) -> Float[Tensor, "d h w"]:
     """Sum of the costs of the best paths from eight directions (eq. 13 and 14).
 
     A path pays `small_step` where neighbours lie one plane apart and up to
@@ -42,35 +42,35 @@ def _turned_back(x: Tensor, flip: bool, transpose: bool) -> Tensor:
 
 
 def _sweep_rows(
-    costs: Float[Tensor, "v d h w"],
-    guide: Float[Tensor, "v 3 h w"],
+    costs: Float[Tensor, "d h w"],
+    guide: Float[Tensor, "3 h w"],
     slant: int,
     small_step: float,
     large_step: float,
-) -> Float[Tensor, "v d h w"]:
+) -> Float[Tensor, "d h w"]:
     """Paths that walk down the rows, `slant` columns aside per row."""
-    rows = costs.permute(2, 0, 1, 3).contiguous()
-    guide_rows = guide.permute(2, 0, 1, 3)
+    rows = costs.permute(1, 0, 2).contiguous()
+    guide_rows = guide.permute(1, 0, 2)
     shifted = torch.roll(guide_rows[:-1], slant, -1)
-    edge = (guide_rows[1:] - shifted).abs().amax(2, keepdim=True)
+    edge = (guide_rows[1:] - shifted).abs().amax(1, keepdim=True)
     jump = small_step + (large_step - small_step) * torch.exp(-edge / 0.06)
     paths = [rows[0]]
     for y in range(1, len(rows)):
         before = torch.roll(paths[-1], slant, -1) if slant else paths[-1]
-        lowest = before.amin(1, keepdim=True)
+        lowest = before.amin(0, keepdim=True)
         best = torch.minimum(before, lowest + jump[y - 1])
-        best[:, 1:] = torch.minimum(best[:, 1:], before[:, :-1] + small_step)
-        best[:, :-1] = torch.minimum(best[:, :-1], before[:, 1:] + small_step)
+        best[1:] = torch.minimum(best[1:], before[:-1] + small_step)
+        best[:-1] = torch.minimum(best[:-1], before[1:] + small_step)
         paths.append(rows[y] + best - lowest)
-    return torch.stack(paths).permute(1, 2, 0, 3)
+    return torch.stack(paths, 1)
 
 
-def best_plane(costs: Float[Tensor, "v d h w"]) -> Float[Tensor, "v h w"]:
+def best_plane(costs: Float[Tensor, "d h w"]) -> Float[Tensor, "h w"]:
     """Position of the lowest cost, between planes by a parabola through three."""
-    index = costs.argmin(1)
-    inner = index.clamp(1, costs.shape[1] - 2)[:, None]
-    left, middle, right = (costs.gather(1, inner + step)[:, 0] for step in (-1, 0, 1))
+    index = costs.argmin(0)
+    inner = index.clamp(1, len(costs) - 2)[None]
+    left, middle, right = (costs.gather(0, inner + step)[0] for step in (-1, 0, 1))
     bend = left - 2 * middle + right
     offset = torch.where(bend > 1e-9, 0.5 * (left - right) / bend.clamp_min(1e-9), 0)
-    at_border = index != inner[:, 0]
+    at_border = index != inner[0]
     return index + torch.where(at_border, 0, offset.clamp(-0.5, 0.5))

@@ -86,20 +86,20 @@ def test_aggregation_removes_noise_and_keeps_the_step() -> None:
     truth[:, 15:] = 11
     levels = torch.arange(planes)[:, None, None]
     clean = 0.2 * (levels != truth).float()
-    noisy = (clean + 0.3 * torch.rand(planes, height, width, generator=generator))[None]
-    guide = torch.zeros(1, 3, height, width)
+    noisy = clean + 0.3 * torch.rand(planes, height, width, generator=generator)
+    guide = torch.zeros(3, height, width)
     guide[..., 15:] = 1
-    before = ((noisy[0].argmin(0) - truth).abs() <= 1).float().mean()
-    found = best_plane(aggregate(noisy, guide, 0.03, 0.3)).round()[0]
+    before = ((noisy.argmin(0) - truth).abs() <= 1).float().mean()
+    found = best_plane(aggregate(noisy, guide, 0.03, 0.3)).round()
     after = ((found - truth).abs() <= 1).float().mean()
     assert before < 0.8 and after > 0.97
 
 
 def test_best_plane_finds_the_vertex_of_a_parabola() -> None:
     position = torch.tensor([3.3, 5.0, 0.0, 7.0])
-    levels = torch.arange(8.0)[None, :, None, None]
-    costs = (levels - position[None, None, None]) ** 2
-    assert torch.allclose(best_plane(costs)[0, 0], position, atol=1e-5)
+    levels = torch.arange(8.0)[:, None, None]
+    costs = (levels - position[None, None]) ** 2
+    assert torch.allclose(best_plane(costs)[0], position, atol=1e-5)
 
 
 def test_fill_takes_the_neighbours_of_like_colour() -> None:
