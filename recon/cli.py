@@ -76,7 +76,11 @@ def _parse(program: str, module: str, cls: str, arguments: list[str]) -> object:
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                kind, prog=program, args=arguments, description=_description(program, kind)
+                kind,
+                prog=program,
+                args=arguments,
+                description=_description(program, kind),
+                config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as end:
         if end.code in (0, None):
@@ -92,10 +96,26 @@ def _description(program: str, kind: type) -> str:
     return "\n".join([first, "", "Other commands (each has its own --help):", *rows])
 
 
+# tyro's phrases -> ours, applied in order to its message on one line.
+_PHRASES = (
+    (r"For full helptext.*|Argument helptext:.*", ""),
+    (r"Required options? Missing from [a-z ]+:", "missing"),
+    (r"(Value error )?Error parsing", "bad value for"),
+    (r"invalid literal for int\(\) with base 10:", "expected a whole number, found"),
+    (r"could not convert string to float:", "expected a number, found"),
+    (r"Invalid choice invalid choice", "invalid choice"),
+    (r"(Unrecognized options?) \1", r"\1"),
+    (r" \((required|default: [^)]*)\)", ""),
+)
+
+
 def _one_line(box: str) -> str:
-    """The words of a boxed message, without its frame and its hint."""
+    """The words of a boxed message, without its frame and its hints."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    words = re.sub(r"[─-╿]", " ", text).split("For full helptext")[0]
+    # Frames and rules, drawn or, without Unicode, typed.
+    words = " ".join(re.sub(r"[─-╿]|-{3,}|^[|+]|[|+]$", " ", text, flags=re.MULTILINE).split())
+    for phrase, ours in _PHRASES:
+        words = re.sub(phrase, ours, words)
     return " ".join(words.split()) or "wrong options"
 
 

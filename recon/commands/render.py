@@ -30,7 +30,7 @@ class Render:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Picture (.png, .jpg), video (.mp4), or a folder for one picture a camera."""
     cameras: Path | None = None
-    """Capture or transforms.json whose cameras to use; without, a view of the whole scene."""
+    """Capture or transforms.json whose cameras to use; without, the scene seen along +z."""
     view: str | None = None
     """Which of those cameras: its photo's name or its number from 0; default the first."""
     path: Literal["orbit", "wave", "interpolate"] | None = None
@@ -73,7 +73,8 @@ class Render:
         if not self.quiet:
             size = f"{cameras.width}x{cameras.height}"
             count = f"{len(cameras)} pictures" if len(cameras) > 1 else "1 picture"
-            say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians")
+            view = "" if self.cameras else "; seen along +z, give --cameras for the photos' views"
+            say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians{view}")
 
     def _cameras(self, gaussians: "Gaussians", suffix: str) -> tuple["Cameras", list[str]]:
         """The cameras to render and the names of their pictures."""

@@ -169,7 +169,8 @@ def test_failure_while_writing_keeps_the_old_file(capture: Path, capsys, monkeyp
         (["--resolution", "3"], "--resolution must be at least 32 px, found 3"),
         (["--model", "magic"], "unknown model 'magic'; expected one of: plane-sweep"),
         (["--cameras", "solve"], "--cameras"),
-        (["--foo"], "--foo"),
+        (["--foo"], "Unrecognized options: --foo (see recon --help)"),
+        (["--max-views", "x"], "bad value for --max-views: expected a whole number, found 'x'"),
     ],
 )
 def test_bad_options(arguments: list[str], part: str, sample: Path, tmp_path: Path, capsys) -> None:
@@ -180,6 +181,10 @@ def test_cameras_at_one_place(capture: Path, capsys) -> None:
     spoil(capture, lambda d: set_frame("transform_matrix", d["frames"][0]["transform_matrix"])(d))
     arguments = [str(capture), "-o", f"{capture}/o.ply", "--resolution", "64"]
     expect_error(arguments, capsys, "stand at the same place")
+
+
+def test_missing_output(sample: Path, capsys) -> None:
+    expect_error([str(sample)], capsys, "missing -o PATH, --output PATH", "(see recon --help)")
 
 
 def test_masks_that_leave_nothing(capture: Path, capsys) -> None:
