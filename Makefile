@@ -11,7 +11,7 @@ EXTRAS ?= sfm,heic,train,dev
 install: $(VENV)/.installed
 
 # Reinstalled when the build inputs change; Python sources are used in place.
-$(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard render/backends/cpu/*.cpp)
+$(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard render/backends/cpu/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'

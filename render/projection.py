@@ -11,7 +11,7 @@ from torch import Tensor
 # Directions are clamped this far outside the picture before the projection is made
 # linear, so that Gaussians beside the camera do not explode (gsplat, INRIA code).
 FIELD_MARGIN = 0.3
-# The ellipse never needs more: at opacity 1, alpha falls to 1/255 at 3.33 sigma.
+# Culling looks no farther (gsplat): at opacity 1, alpha falls to 1/255 at 3.33 sigma.
 MAX_EXTENT = 3.33
 
 
@@ -68,7 +68,7 @@ def extents_of(
     """How many sigmas reach down to alpha_min, and whether any alpha does."""
     draws = opacities >= alpha_min
     extent = (2 * (opacities.clamp_min(alpha_min) / alpha_min).log()).sqrt()
-    return extent.clamp_max(MAX_EXTENT), draws
+    return extent, draws
 
 
 def _determinant(matrices: Float[Tensor, "n 2 2"]) -> Float[Tensor, "n"]:

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -30,31 +30,52 @@ class _Splats:
     means2d: Float[Tensor, "n 2"]
     conics: Float[Tensor, "n 3"]
     opacities: Float[Tensor, "n"]
-    values: Float[Tensor, "n 5"]
+    values: Float[Tensor, "n c"]
     """Colour, depth and 1: the channels to composite."""
     extents_px: Float[Tensor, "n 2"]
+    index: Int[Tensor, "n"]
+    """Which Gaussian of the scene each is."""
+    nonfinite: int
 
 
 def rasterize_reference(
-    gaussians: Gaussians, cameras: Cameras, settings: RasterizeSettings
+    gaussians: Gaussians,
+    cameras: Cameras,
+    settings: RasterizeSettings,
+    features: Tensor | None,
+    mask: Tensor | None,
 ) -> RenderOutput:
     """Pictures of every batch entry and camera; see `render.rasterize`."""
     batch = gaussians.means.shape[:-2]
-    views = len(cameras)
-    entries = math.prod(batch)
-    flat = gaussians._mapped(lambda t: t.reshape(entries, *t.shape[len(batch) :]))
-    viewmats = cameras.viewmats.reshape(entries, views, 4, 4)
-    Ks = cameras.Ks.reshape(entries, views, 3, 3)
+    views, entries = len(cameras), math.prod(batch)
+
+    def flat(tensor: Tensor) -> Tensor:
+        return tensor.reshape(entries, *tensor.shape[len(batch) :])
+
+    scenes = gaussians._mapped(flat)
+    viewmats, Ks = flat(cameras.viewmats), flat(cameras.Ks)
     size = (cameras.width, cameras.height)
-    pictures = []
+    absgrad = gaussians.means.new_zeros(entries, views, len(gaussians), 2)
+    pictures, nonfinite = [], []
     for b in range(entries):
-        scene = flat._mapped(lambda t, b=b: t[b])
+        scene = scenes._mapped(lambda t, b=b: t[b])
+        values = None if features is None else flat(features)[b]
+        kept = None if mask is None else flat(mask)[b]
         for v in range(views):
-            splats = _project(scene, viewmats[b, v], Ks[b, v], size, settings)
-            pictures.append(_composite(splats, size, settings))
-    stacked = torch.stack(pictures).reshape(*batch, views, 5, cameras.height, cameras.width)
-    rgb, depth, alpha = stacked.split([3, 1, 1], -3)
-    return RenderOutput(rgb, alpha, depth)
+            splats = _project(scene, viewmats[b, v], Ks[b, v], size, settings, values, kept)
+            sums = absgrad[b, v] if settings.absgrad else None
+            pictures.append(_composite(splats, size, settings, sums))
+            nonfinite.append(splats.nonfinite)
+    channels = pictures[0].shape[0]
+    stacked = torch.stack(pictures).reshape(*batch, views, channels, size[1], size[0])
+    rgb, depth, alpha = stacked.split([channels - 2, 1, 1], -3)
+    return RenderOutput(
+        rgb,
+        alpha,
+        depth[..., :0, :, :] if settings.render_mode == "RGB" else depth,
+        torch.tensor(nonfinite, device=gaussians.device).reshape(*batch, views),
+        absgrad.reshape(*batch, *absgrad.shape[1:]) if settings.absgrad else None,
+    )
 
 
 def _project(
@@ -63,46 +84,79 @@ def _project(
     K: Float[Tensor, "3 3"],
     size: tuple[int, int],
     settings: RasterizeSettings,
+    features: Float[Tensor, "n c"] | None = None,
+    mask: Bool[Tensor, "n"] | None = None,
 ) -> _Splats:
     """Cull, project, colour and sort by depth, with gsplat's rules."""
     rotmat, translation = viewmat[:3, :3], viewmat[:3, 3]
-    width, height = size
     depth = (gaussians.means @ rotmat.T + translation)[:, 2]
-    inside = ((depth >= settings.near) & (depth <= settings.far)).nonzero()[:, 0]
-    scene = gaussians.select(inside)
+    sane = _finite(gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None])
+    wanted = torch.ones_like(sane) if mask is None else mask
+    inside = sane & wanted & (depth >= settings.near) & (depth <= settings.far)
+    index = inside.nonzero()[:, 0]
+    scene = gaussians.select(index)
     local = scene.means @ rotmat.T + translation
-    jacobian = projection.projection_jacobian(local, K, width, height)
+    jacobian = projection.projection_jacobian(local, K, *size)
     covars2d = projection.project_covars(scene.covars(), jacobian, rotmat)
     covars2d, factor = projection.widen(covars2d, settings.eps2d)
     opacities = scene.opacities * factor if settings.antialiased else scene.opacities
     focal = torch.stack([K[0, 0], K[1, 1]])
     means2d = local[:, :2] / local[:, 2:] * focal + K[:2, 2]
-
     with torch.no_grad():
-        extent, draws = projection.extents_of(opacities, settings.alpha_min)
-        sigmas = torch.stack([covars2d[:, 0, 0], covars2d[:, 1, 1]], -1).sqrt()
-        extents_px = extent[:, None] * sigmas
-        radii = extents_px.ceil()
-        limits = torch.tensor([width, height], dtype=means2d.dtype, device=means2d.device)
-        visible = draws & ((means2d + radii > 0) & (means2d - radii < limits)).all(-1)
-        visible &= (radii > settings.radius_clip).any(-1)
-        kept = visible.nonzero()[:, 0]
-        order = kept[torch.argsort(local[kept, 2], stable=True)]
+        extents_px, visible = _visible(means2d, covars2d, opacities, size, settings)
+        seen = visible.nonzero()[:, 0]
 
-    center = -rotmat.T @ translation
-    dirs = torch.nn.functional.normalize(scene.means - center, dim=-1)
-    colors = sh_to_colors(scene.sh, dirs)
-    values = torch.cat([colors, local[:, 2:], torch.ones_like(local[:, :1])], -1)
-    conics = projection.conics_of(covars2d)
+    # Only what is seen gets a colour: NaN elsewhere must not reach the gradients.
+    if settings.render_mode == "D":
+        colors = means2d.new_zeros(len(seen), 0)
+    elif features is None:
+        dirs = scene.means[seen] + rotmat.T @ translation
+        colors = sh_to_colors(scene.sh[seen], torch.nn.functional.normalize(dirs, dim=-1))
+    else:
+        colors = features[index[seen]]
+    good = _finite(colors)
+    nonfinite = int((~sane & wanted).sum()) + int((~good).sum())
+    order = torch.argsort(local[seen[good], 2].detach(), stable=True)
+    colors, seen = colors[good][order], seen[good][order]
+    values = torch.cat([colors, local[seen, 2:], torch.ones_like(local[seen, :1])], -1)
+    conics = projection.conics_of(covars2d[seen])
     return _Splats(
-        means2d[order], conics[order], opacities[order], values[order], extents_px[order]
+        means2d[seen], conics, opacities[seen], values, extents_px[seen], index[seen], nonfinite
     )
 
 
+def _finite(*tensors: Float[Tensor, "n _"]) -> Bool[Tensor, "n"]:
+    return torch.isfinite(torch.cat(tensors, -1)).all(-1)
+
+
+def _visible(
+    means2d: Float[Tensor, "n 2"],
+    covars2d: Float[Tensor, "n 2 2"],
+    opacities: Float[Tensor, "n"],
+    size: tuple[int, int],
+    settings: RasterizeSettings,
+) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, "n"]]:
+    """Half sizes (px) of the ellipses {alpha >= alpha_min}, and which can be seen."""
+    extent, draws = projection.extents_of(opacities, settings.alpha_min)
+    sigmas = torch.stack([covars2d[:, 0, 0], covars2d[:, 1, 1]], -1).sqrt()
+    radii = (extent.clamp_max(projection.MAX_EXTENT)[:, None] * sigmas).ceil()
+    limits = torch.tensor(size, dtype=means2d.dtype, device=means2d.device)
+    visible = draws & ((means2d + radii > 0) & (means2d - radii < limits)).all(-1)
+    visible &= (radii > settings.radius_clip).any(-1)
+    visible &= torch.det(covars2d) > 0
+    return extent[:, None] * sigmas, visible
+
+
 def _composite(
-    splats: _Splats, size: tuple[int, int], settings: RasterizeSettings
-) -> Float[Tensor, "5 h w"]:
-    """Front-to-back alpha compositing (Kerbl et al. 2023, eq. 3), band by band."""
+    splats: _Splats,
+    size: tuple[int, int],
+    settings: RasterizeSettings,
+    absgrad: Float[Tensor, "m 2"] | None,
+) -> Float[Tensor, "c h w"]:
+    """Front-to-back alpha compositing (Kerbl et al. 2023, eq. 3), band by band.
+
+    The backward pass adds to `absgrad`, by Gaussian of the scene.
+    """
     width, height = size
     with torch.no_grad():
         first, last = _pixel_ranges(splats, size)
@@ -114,11 +168,13 @@ def _composite(
         shape = ((bottom - top) * width, width, top)
         if torch.is_grad_enabled() and any(a.requires_grad for a in arguments):
             band = checkpoint(
-                _composite_pairs, *arguments, *pairs, shape, settings, use_reentrant=False
+                _composite_pairs,
+                *(*arguments, *pairs, shape, settings, (absgrad, splats.index)),
+                use_reentrant=False,
             )
         else:
-            band = _composite_pairs(*arguments, *pairs, shape, settings)
-        bands.append(band.T.reshape(5, bottom - top, width))
+            band = _composite_pairs(*arguments, *pairs, shape, settings, (None, splats.index))
+        bands.append(band.T.reshape(-1, bottom - top, width))
     return torch.cat(bands, 1)
 
 
@@ -199,17 +255,22 @@ def _composite_pairs(
     means2d: Float[Tensor, "n 2"],
     conics: Float[Tensor, "n 3"],
     opacities: Float[Tensor, "n"],
-    values: Float[Tensor, "n 5"],
+    values: Float[Tensor, "n c"],
     gaussian: Int[Tensor, "m"],
     pixel: Int[Tensor, "m"],
     shape: tuple[int, int, int],
     settings: RasterizeSettings,
-) -> Float[Tensor, "p 5"]:
+    absgrad: tuple[Tensor | None, Tensor],
+) -> Float[Tensor, "p c"]:
     """Sum of alpha_i T_i value_i over each pixel's pairs."""
     pixels, width, top = shape
     center_x = (pixel % width).to(means2d) + 0.5
     center_y = (pixel // width + top).to(means2d) + 0.5
-    dx, dy = (means2d[gaussian] - torch.stack([center_x, center_y], -1)).unbind(-1)
+    centers = means2d[gaussian]
+    sums, index = absgrad
+    if sums is not None and centers.requires_grad:
+        centers.register_hook(lambda g: sums.index_add_(0, index[gaussian], g.detach().abs()))
+    dx, dy = (centers - torch.stack([center_x, center_y], -1)).unbind(-1)
     a, b, c = conics[gaussian].unbind(-1)
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
     alpha = (opacities[gaussian] * torch.exp(-sigma)).clamp_max(settings.alpha_max)

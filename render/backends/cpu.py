@@ -1,0 +1,233 @@
+"""The CPU rasterizer: our SIMD kernel behind `torch.autograd.Function`.
+
+Same semantics as the reference, in float32. Bit-identical for any number of threads,
+which is torch's (`torch.set_num_threads`).
+"""
+
+import ctypes
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from render.backends import native
+from render.cameras import Cameras
+from render.gaussians import Gaussians
+from render.rasterize import RasterizeSettings, RenderOutput
+
+_FLOATS = ctypes.c_void_p
+
+
+class _Request(ctypes.Structure):
+    """`Request` of cpu/state.h, field by field."""
+
+    _fields_ = (
+        [(name, ctypes.c_int32) for name in "scenes views count width height threads".split()]
+        + [(name, ctypes.c_int32) for name in "colors coefficients depth".split()]
+        + [(name, ctypes.c_int32) for name in ("antialiased", "absgrad")]
+        + [(name, ctypes.c_float) for name in "near far eps2d radius_clip".split()]
+        + [(name, ctypes.c_float) for name in "alpha_max alpha_min transmittance_min".split()]
+        + [(name, _FLOATS) for name in "means quats scales opacities color_values".split()]
+        + [(name, ctypes.c_void_p) for name in "mask viewmats Ks".split()]
+    )
+
+
+class _Gradients(ctypes.Structure):
+    """`Gradients` of cpu/state.h."""
+
+    _fields_ = [
+        (name, _FLOATS)
+        for name in "means quats scales opacities color_values viewmats absgrad".split()
+    ]
+
+
+class _Contributions(ctypes.Structure):
+    """`Contributions` of cpu/state.h."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("weight_sum", "weight_max", "hits")]
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Contiguous tensors of one call; the batch axes are one."""
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    colors: Tensor | None
+    """SH [b n k 3], features [b n c], or None for depth alone."""
+    viewmats: Tensor
+    Ks: Tensor
+    mask: Tensor | None
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return tuple(getattr(self, name) for name in self.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What is not a tensor."""
+
+    width: int
+    height: int
+    sh: bool
+    """Whether colours are SH coefficients."""
+    depth: bool
+    settings: RasterizeSettings
+
+    def request(self, inputs: _Inputs) -> _Request:
+        scenes, count = inputs.means.shape[:2]
+        settings = self.settings
+        channels, coefficients = 0, 0
+        if inputs.colors is not None:
+            channels = inputs.colors.shape[-1]
+            coefficients = inputs.colors.shape[2] if self.sh else 0
+        return _Request(
+            scenes, inputs.viewmats.shape[1], count, self.width, self.height,
+            torch.get_num_threads(), channels, coefficients, self.depth,
+            settings.antialiased, settings.absgrad,
+            settings.near, settings.far, settings.eps2d, settings.radius_clip,
+            settings.alpha_max, settings.alpha_min, settings.transmittance_min,
+            *(_pointer(t) for t in (inputs.means, inputs.quats, inputs.scales)),
+            *(_pointer(t) for t in (inputs.opacities, inputs.colors, inputs.mask)),
+            _pointer(inputs.viewmats), _pointer(inputs.Ks),
+        )  # fmt: skip
+
+
+class _State:
+    """What the kernel keeps from forward to backward; freed with the graph."""
+
+    def __init__(self) -> None:
+        self.handle = ctypes.c_void_p()
+
+    def __del__(self) -> None:
+        if self.handle:
+            native.load_library().recon_cpu_free(self.handle)
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, absgrad: Tensor | None, call: _Call, *tensors: Tensor | None):  # type: ignore[override]
+        inputs = _Inputs(*tensors)  # type: ignore[arg-type]
+        request = call.request(inputs)
+        images = (request.scenes, request.views)
+        channels = request.colors + request.depth
+        image = torch.empty(*images, channels, call.height, call.width)
+        alpha = torch.empty(*images, 1, call.height, call.width)
+        nonfinite = torch.zeros(images, dtype=torch.int64)
+        state = _State() if any(ctx.needs_input_grad) else None
+        _check(
+            native.load_library().recon_cpu_forward(
+                ctypes.byref(request), _pointer(image), _pointer(alpha), _pointer(nonfinite),
+                ctypes.byref(state.handle) if state else None,
+            )
+        )  # fmt: skip
+        ctx.mark_non_differentiable(nonfinite)
+        if state is not None:
+            ctx.save_for_backward(image, alpha, *tensors)
+            ctx.state, ctx.call, ctx.absgrad = state, call, absgrad
+        return image, alpha, nonfinite
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, v_image: Tensor, v_alpha: Tensor, _):  # type: ignore[override]
+        image, alpha, *tensors = ctx.saved_tensors
+        inputs = _Inputs(*tensors)
+        request = ctx.call.request(inputs)
+        named = ("means", "quats", "scales", "opacities", "colors", "viewmats")
+        given = [getattr(inputs, name) for name in named]
+        gradients = [None if t is None else torch.zeros_like(t) for t in given]
+        absgrad = ctx.absgrad
+        _check(
+            native.load_library().recon_cpu_backward(
+                ctypes.byref(request), ctx.state.handle, _pointer(image), _pointer(alpha),
+                _pointer(v_image.contiguous()), _pointer(v_alpha.contiguous()),
+                ctypes.byref(_Gradients(*(_pointer(g) for g in (*gradients, absgrad)))),
+            )
+        )  # fmt: skip
+        return None, None, *gradients, None, None
+
+
+def rasterize_cpu(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    settings: RasterizeSettings,
+    features: Tensor | None,
+    mask: Tensor | None,
+) -> RenderOutput:
+    """Pictures of every batch entry and camera; see `render.rasterize`."""
+    batch, count = gaussians.means.shape[:-2], len(gaussians)
+    with_color, with_depth = settings.render_mode != "D", settings.render_mode != "RGB"
+    inputs, sh = _inputs(gaussians, cameras, features if with_color else None, mask, with_color)
+    call = _Call(cameras.width, cameras.height, sh, with_depth, settings)
+    entries, views = inputs.viewmats.shape[:2]
+    absgrad = torch.zeros(entries, views, count, 2) if settings.absgrad else None
+    image, alpha, nonfinite = _Rasterize.apply(absgrad, call, *inputs.tensors())
+    image = image.reshape(*batch, *image.shape[1:])
+    colors = image.shape[-3] - with_depth
+    return RenderOutput(
+        rgb=image[..., :colors, :, :],
+        alpha=alpha.reshape(*batch, *alpha.shape[1:]),
+        depth=image[..., colors:, :, :],
+        nonfinite=nonfinite.reshape(*batch, views),
+        absgrad=None if absgrad is None else absgrad.view(*batch, views, count, 2),
+    )
+
+
+def contributions_cpu(
+    gaussians: Gaussians, cameras: Cameras, settings: RasterizeSettings, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(weight_sum, weight_max, hits), each [*b n]; see `render.contributions`."""
+    inputs, _ = _inputs(gaussians.detach(), cameras, None, mask, False)
+    call = _Call(cameras.width, cameras.height, False, True, settings)
+    shape = inputs.opacities.shape
+    out = (torch.zeros(shape), torch.zeros(shape), torch.zeros(shape, dtype=torch.int64))
+    pointers = _Contributions(*(_pointer(t) for t in out))
+    library = native.load_library()
+    _check(
+        library.recon_cpu_contributions(ctypes.byref(call.request(inputs)), ctypes.byref(pointers))
+    )
+    weight_sum, weight_max, hits = (t.reshape(gaussians.opacities.shape) for t in out)
+    return weight_sum, weight_max, hits
+
+
+def _inputs(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    features: Tensor | None,
+    mask: Tensor | None,
+    with_color: bool,
+) -> tuple[_Inputs, bool]:
+    """Checked, contiguous inputs with one batch axis, and whether colours are SH."""
+    batch = gaussians.means.shape[:-2]
+    entries = math.prod(batch)
+    for name, tensor in {**vars(gaussians), "viewmats": cameras.viewmats, "Ks": cameras.Ks}.items():
+        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+            raise ValueError(
+                f"the cpu rasterizer needs float32 tensors on the CPU; {name} is {tensor.dtype} "
+                f"on {tensor.device} (backend 'reference' takes float64)"
+            )
+
+    def flat(tensor: Tensor) -> Tensor:
+        return tensor.reshape(entries, *tensor.shape[len(batch) :]).contiguous()
+
+    colors = None
+    if with_color:
+        colors = flat(gaussians.sh if features is None else features.float())
+    inputs = _Inputs(
+        *(flat(t) for t in (gaussians.means, gaussians.quats, gaussians.scales)),
+        flat(gaussians.opacities), colors, flat(cameras.viewmats), flat(cameras.Ks),
+        None if mask is None else flat(mask),
+    )  # fmt: skip
+    return inputs, with_color and features is None
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _check(code: int) -> None:
+    if code != 0:
+        raise MemoryError("the cpu rasterizer ran out of memory; render fewer or smaller views")

@@ -1,0 +1,274 @@
+// From the raster's moments to gradients of the inputs, W visible Gaussians at a time.
+#include <algorithm>
+
+#include "geometry.h"
+#include "sh.h"
+
+namespace recon {
+namespace {
+
+constexpr float TWO_LN_2 = 1.3862943611198906f;
+
+// Gradients of one view with respect to W Gaussians and, summed over them, to the camera.
+struct Adjoint {
+  vf mean[3] = {}, quat[4] = {}, scale[3] = {}, opacity = {};
+  vf local[3] = {};
+  vf R[3][3] = {}, center[3] = {};
+};
+
+// Sums each lane's slots, in the order of its tiles; rows of W, one a field of the slot.
+void gather_slots(const View& view, const std::uint32_t* record, unsigned used, const float* slots,
+                  int size, float* rows) {
+  std::fill_n(rows, static_cast<std::size_t>(size) * W, 0.0f);
+  for (int i = 0; i < W; ++i) {
+    if (!(used >> i & 1)) continue;
+    const PairRange range = view.pairs[record[i]];
+    const float* slot = slots + static_cast<std::size_t>(range.begin) * size;
+    for (std::uint32_t p = 0; p < range.count; ++p, slot += size)
+      for (int k = 0; k < size; ++k) rows[k * W + i] += slot[k];
+  }
+}
+
+// v_root: gradient of J W rotmat S, both rows.
+void root_to_inputs(const Request& rq, const Camera& cam, const Lanes& in, const Geometry& g,
+                    const vf v_root[2][3], Adjoint& out, vf v_focal_z[2], vf v_slope[2]) {
+  (void)rq;
+  vf v_rotmat[3][3] = {};
+  for (int a = 0; a < 2; ++a) {
+    vf v_aligned[3];
+    for (int j = 0; j < 3; ++j) {
+      out.scale[j] = fma(g.aligned[a][j], v_root[a][j], out.scale[j]);
+      v_aligned[j] = v_root[a][j] * in.scale[j];
+    }
+    vf v_picture[3] = {};
+    for (int i = 0; i < 3; ++i)
+      for (int j = 0; j < 3; ++j) {
+        v_rotmat[i][j] = fma(g.to_picture[a][i], v_aligned[j], v_rotmat[i][j]);
+        v_picture[i] = fma(g.rotmat[i][j], v_aligned[j], v_picture[i]);
+      }
+    // to_picture = (f / z) (R_a - slope R_2)
+    vf along = {}, against = {};
+    for (int i = 0; i < 3; ++i) {
+      along = fma(v_picture[i], fnma(g.slope[a], splat(cam.R[2][i]), splat(cam.R[a][i])), along);
+      against = fma(v_picture[i], splat(cam.R[2][i]), against);
+      const vf scaled = g.focal_z[a] * v_picture[i];
+      out.R[a][i] += scaled;
+      out.R[2][i] = fnma(g.slope[a], scaled, out.R[2][i]);
+    }
+    v_focal_z[a] = along;
+    v_slope[a] = -g.focal_z[a] * against;
+  }
+  // Rotation matrix of a unit quaternion, then the normalisation.
+  const vf w = g.unit[0], x = g.unit[1], y = g.unit[2], z = g.unit[3], two = splat(2);
+  const auto& m = v_rotmat;
+  vf v[4];
+  v[0] = two * (x * (m[2][1] - m[1][2]) + y * (m[0][2] - m[2][0]) + z * (m[1][0] - m[0][1]));
+  v[1] = two * (w * (m[2][1] - m[1][2]) + y * (m[0][1] + m[1][0]) + z * (m[0][2] + m[2][0]) -
+                two * x * (m[1][1] + m[2][2]));
+  v[2] = two * (w * (m[0][2] - m[2][0]) + x * (m[0][1] + m[1][0]) + z * (m[1][2] + m[2][1]) -
+                two * y * (m[0][0] + m[2][2]));
+  v[3] = two * (w * (m[1][0] - m[0][1]) + x * (m[0][2] + m[2][0]) + y * (m[1][2] + m[2][1]) -
+                two * z * (m[0][0] + m[1][1]));
+  vf along = {};
+  for (int k = 0; k < 4; ++k) along = fma(v[k], g.unit[k], along);
+  for (int k = 0; k < 4; ++k) out.quat[k] = g.inv_norm * fnma(along, g.unit[k], v[k]);
+}
+
+void shape_backward(const Request& rq, const Camera& cam, const Lanes& in, const Geometry& g,
+                    const float* rows, Adjoint& out) {
+  // The record's a, shear and c, from the covariance again.
+  const vf a = vsqrt(splat(0.5f * 1.4426950408889634f) * g.var_y / g.det);
+  const vf a_shear = a * (g.cov_xy / g.var_y);
+  const vf c = vsqrt(splat(0.5f * 1.4426950408889634f) / g.var_y);
+  const vf k = splat(TWO_LN_2);
+  vf m[MOMENTS];
+  for (int i = 0; i < MOMENTS; ++i) m[i] = load(rows + i * W);
+
+  // e = d(sigma)/d(pixel) = k (a u, c v - a_shear u): dL/d(mean) = sum g e and
+  // dL/d(covariance) = sum g e e^T / 2.
+  const vf ka = k * a, kc = k * c, ks = k * a_shear;
+  const vf v_mean2d[2] = {ka * m[GU], fnma(ks, m[GU], kc * m[GV])};
+  const vf half = splat(0.5f);
+  const vf v_xx = half * ka * ka * m[GUU];
+  const vf v_xy = ka * fnma(ks, m[GUU], kc * m[GUV]);  // both off-diagonal entries together
+  const vf v_yy = half * (ks * ks * m[GUU] - splat(2) * ks * kc * m[GUV] + kc * kc * m[GVV]);
+
+  // opacity' = opacity * factor
+  const vf opacity = in.opacity * g.factor;
+  const vf v_factored = m[G] / opacity;
+  out.opacity = v_factored * g.factor;
+
+  const vf* u = g.root[0];
+  const vf* v = g.root[1];
+  vf v_root[2][3];
+  for (int j = 0; j < 3; ++j) {
+    v_root[0][j] = fma(v_xy, v[j], splat(2) * v_xx * u[j]);
+    v_root[1][j] = fma(v_xy, u[j], splat(2) * v_yy * v[j]);
+  }
+  if (rq.antialiased) {
+    // factor^2 = D / (D + eps (uu + vv) + eps^2), D = |u x v|^2.
+    const vf v_ratio = half * m[G] / (g.factor * g.factor);  // dL/d(factor^2), factor > 0
+    const vf eps = splat(rq.eps2d), rest = g.det - g.det_before;
+    const vf v_cross2 = v_ratio * rest / (g.det * g.det);
+    const vf v_trace = -v_ratio * eps * g.det_before / (g.det * g.det);
+    for (int j = 0; j < 3; ++j) {
+      const int i = (j + 1) % 3, l = (j + 2) % 3;
+      const vf twice = splat(2) * v_cross2;
+      // d|u x v|^2 / du = 2 v x (u x v), and the other way round for v.
+      v_root[0][j] += twice * (v[i] * g.cross[l] - v[l] * g.cross[i]) + splat(2) * v_trace * u[j];
+      v_root[1][j] += twice * (g.cross[i] * u[l] - g.cross[l] * u[i]) + splat(2) * v_trace * v[j];
+    }
+  }
+  vf v_focal_z[2], v_slope[2];
+  root_to_inputs(rq, cam, in, g, v_root, out, v_focal_z, v_slope);
+  const float focal[2] = {cam.fx, cam.fy};
+  for (int i = 0; i < 2; ++i) {
+    const vi inside = (g.ratio[i] >= splat(cam.slope_min[i])) & (g.ratio[i] <= splat(cam.slope_max[i]));
+    const vf v_ratio = keep(inside, v_slope[i]) + splat(focal[i]) * v_mean2d[i];
+    out.local[i] += v_ratio * g.inv_z;
+    out.local[2] -= g.inv_z * fma(v_ratio, g.ratio[i], v_focal_z[i] * g.focal_z[i]);
+  }
+}
+
+// Colour gradients out, and what the direction gives to mean and camera centre.
+void colors_backward(const Request& rq, const View& view, const Lanes& in, const int* gaussian,
+                     const std::uint32_t* record, unsigned used, const float* rows,
+                     float* v_colors, Adjoint& out) {
+  const std::size_t offset = static_cast<std::size_t>(view.scene) * rq.count;
+  if (!rq.coefficients) {
+    for (int i = 0; i < W; ++i) {
+      if (!(used >> i & 1)) continue;
+      float* mine = v_colors + (offset + gaussian[i]) * rq.colors;
+      for (int c = 0; c < rq.colors; ++c) mine[c] += rows[c * W + i];
+    }
+    return;
+  }
+  const int coefficients = rq.coefficients;
+  vf dir[3];
+  for (int k = 0; k < 3; ++k) dir[k] = in.mean[k] - splat(view.camera.center[k]);
+  const vf inv_norm = splat(1) / vmax(vsqrt(dot3(dir, dir)), splat(1e-12f));
+  for (int k = 0; k < 3; ++k) dir[k] = dir[k] * inv_norm;
+  Dual basis[MAX_COEFFICIENTS];
+  const vf one = splat(1), none = {};
+  sh_basis(coefficients, Dual{dir[0], one, none, none}, Dual{dir[1], none, one, none},
+           Dual{dir[2], none, none, one}, basis);
+  float values[MAX_COEFFICIENTS][W], v_basis[MAX_COEFFICIENTS][W] = {};
+  for (int k = 0; k < coefficients; ++k) store(values[k], basis[k].v);
+  for (int i = 0; i < W; ++i) {
+    if (!(used >> i & 1)) continue;
+    const float* shown = values_of(view, record[i], rq.channels());
+    const std::size_t first = (offset + gaussian[i]) * 3 * coefficients;
+    const float* sh = rq.color_values + first;
+    float* v_sh = v_colors + first;
+    float v[3];  // nothing flows through a colour clamped at 0
+    for (int c = 0; c < 3; ++c) v[c] = shown[c] > 0 ? rows[c * W + i] : 0;
+    for (int k = 0; k < coefficients; ++k) {
+      v_basis[k][i] = v[0] * sh[3 * k] + v[1] * sh[3 * k + 1] + v[2] * sh[3 * k + 2];
+      for (int c = 0; c < 3; ++c) v_sh[3 * k + c] += values[k][i] * v[c];
+    }
+  }
+  vf v_dir[3] = {};
+  for (int k = 1; k < coefficients; ++k) {
+    const vf v = load(v_basis[k]);
+    v_dir[0] = fma(v, basis[k].dx, v_dir[0]);
+    v_dir[1] = fma(v, basis[k].dy, v_dir[1]);
+    v_dir[2] = fma(v, basis[k].dz, v_dir[2]);
+  }
+  const vf along = dot3(v_dir, dir);
+  for (int k = 0; k < 3; ++k) {
+    const vf v = inv_norm * fnma(along, dir[k], v_dir[k]);
+    out.mean[k] += v;
+    out.center[k] -= v;
+  }
+}
+
+// local = R mean + t.
+void local_to_inputs(const Camera& cam, const Lanes& in, Adjoint& out) {
+  for (int j = 0; j < 3; ++j)
+    for (int i = 0; i < 3; ++i) {
+      out.mean[j] = fma(splat(cam.R[i][j]), out.local[i], out.mean[j]);
+      out.R[i][j] = fma(out.local[i], in.mean[j], out.R[i][j]);
+    }
+}
+
+void scatter(const Request& rq, int scene, const int* gaussian, unsigned used, const Adjoint& adj,
+             const Gradients& out) {
+  float rows[11][W];
+  for (int k = 0; k < 3; ++k) store(rows[k], adj.mean[k]);
+  for (int k = 0; k < 4; ++k) store(rows[3 + k], adj.quat[k]);
+  for (int k = 0; k < 3; ++k) store(rows[7 + k], adj.scale[k]);
+  store(rows[10], adj.opacity);
+  for (int i = 0; i < W; ++i) {
+    if (!(used >> i & 1)) continue;
+    const std::size_t g = static_cast<std::size_t>(scene) * rq.count + gaussian[i];
+    for (int k = 0; k < 3; ++k) out.means[3 * g + k] += rows[k][i];
+    for (int k = 0; k < 4; ++k) out.quats[4 * g + k] += rows[3 + k][i];
+    for (int k = 0; k < 3; ++k) out.scales[3 * g + k] += rows[7 + k][i];
+    out.opacities[g] += rows[10][i];
+  }
+}
+
+void add_camera(const Adjoint& adj, unsigned used, double* v_camera) {
+  const vf* rows[CAMERA_GRADIENTS] = {
+      &adj.R[0][0], &adj.R[0][1], &adj.R[0][2], &adj.R[1][0], &adj.R[1][1],
+      &adj.R[1][2], &adj.R[2][0], &adj.R[2][1], &adj.R[2][2], &adj.local[0],
+      &adj.local[1], &adj.local[2], &adj.center[0], &adj.center[1], &adj.center[2]};
+  for (int k = 0; k < CAMERA_GRADIENTS; ++k)
+    for (int i = 0; i < W; ++i)
+      if (used >> i & 1) v_camera[k] += (*rows[k])[i];
+}
+
+}  // namespace
+
+void project_chunk_backward(const Request& rq, const View& view, int image, int chunk,
+                            const float* slots, const Gradients& out, double* v_camera) {
+  const std::uint32_t begin = static_cast<std::uint32_t>(chunk) * CHUNK;
+  const std::uint32_t end = begin + view.visible[chunk];
+  const int size = slot_size(rq), channels = rq.channels();
+  std::vector<float> rows(static_cast<std::size_t>(size) * W);
+  for (std::uint32_t first = begin; first < end; first += W) {
+    std::uint32_t record[W];
+    int gaussian[W];
+    for (int i = 0; i < W; ++i) {
+      record[i] = std::min(first + i, end - 1);
+      gaussian[i] = view.records[record[i]].gaussian;
+    }
+    const unsigned used = end - first >= W ? ALL_SIGNS : (1u << (end - first)) - 1;
+    gather_slots(view, record, used, slots, size, rows.data());
+    const Lanes in = load_lanes(rq, view.scene, gaussian);
+    const Geometry g = project_lanes(rq, view.camera, in);
+    Adjoint adj;
+    shape_backward(rq, view.camera, in, g, rows.data(), adj);
+    const float* v_values = rows.data() + MOMENTS * W;
+    if (rq.depth) adj.local[2] += load(v_values + (channels - 1) * W);
+    if (rq.colors)
+      colors_backward(rq, view, in, gaussian, record, used, v_values, out.color_values, adj);
+    local_to_inputs(view.camera, in, adj);
+    scatter(rq, view.scene, gaussian, used, adj, out);
+    add_camera(adj, used, v_camera);
+    if (rq.absgrad) {
+      const float* abs = v_values + channels * W;
+      for (int i = 0; i < W; ++i)
+        if (used >> i & 1)
+          for (int k = 0; k < 2; ++k)
+            out.absgrad[2 * (static_cast<std::size_t>(image) * rq.count + gaussian[i]) + k] =
+                TWO_LN_2 * abs[k * W + i];
+    }
+  }
+}
+
+void finish_camera_gradient(const Request& rq, int image, const double* v, float* v_viewmat) {
+  const Camera cam = make_camera(rq, image);
+  const double* v_center = v + 12;
+  for (int i = 0; i < 3; ++i) {
+    // centre = -R^T t
+    double v_t = v[9 + i];
+    for (int j = 0; j < 3; ++j) {
+      v_t -= cam.R[i][j] * v_center[j];
+      v_viewmat[4 * i + j] = static_cast<float>(v[3 * i + j] - cam.t[i] * v_center[j]);
+    }
+    v_viewmat[4 * i + 3] = static_cast<float>(v_t);
+  }
+}
+
+}  // namespace recon

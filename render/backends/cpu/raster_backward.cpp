@@ -1,0 +1,159 @@
+// Gradient of a tile's compositing. Replays the forward loop front to back, so that the same
+// pixels are done at the same moments, with one more scalar a pixel: R, what lies behind,
+// R = sum of later weights times (value . v_image) - (final transmittance) v_alpha. Then
+//   dL/d(ln alpha) = alpha (T value . v_image - R / (1 - alpha))
+// where the clamp of alpha did not bite. Running R down from its total is more accurate than
+// dividing the transmittance back up (the usual back-to-front replay).
+#include "tile.h"
+
+namespace recon {
+namespace {
+
+struct Planes {
+  float *through, *behind, *v_image;  // v_image: one plane a channel
+};
+
+// Sums over a column of g, g k and g k^2 (k: row within the column) become the moments of
+// u = u0 - shear k and v = v0 + c k.
+inline void add_moments(vf m[MOMENTS], vf g, vf gk, vf gkk, const ColumnStart& s, vf shear, vf c) {
+  const vf gu = fnma(shear, gk, s.u * g), guk = fnma(shear, gkk, s.u * gk);
+  const vf gv = fma(c, gk, s.v * g), gvk = fma(c, gkk, s.v * gk);
+  m[G] += g;
+  m[GU] += gu;
+  m[GV] += gv;
+  m[GUU] += fnma(shear, guk, s.u * gu);
+  m[GUV] += fma(c, guk, s.v * gu);
+  m[GVV] += fma(c, gvk, s.v * gv);
+}
+
+template <int C, bool ABS>
+void backward_tile(const Request& rq, const View& view, const TileFrame& frame, int tile,
+                   const Planes& planes, float* slots, vf* spare) {
+  const int channels = C ? C : rq.channels();
+  const int size = slot_size(rq);
+  const Limits limits(rq);
+  int open = frame.rows * frame.columns;
+  for (std::uint32_t e = view.tile_begin[tile], end = view.tile_begin[tile + 1]; e < end; ++e) {
+    float* slot = slots + static_cast<std::size_t>(size) * view.entries[e].pair;
+    if (open == 0) {
+      std::fill_n(slot, size, 0.0f);
+      continue;
+    }
+    if (e + 6 < end) __builtin_prefetch(&view.records[view.entries[e + 6].record]);
+    const std::uint32_t index = view.entries[e].record;
+    const Record& r = view.records[index];
+    const float* values = values_of(view, index, channels);
+    const float x = r.x - frame.x0, y = r.y - frame.y0;
+    const Columns columns = columns_of(r, frame, x, y);
+    const vf shear = splat(r.a_shear), c = splat(r.c), peak = splat(r.log_opacity);
+    vf value[C ? C : 1], fixed[C ? C : 1];
+    vf* v_value = C ? fixed : spare;
+    for (int k = 0; k < C; ++k) value[k] = splat(values[k]);
+    for (int k = 0; k < channels; ++k) v_value[k] = vf{};
+    vf moments[MOMENTS] = {}, abs_u = {}, abs_v = {};
+    for (int j = 0; j < columns.count; ++j) {
+      const int row = columns.first[j], left = columns.x0 + j * W;
+      const ColumnStart start = column_start(r, x, y, left, row);
+      std::size_t at = static_cast<std::size_t>(row) * STRIDE + left;
+      vf step = {}, g_sum = {}, gk_sum = {}, gkk_sum = {};
+      for (int n = columns.last[j] - row; n >= 0; --n, at += STRIDE, step += splat(1)) {
+        const vf before = load(planes.through + at);
+        const unsigned done = signs(before);
+        if (done == ALL_SIGNS) continue;
+        const vf u = fnma(shear, step, start.u), v = fma(c, step, start.v);
+        const vf log_alpha = fnma(u, u, fnma(v, v, peak));
+        const vf raw = exp2(log_alpha);
+        const Step s = composite(log_alpha, raw, before, limits);
+        vf seen = {};
+        if constexpr (C > 0) {
+          for (int k = 0; k < C; ++k) {
+            const vf v_pixel = load(planes.v_image + k * PLANE + at);
+            seen = fma(value[k], v_pixel, seen);
+            v_value[k] = fma(s.weight, v_pixel, v_value[k]);
+          }
+        } else {
+          for (int k = 0; k < channels; ++k) {
+            const vf v_pixel = load(planes.v_image + k * PLANE + at);
+            seen = fma(splat(values[k]), v_pixel, seen);
+            v_value[k] = fma(s.weight, v_pixel, v_value[k]);
+          }
+        }
+        const vf own = s.weight * seen;
+        const vf behind = load(planes.behind + at) - own;
+        store(planes.behind + at, behind);
+        store(planes.through + at, s.after);
+        const vf slope = own - s.alpha * behind / (splat(1) - s.alpha);
+        const vf g = keep(s.live & (raw <= limits.alpha_max), slope);
+        const vf gk = g * step;
+        g_sum += g;
+        gk_sum += gk;
+        gkk_sum = fma(gk, step, gkk_sum);
+        if constexpr (ABS) {
+          abs_u += vabs(g * (splat(r.a) * u));
+          abs_v += vabs(g * fnma(shear, u, c * v));
+        }
+        const unsigned now = signs(s.after);
+        if (now != done) open -= popcount(now ^ done);
+      }
+      add_moments(moments, g_sum, gk_sum, gkk_sum, start, shear, c);
+    }
+    for (int k = 0; k < MOMENTS; ++k) slot[k] = lane_sum(moments[k]);
+    for (int k = 0; k < channels; ++k) slot[MOMENTS + k] = lane_sum(v_value[k]);
+    if constexpr (ABS) {
+      slot[MOMENTS + channels] = lane_sum(abs_u);
+      slot[MOMENTS + channels + 1] = lane_sum(abs_v);
+    }
+  }
+}
+
+template <int C>
+void choose_abs(const Request& rq, const View& view, const TileFrame& frame, int tile,
+                const Planes& planes, float* slots, vf* spare) {
+  if (rq.absgrad)
+    backward_tile<C, true>(rq, view, frame, tile, planes, slots, spare);
+  else
+    backward_tile<C, false>(rq, view, frame, tile, planes, slots, spare);
+}
+
+// Copies the tile of v_image and starts R: everything a pixel shows lies behind its first layer.
+void start_planes(const Request& rq, const TileFrame& frame, const float* image,
+                  const float* alpha, const float* v_image, const float* v_alpha,
+                  const Planes& planes) {
+  const std::size_t area = static_cast<std::size_t>(rq.width) * rq.height;
+  const int channels = rq.channels();
+  open_pixels(planes.through, frame);
+  std::fill_n(planes.behind, static_cast<std::size_t>(PLANE) * (channels + 1), 0.0f);
+  for (int y = 0; y < frame.rows; ++y) {
+    const std::size_t from = static_cast<std::size_t>(frame.y0 + y) * rq.width + frame.x0;
+    float* behind = planes.behind + y * STRIDE;
+    for (int x = 0; x < frame.columns; ++x)
+      behind[x] = (alpha[from + x] - 1.0f) * v_alpha[from + x];
+    for (int k = 0; k < channels; ++k) {
+      float* v_plane = planes.v_image + k * PLANE + y * STRIDE;
+      std::copy_n(v_image + k * area + from, frame.columns, v_plane);
+      for (int x = 0; x < frame.columns; ++x) behind[x] += image[k * area + from + x] * v_plane[x];
+    }
+  }
+}
+
+}  // namespace
+
+void raster_tile_backward(const Request& rq, const View& view, int tile, const float* image,
+                          const float* alpha, const float* v_image, const float* v_alpha,
+                          float* slots) {
+  const TileFrame frame(rq, tile);
+  const int channels = rq.channels();
+  const std::size_t planes_size = static_cast<std::size_t>(PLANE) * (channels + 2);
+  float* through = scratch(planes_size + static_cast<std::size_t>(channels) * W);
+  const Planes planes{through, through + PLANE, through + 2 * PLANE};
+  vf* spare = reinterpret_cast<vf*>(through + planes_size);
+  start_planes(rq, frame, image, alpha, v_image, v_alpha, planes);
+  switch (channels) {
+    case 1: choose_abs<1>(rq, view, frame, tile, planes, slots, spare); break;
+    case 3: choose_abs<3>(rq, view, frame, tile, planes, slots, spare); break;
+    case 4: choose_abs<4>(rq, view, frame, tile, planes, slots, spare); break;
+    default: choose_abs<0>(rq, view, frame, tile, planes, slots, spare);
+  }
+}
+
+}  // namespace recon

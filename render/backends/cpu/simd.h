@@ -1,0 +1,124 @@
+// Vectors of W floats: 8 with AVX2, else 4 (SSE2, NEON, or whatever the compiler makes of it).
+// Built on the vector extension that GCC and Clang share; intrinsics only where that has no word.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace recon {
+
+#if defined(__AVX2__)
+constexpr int W = 8;
+#else
+constexpr int W = 4;
+#endif
+
+typedef float vf __attribute__((vector_size(4 * W)));
+typedef std::int32_t vi __attribute__((vector_size(4 * W)));
+
+inline vf splat(float x) { return x - vf{}; }
+inline vf load(const float* p) {
+  vf v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store(float* p, vf v) { std::memcpy(p, &v, sizeof v); }
+inline vi bits(vf v) { return (vi)v; }
+inline vf floats(vi v) { return (vf)v; }
+inline vf vmin(vf a, vf b) { return a < b ? a : b; }
+inline vf vmax(vf a, vf b) { return a > b ? a : b; }
+inline vf vabs(vf a) { return floats(bits(a) & 0x7fffffff); }
+inline vf keep(vi mask, vf a) { return floats(mask & bits(a)); }
+
+// a b + c, rounded once where the machine can. Contraction is off for the whole build, so
+// that forward and backward compute the same bits from the same words.
+inline vf fma(vf a, vf b, vf c) {
+#if defined(__FMA__) && defined(__AVX2__)
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+  return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return a * b + c;
+#endif
+}
+inline vf fnma(vf a, vf b, vf c) { return fma(-a, b, c); }
+
+// One bit a lane: its sign.
+inline unsigned signs(vf v) {
+#if defined(__AVX2__)
+  return static_cast<unsigned>(_mm256_movemask_ps(v));
+#elif defined(__SSE2__)
+  return static_cast<unsigned>(_mm_movemask_ps(v));
+#else
+  unsigned mask = 0;
+  for (int i = 0; i < W; ++i) mask |= (bits(v)[i] < 0 ? 1u : 0u) << i;
+  return mask;
+#endif
+}
+constexpr unsigned ALL_SIGNS = (1u << W) - 1;
+
+inline vf vsqrt(vf v) {
+#if defined(__AVX2__)
+  return _mm256_sqrt_ps(v);
+#elif defined(__SSE2__)
+  return _mm_sqrt_ps(v);
+#else
+  vf r;
+  for (int i = 0; i < W; ++i) r[i] = std::sqrt(v[i]);
+  return r;
+#endif
+}
+
+inline vf iota() {
+  vf v;
+  for (int i = 0; i < W; ++i) v[i] = static_cast<float>(i);
+  return v;
+}
+
+inline float lane_sum(vf v) {
+  float sums[W];
+  store(sums, v);
+  for (int half = W / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
+  return sums[0];
+}
+
+// 2^x for -126 < x < 1, relative error under 2e-7: the whole part moves into the exponent
+// (adding 1.5 * 2^23 rounds), the rest through a minimax polynomial on [-1/2, 1/2].
+inline vf exp2(vf x) {
+  const vf magic = splat(12582912.0f);
+  vf whole = x + magic;
+  vf f = x - (whole - magic);
+  vf p = splat(1.32647e-3f);
+  p = fma(p, f, splat(9.67151e-3f));
+  p = fma(p, f, splat(5.550734e-2f));
+  p = fma(p, f, splat(2.4022242e-1f));
+  p = fma(p, f, splat(6.9314698e-1f));
+  p = fma(p, f, splat(1.0f));
+  return floats((bits(whole) << 23) + bits(p));
+}
+
+// log2 of positive normal x: exponent plus the series of 2 atanh((m - 1) / (m + 1)).
+inline vf log2(vf x) {
+  vi shifted = bits(x) - 0x3f3504f3;  // so that m lies in [sqrt(1/2), sqrt(2))
+  vi exponent = shifted >> 23;
+  vf m = floats((shifted & 0x7fffff) + 0x3f3504f3);
+  vf s = (m - splat(1)) / (m + splat(1));
+  vf s2 = s * s;
+  vf p = splat(2.885390082f / 9);
+  p = fma(p, s2, splat(2.885390082f / 7));
+  p = fma(p, s2, splat(2.885390082f / 5));
+  p = fma(p, s2, splat(2.885390082f / 3));
+  p = fma(p, s2, splat(2.885390082f));
+  return fma(p, s, __builtin_convertvector(exponent, vf));
+}
+
+}  // namespace recon
