@@ -1,0 +1,1 @@
+"""Benchmarks behind `recon bench`: scenes of our own making, timed the same way everywhere."""
