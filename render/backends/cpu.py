@@ -138,7 +138,7 @@ class _Rasterize(torch.autograd.Function):
         request = ctx.call.request(inputs)
         named = ("means", "quats", "scales", "opacities", "colors", "viewmats")
         given = [getattr(inputs, name) for name in named]
-        gradients = [None if t is None else torch.zeros_like(t) for t in given]
+        gradients = [None if t is None else torch.empty_like(t) for t in given]
         absgrad = ctx.absgrad
         _check(
             native.load_library().recon_cpu_backward(

@@ -30,6 +30,34 @@ int tiles_of(const Request& rq, const Record& r, std::vector<std::uint32_t>& til
   return count;
 }
 
+// Where each tile's list starts, and within it each block's share.
+void start_lists(int tiles, std::vector<Block>& blocks, View& view) {
+  view.tile_begin.assign(tiles + 1, 0);
+  std::uint32_t sum = 0;
+  for (int tile = 0; tile < tiles; ++tile) {
+    view.tile_begin[tile] = sum;
+    for (Block& block : blocks) {
+      const std::uint32_t size = block.counts[tile];
+      block.counts[tile] = sum;
+      sum += size;
+    }
+  }
+  view.tile_begin[tiles] = sum;
+}
+
+// Pairs are numbered in the order of the records, not of depth: neighbours in the input are
+// mostly neighbours in the picture, and the backward pass reads the slots in this order.
+void number_pairs(const Request& rq, View& view) {
+  std::uint32_t next = 0;
+  for (int chunk = 0; chunk < rq.chunks(); ++chunk) {
+    const std::size_t begin = static_cast<std::size_t>(chunk) * CHUNK;
+    for (std::size_t r = begin; r < begin + view.visible[chunk]; ++r) {
+      view.pairs[r].begin = next;
+      next += view.pairs[r].count;
+    }
+  }
+}
+
 }  // namespace
 
 void bin_view(const Request& rq, View& view) {
@@ -44,39 +72,26 @@ void bin_view(const Request& rq, View& view) {
     for (int i = b * BLOCK; i < end; ++i) {
       if (i + 8 < end) __builtin_prefetch(&view.records[view.order[i + 8]]);
       const std::uint32_t record = view.order[i];
-      const auto begin = static_cast<std::uint32_t>(block.tiles.size());
       const int found = tiles_of(rq, view.records[record], block.tiles);
-      view.pairs[record] = {begin, static_cast<std::uint32_t>(found)};  // begin within the block
+      view.pairs[record] = {0, static_cast<std::uint32_t>(found)};
     }
     for (std::uint32_t tile : block.tiles) ++block.counts[tile];
   });
 
-  view.tile_begin.assign(tiles + 1, 0);
-  std::uint32_t sum = 0;
-  for (int tile = 0; tile < tiles; ++tile) {
-    view.tile_begin[tile] = sum;
-    for (Block& block : blocks) {
-      const std::uint32_t size = block.counts[tile];
-      block.counts[tile] = sum;
-      sum += size;
-    }
-  }
-  view.tile_begin[tiles] = sum;
-  std::vector<std::uint32_t> first_pair(blocks.size(), 0);
-  for (std::size_t b = 1; b < blocks.size(); ++b)
-    first_pair[b] = first_pair[b - 1] + static_cast<std::uint32_t>(blocks[b - 1].tiles.size());
+  start_lists(tiles, blocks, view);
+  number_pairs(rq, view);
 
-  view.entries = Buffer<Entry>(sum);
+  view.entries = Buffer<Entry>(view.tile_begin[tiles]);
   parallel_for(static_cast<int>(blocks.size()), rq.threads, [&](int b, int) {
     Block& block = blocks[b];
     const int end = std::min(count, (b + 1) * BLOCK);
-    std::uint32_t pair = 0;
+    const std::uint32_t* tile = block.tiles.data();
     for (int i = b * BLOCK; i < end; ++i) {
+      if (i + 8 < end) __builtin_prefetch(&view.pairs[view.order[i + 8]]);
       const std::uint32_t record = view.order[i];
-      PairRange& range = view.pairs[record];
-      range.begin += first_pair[b];
-      for (std::uint32_t k = 0; k < range.count; ++k, ++pair)
-        view.entries[block.counts[block.tiles[pair]]++] = {record, first_pair[b] + pair};
+      const PairRange range = view.pairs[record];
+      for (std::uint32_t k = 0; k < range.count; ++k, ++tile)
+        view.entries[block.counts[*tile]++] = {record, range.begin + k};
     }
     block = Block();
   });

@@ -130,16 +130,18 @@ void shape_backward(const Request& rq, const Camera& cam, const Lanes& in, const
   }
 }
 
+inline void put(bool fresh, float& slot, float value) { slot = fresh ? value : slot + value; }
+
 // Colour gradients out, and what the direction gives to mean and camera centre.
 void colors_backward(const Request& rq, const View& view, const Lanes& in, const int* gaussian,
                      const std::uint32_t* record, unsigned used, const float* rows,
-                     float* v_colors, Adjoint& out) {
+                     bool fresh, float* v_colors, Adjoint& out) {
   const std::size_t offset = static_cast<std::size_t>(view.scene) * rq.count;
   if (!rq.coefficients) {
     for (int i = 0; i < W; ++i) {
       if (!(used >> i & 1)) continue;
       float* mine = v_colors + (offset + gaussian[i]) * rq.colors;
-      for (int c = 0; c < rq.colors; ++c) mine[c] += rows[c * W + i];
+      for (int c = 0; c < rq.colors; ++c) put(fresh, mine[c], rows[c * W + i]);
     }
     return;
   }
@@ -164,7 +166,7 @@ void colors_backward(const Request& rq, const View& view, const Lanes& in, const
     for (int c = 0; c < 3; ++c) v[c] = shown[c] > 0 ? rows[c * W + i] : 0;
     for (int k = 0; k < coefficients; ++k) {
       v_basis[k][i] = v[0] * sh[3 * k] + v[1] * sh[3 * k + 1] + v[2] * sh[3 * k + 2];
-      for (int c = 0; c < 3; ++c) v_sh[3 * k + c] += values[k][i] * v[c];
+      for (int c = 0; c < 3; ++c) put(fresh, v_sh[3 * k + c], values[k][i] * v[c]);
     }
   }
   vf v_dir[3] = {};
@@ -191,8 +193,8 @@ void local_to_inputs(const Camera& cam, const Lanes& in, Adjoint& out) {
     }
 }
 
-void scatter(const Request& rq, int scene, const int* gaussian, unsigned used, const Adjoint& adj,
-             const Gradients& out) {
+void scatter(const Request& rq, int scene, const int* gaussian, unsigned used, bool fresh,
+             const Adjoint& adj, const Gradients& out) {
   float rows[11][W];
   for (int k = 0; k < 3; ++k) store(rows[k], adj.mean[k]);
   for (int k = 0; k < 4; ++k) store(rows[3 + k], adj.quat[k]);
@@ -201,11 +203,36 @@ void scatter(const Request& rq, int scene, const int* gaussian, unsigned used, c
   for (int i = 0; i < W; ++i) {
     if (!(used >> i & 1)) continue;
     const std::size_t g = static_cast<std::size_t>(scene) * rq.count + gaussian[i];
-    for (int k = 0; k < 3; ++k) out.means[3 * g + k] += rows[k][i];
-    for (int k = 0; k < 4; ++k) out.quats[4 * g + k] += rows[3 + k][i];
-    for (int k = 0; k < 3; ++k) out.scales[3 * g + k] += rows[7 + k][i];
-    out.opacities[g] += rows[10][i];
+    for (int k = 0; k < 3; ++k) put(fresh, out.means[3 * g + k], rows[k][i]);
+    for (int k = 0; k < 4; ++k) put(fresh, out.quats[4 * g + k], rows[3 + k][i]);
+    for (int k = 0; k < 3; ++k) put(fresh, out.scales[3 * g + k], rows[7 + k][i]);
+    put(fresh, out.opacities[g], rows[10][i]);
   }
+}
+
+// Zeroes the gradients of Gaussians [first, last) of a scene.
+void clear(const Request& rq, int scene, int first, int last, const Gradients& out) {
+  if (first >= last) return;
+  const std::size_t begin = static_cast<std::size_t>(scene) * rq.count + first;
+  const std::size_t count = last - first;
+  const std::size_t color = static_cast<std::size_t>(rq.colors) * std::max(1, rq.coefficients);
+  std::fill_n(out.means + 3 * begin, 3 * count, 0.0f);
+  std::fill_n(out.quats + 4 * begin, 4 * count, 0.0f);
+  std::fill_n(out.scales + 3 * begin, 3 * count, 0.0f);
+  std::fill_n(out.opacities + begin, count, 0.0f);
+  if (color) std::fill_n(out.color_values + color * begin, color * count, 0.0f);
+}
+
+// A scene's first view writes every gradient once, zeroes included, and later views add:
+// clearing everything beforehand would go through the memory twice.
+void clear_unseen(const Request& rq, const View& view, int chunk, const Gradients& out) {
+  const std::size_t begin = static_cast<std::size_t>(chunk) * CHUNK;
+  int next = static_cast<int>(begin);  // records keep the order of the Gaussians
+  for (std::size_t r = begin; r < begin + view.visible[chunk]; ++r) {
+    clear(rq, view.scene, next, view.records[r].gaussian, out);
+    next = view.records[r].gaussian + 1;
+  }
+  clear(rq, view.scene, next, std::min(rq.count, static_cast<int>(begin) + CHUNK), out);
 }
 
 void add_camera(const Adjoint& adj, unsigned used, double* v_camera) {
@@ -222,6 +249,8 @@ void add_camera(const Adjoint& adj, unsigned used, double* v_camera) {
 
 void project_chunk_backward(const Request& rq, const View& view, int image, int chunk,
                             const float* slots, const Gradients& out, double* v_camera) {
+  const bool fresh = image % rq.views == 0;
+  if (fresh) clear_unseen(rq, view, chunk, out);
   const std::uint32_t begin = static_cast<std::uint32_t>(chunk) * CHUNK;
   const std::uint32_t end = begin + view.visible[chunk];
   const int size = slot_size(rq), channels = rq.channels();
@@ -242,9 +271,10 @@ void project_chunk_backward(const Request& rq, const View& view, int image, int 
     const float* v_values = rows.data() + MOMENTS * W;
     if (rq.depth) adj.local[2] += load(v_values + (channels - 1) * W);
     if (rq.colors)
-      colors_backward(rq, view, in, gaussian, record, used, v_values, out.color_values, adj);
+      colors_backward(rq, view, in, gaussian, record, used, v_values, fresh,
+                      out.color_values, adj);
     local_to_inputs(view.camera, in, adj);
-    scatter(rq, view.scene, gaussian, used, adj, out);
+    scatter(rq, view.scene, gaussian, used, fresh, adj, out);
     add_camera(adj, used, v_camera);
     if (rq.absgrad) {
       const float* abs = v_values + channels * W;

@@ -9,13 +9,16 @@
 namespace recon {
 namespace {
 
+constexpr int MAX_SLOT = 2 * 8;  // MOMENTS + INLINE_VALUES + 2, rounded up to vectors
+static_assert(MOMENTS + INLINE_VALUES + 2 <= MAX_SLOT && MAX_SLOT % W == 0, "slot fits");
+
 struct Planes {
   float *through, *behind, *v_image;  // v_image: one plane a channel
 };
 
 // Sums over a column of g, g k and g k^2 (k: row within the column) become the moments of
 // u = u0 - shear k and v = v0 + c k.
-inline void add_moments(vf m[MOMENTS], vf g, vf gk, vf gkk, const ColumnStart& s, vf shear, vf c) {
+inline void add_moments(vf* m, vf g, vf gk, vf gkk, const ColumnStart& s, vf shear, vf c) {
   const vf gu = fnma(shear, gk, s.u * g), guk = fnma(shear, gkk, s.u * gk);
   const vf gv = fma(c, gk, s.v * g), gvk = fma(c, gkk, s.v * gk);
   m[G] += g;
@@ -30,7 +33,7 @@ template <int C, bool ABS>
 void backward_tile(const Request& rq, const View& view, const TileFrame& frame, int tile,
                    const Planes& planes, float* slots, vf* spare) {
   const int channels = C ? C : rq.channels();
-  const int size = slot_size(rq);
+  const int size = slot_size(rq), padded = (size + W - 1) / W * W;
   const Limits limits(rq);
   int open = frame.rows * frame.columns;
   for (std::uint32_t e = view.tile_begin[tile], end = view.tile_begin[tile + 1]; e < end; ++e) {
@@ -46,11 +49,12 @@ void backward_tile(const Request& rq, const View& view, const TileFrame& frame, 
     const float x = r.x - frame.x0, y = r.y - frame.y0;
     const Columns columns = columns_of(r, frame, x, y);
     const vf shear = splat(r.a_shear), c = splat(r.c), peak = splat(r.log_opacity);
-    vf value[C ? C : 1], fixed[C ? C : 1];
-    vf* v_value = C ? fixed : spare;
+    vf value[C ? C : 1], fixed[MAX_SLOT];
     for (int k = 0; k < C; ++k) value[k] = splat(values[k]);
-    for (int k = 0; k < channels; ++k) v_value[k] = vf{};
-    vf moments[MOMENTS] = {}, abs_u = {}, abs_v = {};
+    // The slot's fields, a vector each until the lanes are summed.
+    vf* const fields = C ? fixed : spare;
+    for (int k = 0; k < padded; ++k) fields[k] = vf{};
+    vf* const v_value = fields + MOMENTS;
     for (int j = 0; j < columns.count; ++j) {
       const int row = columns.first[j], left = columns.x0 + j * W;
       const ColumnStart start = column_start(r, x, y, left, row);
@@ -89,19 +93,18 @@ void backward_tile(const Request& rq, const View& view, const TileFrame& frame, 
         gk_sum += gk;
         gkk_sum = fma(gk, step, gkk_sum);
         if constexpr (ABS) {
-          abs_u += vabs(g * (splat(r.a) * u));
-          abs_v += vabs(g * fnma(shear, u, c * v));
+          v_value[channels] += vabs(g * (splat(r.a) * u));
+          v_value[channels + 1] += vabs(g * fnma(shear, u, c * v));
         }
         const unsigned now = signs(s.after);
         if (now != done) open -= popcount(now ^ done);
       }
-      add_moments(moments, g_sum, gk_sum, gkk_sum, start, shear, c);
+      add_moments(fields, g_sum, gk_sum, gkk_sum, start, shear, c);
     }
-    for (int k = 0; k < MOMENTS; ++k) slot[k] = lane_sum(moments[k]);
-    for (int k = 0; k < channels; ++k) slot[MOMENTS + k] = lane_sum(v_value[k]);
-    if constexpr (ABS) {
-      slot[MOMENTS + channels] = lane_sum(abs_u);
-      slot[MOMENTS + channels + 1] = lane_sum(abs_v);
+    for (int k = 0; k < padded; k += W) {
+      float sums[W];
+      store(sums, lane_sums(fields + k));
+      std::copy_n(sums, std::min(W, size - k), slot + k);
     }
   }
 }
@@ -144,7 +147,7 @@ void raster_tile_backward(const Request& rq, const View& view, int tile, const f
   const TileFrame frame(rq, tile);
   const int channels = rq.channels();
   const std::size_t planes_size = static_cast<std::size_t>(PLANE) * (channels + 2);
-  float* through = scratch(planes_size + static_cast<std::size_t>(channels) * W);
+  float* through = scratch(planes_size + static_cast<std::size_t>(slot_size(rq) + W) * W);
   const Planes planes{through, through + PLANE, through + 2 * PLANE};
   vf* spare = reinterpret_cast<vf*>(through + planes_size);
   start_planes(rq, frame, image, alpha, v_image, v_alpha, planes);

@@ -91,6 +91,20 @@ inline float lane_sum(vf v) {
   return sums[0];
 }
 
+// out[k] = sum of the lanes of v[k], for W vectors at once: a transposing tree of additions.
+inline vf lane_sums(const vf* v) {
+#if defined(__AVX2__)
+  const __m256 ab = _mm256_hadd_ps(v[0], v[1]), cd = _mm256_hadd_ps(v[2], v[3]);
+  const __m256 ef = _mm256_hadd_ps(v[4], v[5]), gh = _mm256_hadd_ps(v[6], v[7]);
+  const __m256 low = _mm256_hadd_ps(ab, cd), high = _mm256_hadd_ps(ef, gh);
+  return _mm256_permute2f128_ps(low, high, 0x20) + _mm256_permute2f128_ps(low, high, 0x31);
+#else
+  vf out;
+  for (int k = 0; k < W; ++k) out[k] = lane_sum(v[k]);
+  return out;
+#endif
+}
+
 // 2^x for -126 < x < 1, relative error under 2e-7: the whole part moves into the exponent
 // (adding 1.5 * 2^23 rounds), the rest through a minimax polynomial on [-1/2, 1/2].
 inline vf exp2(vf x) {

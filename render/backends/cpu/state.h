@@ -94,7 +94,7 @@ inline int slot_size(const Request& request) {
   return MOMENTS + request.channels() + (request.absgrad ? 2 : 0);
 }
 
-struct Gradients {  // of the inputs; all zeroed by the caller except where noted
+struct Gradients {  // of the inputs; overwritten, except absgrad, which the caller zeroes
   float *means, *quats, *scales, *opacities, *color_values;
   float* viewmats;  // [scenes, views, 4, 4]
   float* absgrad;   // [scenes, views, count, 2] or null
