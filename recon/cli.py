@@ -20,6 +20,7 @@ COMMANDS = {
     "render": ("recon.commands.render", "Render", "pictures and video of a scene"),
     "info": ("recon.commands.info", "Info", "what a scene file or a capture holds"),
     "eval": ("recon.commands.evaluate", "Evaluate", "quality on held-out photos"),
+    "bench": ("recon.commands.bench", "Bench", "how fast this machine renders"),
     "doctor": ("recon.commands.doctor", "Doctor", "what this installation can do"),
 }
 DEFAULT = ("recon.commands.reconstruct", "Reconstruct")
@@ -33,6 +34,10 @@ def main(arguments: list[str] | None = None) -> None:
         _run(arguments)
     except ReconError as error:
         _fail(str(error))
+    except RuntimeError as error:
+        if not _is_unavailable(error):
+            raise
+        _fail(str(error))
     except KeyboardInterrupt:
         sys.stderr.write("recon: interrupted\n")
         raise SystemExit(130) from None
@@ -40,6 +45,12 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader of our output went away (`recon info x | head`): not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+
+
+def _is_unavailable(error: RuntimeError) -> bool:
+    """Whether a rasterizer backend said that it cannot run here; without importing torch."""
+    rasterizer = sys.modules.get("render.rasterize")
+    return rasterizer is not None and isinstance(error, rasterizer.BackendUnavailable)
 
 
 def _keep_freed_memory() -> None:
@@ -62,11 +73,20 @@ def _run(arguments: list[str]) -> None:
     name = arguments[0] if arguments else ""
     if name in COMMANDS:
         module, cls, _ = COMMANDS[name]
-        command = _parse(f"recon {name}", module, cls, arguments[1:])
+        command = _parse(f"recon {name}", module, cls, _bare_json(name, arguments[1:]))
     else:
         _check_not_a_command(name)
         command = _parse("recon", *DEFAULT, arguments or ["--help"])
     command.run()  # type: ignore[attr-defined]
+
+
+def _bare_json(name: str, arguments: list[str]) -> list[str]:
+    """`recon bench raster --json` without a file means standard output."""
+    if name == "bench" and "--json" in arguments:
+        after = arguments.index("--json") + 1
+        if after == len(arguments) or arguments[after].startswith("--"):
+            return [*arguments[:after], "-", *arguments[after:]]
+    return arguments
 
 
 def _parse(program: str, module: str, cls: str, arguments: list[str]) -> object:

@@ -80,6 +80,20 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def choose_render_device(name: str) -> torch.device:
+    """As `choose_device`, for work that renders: auto takes the GPU only if gsplat runs there."""
+    device = choose_device(name)
+    if device.type == "cuda":
+        from render.backends import cuda
+
+        reason = cuda.unavailable()
+        if reason is not None and name == "cuda":
+            raise ReconError(f"--device cuda: {reason}")
+        if reason is not None:
+            return torch.device("cpu")
+    return device
+
+
 def _check_settings(settings: ReconstructSettings) -> None:
     if settings.max_views < 2:
         raise ReconError(f"--max-views must be at least 2, found {settings.max_views}")

@@ -4,7 +4,10 @@ Knows no model and no file of a user's. `rasterize` is the one entry.
 """
 
 from render.cameras import Cameras as Cameras
+from render.contributions import Contributions as Contributions
+from render.contributions import measure_contributions as measure_contributions
 from render.gaussians import Gaussians as Gaussians
+from render.rasterize import BackendUnavailable as BackendUnavailable
 from render.rasterize import RasterizeSettings as RasterizeSettings
 from render.rasterize import RenderOutput as RenderOutput
 from render.rasterize import rasterize as rasterize

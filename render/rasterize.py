@@ -62,6 +62,10 @@ class RenderOutput:
         return self.depth / self.alpha.clamp_min(1e-10)
 
 
+class BackendUnavailable(RuntimeError):
+    """A backend cannot run on this machine; the message is one line with the remedy."""
+
+
 Backend = Callable[
     [Gaussians, Cameras, RasterizeSettings, Tensor | None, Tensor | None], RenderOutput
 ]

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture import Capture, Views, load_views, open_capture
-from recon.pipeline import Scene, reconstruct
+from recon.pipeline import Scene, choose_render_device, reconstruct
 from recon.settings import ReconstructSettings
 from render import rasterize
 from training import metrics
@@ -102,8 +102,9 @@ def _views(capture: Capture, split: Split, settings: ReconstructSettings) -> tup
 
 
 def _render(scene: Scene, targets: Views) -> Float[Tensor, "v 3 h w"]:
-    cameras = targets.cameras.to(scene.gaussians.device)
-    shown = [rasterize(scene.gaussians, cameras[[i]]).rgb for i in range(len(cameras))]
+    device = choose_render_device("auto" if scene.gaussians.device.type == "cuda" else "cpu")
+    gaussians, cameras = scene.gaussians.to(device), targets.cameras.to(device)
+    shown = [rasterize(gaussians, cameras[[i]]).rgb for i in range(len(cameras))]
     return torch.cat(shown).clamp(0, 1).cpu()
 
 

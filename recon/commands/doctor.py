@@ -64,7 +64,10 @@ def _cpu_kernel() -> str:
     from render.backends import native
 
     try:
-        return f"ABI {native.abi_version()}, {native.library_path()}"
+        return (
+            f"{native.instruction_set()}, ABI {native.abi_version()}, "
+            f"{native.library_path(native.instruction_set())}"
+        )
     except RuntimeError as error:
         return f"missing: {error}"
 

@@ -54,7 +54,7 @@ class Render:
         """Find the cameras, render one view at a time, write whole outputs only."""
         from recon.files import check_output
         from recon.formats import load_gaussians
-        from recon.pipeline import choose_device
+        from recon.pipeline import choose_render_device
 
         suffix = self.output.suffix.lower()
         if suffix not in (*PICTURES, ".mp4", ""):
@@ -65,7 +65,7 @@ class Render:
         if self.frames < 1 or not 0 < self.fps <= 240:
             raise ReconError("--frames must be at least 1 and --fps between 0 and 240")
         check_output(self.output)
-        gaussians = load_gaussians(self.scene).to(choose_device(self.device))
+        gaussians = load_gaussians(self.scene).to(choose_render_device(self.device))
         cameras, names = self._cameras(gaussians, suffix)
         with progress_reporter(self.quiet) as progress:
             pictures = self._pictures(gaussians, cameras, progress)

@@ -33,6 +33,12 @@ class _Request(ctypes.Structure):
     )
 
 
+class _Pictures(ctypes.Structure):
+    """`Pictures` of cpu/state.h."""
+
+    _fields_ = [(name, _FLOATS) for name in ("colors", "depth", "alpha")]
+
+
 class _Gradients(ctypes.Structure):
     """`Gradients` of cpu/state.h."""
 
@@ -112,39 +118,40 @@ class _Rasterize(torch.autograd.Function):
     def forward(ctx, absgrad: Tensor | None, call: _Call, *tensors: Tensor | None):  # type: ignore[override]
         inputs = _Inputs(*tensors)  # type: ignore[arg-type]
         request = call.request(inputs)
-        images = (request.scenes, request.views)
-        channels = request.colors + request.depth
-        image = torch.empty(*images, channels, call.height, call.width)
-        alpha = torch.empty(*images, 1, call.height, call.width)
+        images, size = (request.scenes, request.views), (call.height, call.width)
+        rgb = torch.empty(*images, request.colors, *size)
+        depth = torch.empty(*images, request.depth, *size)
+        alpha = torch.empty(*images, 1, *size)
         nonfinite = torch.zeros(images, dtype=torch.int64)
         state = _State() if any(ctx.needs_input_grad) else None
+        handle = ctypes.byref(state.handle) if state else None
         _check(
             native.load_library().recon_cpu_forward(
-                ctypes.byref(request), _pointer(image), _pointer(alpha), _pointer(nonfinite),
-                ctypes.byref(state.handle) if state else None,
+                ctypes.byref(request), _pictures(rgb, depth, alpha), _pointer(nonfinite), handle
             )
-        )  # fmt: skip
+        )
         ctx.mark_non_differentiable(nonfinite)
+        ctx.set_materialize_grads(False)
         if state is not None:
-            ctx.save_for_backward(image, alpha, *tensors)
+            ctx.save_for_backward(rgb, depth, alpha, *tensors)
             ctx.state, ctx.call, ctx.absgrad = state, call, absgrad
-        return image, alpha, nonfinite
+        return rgb, depth, alpha, nonfinite
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, v_image: Tensor, v_alpha: Tensor, _):  # type: ignore[override]
-        image, alpha, *tensors = ctx.saved_tensors
+    def backward(ctx, *v_shown: Tensor | None):  # type: ignore[override]
+        shown, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
         inputs = _Inputs(*tensors)
         request = ctx.call.request(inputs)
         named = ("means", "quats", "scales", "opacities", "colors", "viewmats")
         given = [getattr(inputs, name) for name in named]
         gradients = [None if t is None else torch.empty_like(t) for t in given]
-        absgrad = ctx.absgrad
+        v_shown = tuple(None if v is None else v.contiguous() for v in v_shown[:3])
+        out = _Gradients(*(_pointer(g) for g in (*gradients, ctx.absgrad)))
         _check(
             native.load_library().recon_cpu_backward(
-                ctypes.byref(request), ctx.state.handle, _pointer(image), _pointer(alpha),
-                _pointer(v_image.contiguous()), _pointer(v_alpha.contiguous()),
-                ctypes.byref(_Gradients(*(_pointer(g) for g in (*gradients, absgrad)))),
+                ctypes.byref(request), ctx.state.handle, _pictures(*shown), _pictures(*v_shown),
+                ctypes.byref(out),
             )
         )  # fmt: skip
         return None, None, *gradients, None, None
@@ -164,13 +171,11 @@ def rasterize_cpu(
     call = _Call(cameras.width, cameras.height, sh, with_depth, settings)
     entries, views = inputs.viewmats.shape[:2]
     absgrad = torch.zeros(entries, views, count, 2) if settings.absgrad else None
-    image, alpha, nonfinite = _Rasterize.apply(absgrad, call, *inputs.tensors())
-    image = image.reshape(*batch, *image.shape[1:])
-    colors = image.shape[-3] - with_depth
+    rgb, depth, alpha, nonfinite = _Rasterize.apply(absgrad, call, *inputs.tensors())
     return RenderOutput(
-        rgb=image[..., :colors, :, :],
-        alpha=alpha.reshape(*batch, *alpha.shape[1:]),
-        depth=image[..., colors:, :, :],
+        rgb=rgb.view(*batch, *rgb.shape[1:]),
+        alpha=alpha.view(*batch, *alpha.shape[1:]),
+        depth=depth.view(*batch, *depth.shape[1:]),
         nonfinite=nonfinite.reshape(*batch, views),
         absgrad=None if absgrad is None else absgrad.view(*batch, views, count, 2),
     )
@@ -226,6 +231,12 @@ def _inputs(
 
 def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
+
+
+def _pictures(rgb: Tensor | None, depth: Tensor | None, alpha: Tensor | None):
+    """Pointers to the three; nothing (no gradient, no such picture) is null."""
+    tensors = (None if t is None or t.numel() == 0 else t for t in (rgb, depth, alpha))
+    return ctypes.byref(_Pictures(*(_pointer(t) for t in tensors)))
 
 
 def _check(code: int) -> None:

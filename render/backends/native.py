@@ -74,8 +74,8 @@ def _load(name: str) -> ctypes.CDLL:
 def _declare(library: ctypes.CDLL) -> None:
     """Argument types of cpu/abi.cpp: pointers must not travel as C ints."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int32
-    library.recon_cpu_forward.argtypes = [pointer] * 5
-    library.recon_cpu_backward.argtypes = [pointer] * 7
+    library.recon_cpu_forward.argtypes = [pointer] * 4
+    library.recon_cpu_backward.argtypes = [pointer] * 5
     library.recon_cpu_contributions.argtypes = [pointer] * 2
     library.recon_cpu_free.argtypes = [pointer]
     library.recon_cpu_free.restype = None

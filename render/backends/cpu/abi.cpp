@@ -87,9 +87,7 @@ std::int64_t count_nonfinite(const View& view) {
   return std::accumulate(view.nonfinite.begin(), view.nonfinite.end(), std::int64_t{0});
 }
 
-std::size_t area_of(const Request& rq) { return static_cast<std::size_t>(rq.width) * rq.height; }
-
-void forward(const Request& rq, State& state, bool keep, float* image, float* alpha,
+void forward(const Request& rq, State& state, bool keep, const Pictures& out,
              std::int64_t* nonfinite) {
   state.views.resize(rq.images());
   const int group = group_size(rq);
@@ -99,9 +97,7 @@ void forward(const Request& rq, State& state, bool keep, float* image, float* al
     const auto items = tiles_by_work(rq, state.views, first, last);
     parallel_for(static_cast<int>(items.size()), rq.threads, [&](int item, int) {
       const TileItem& work = items[item];
-      raster_tile(rq, state.views[work.image], work.tile,
-                  image + work.image * rq.channels() * area_of(rq),
-                  alpha + work.image * area_of(rq));
+      raster_tile(rq, state.views[work.image], work.image, work.tile, out);
     });
     for (int i = first; i < last; ++i) {
       nonfinite[i] = count_nonfinite(state.views[i]);
@@ -110,18 +106,16 @@ void forward(const Request& rq, State& state, bool keep, float* image, float* al
   }
 }
 
-void backward_group(const Request& rq, const State& state, int first, int last, const float* image,
-                    const float* alpha, const float* v_image, const float* v_alpha,
-                    const Gradients& out, double* v_cameras) {
-  const int size = slot_size(rq), chunks = rq.chunks(), channels = rq.channels();
+void backward_group(const Request& rq, const State& state, int first, int last,
+                    const Pictures& shown, const Pictures& v_shown, const Gradients& out,
+                    double* v_cameras) {
+  const int size = slot_size(rq), chunks = rq.chunks();
   const std::vector<std::size_t> starts = slot_starts(state.views, first, last);
   Buffer<float> slots(starts.back() * size);
   const auto items = tiles_by_work(rq, state.views, first, last);
   parallel_for(static_cast<int>(items.size()), rq.threads, [&](int item, int) {
     const TileItem& work = items[item];
-    const std::size_t at = work.image * area_of(rq);
-    raster_tile_backward(rq, state.views[work.image], work.tile, image + at * channels, alpha + at,
-                         v_image + at * channels, v_alpha + at,
+    raster_tile_backward(rq, state.views[work.image], work.image, work.tile, shown, v_shown,
                          slots.data() + starts[work.image - first] * size);
   });
   // A chunk of one scene's Gaussians goes through the views in order: no two threads write to
@@ -138,14 +132,14 @@ void backward_group(const Request& rq, const State& state, int first, int last, 
   });
 }
 
-void backward(const Request& rq, const State& state, const float* image, const float* alpha,
-              const float* v_image, const float* v_alpha, const Gradients& out) {
+void backward(const Request& rq, const State& state, const Pictures& shown,
+              const Pictures& v_shown, const Gradients& out) {
   const int group = group_size(rq), chunks = rq.chunks();
   std::vector<double> v_cameras(
       static_cast<std::size_t>(rq.images()) * chunks * CAMERA_GRADIENTS, 0.0);
   for (int first = 0; first < rq.images(); first += group)
-    backward_group(rq, state, first, std::min(rq.images(), first + group), image, alpha, v_image,
-                   v_alpha, out, v_cameras.data());
+    backward_group(rq, state, first, std::min(rq.images(), first + group), shown, v_shown, out,
+                   v_cameras.data());
   for (int i = 0; i < rq.images(); ++i) {
     double sum[CAMERA_GRADIENTS] = {};
     for (int chunk = 0; chunk < chunks; ++chunk)
@@ -206,22 +200,21 @@ RECON_API std::int32_t recon_cpu_abi_version() { return 2; }
 // Lanes of this build's vectors.
 RECON_API std::int32_t recon_cpu_lanes() { return W; }
 
-// image [images, channels, h, w], alpha [images, h, w], nonfinite [images]. With `state` not
-// null it receives what the backward pass needs, to be freed by recon_cpu_free.
-RECON_API std::int32_t recon_cpu_forward(const Request* request, float* image, float* alpha,
+// nonfinite [images]. With `state` not null it receives what the backward pass needs, to be
+// freed by recon_cpu_free.
+RECON_API std::int32_t recon_cpu_forward(const Request* request, const Pictures* out,
                                          std::int64_t* nonfinite, State** state) {
   return guarded([&] {
     auto kept = std::make_unique<State>();
-    forward(*request, *kept, state != nullptr, image, alpha, nonfinite);
+    forward(*request, *kept, state != nullptr, *out, nonfinite);
     if (state) *state = kept.release();
   });
 }
 
 RECON_API std::int32_t recon_cpu_backward(const Request* request, const State* state,
-                                          const float* image, const float* alpha,
-                                          const float* v_image, const float* v_alpha,
+                                          const Pictures* shown, const Pictures* v_shown,
                                           const Gradients* out) {
-  return guarded([&] { backward(*request, *state, image, alpha, v_image, v_alpha, *out); });
+  return guarded([&] { backward(*request, *state, *shown, *v_shown, *out); });
 }
 
 RECON_API void recon_cpu_free(State* state) { delete state; }

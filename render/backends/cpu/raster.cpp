@@ -55,7 +55,7 @@ void composite_tile(const Request& rq, const View& view, const TileFrame& frame,
 
 }  // namespace
 
-void raster_tile(const Request& rq, const View& view, int tile, float* image, float* alpha) {
+void raster_tile(const Request& rq, const View& view, int image, int tile, const Pictures& out) {
   const TileFrame frame(rq, tile);
   const int channels = rq.channels();
   float* through = scratch(static_cast<std::size_t>(PLANE) * (channels + 1));
@@ -68,13 +68,12 @@ void raster_tile(const Request& rq, const View& view, int tile, float* image, fl
     case 4: composite_tile<4>(rq, view, frame, tile, through, planes); break;
     default: composite_tile<0>(rq, view, frame, tile, through, planes);
   }
-  const std::size_t area = static_cast<std::size_t>(rq.width) * rq.height;
   for (int y = 0; y < frame.rows; ++y) {
-    const std::size_t out = static_cast<std::size_t>(frame.y0 + y) * rq.width + frame.x0;
+    const std::size_t at = static_cast<std::size_t>(frame.y0 + y) * rq.width + frame.x0;
     for (int k = 0; k < channels; ++k)
-      std::copy_n(planes + k * PLANE + y * STRIDE, frame.columns, image + k * area + out);
-    for (int x = 0; x < frame.columns; ++x)
-      alpha[out + x] = 1.0f - std::fabs(through[y * STRIDE + x]);
+      std::copy_n(planes + k * PLANE + y * STRIDE, frame.columns, out.plane(rq, image, k) + at);
+    float* alpha = out.alpha_plane(rq, image) + at;
+    for (int x = 0; x < frame.columns; ++x) alpha[x] = 1.0f - std::fabs(through[y * STRIDE + x]);
   }
 }
 

@@ -119,38 +119,41 @@ void choose_abs(const Request& rq, const View& view, const TileFrame& frame, int
 }
 
 // Copies the tile of v_image and starts R: everything a pixel shows lies behind its first layer.
-void start_planes(const Request& rq, const TileFrame& frame, const float* image,
-                  const float* alpha, const float* v_image, const float* v_alpha,
-                  const Planes& planes) {
-  const std::size_t area = static_cast<std::size_t>(rq.width) * rq.height;
+void start_planes(const Request& rq, const TileFrame& frame, int image, const Pictures& shown,
+                  const Pictures& v_shown, const Planes& planes) {
   const int channels = rq.channels();
   open_pixels(planes.through, frame);
   std::fill_n(planes.behind, static_cast<std::size_t>(PLANE) * (channels + 1), 0.0f);
+  const float* alpha = shown.alpha_plane(rq, image);
+  const float* v_alpha = v_shown.alpha_plane(rq, image);
   for (int y = 0; y < frame.rows; ++y) {
     const std::size_t from = static_cast<std::size_t>(frame.y0 + y) * rq.width + frame.x0;
     float* behind = planes.behind + y * STRIDE;
-    for (int x = 0; x < frame.columns; ++x)
-      behind[x] = (alpha[from + x] - 1.0f) * v_alpha[from + x];
+    if (v_alpha)
+      for (int x = 0; x < frame.columns; ++x)
+        behind[x] = (alpha[from + x] - 1.0f) * v_alpha[from + x];
     for (int k = 0; k < channels; ++k) {
+      const float* v_from = v_shown.plane(rq, image, k);
+      if (!v_from) continue;
+      const float* color = shown.plane(rq, image, k) + from;
       float* v_plane = planes.v_image + k * PLANE + y * STRIDE;
-      std::copy_n(v_image + k * area + from, frame.columns, v_plane);
-      for (int x = 0; x < frame.columns; ++x) behind[x] += image[k * area + from + x] * v_plane[x];
+      std::copy_n(v_from + from, frame.columns, v_plane);
+      for (int x = 0; x < frame.columns; ++x) behind[x] += color[x] * v_plane[x];
     }
   }
 }
 
 }  // namespace
 
-void raster_tile_backward(const Request& rq, const View& view, int tile, const float* image,
-                          const float* alpha, const float* v_image, const float* v_alpha,
-                          float* slots) {
+void raster_tile_backward(const Request& rq, const View& view, int image, int tile,
+                          const Pictures& shown, const Pictures& v_shown, float* slots) {
   const TileFrame frame(rq, tile);
   const int channels = rq.channels();
   const std::size_t planes_size = static_cast<std::size_t>(PLANE) * (channels + 2);
   float* through = scratch(planes_size + static_cast<std::size_t>(slot_size(rq) + W) * W);
   const Planes planes{through, through + PLANE, through + 2 * PLANE};
   vf* spare = reinterpret_cast<vf*>(through + planes_size);
-  start_planes(rq, frame, image, alpha, v_image, v_alpha, planes);
+  start_planes(rq, frame, image, shown, v_shown, planes);
   switch (channels) {
     case 1: choose_abs<1>(rq, view, frame, tile, planes, slots, spare); break;
     case 3: choose_abs<3>(rq, view, frame, tile, planes, slots, spare); break;

@@ -100,6 +100,27 @@ struct Gradients {  // of the inputs; overwritten, except absgrad, which the cal
   float* absgrad;   // [scenes, views, count, 2] or null
 };
 
+// The pictures of all images, or the gradients that come back for them; what is missing in
+// gradients is null and counts as zero.
+struct Pictures {
+  float* colors;  // [images, colors, h, w]
+  float* depth;   // [images, 1, h, w]; null when depth is not wanted
+  float* alpha;   // [images, 1, h, w]
+
+  // Plane of one channel of what is composited, or null.
+  float* plane(const Request& rq, int image, int channel) const {
+    const std::size_t area = static_cast<std::size_t>(rq.width) * rq.height;
+    if (channel < rq.colors)
+      return colors ? colors + (static_cast<std::size_t>(image) * rq.colors + channel) * area
+                    : nullptr;
+    return depth ? depth + image * area : nullptr;
+  }
+  float* alpha_plane(const Request& rq, int image) const {
+    const std::size_t area = static_cast<std::size_t>(rq.width) * rq.height;
+    return alpha ? alpha + image * area : nullptr;
+  }
+};
+
 struct Contributions {  // [scenes, count], over all views
   float *weight_sum, *weight_max;
   std::int64_t* hits;
@@ -109,11 +130,11 @@ Camera make_camera(const Request& request, int image);
 void project_chunk(const Request& request, View& view, int chunk);
 void sort_view(const Request& request, View& view);
 void bin_view(const Request& request, View& view);
-void raster_tile(const Request& request, const View& view, int tile, float* image, float* alpha);
+void raster_tile(const Request& request, const View& view, int image, int tile,
+                 const Pictures& out);
 void raster_tile_contributions(const Request& request, const View& view, int tile, float* slots);
-void raster_tile_backward(const Request& request, const View& view, int tile, const float* image,
-                          const float* alpha, const float* v_image, const float* v_alpha,
-                          float* slots);
+void raster_tile_backward(const Request& request, const View& view, int image, int tile,
+                          const Pictures& shown, const Pictures& v_shown, float* slots);
 void project_chunk_backward(const Request& request, const View& view, int image, int chunk,
                             const float* slots, const Gradients& out, double* v_camera);
 constexpr int CAMERA_GRADIENTS = 15;  // R (row by row), t, centre

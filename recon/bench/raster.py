@@ -1,0 +1,175 @@
+"""`recon bench raster`: the rasterizer's speed and memory on three scenes."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon.bench.scenes import SCENES
+from render import Cameras, Gaussians, RasterizeSettings, measure_contributions, rasterize
+from render.backends import native
+
+# Colours only, as training losses use them and as gsplat is usually timed.
+SETTINGS = RasterizeSettings(render_mode="RGB")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians of one thing done several times."""
+
+    cpu_ms: float
+    """Processor time, all threads together (ms)."""
+    wall_ms: float
+
+    @staticmethod
+    def median(samples: list[tuple[float, float]]) -> "Timing":
+        """Of (processor, wall) seconds."""
+        cpu, wall = zip(*samples, strict=True)
+        return Timing(1e3 * statistics.median(cpu), 1e3 * statistics.median(wall))
+
+
+class Case:
+    """A scene ready to be timed: inputs that want gradients, and a gradient to send back."""
+
+    def __init__(self, scene: Gaussians, cameras: Cameras) -> None:
+        names = [f.name for f in fields(Gaussians)]
+        self.inputs = [getattr(scene, name).clone().requires_grad_() for name in names]
+        self.scene = Gaussians(**dict(zip(names, self.inputs, strict=True)))
+        self.cameras = cameras
+        shape = (1, 3, cameras.height, cameras.width)
+        generator = torch.Generator().manual_seed(0)
+        self.v_rgb = torch.randn(shape, generator=generator).to(scene.means)
+
+    def forward(self, backend: str) -> Tensor:
+        """The picture, without a graph."""
+        with torch.no_grad():
+            return rasterize(self.scene, self.cameras, settings=SETTINGS, backend=backend).rgb
+
+    def both(self, backend: str) -> tuple[Tensor, ...]:
+        """Forward and backward: the picture and every gradient."""
+        rgb = rasterize(self.scene, self.cameras, settings=SETTINGS, backend=backend).rgb
+        return rgb, *torch.autograd.grad(rgb, self.inputs, self.v_rgb)
+
+
+def bench_raster(
+    scenes: tuple[str, ...], degrees: tuple[int, ...], repeats: int, report: Callable[[str], None]
+) -> dict[str, Any]:
+    """All numbers of the benchmark; `report` is told what is being timed."""
+    every = torch.get_num_threads()
+    results: dict[str, Any] = {
+        "torch": torch.__version__,
+        "instruction_set": native.instruction_set(),
+        "threads": every,
+        "rows": [],
+    }
+    try:
+        for name in scenes:
+            for degree in degrees:
+                report(f"{name} at SH degree {degree}")
+                scene, cameras = SCENES[name](degree)
+                results["rows"] += _rows(name, degree, Case(scene, cameras), repeats, every)
+        if "s1" in scenes:
+            report("s1 with the reference")
+            results["reference_s1"] = _against_reference(repeats)
+        if "s3" in scenes:
+            report("memory of s3")
+            results["memory_s3_mb"] = scratch_memory_mb("s3")
+    finally:
+        torch.set_num_threads(every)
+    return results
+
+
+def _rows(name: str, degree: int, case: Case, repeats: int, every: int) -> list[dict[str, Any]]:
+    """One row for one thread and one for all, their samples taken in turn."""
+    detached, threads = case.scene.detach(), sorted({1, every})
+    pairs = int(measure_contributions(detached, case.cameras, SETTINGS).hits.sum())
+    samples: dict[tuple[int, str], list[tuple[float, float]]] = {}
+    peaks: dict[int, list[float]] = {count: [] for count in threads}
+    works = {"forward": case.forward, "both": case.both}
+    for repeat in range(repeats + 1):
+        for count in threads:
+            torch.set_num_threads(count)
+            if repeat > 0:  # the first round only warms up
+                peaks[count].append(native.load_library().recon_cpu_fma_peak(count))
+            for work, function in works.items():
+                sample = _timed(lambda f=function: f("cpu"))
+                if repeat > 0:
+                    samples.setdefault((count, work), []).append(sample)
+    rows = []
+    for count in threads:
+        forward, both = (Timing.median(samples[count, work]) for work in works)
+        rows.append(
+            {
+                "scene": name,
+                "sh_degree": degree,
+                "gaussians": len(detached),
+                "pairs": pairs,
+                "threads": count,
+                "forward": vars(forward),
+                "forward_backward": vars(both),
+                "ns_per_pair": 1e6 * both.cpu_ms / pairs,
+                "fma_peak_gflops": statistics.median(peaks[count]),
+            }
+        )
+    return rows
+
+
+def _against_reference(repeats: int) -> dict[str, float]:
+    """Forward and backward on s1 with all threads: the float64 reference over the kernel."""
+    scene, cameras = SCENES["s1"](0)
+    fast = Case(scene, cameras)
+    slow = Case(scene.to(torch.float64), cameras.to(torch.float64))
+    ratios, walls = [], []
+    for _ in range(max(1, repeats // 3)):
+        _, reference = _timed(lambda: slow.both("reference"))
+        kernel = statistics.median(_timed(lambda: fast.both("cpu"))[1] for _ in range(5))
+        ratios.append(reference / kernel)
+        walls.append(reference)
+    return {"wall_ms": 1e3 * statistics.median(walls), "ratio": statistics.median(ratios)}
+
+
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """(processor, wall) seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def scratch_memory_mb(name: str) -> float | None:
+    """Peak memory of forward and backward beyond inputs and outputs, in MB (10^6 bytes).
+
+    Measured in a process of its own, so that nothing freed earlier is reused unseen.
+    None where the system does not tell (only Linux lets the peak be reset).
+    """
+    if sys.platform != "linux":
+        return None
+    code = f"from recon.bench.raster import _print_scratch; _print_scratch({name!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def _print_scratch(name: str) -> None:
+    case = Case(*SCENES[name](0))
+    small = Case(*SCENES["s1"](0))
+    small.both("cpu")  # threads, libraries
+    del small
+    with open("/proc/self/clear_refs", "w") as handle:  # noqa: PTH123
+        handle.write("5")  # resets the peak
+    before = _status_bytes("VmRSS")
+    outputs = case.both("cpu")
+    peak = _status_bytes("VmHWM")
+    kept = sum(t.numel() * t.element_size() for t in outputs)
+    sys.stdout.write(f"{(peak - before - kept) / 1e6}{os.linesep}")
+
+
+def _status_bytes(key: str) -> int:
+    with open("/proc/self/status") as handle:  # noqa: PTH123
+        line = next(line for line in handle if line.startswith(key + ":"))
+    return 1024 * int(line.split()[1])

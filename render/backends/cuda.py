@@ -1,0 +1,140 @@
+"""The CUDA rasterizer: gsplat behind our interface, and all that depends on its version."""
+
+import functools
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from render.cameras import Cameras
+from render.gaussians import Gaussians
+from render.rasterize import BackendUnavailable, RasterizeSettings, RenderOutput
+
+REMEDY = "use --device cpu, or pip install 'reconsplat[cuda]' beside a CUDA build of torch"
+# Constants compiled into gsplat, by its minor version. The one after 1.5 clamps alpha at
+# 0.99 and floors the antialiasing factor at 0.005: other pictures, so not accepted unseen.
+COMPILED = {"1.5": {"alpha_max": 0.999, "alpha_min": 1 / 255, "transmittance_min": 1e-4}}
+
+
+def rasterize_cuda(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    settings: RasterizeSettings,
+    features: Tensor | None,
+    mask: Tensor | None,
+) -> RenderOutput:
+    """Pictures of every batch entry and camera; see `render.rasterize`.
+
+    `nonfinite` counts every Gaussian with NaN or infinite values, seen or not.
+    """
+    gsplat = _load()
+    _check(gaussians, settings, gsplat.__version__)
+    colors = gaussians.sh if features is None else features
+    finite = _finite(gaussians, colors)
+    kept = finite if mask is None else finite & mask
+    views = len(cameras)
+    image, alpha, meta = gsplat.rasterization(
+        means=gaussians.means,
+        quats=gaussians.quats,
+        scales=gaussians.scales,
+        # Below the smallest alpha nothing of a Gaussian is computed, also no gradient.
+        opacities=torch.where(kept, gaussians.opacities, 0),
+        colors=colors,
+        viewmats=cameras.viewmats,
+        Ks=cameras.Ks,
+        width=cameras.width,
+        height=cameras.height,
+        near_plane=settings.near,
+        far_plane=settings.far,
+        radius_clip=settings.radius_clip,
+        eps2d=settings.eps2d,
+        sh_degree=gaussians.sh_degree if features is None else None,
+        # Packed lists spare the copies of SH a view; absgrad is told for unpacked ones.
+        packed=views > 1 and not settings.absgrad,
+        render_mode=settings.render_mode,
+        absgrad=settings.absgrad,
+        rasterize_mode="antialiased" if settings.antialiased else "classic",
+    )
+    absgrad = _absgrad(meta["means2d"]) if settings.absgrad else None
+    image, alpha = image.movedim(-1, -3), alpha.movedim(-1, -3)
+    channels = image.shape[-3] - (settings.render_mode != "RGB")
+    wanted = torch.ones_like(finite) if mask is None else mask
+    nonfinite = (~finite & wanted).sum(-1)[..., None].expand(cameras.viewmats.shape[:-2])
+    return RenderOutput(
+        rgb=image[..., :channels, :, :],
+        alpha=alpha,
+        depth=image[..., channels:, :, :],
+        nonfinite=nonfinite,
+        absgrad=absgrad,
+    )
+
+
+def unavailable() -> str | None:
+    """Why this backend cannot run here, in one line with the remedy; None when it can."""
+    try:
+        _load()
+    except BackendUnavailable as error:
+        return str(error)
+    return None
+
+
+@functools.cache
+def _load() -> ModuleType:
+    """gsplat with its kernels; BackendUnavailable when something is missing."""
+    # Asked first: without a GPU gsplat still tries to build its kernels, and fails oddly.
+    if not torch.cuda.is_available():
+        raise BackendUnavailable(f"torch {torch.__version__} sees no CUDA GPU; {REMEDY}")
+    try:
+        import gsplat
+    except ImportError as error:
+        raise BackendUnavailable(f"gsplat cannot be imported ({error}); {REMEDY}") from None
+    try:
+        from gsplat.cuda._backend import _C
+    except Exception as error:  # whatever a compiler run may raise
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BackendUnavailable(f"gsplat's kernels do not build ({first}); {REMEDY}") from None
+    if _C is None:
+        raise BackendUnavailable(
+            "gsplat has no compiled kernels and found no CUDA toolkit to build them; install "
+            f"the gsplat wheel that fits torch {torch.__version__}, or a toolkit with nvcc; {REMEDY}"
+        )
+    return gsplat
+
+
+def _check(gaussians: Gaussians, settings: RasterizeSettings, version: str) -> None:
+    """ValueError for what these kernels cannot do."""
+    if gaussians.means.dtype != torch.float32 or gaussians.device.type != "cuda":
+        raise ValueError(
+            "the cuda rasterizer needs float32 tensors on a CUDA device; means is "
+            f"{gaussians.means.dtype} on {gaussians.device}"
+        )
+    minor = ".".join(version.split(".")[:2])
+    if minor not in COMPILED:
+        raise BackendUnavailable(
+            f"gsplat {version} is not one recon knows ({', '.join(COMPILED)}.x); {REMEDY}"
+        )
+    for name, compiled in COMPILED[minor].items():
+        if getattr(settings, name) != compiled:
+            raise ValueError(
+                f"{name} is {getattr(settings, name)}, but gsplat {version} was compiled with "
+                f"{compiled}; use backend 'reference'"
+            )
+
+
+def _finite(gaussians: Gaussians, colors: Tensor) -> Tensor:
+    """Which Gaussians have only finite values, [*b n]: a sum is finite only if its terms are."""
+    total = gaussians.means.sum(-1) + gaussians.quats.sum(-1) + gaussians.scales.sum(-1)
+    flat = colors.flatten(gaussians.means.dim() - 1)
+    return torch.isfinite(total + gaussians.opacities + flat.sum(-1))
+
+
+def _absgrad(means2d: Tensor) -> Tensor:
+    """A tensor that receives gsplat's absgrad once the backward pass has reached means2d."""
+    out = torch.zeros_like(means2d)
+
+    def receive(_: Tensor) -> None:
+        out.copy_(means2d.absgrad)  # type: ignore[attr-defined]
+
+    if means2d.requires_grad:
+        means2d.register_hook(receive)
+    return out

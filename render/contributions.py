@@ -1,0 +1,45 @@
+"""How much each Gaussian matters to a set of pictures, for pruning."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from render.cameras import Cameras
+from render.gaussians import Gaussians
+from render.rasterize import RasterizeSettings
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """Weights w = alpha * transmittance of each Gaussian over all pixels of all views."""
+
+    weight_sum: Float[Tensor, "*b n"]
+    weight_max: Float[Tensor, "*b n"]
+    hits: Int[Tensor, "*b n"]
+    """Pixels in which the weight is above 0, views added up."""
+
+
+def measure_contributions(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    settings: RasterizeSettings | None = None,
+    mask: Bool[Tensor, "*b n"] | None = None,
+) -> Contributions:
+    """Each Gaussian's share in the pictures of these cameras (Fan et al. 2024, LightGaussian).
+
+    Runs on the CPU kernel wherever the tensors are: gsplat does not measure this, and
+    pruning asks once. The result is on the Gaussians' device.
+    """
+    from render.backends.cpu import contributions_cpu
+
+    device = gaussians.device
+    found = contributions_cpu(
+        gaussians.to("cpu", torch.float32),
+        cameras.to("cpu", torch.float32),
+        settings or RasterizeSettings(),
+        None if mask is None else mask.cpu(),
+    )
+    weight_sum, weight_max, hits = (t.to(device) for t in found)
+    return Contributions(weight_sum, weight_max, hits)
