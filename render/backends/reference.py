@@ -163,7 +163,7 @@ def _composite(
     bands = []
     for top, bottom in _row_bands(first, last, height):
         with torch.no_grad():
-            pairs = _pairs(splats, first, last, top, bottom, width)
+            pairs = _pairs(splats, first, last, top, bottom, width, settings.alpha_min)
         arguments = (splats.means2d, splats.conics, splats.opacities, splats.values)
         shape = ((bottom - top) * width, width, top)
         if torch.is_grad_enabled() and any(a.requires_grad for a in arguments):
@@ -214,13 +214,14 @@ def _pairs(
     top: int,
     bottom: int,
     width: int,
+    alpha_min: float,
 ) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
     """(Gaussian, pixel of the band) pairs sorted by pixel, then by depth."""
     y0, y1 = first[:, 1].clamp_min(top), last[:, 1].clamp_max(bottom - 1)
     rows = (y1 - y0 + 1).clamp_min(0)
     gaussian, offset = _expand(rows)
     y = y0[gaussian] + offset
-    x0, x1 = _row_interval(splats, gaussian, y)
+    x0, x1 = _row_interval(splats, gaussian, y, alpha_min)
     x0 = torch.maximum(x0, first[gaussian, 0])
     x1 = torch.minimum(x1, last[gaussian, 0])
     segment, offset = _expand((x1 - x0 + 1).clamp_min(0))
@@ -231,11 +232,11 @@ def _pairs(
 
 
 def _row_interval(
-    splats: _Splats, gaussian: Int[Tensor, "m"], y: Int[Tensor, "m"]
+    splats: _Splats, gaussian: Int[Tensor, "m"], y: Int[Tensor, "m"], alpha_min: float
 ) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
     """Pixels of row y whose centres may lie inside the ellipse, with some slack."""
     a, b, c = splats.conics[gaussian].unbind(-1)
-    level = 2 * (splats.opacities[gaussian] * 256).clamp_min(1).log()
+    level = 2 * (splats.opacities[gaussian] / (0.99 * alpha_min)).clamp_min(1).log()
     dy = y + 0.5 - splats.means2d[gaussian, 1]
     half = ((b * dy) ** 2 - a * (c * dy * dy - level)).clamp_min(0).sqrt() / a
     center = splats.means2d[gaussian, 0] - b * dy / a - 0.5
@@ -269,7 +270,11 @@ def _composite_pairs(
     centers = means2d[gaussian]
     sums, index = absgrad
     if sums is not None and centers.requires_grad:
-        centers.register_hook(lambda g: sums.index_add_(0, index[gaussian], g.detach().abs()))
+
+        def add_absolute(gradient: Tensor) -> None:
+            sums.index_add_(0, index[gaussian], gradient.detach().abs())
+
+        centers.register_hook(add_absolute)
     dx, dy = (centers - torch.stack([center_x, center_y], -1)).unbind(-1)
     a, b, c = conics[gaussian].unbind(-1)
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy

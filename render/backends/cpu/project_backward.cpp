@@ -299,6 +299,7 @@ void finish_camera_gradient(const Request& rq, int image, const double* v, float
     }
     v_viewmat[4 * i + 3] = static_cast<float>(v_t);
   }
+  std::fill_n(v_viewmat + 12, 4, 0.0f);
 }
 
 }  // namespace recon

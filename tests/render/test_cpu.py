@@ -1,0 +1,207 @@
+"""The CPU kernel's behaviour: bad values, threads, processes, contributions, errors."""
+
+import multiprocessing
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from agreement import crop_of_s1
+from helpers import look_at_cameras, random_gaussians
+
+from render import Cameras, Gaussians, RasterizeSettings, measure_contributions, rasterize
+
+
+@pytest.fixture()
+def restore_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def render_and_differentiate(scene: Gaussians, cameras: Cameras) -> list[torch.Tensor]:
+    leaves = {f.name: getattr(scene, f.name).clone().requires_grad_() for f in fields(scene)}
+    viewmats = cameras.viewmats.clone().requires_grad_()
+    settings = RasterizeSettings(absgrad=True)
+    output = rasterize(Gaussians(**leaves), replace(cameras, viewmats=viewmats), settings=settings)
+    shown = torch.cat([output.rgb, output.depth, output.alpha], -3)
+    (shown * torch.linspace(-1, 1, shown.numel()).view_as(shown)).sum().backward()
+    gradients = [t.grad for t in (*leaves.values(), viewmats)]
+    return [shown.detach(), output.absgrad, *gradients]
+
+
+def test_bit_identical_for_any_number_of_threads(restore_threads: None) -> None:
+    # Large enough for several chunks, bins and tiles.
+    scene, cameras = crop_of_s1(2)
+    cameras = replace(
+        cameras, viewmats=cameras.viewmats.repeat(3, 1, 1), Ks=cameras.Ks.repeat(3, 1, 1)
+    )
+    results = []
+    for count in (1, 2, 3, 8):
+        torch.set_num_threads(count)
+        results.append(render_and_differentiate(scene, cameras))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_nan_gaussians_are_dropped_and_counted(generator: torch.Generator) -> None:
+    cameras = look_at_cameras(2).to(torch.float32)
+    good = random_gaussians(30, generator, 1).to(torch.float32)
+    clean = rasterize(good, cameras)
+    assert clean.nonfinite.tolist() == [0, 0]
+    broken = []
+    for f in fields(Gaussians):
+        for value in (float("nan"), float("inf")):
+            one = good.select(torch.tensor([3]))
+            values = getattr(one, f.name).clone()
+            values.view(-1)[0] = value
+            broken.append(replace(one, **{f.name: values}))
+    both = Gaussians.concatenate([*broken[:4], good, *broken[4:]])
+    for backend in ("cpu", "reference"):
+        leaves = {f.name: getattr(both, f.name).clone().requires_grad_() for f in fields(both)}
+        output = rasterize(Gaussians(**leaves), cameras, backend=backend)
+        assert output.nonfinite.tolist() == [10, 10], backend
+        assert torch.allclose(output.rgb, clean.rgb, atol=1e-6)
+        output.rgb.sum().backward()
+        for name, tensor in leaves.items():
+            assert bool(torch.isfinite(tensor.grad).all()), (backend, name)
+    with pytest.raises(ValueError, match="10 Gaussians have NaN or infinite"):
+        rasterize(both, cameras, settings=RasterizeSettings(require_finite=True))
+
+
+def test_values_that_overflow_are_dropped_and_counted(generator: torch.Generator) -> None:
+    cameras = look_at_cameras(1).to(torch.float32)
+    scene = random_gaussians(20, generator).to(torch.float32)
+    giant = replace(scene.select(torch.tensor([0])), scales=torch.full((1, 3), 1e25))
+    both = Gaussians.concatenate([scene, giant])
+    output = rasterize(both, cameras)
+    assert output.nonfinite.tolist() == [1]
+    assert torch.equal(output.rgb, rasterize(scene, cameras).rgb)
+
+
+def test_contributions_are_the_weights(generator: torch.Generator) -> None:
+    """Against the reference with one feature channel a Gaussian: its weight in each pixel."""
+    scene, cameras = random_gaussians(25, generator).to(torch.float32), look_at_cameras(2)
+    cameras = cameras.to(torch.float32)
+    identity = torch.eye(25)
+    weights = rasterize(scene, cameras, features=identity, backend="reference").rgb
+    found = measure_contributions(scene, cameras)
+    assert torch.allclose(found.weight_sum, weights.sum((0, 2, 3)), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(found.weight_max, weights.amax((0, 2, 3)), atol=1e-5)
+    hits = (weights > 0).sum((0, 2, 3))
+    assert int((found.hits - hits).abs().max()) <= 1 and int(hits.sum()) > 100
+
+
+def test_contributions_add_up_over_views_and_masks(generator: torch.Generator) -> None:
+    scene, cameras = random_gaussians(25, generator).to(torch.float32), look_at_cameras(3)
+    cameras = cameras.to(torch.float32)
+    together = measure_contributions(scene, cameras)
+    alone = [measure_contributions(scene, cameras[i]) for i in range(3)]
+    assert torch.allclose(together.weight_sum, sum(c.weight_sum for c in alone), rtol=1e-5)
+    assert torch.equal(together.weight_max, torch.stack([c.weight_max for c in alone]).amax(0))
+    assert torch.equal(together.hits, sum(c.hits for c in alone))
+    nothing = measure_contributions(scene, cameras, mask=torch.zeros(25, dtype=torch.bool))
+    assert int(nothing.hits.sum()) == 0
+
+
+def test_gradients_twice_from_one_graph(generator: torch.Generator) -> None:
+    scene, cameras = random_gaussians(20, generator).to(torch.float32), look_at_cameras(1)
+    means = scene.means.clone().requires_grad_()
+    rgb = rasterize(replace(scene, means=means), cameras.to(torch.float32)).rgb
+    first = torch.autograd.grad(rgb.sum(), means, retain_graph=True)[0]
+    assert torch.equal(first, torch.autograd.grad(rgb.sum(), means)[0])
+
+
+def test_float64_goes_to_the_reference_and_is_refused_by_name(generator: torch.Generator) -> None:
+    scene, cameras = random_gaussians(5, generator), look_at_cameras(1)
+    assert rasterize(scene, cameras).rgb.dtype == torch.float64
+    with pytest.raises(ValueError, match="needs float32 tensors on the CPU; means is torch.float64"):
+        rasterize(scene, cameras, backend="cpu")
+
+
+WRONG_INPUTS = """
+import sys
+from dataclasses import replace
+import torch
+sys.path.insert(0, sys.argv[1])
+from helpers import look_at_cameras, random_gaussians
+from render import rasterize
+
+scene = random_gaussians(5, torch.Generator().manual_seed(0)).to(torch.float32)
+cameras = look_at_cameras(1).to(torch.float32)
+for changed in (
+    {"gaussians": replace(scene, scales=scene.scales[:4])},
+    {"gaussians": replace(scene, quats=scene.quats[:, :3])},
+    {"gaussians": replace(scene, sh=scene.sh.repeat(1, 2, 1))},
+    {"cameras": replace(cameras, viewmats=cameras.viewmats[:, :3])},
+    {"features": torch.zeros(4, 3)},
+    {"mask": torch.zeros(4, dtype=torch.bool)},
+    {"mask": torch.zeros(5)},
+    {"cameras": replace(cameras, Ks=cameras.Ks * torch.nan)},
+    {"cameras": replace(cameras, width=0)},
+):
+    try:
+        rasterize(**{"gaussians": scene, "cameras": cameras, **changed})
+        print("nothing was said")
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_wrong_inputs_are_named() -> None:
+    """In a process without the shape checks that tests switch on: users do not have them."""
+    folder = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG_INPUTS, str(folder)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "scales has shape (4, 3), expected (5, 3)",
+        "quats has shape (5, 3), expected (5, 4)",
+        "expected 1, 4, 9, 16 or 25 SH coefficients, got 2",
+        "viewmats has shape (1, 3, 4), expected (1, 4, 4)",
+        "features has shape (4, 3), expected (5, 3)",
+        "mask has shape (4,), expected (5,)",
+        "mask is torch.float32, expected torch.bool",
+        "cameras have NaN or infinite Ks",
+        "pictures of 0 x 40 px cannot be rendered",
+    ]
+
+
+def _render_in_child(
+    queue: multiprocessing.Queue, scene: Gaussians, cameras: Cameras
+) -> None:
+    queue.put(rasterize(scene, cameras).rgb.sum().item())
+
+
+def test_works_after_a_fork(restore_threads: None) -> None:
+    """Data loaders fork: the child must not wait for threads that stayed behind."""
+    torch.set_num_threads(2)
+    scene, cameras = crop_of_s1(0)
+    expected = rasterize(scene, cameras).rgb.sum().item()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_render_in_child, args=(queue, scene, cameras), daemon=True)
+    child.start()
+    assert queue.get(timeout=60) == pytest.approx(expected)
+    child.join()
+
+
+def test_two_threads_of_python_at_once() -> None:
+    scene, cameras = crop_of_s1(1)
+    expected = rasterize(scene, cameras).rgb
+    found: list[torch.Tensor] = []
+
+    def work() -> None:
+        found.extend(rasterize(scene, cameras).rgb for _ in range(5))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 20 and all(torch.equal(expected, rgb) for rgb in found)
