@@ -1,12 +1,13 @@
 # make demo   install into .venv, reconstruct the sample capture: scene.ply, scene.png
 # make test   install into .venv, run the checks and all tests
+# make sanitize, make wheel   test the CPU kernel with sanitizers, and the wheel by itself
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS ?= sfm,heic,train,dev
 # Number of CPU threads is torch's choice unless OMP_NUM_THREADS says otherwise.
 
-.PHONY: install demo test check clean
+.PHONY: install demo test check sanitize wheel clean
 
 install: $(VENV)/.installed
 
@@ -31,6 +32,28 @@ check: install
 
 test: check
 	$(BIN)/python -m pytest
+
+# The kernel's tests with AddressSanitizer and UndefinedBehaviorSanitizer, both builds.
+SANITIZED := build/sanitize
+sanitize: install
+	cmake -S . -B $(SANITIZED) -DRECON_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null
+	cmake --build $(SANITIZED) --parallel > /dev/null
+	for set in x86-64-v3 baseline; do \
+	  echo "sanitize: $$set"; \
+	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	  RECON_CPU_DIR=$(SANITIZED) RECON_CPU=$$set \
+	  $(BIN)/python -m pytest tests/render/test_cpu.py tests/render/test_cpu_accuracy.py \
+	    tests/render/test_cpu_properties.py -k "not fork" || exit 1; \
+	done
+
+# The wheel in a fresh environment, and the command there with an empty PATH: no compiler.
+wheel: install
+	rm -rf dist && $(BIN)/python -m pip wheel --quiet --no-deps -w dist .
+	$(PYTHON) -m venv --clear build/wheel-venv
+	build/wheel-venv/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	cd build && PATH= wheel-venv/bin/recon doctor
+	cd build && PATH= wheel-venv/bin/recon bench raster --scenes s1 --degrees 0 --repeats 3
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis scene.ply scene.png

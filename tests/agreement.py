@@ -83,9 +83,7 @@ def _run(
     inputs = {f.name: leaf(getattr(scene, f.name)) for f in fields(Gaussians)}
     gaussians = Gaussians(**inputs)
     inputs["viewmats"] = leaf(cameras.viewmats)
-    placed = replace(
-        cameras, viewmats=inputs["viewmats"], Ks=cameras.Ks.float().to(device, dtype)
-    )
+    placed = replace(cameras, viewmats=inputs["viewmats"], Ks=cameras.Ks.float().to(device, dtype))
     if features is not None:
         del inputs["sh"]
         inputs["features"] = leaf(features)
@@ -110,7 +108,9 @@ def _run(
     weights = torch.randn(shown.shape, generator=generator, dtype=torch.float64)
     (shown * weights.to(shown)).sum().backward()
     colors = output.rgb if settings.render_mode != "D" else output.alpha
-    gradients = {n: t.grad.double().cpu().flatten() for n, t in inputs.items() if t.grad is not None}
+    gradients = {
+        n: t.grad.double().cpu().flatten() for n, t in inputs.items() if t.grad is not None
+    }
     return colors.detach().double().cpu(), gradients
 
 

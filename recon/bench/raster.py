@@ -1,5 +1,6 @@
 """`recon bench raster`: the rasterizer's speed and memory on three scenes."""
 
+import functools
 import os
 import statistics
 import subprocess
@@ -99,7 +100,7 @@ def _rows(name: str, degree: int, case: Case, repeats: int, every: int) -> list[
             if repeat > 0:  # the first round only warms up
                 peaks[count].append(native.load_library().recon_cpu_fma_peak(count))
             for work, function in works.items():
-                sample = _timed(lambda f=function: f("cpu"))
+                sample = _timed(functools.partial(function, "cpu"))
                 if repeat > 0:
                     samples.setdefault((count, work), []).append(sample)
     rows = []

@@ -79,9 +79,7 @@ def _scene(
 
 
 def _with_degree(scene: Gaussians, degree: int, generator: torch.Generator) -> Gaussians:
-    extra = 0.1 * torch.randn(
-        len(scene), num_coefficients(degree) - 1, 3, generator=generator
-    )
+    extra = 0.1 * torch.randn(len(scene), num_coefficients(degree) - 1, 3, generator=generator)
     sh = torch.cat([scene.sh, extra], -2)
     return Gaussians(scene.means, scene.quats, scene.scales, scene.opacities, sh)
 

@@ -60,10 +60,11 @@ def _table(results: dict[str, Any]) -> str:
         "scene  SH  threads   pairs M   forward ms  fwd+bwd ms   cpu ms  ns/pair  FMA GFLOP/s",
     ]
     for row in results["rows"]:
+        both = row["forward_backward"]
         lines.append(
             f"{row['scene']:<5} {row['sh_degree']:>3} {row['threads']:>8} "
             f"{row['pairs'] / 1e6:>9.2f} {row['forward']['wall_ms']:>12.1f} "
-            f"{row['forward_backward']['wall_ms']:>11.1f} {row['forward_backward']['cpu_ms']:>8.1f} "
+            f"{both['wall_ms']:>11.1f} {both['cpu_ms']:>8.1f} "
             f"{row['ns_per_pair']:>8.2f} {row['fma_peak_gflops']:>12.0f}"
         )
     if "reference_s1" in results:

@@ -222,10 +222,15 @@ def _inputs(
     if with_color:
         colors = flat(gaussians.sh if features is None else features.float())
     inputs = _Inputs(
-        *(flat(t) for t in (gaussians.means, gaussians.quats, gaussians.scales)),
-        flat(gaussians.opacities), colors, flat(cameras.viewmats), flat(cameras.Ks),
-        None if mask is None else flat(mask),
-    )  # fmt: skip
+        means=flat(gaussians.means),
+        quats=flat(gaussians.quats),
+        scales=flat(gaussians.scales),
+        opacities=flat(gaussians.opacities),
+        colors=colors,
+        viewmats=flat(cameras.viewmats),
+        Ks=flat(cameras.Ks),
+        mask=None if mask is None else flat(mask),
+    )
     return inputs, with_color and features is None
 
 

@@ -11,6 +11,7 @@ from render.gaussians import Gaussians
 from render.rasterize import BackendUnavailable, RasterizeSettings, RenderOutput
 
 REMEDY = "use --device cpu, or pip install 'reconsplat[cuda]' beside a CUDA build of torch"
+DEVICE = "cuda"
 # Constants compiled into gsplat, by its minor version. The one after 1.5 clamps alpha at
 # 0.99 and floors the antialiasing factor at 0.005: other pictures, so not accepted unseen.
 COMPILED = {"1.5": {"alpha_max": 0.999, "alpha_min": 1 / 255, "transmittance_min": 1e-4}}
@@ -95,15 +96,15 @@ def _load() -> ModuleType:
         raise BackendUnavailable(f"gsplat's kernels do not build ({first}); {REMEDY}") from None
     if _C is None:
         raise BackendUnavailable(
-            "gsplat has no compiled kernels and found no CUDA toolkit to build them; install "
-            f"the gsplat wheel that fits torch {torch.__version__}, or a toolkit with nvcc; {REMEDY}"
+            "gsplat has no compiled kernels and found no CUDA toolkit to build them; install the "
+            f"gsplat wheel that fits torch {torch.__version__}, or a toolkit with nvcc; {REMEDY}"
         )
     return gsplat
 
 
 def _check(gaussians: Gaussians, settings: RasterizeSettings, version: str) -> None:
     """ValueError for what these kernels cannot do."""
-    if gaussians.means.dtype != torch.float32 or gaussians.device.type != "cuda":
+    if gaussians.means.dtype != torch.float32 or gaussians.device.type != DEVICE:
         raise ValueError(
             "the cuda rasterizer needs float32 tensors on a CUDA device; means is "
             f"{gaussians.means.dtype} on {gaussians.device}"

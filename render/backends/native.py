@@ -20,8 +20,14 @@ _PREFIX, _SUFFIX = {"win32": ("", ".dll"), "darwin": ("lib", ".dylib")}.get(
 
 
 def library_path(instruction_set: str = "baseline") -> Path | None:
-    """A built library, or None when recon was not installed with it."""
+    """A built library, or None when recon was not installed with it.
+
+    RECON_CPU_DIR in the environment names a folder with another build (`make sanitize`).
+    """
     file = f"{_PREFIX}recon_cpu{INSTRUCTION_SETS[instruction_set]}{_SUFFIX}"
+    elsewhere = os.environ.get("RECON_CPU_DIR")
+    if elsewhere is not None:
+        return Path(elsewhere) / file
     # Not beside this file: an editable install leaves the sources where they are and
     # puts build products into site-packages.
     try:

@@ -169,11 +169,11 @@ def _composite(
         if torch.is_grad_enabled() and any(a.requires_grad for a in arguments):
             band = checkpoint(
                 _composite_pairs,
-                *(*arguments, *pairs, shape, settings, (absgrad, splats.index)),
+                *(*arguments, pairs, shape, settings, (absgrad, splats.index)),
                 use_reentrant=False,
             )
         else:
-            band = _composite_pairs(*arguments, *pairs, shape, settings, (None, splats.index))
+            band = _composite_pairs(*arguments, pairs, shape, settings, (None, splats.index))
         bands.append(band.T.reshape(-1, bottom - top, width))
     return torch.cat(bands, 1)
 
@@ -257,14 +257,13 @@ def _composite_pairs(
     conics: Float[Tensor, "n 3"],
     opacities: Float[Tensor, "n"],
     values: Float[Tensor, "n c"],
-    gaussian: Int[Tensor, "m"],
-    pixel: Int[Tensor, "m"],
+    pairs: tuple[Int[Tensor, "m"], Int[Tensor, "m"]],
     shape: tuple[int, int, int],
     settings: RasterizeSettings,
     absgrad: tuple[Tensor | None, Tensor],
 ) -> Float[Tensor, "p c"]:
     """Sum of alpha_i T_i value_i over each pixel's pairs."""
-    pixels, width, top = shape
+    (gaussian, pixel), (pixels, width, top) = pairs, shape
     center_x = (pixel % width).to(means2d) + 0.5
     center_y = (pixel // width + top).to(means2d) + 0.5
     centers = means2d[gaussian]

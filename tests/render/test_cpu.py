@@ -119,7 +119,9 @@ def test_gradients_twice_from_one_graph(generator: torch.Generator) -> None:
 def test_float64_goes_to_the_reference_and_is_refused_by_name(generator: torch.Generator) -> None:
     scene, cameras = random_gaussians(5, generator), look_at_cameras(1)
     assert rasterize(scene, cameras).rgb.dtype == torch.float64
-    with pytest.raises(ValueError, match="needs float32 tensors on the CPU; means is torch.float64"):
+    with pytest.raises(
+        ValueError, match="needs float32 tensors on the CPU; means is torch.float64"
+    ):
         rasterize(scene, cameras, backend="cpu")
 
 
@@ -172,9 +174,7 @@ def test_wrong_inputs_are_named() -> None:
     ]
 
 
-def _render_in_child(
-    queue: multiprocessing.Queue, scene: Gaussians, cameras: Cameras
-) -> None:
+def _render_in_child(queue: multiprocessing.Queue, scene: Gaussians, cameras: Cameras) -> None:
     queue.put(rasterize(scene, cameras).rgb.sum().item())
 
 

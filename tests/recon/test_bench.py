@@ -1,0 +1,67 @@
+"""`recon bench`, and the GPU script's dry run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+from recon.bench.scenes import SCENES
+from recon.cli import main
+from render import measure_contributions
+
+
+@pytest.mark.slow
+def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture) -> None:
+    main(["bench", "raster", "--scenes", "s1", "--degrees", "0", "--repeats", "1", "--json"])
+    results = json.loads(capsys.readouterr().out)
+    assert {row["threads"] for row in results["rows"]} == {1, torch.get_num_threads()}
+    for row in results["rows"]:
+        assert row["scene"] == "s1" and row["gaussians"] == 131_072
+        cpu_ms = row["forward_backward"]["cpu_ms"]
+        assert row["ns_per_pair"] == pytest.approx(1e6 * cpu_ms / row["pairs"])
+        assert row["forward"]["cpu_ms"] < cpu_ms and row["fma_peak_gflops"] > 1
+    # Far below what a quiet machine shows (70 and more); a scalar kernel would fail.
+    assert results["reference_s1"]["ratio"] > 20
+    assert results["instruction_set"] in ("x86-64-v3", "baseline")
+
+
+def test_json_to_a_file_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "bench.json"
+    options = ["--scenes", "s2", "--degrees", "0", "--repeats", "1", "--quiet"]
+    main(["bench", "raster", *options, "--json", str(file)])
+    assert json.loads(file.read_text())["rows"][0]["scene"] == "s2"
+    shown = capsys.readouterr()
+    assert "ns/pair" in shown.out and "s2" in shown.out and shown.err == ""
+
+
+def test_bad_options_are_named(capsys: pytest.CaptureFixture) -> None:
+    for options, message in (
+        (["--repeats", "0"], "--repeats must be at least 1, found 0"),
+        (["--scenes", "s9"], "s9"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["bench", "raster", *options])
+        error = capsys.readouterr().err
+        assert end.value.code == 2 and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "pairs"), [("s1", 3.34e6), ("s2", 13.85e6)])
+def test_scenes_have_about_the_published_number_of_pairs(name: str, pairs: float) -> None:
+    scene, cameras = SCENES[name](0)
+    assert float(measure_contributions(scene, cameras).hits.sum()) == pytest.approx(pairs, rel=0.05)
+
+
+@pytest.mark.slow
+def test_gpu_script_runs_dry(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    script = [sys.executable, str(ROOT / "tests" / "gpu" / "raster_gpu.py"), "--device", "cpu"]
+    subprocess.run(
+        [*script, "--out", str(out), "--repeats", "1", "--scenes", "s1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    results = json.loads(out.read_text())
+    assert len(results["accuracy"]) == 16 and results["missed"] == []

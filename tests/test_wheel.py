@@ -1,0 +1,44 @@
+"""The wheel: its tag, what it holds, and that its kernel runs where there is no compiler."""
+
+import os
+import platform
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+USE = """
+import torch
+from render import Cameras, Gaussians, rasterize
+from render.backends import native
+one = torch.ones(1)
+scene = Gaussians(torch.tensor([[0.0, 0, 2]]), torch.eye(4)[:1], 0.1 * torch.ones(1, 3), one * 0.9,
+                  torch.zeros(1, 1, 3))
+K = torch.tensor([[20.0, 0, 8], [0, 20, 8], [0, 0, 1]])
+shown = rasterize(scene, Cameras(torch.eye(4)[None], K[None], 16, 16))
+print(native.library_path(native.instruction_set()), float(shown.alpha.max()) > 0.5)
+"""
+
+
+@pytest.mark.slow
+def test_wheel_runs_without_a_compiler(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
+    subprocess.run([*build, str(ROOT)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "-py3-none-" in wheel.name and "any" not in wheel.name
+    unpacked = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+    built = {path.name for path in (unpacked / "render" / "backends").glob("*recon_cpu*")}
+    assert len(built) == (2 if platform.machine() in ("x86_64", "AMD64") else 1)
+    assert not list(unpacked.rglob("*.cpp")), "sources are for the sdist"
+    environment = {**os.environ, "PATH": "", "PYTHONPATH": str(unpacked)}
+    done = subprocess.run(
+        [sys.executable, "-c", USE],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    path, drawn = done.stdout.split()
+    assert Path(path).is_relative_to(unpacked) and drawn == "True"
