@@ -31,6 +31,7 @@ void open_view(const Request& rq, int image, View& view) {
   view.scene = image / rq.views;
   view.records = Buffer<Record>(rq.count);
   view.depths = Buffer<float>(rq.count);
+  view.boxes = Buffer<TileBox>(rq.count);
   if (rq.channels() > INLINE_VALUES)
     view.values = Buffer<float>(static_cast<std::size_t>(rq.count) * rq.channels());
   view.visible.assign(rq.chunks(), 0);

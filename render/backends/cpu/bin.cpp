@@ -15,8 +15,18 @@ struct Block {
   std::vector<std::uint32_t> counts;  // by tile, then where this block's entries start
 };
 
-// Appends the tiles of one record, column by column; returns how many.
-int tiles_of(const Request& rq, const Record& r, std::vector<std::uint32_t>& tiles) {
+// Appends the tiles of one record, column by column; returns how many. A box one tile wide or
+// high is touched throughout; in a larger one the ellipse leaves corners out.
+int tiles_of(const Request& rq, const View& view, std::uint32_t record,
+             std::vector<std::uint32_t>& tiles) {
+  const TileBox box = view.boxes[record];
+  const int across = rq.tiles_x();
+  if (box.x0 == box.x1 || box.y0 == box.y1) {
+    for (int tx = box.x0; tx <= box.x1; ++tx)
+      for (int ty = box.y0; ty <= box.y1; ++ty) tiles.push_back(ty * across + tx);
+    return (box.x1 - box.x0 + 1) * (box.y1 - box.y0 + 1);
+  }
+  const Record& r = view.records[record];
   const Span columns = pixel_span(r.x - r.reach_x, r.x + r.reach_x, rq.width);
   int count = 0;
   for (int tx = columns.first / TILE; tx * TILE <= columns.last; ++tx) {
@@ -25,7 +35,7 @@ int tiles_of(const Request& rq, const Record& r, std::vector<std::uint32_t>& til
     const Rows rows = rows_between(r, x0 + 0.5f - r.x, x1 + 0.5f - r.x);
     const Span span = pixel_span(r.y + rows.low, r.y + rows.high, rq.height);
     for (int ty = span.first / TILE; ty * TILE <= span.last; ++ty, ++count)
-      tiles.push_back(static_cast<std::uint32_t>(ty * rq.tiles_x() + tx));
+      tiles.push_back(ty * across + tx);
   }
   return count;
 }
@@ -70,9 +80,9 @@ void bin_view(const Request& rq, View& view) {
     block.tiles.reserve(3 * BLOCK);
     const int end = std::min(count, (b + 1) * BLOCK);
     for (int i = b * BLOCK; i < end; ++i) {
-      if (i + 8 < end) __builtin_prefetch(&view.records[view.order[i + 8]]);
+      if (i + 8 < end) __builtin_prefetch(&view.boxes[view.order[i + 8]]);
       const std::uint32_t record = view.order[i];
-      const int found = tiles_of(rq, view.records[record], block.tiles);
+      const int found = tiles_of(rq, view, record, block.tiles);
       view.pairs[record] = {0, static_cast<std::uint32_t>(found)};
     }
     for (std::uint32_t tile : block.tiles) ++block.counts[tile];
@@ -95,6 +105,7 @@ void bin_view(const Request& rq, View& view) {
     }
     block = Block();
   });
+  view.boxes = Buffer<TileBox>();
 }
 
 }  // namespace recon

@@ -58,16 +58,24 @@ void shape_rows(const Geometry& g, const Culled& c, float rows[11][W]) {
   const vf spread = g.det / g.var_x;
   const vf fields[11] = {g.mean2d[0],
                          g.mean2d[1],
-                         a,
-                         a * shear,
-                         vsqrt(half_log2e / g.var_y),
-                         log2(c.opacity),
                          vsqrt(c.level * g.var_x),
                          g.cov_xy * vsqrt(c.level / g.var_y),
                          g.cov_xy / g.var_x,
                          c.level * spread,
-                         spread / g.var_x};
+                         spread / g.var_x,
+                         log2(c.opacity),
+                         a,
+                         a * shear,
+                         vsqrt(half_log2e / g.var_y)};
   for (int k = 0; k < 11; ++k) store(rows[k], fields[k]);
+}
+
+// Tiles that pixels with centres in mean -+ reach can lie in.
+void tile_span(vf mean, vf reach, int size, float first[W], float last[W]) {
+  const vf per_tile = splat(1.0f / TILE), none = {};
+  const vf end = splat((size - 1) / TILE);
+  store(first, vmin(vmax((mean - reach - splat(0.502f)) * per_tile, none), end));
+  store(last, vmin(vmax((mean + reach - splat(0.498f)) * per_tile, none), end));
 }
 
 void directions(const Lanes& in, const Camera& cam, vf dir[3]) {
@@ -140,6 +148,9 @@ void project_chunk(const Request& rq, View& view, int chunk) {
 
     float rows[11][W], basis[MAX_COEFFICIENTS][W];
     shape_rows(g, culled, rows);
+    float box[4][W];
+    tile_span(g.mean2d[0], load(rows[2]), rq.width, box[0], box[2]);
+    tile_span(g.mean2d[1], vsqrt(culled.level * g.var_y), rq.height, box[1], box[3]);
     if (rq.coefficients) {
       vf dir[3], values[MAX_COEFFICIENTS];
       directions(in, view.camera, dir);
@@ -166,6 +177,8 @@ void project_chunk(const Request& rq, View& view, int chunk) {
       for (int k = 0; k < 11; ++k) fields[k] = rows[k][i];
       record.gaussian = gaussian[i];
       view.depths[slot] = g.local[2][i];
+      view.boxes[slot] = {static_cast<std::uint16_t>(box[0][i]), static_cast<std::uint16_t>(box[1][i]),
+                          static_cast<std::uint16_t>(box[2][i]), static_cast<std::uint16_t>(box[3][i])};
       ++visible;
     }
   }

@@ -16,16 +16,29 @@ struct Adjoint {
   vf R[3][3] = {}, center[3] = {};
 };
 
-// Sums each lane's slots, in the order of its tiles; rows of W, one a field of the slot.
+constexpr int SLOT_BLOCK = 8;  // what transpose8 takes at a time
+int padded_size(int size) { return (size + SLOT_BLOCK - 1) / SLOT_BLOCK * SLOT_BLOCK; }
+
+// Sums each lane's slots in the order of its tiles, `sums` being [W, padded]; then turns them
+// into rows of W, one a field of the slot.
 void gather_slots(const View& view, const std::uint32_t* record, unsigned used, const float* slots,
-                  int size, float* rows) {
-  std::fill_n(rows, static_cast<std::size_t>(size) * W, 0.0f);
+                  int size, float* sums, float* rows) {
+  const int padded = padded_size(size);
+  std::fill_n(sums, static_cast<std::size_t>(padded) * W, 0.0f);
   for (int i = 0; i < W; ++i) {
     if (!(used >> i & 1)) continue;
     const PairRange range = view.pairs[record[i]];
     const float* slot = slots + static_cast<std::size_t>(range.begin) * size;
+    float* sum = sums + i * padded;
     for (std::uint32_t p = 0; p < range.count; ++p, slot += size)
-      for (int k = 0; k < size; ++k) rows[k * W + i] += slot[k];
+      for (int k = 0; k < size; ++k) sum[k] += slot[k];
+  }
+  for (int k = 0; k < padded; k += SLOT_BLOCK) {
+    const float* lanes[W];
+    vf block[SLOT_BLOCK];
+    for (int i = 0; i < W; ++i) lanes[i] = sums + i * padded + k;
+    transpose8(lanes, block);
+    for (int j = 0; j < SLOT_BLOCK; ++j) store(rows + (k + j) * W, block[j]);
   }
 }
 
@@ -154,8 +167,11 @@ void colors_backward(const Request& rq, const View& view, const Lanes& in, const
   const vf one = splat(1), none = {};
   sh_basis(coefficients, Dual{dir[0], one, none, none}, Dual{dir[1], none, one, none},
            Dual{dir[2], none, none, one}, basis);
-  float values[MAX_COEFFICIENTS][W], v_basis[MAX_COEFFICIENTS][W] = {};
-  for (int k = 0; k < coefficients; ++k) store(values[k], basis[k].v);
+  float values[MAX_COEFFICIENTS][W], v_basis[MAX_COEFFICIENTS][W];
+  for (int k = 0; k < coefficients; ++k) {
+    store(values[k], basis[k].v);
+    store(v_basis[k], none);
+  }
   for (int i = 0; i < W; ++i) {
     if (!(used >> i & 1)) continue;
     const float* shown = values_of(view, record[i], rq.channels());
@@ -235,14 +251,18 @@ void clear_unseen(const Request& rq, const View& view, int chunk, const Gradient
   clear(rq, view.scene, next, std::min(rq.count, static_cast<int>(begin) + CHUNK), out);
 }
 
-void add_camera(const Adjoint& adj, unsigned used, double* v_camera) {
-  const vf* rows[CAMERA_GRADIENTS] = {
-      &adj.R[0][0], &adj.R[0][1], &adj.R[0][2], &adj.R[1][0], &adj.R[1][1],
-      &adj.R[1][2], &adj.R[2][0], &adj.R[2][1], &adj.R[2][2], &adj.local[0],
-      &adj.local[1], &adj.local[2], &adj.center[0], &adj.center[1], &adj.center[2]};
-  for (int k = 0; k < CAMERA_GRADIENTS; ++k)
-    for (int i = 0; i < W; ++i)
-      if (used >> i & 1) v_camera[k] += (*rows[k])[i];
+struct CameraSums {
+  vf rows[CAMERA_GRADIENTS] = {};
+};
+
+void add_camera(const Adjoint& adj, unsigned used, CameraSums& sums) {
+  vi lanes;
+  for (int i = 0; i < W; ++i) lanes[i] = used >> i & 1 ? -1 : 0;
+  vf* row = sums.rows;
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j) *row++ += keep(lanes, adj.R[i][j]);
+  for (int i = 0; i < 3; ++i) *row++ += keep(lanes, adj.local[i]);
+  for (int i = 0; i < 3; ++i) *row++ += keep(lanes, adj.center[i]);
 }
 
 }  // namespace
@@ -254,7 +274,10 @@ void project_chunk_backward(const Request& rq, const View& view, int image, int 
   const std::uint32_t begin = static_cast<std::uint32_t>(chunk) * CHUNK;
   const std::uint32_t end = begin + view.visible[chunk];
   const int size = slot_size(rq), channels = rq.channels();
-  std::vector<float> rows(static_cast<std::size_t>(size) * W);
+  const std::size_t padded = padded_size(size);
+  std::vector<float> space(2 * padded * W);
+  float *sums_by_lane = space.data(), *rows = sums_by_lane + padded * W;
+  CameraSums sums;
   for (std::uint32_t first = begin; first < end; first += W) {
     std::uint32_t record[W];
     int gaussian[W];
@@ -263,19 +286,19 @@ void project_chunk_backward(const Request& rq, const View& view, int image, int 
       gaussian[i] = view.records[record[i]].gaussian;
     }
     const unsigned used = end - first >= W ? ALL_SIGNS : (1u << (end - first)) - 1;
-    gather_slots(view, record, used, slots, size, rows.data());
+    gather_slots(view, record, used, slots, size, sums_by_lane, rows);
     const Lanes in = load_lanes(rq, view.scene, gaussian);
     const Geometry g = project_lanes(rq, view.camera, in);
     Adjoint adj;
-    shape_backward(rq, view.camera, in, g, rows.data(), adj);
-    const float* v_values = rows.data() + MOMENTS * W;
+    shape_backward(rq, view.camera, in, g, rows, adj);
+    const float* v_values = rows + MOMENTS * W;
     if (rq.depth) adj.local[2] += load(v_values + (channels - 1) * W);
     if (rq.colors)
       colors_backward(rq, view, in, gaussian, record, used, v_values, fresh,
                       out.color_values, adj);
     local_to_inputs(view.camera, in, adj);
     scatter(rq, view.scene, gaussian, used, fresh, adj, out);
-    add_camera(adj, used, v_camera);
+    add_camera(adj, used, sums);
     if (rq.absgrad) {
       const float* abs = v_values + channels * W;
       for (int i = 0; i < W; ++i)
@@ -285,6 +308,7 @@ void project_chunk_backward(const Request& rq, const View& view, int image, int 
                 TWO_LN_2 * abs[k * W + i];
     }
   }
+  for (int k = 0; k < CAMERA_GRADIENTS; ++k) v_camera[k] += lane_sum(sums.rows[k]);
 }
 
 void finish_camera_gradient(const Request& rq, int image, const double* v, float* v_viewmat) {

@@ -11,23 +11,21 @@ void composite_tile(const Request& rq, const View& view, const TileFrame& frame,
   const int channels = C ? C : rq.channels();
   const Limits limits(rq);
   int open = frame.rows * frame.columns;
-  const std::uint32_t end = view.tile_begin[tile + 1];
-  for (std::uint32_t e = view.tile_begin[tile]; e < end && open > 0; ++e) {
-    if (e + 6 < end) __builtin_prefetch(&view.records[view.entries[e + 6].record]);
-    const std::uint32_t index = view.entries[e].record;
+  Walk walk(view, frame, tile);
+  while (open > 0 && walk.next()) {
+    const std::uint32_t index = walk.record();
     const Record& r = view.records[index];
     const float* values = values_of(view, index, channels);
-    const float x = r.x - frame.x0, y = r.y - frame.y0;
-    const Columns columns = columns_of(r, frame, x, y);
     const vf shear = splat(r.a_shear), c = splat(r.c), peak = splat(r.log_opacity);
     vf value[C ? C : 1];
     for (int k = 0; k < C; ++k) value[k] = splat(values[k]);
-    for (int j = 0; j < columns.count; ++j) {
-      const int row = columns.first[j], left = columns.x0 + j * W;
-      const ColumnStart start = column_start(r, x, y, left, row);
-      std::size_t at = static_cast<std::size_t>(row) * STRIDE + left;
+    const unsigned lane = walk.lane();
+    for (int j = 0; j < walk.columns(); ++j) {
+      const Plan::Column& column = walk.column(j);
+      const ColumnStart start = column_start(r, column.dx[lane], column.dy[lane]);
+      std::ptrdiff_t at = column.at[lane];
       vf step = {};
-      for (int n = columns.last[j] - row; n >= 0; --n, at += STRIDE, step += splat(1)) {
+      for (int n = column.rows[lane]; n > 0; --n, at += STRIDE, step += splat(1)) {
         const vf before = load(through + at);
         const unsigned done = signs(before);
         if (done == ALL_SIGNS) continue;
@@ -46,8 +44,9 @@ void composite_tile(const Request& rq, const View& view, const TileFrame& frame,
           }
         }
         store(through + at, s.after);
-        const unsigned now = signs(s.after);
-        if (now != done) open -= popcount(now ^ done);
+
+        // No branch: it would be guessed wrong, and late.
+        open -= popcount(signs(s.after) ^ done);
       }
     }
   }
@@ -83,18 +82,18 @@ void raster_tile_contributions(const Request& rq, const View& view, int tile, fl
   const Limits limits(rq);
   float* through = scratch(PLANE);
   open_pixels(through, frame);
-  for (std::uint32_t e = view.tile_begin[tile]; e < view.tile_begin[tile + 1]; ++e) {
-    const Record& r = view.records[view.entries[e].record];
-    const float x = r.x - frame.x0, y = r.y - frame.y0;
-    const Columns columns = columns_of(r, frame, x, y);
+  Walk walk(view, frame, tile);
+  while (walk.next()) {
+    const Record& r = view.records[walk.record()];
     vf sum = {}, most = {};
     int hits = 0;
-    for (int j = 0; j < columns.count; ++j) {
-      const int row = columns.first[j], left = columns.x0 + j * W;
-      const ColumnStart start = column_start(r, x, y, left, row);
-      std::size_t at = static_cast<std::size_t>(row) * STRIDE + left;
+    const unsigned lane = walk.lane();
+    for (int j = 0; j < walk.columns(); ++j) {
+      const Plan::Column& column = walk.column(j);
+      const ColumnStart start = column_start(r, column.dx[lane], column.dy[lane]);
+      std::ptrdiff_t at = column.at[lane];
       vf step = {};
-      for (int n = columns.last[j] - row; n >= 0; --n, at += STRIDE, step += splat(1)) {
+      for (int n = column.rows[lane]; n > 0; --n, at += STRIDE, step += splat(1)) {
         const vf u = fnma(splat(r.a_shear), step, start.u), v = fma(splat(r.c), step, start.v);
         const vf log_alpha = fnma(u, u, fnma(v, v, splat(r.log_opacity)));
         const Step s = composite(log_alpha, exp2(log_alpha), load(through + at), limits);
@@ -104,7 +103,7 @@ void raster_tile_contributions(const Request& rq, const View& view, int tile, fl
         hits += popcount(signs(floats(s.weight > vf{})));
       }
     }
-    float* slot = slots + 3 * static_cast<std::size_t>(view.entries[e].pair);
+    float* slot = slots + 3 * static_cast<std::size_t>(walk.pair());
     float lanes[W];
     store(lanes, most);
     slot[0] = lane_sum(sum);

@@ -33,34 +33,32 @@ template <int C, bool ABS>
 void backward_tile(const Request& rq, const View& view, const TileFrame& frame, int tile,
                    const Planes& planes, float* slots, vf* spare) {
   const int channels = C ? C : rq.channels();
-  const int size = slot_size(rq), padded = (size + W - 1) / W * W;
+  const int size = slot_size(rq);
   const Limits limits(rq);
   int open = frame.rows * frame.columns;
-  for (std::uint32_t e = view.tile_begin[tile], end = view.tile_begin[tile + 1]; e < end; ++e) {
-    float* slot = slots + static_cast<std::size_t>(size) * view.entries[e].pair;
-    if (open == 0) {
-      std::fill_n(slot, size, 0.0f);
-      continue;
-    }
-    if (e + 6 < end) __builtin_prefetch(&view.records[view.entries[e + 6].record]);
-    const std::uint32_t index = view.entries[e].record;
+  Walk walk(view, frame, tile);
+  while (open > 0 && walk.next()) {
+    float* slot = slots + static_cast<std::size_t>(size) * walk.pair();
+    const float* soon = slots + static_cast<std::size_t>(size) * walk.pair_ahead();
+    __builtin_prefetch(soon, 1);
+    __builtin_prefetch(soon + size - 1, 1);
+    const std::uint32_t index = walk.record();
     const Record& r = view.records[index];
     const float* values = values_of(view, index, channels);
-    const float x = r.x - frame.x0, y = r.y - frame.y0;
-    const Columns columns = columns_of(r, frame, x, y);
     const vf shear = splat(r.a_shear), c = splat(r.c), peak = splat(r.log_opacity);
     vf value[C ? C : 1], fixed[MAX_SLOT];
     for (int k = 0; k < C; ++k) value[k] = splat(values[k]);
     // The slot's fields, a vector each until the lanes are summed.
     vf* const fields = C ? fixed : spare;
-    for (int k = 0; k < padded; ++k) fields[k] = vf{};
+    for (int k = 0; k < size; ++k) fields[k] = vf{};
     vf* const v_value = fields + MOMENTS;
-    for (int j = 0; j < columns.count; ++j) {
-      const int row = columns.first[j], left = columns.x0 + j * W;
-      const ColumnStart start = column_start(r, x, y, left, row);
-      std::size_t at = static_cast<std::size_t>(row) * STRIDE + left;
+    const unsigned lane = walk.lane();
+    for (int j = 0; j < walk.columns(); ++j) {
+      const Plan::Column& column = walk.column(j);
+      const ColumnStart start = column_start(r, column.dx[lane], column.dy[lane]);
+      std::ptrdiff_t at = column.at[lane];
       vf step = {}, g_sum = {}, gk_sum = {}, gkk_sum = {};
-      for (int n = columns.last[j] - row; n >= 0; --n, at += STRIDE, step += splat(1)) {
+      for (int n = column.rows[lane]; n > 0; --n, at += STRIDE, step += splat(1)) {
         const vf before = load(planes.through + at);
         const unsigned done = signs(before);
         if (done == ALL_SIGNS) continue;
@@ -96,17 +94,18 @@ void backward_tile(const Request& rq, const View& view, const TileFrame& frame, 
           v_value[channels] += vabs(g * (splat(r.a) * u));
           v_value[channels + 1] += vabs(g * fnma(shear, u, c * v));
         }
-        const unsigned now = signs(s.after);
-        if (now != done) open -= popcount(now ^ done);
+
+        // No branch: it would be guessed wrong, and late.
+        open -= popcount(signs(s.after) ^ done);
       }
       add_moments(fields, g_sum, gk_sum, gkk_sum, start, shear, c);
     }
-    for (int k = 0; k < padded; k += W) {
-      float sums[W];
-      store(sums, lane_sums(fields + k));
-      std::copy_n(sums, std::min(W, size - k), slot + k);
-    }
+    int k = 0;
+    for (; k + W <= size; k += W) store(slot + k, lane_sums(fields + k));
+    for (; k < size; ++k) slot[k] = lane_sum(fields[k]);
   }
+  while (walk.skip())
+    std::fill_n(slots + static_cast<std::size_t>(size) * walk.pair(), size, 0.0f);
 }
 
 template <int C>

@@ -84,11 +84,43 @@ inline vf iota() {
 }
 
 inline float lane_sum(vf v) {
+#if defined(__AVX2__)
+  __m128 s = _mm256_castps256_ps128(v) + _mm256_extractf128_ps(v, 1);
+  s += _mm_movehl_ps(s, s);
+  return s[0] + s[1];
+#else
   float sums[W];
   store(sums, v);
   for (int half = W / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
   return sums[0];
+#endif
+}
+
+// W rows of 8 floats each become 8 vectors: out[k] holds the k-th float of every row.
+inline void transpose8(const float* const rows[W], vf out[8]) {
+#if defined(__AVX2__)
+  __m256 r[8], s[8];
+  for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_ps(rows[i]);
+  for (int i = 0; i < 4; ++i) {
+    s[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+    s[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+  }
+  for (int half = 0; half < 2; ++half) {
+    const int i = 4 * half;
+    r[i] = _mm256_shuffle_ps(s[i], s[i + 2], 0x44);
+    r[i + 1] = _mm256_shuffle_ps(s[i], s[i + 2], 0xee);
+    r[i + 2] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0x44);
+    r[i + 3] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    out[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+    out[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+  }
+#else
+  for (int k = 0; k < 8; ++k)
+    for (int i = 0; i < W; ++i) out[k][i] = rows[i][k];
+#endif
 }
 
 // out[k] = sum of the lanes of v[k], for W vectors at once: a transposing tree of additions.

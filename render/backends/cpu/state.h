@@ -43,12 +43,12 @@ struct Camera {
 // log2 alpha = log_opacity - u^2 - v^2, u = a (dx - shear dy), v = c dy: a sum of squares, which
 // unlike the expanded quadratic keeps its digits for needles a thousand pixels long.
 struct Record {
-  float x, y;             // mean (px)
-  float a, a_shear, c;    // 1/px
-  float log_opacity;      // base 2
-  float reach_x;          // half width of {alpha >= alpha_min} (px)
-  float top_dx;           // where that ellipse is lowest on the screen: dx of its extreme in y
-  float slope, h0, h1;    // its y range at dx: slope dx -+ sqrt(h0 - h1 dx^2)
+  float x, y;           // mean (px)
+  float reach_x;        // half width of {alpha >= alpha_min} (px)
+  float top_dx;         // where that ellipse is lowest on the screen: dx of its extreme in y
+  float slope, h0, h1;  // its y range at dx: slope dx -+ sqrt(h0 - h1 dx^2)
+  float log_opacity;    // base 2
+  float a, a_shear, c;  // 1/px
   float values[INLINE_VALUES];
   std::int32_t gaussian;  // index within its scene
 };
@@ -57,6 +57,11 @@ static_assert(sizeof(Record) == 64, "a Record is one cache line");
 // An entry of a tile's list. Pairs of one Gaussian are numbered consecutively.
 struct Entry {
   std::uint32_t record, pair;
+};
+
+// The tiles that a Record's bounding box touches, inclusive.
+struct TileBox {
+  std::uint16_t x0, y0, x1, y1;
 };
 
 struct PairRange {
@@ -70,6 +75,7 @@ struct View {
   Buffer<Record> records;
   Buffer<float> values;  // [count, channels] when the channels do not fit into the records
   Buffer<float> depths;
+  Buffer<TileBox> boxes;
   std::vector<int> visible;
   std::vector<std::int64_t> nonfinite;  // by chunk
   Buffer<std::uint32_t> order;          // visible records, nearest first
