@@ -1,6 +1,7 @@
 """The CPU kernel's behaviour: bad values, threads, processes, contributions, errors."""
 
 import multiprocessing
+import resource
 import subprocess
 import sys
 import threading
@@ -114,6 +115,21 @@ def test_gradients_twice_from_one_graph(generator: torch.Generator) -> None:
     rgb = rasterize(replace(scene, means=means), cameras.to(torch.float32)).rgb
     first = torch.autograd.grad(rgb.sum(), means, retain_graph=True)[0]
     assert torch.equal(first, torch.autograd.grad(rgb.sum(), means)[0])
+
+
+def test_memory_is_given_back() -> None:
+    """With and without a backward pass, and when the graph is dropped unused."""
+    scene, cameras = crop_of_s1(0)
+    means = scene.means.clone().requires_grad_()
+    peaks = []
+    for _ in range(4):
+        for _ in range(60):
+            rgb = rasterize(replace(scene, means=means), cameras).rgb
+            rasterize(scene, cameras)
+        torch.autograd.grad(rgb.sum(), means)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # 120 kept states would be over 100 MB a round.
+    assert peaks[-1] - peaks[0] < 20_000, peaks
 
 
 def test_float64_goes_to_the_reference_and_is_refused_by_name(generator: torch.Generator) -> None:
