@@ -118,8 +118,11 @@ inline void transpose8(const float* const rows[W], vf out[8]) {
     out[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
   }
 #else
-  for (int k = 0; k < 8; ++k)
-    for (int i = 0; i < W; ++i) out[k][i] = rows[i][k];
+  for (int k = 0; k < 8; ++k) {
+    float lanes[W];
+    for (int i = 0; i < W; ++i) lanes[i] = rows[i][k];
+    out[k] = load(lanes);
+  }
 #endif
 }
 
@@ -131,9 +134,9 @@ inline vf lane_sums(const vf* v) {
   const __m256 low = _mm256_hadd_ps(ab, cd), high = _mm256_hadd_ps(ef, gh);
   return _mm256_permute2f128_ps(low, high, 0x20) + _mm256_permute2f128_ps(low, high, 0x31);
 #else
-  vf out;
-  for (int k = 0; k < W; ++k) out[k] = lane_sum(v[k]);
-  return out;
+  float sums[W];
+  for (int k = 0; k < W; ++k) sums[k] = lane_sum(v[k]);
+  return load(sums);
 #endif
 }
 
