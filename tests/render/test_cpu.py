@@ -128,8 +128,8 @@ def test_memory_is_given_back() -> None:
             rasterize(scene, cameras)
         torch.autograd.grad(rgb.sum(), means)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    # 120 kept states would be over 100 MB a round.
-    assert peaks[-1] - peaks[0] < 20_000, peaks
+    # The first round warms up; 120 kept states would be over 100 MB a round.
+    assert peaks[-1] - peaks[1] < 20_000, peaks
 
 
 def test_float64_goes_to_the_reference_and_is_refused_by_name(generator: torch.Generator) -> None:
