@@ -12,7 +12,8 @@ class ReconstructSettings:
     """given: use the capture's cameras and fail without them; auto: the same for now,
     unknown cameras cannot be solved yet."""
     model: str = "plane-sweep"
-    """Model by name: plane-sweep, or constant-depth (a baseline)."""
+    """Model by name: plane-sweep, or constant-depth (a baseline); or a checkpoint file
+    (.safetensors) of a trained network."""
     max_views: int = 8
     """Most photos to use; of more, the best spread ones are taken (photos)."""
     resolution: int = 512

@@ -1,6 +1,7 @@
-"""Models by name."""
+"""Models by name, or from a checkpoint file."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from recon.errors import ReconError
 from recon.model.constant_depth import ConstantDepth
@@ -14,7 +15,14 @@ MODELS: dict[str, Callable[[], Model]] = {
 
 
 def build_model(name: str) -> Model:
-    """The model of that name; ReconError listing the names when there is none."""
-    if name not in MODELS:
-        raise ReconError(f"unknown model {name!r}; expected one of: {', '.join(MODELS)}")
-    return MODELS[name]()
+    """The model of that name or checkpoint file; ReconError listing the names otherwise."""
+    if name in MODELS:
+        return MODELS[name]()
+    if name.endswith(".safetensors"):
+        from recon.model.checkpoint import load_checkpoint
+        from recon.model.networks import NetworkModel
+
+        return NetworkModel(load_checkpoint(Path(name)).network)
+    raise ReconError(
+        f"unknown model {name!r}; expected one of: {', '.join(MODELS)}, or a .safetensors file"
+    )

@@ -1,0 +1,59 @@
+"""Configurations: frozen dataclasses, and strict dictionaries (YAML, JSON) laid over them."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, TypeVar
+
+import dacite
+
+from recon.errors import ReconError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Every field, nested, as plain values."""
+    return asdict(config)
+
+
+def overlay(config: T, changes: Mapping[str, Any], where: str) -> T:
+    """The configuration with some fields changed; nested mappings change nested fields.
+
+    ReconError naming `where` and the nearest known name for an unknown key or a value of
+    the wrong type.
+    """
+    merged = _merge(config, changes, where, "")
+    try:
+        return dacite.from_dict(type(config), merged, dacite.Config(cast=[tuple], strict=True))
+    except dacite.WrongTypeError as error:
+        expected = getattr(error.field_type, "__name__", str(error.field_type))
+        raise ReconError(
+            f"{where}: {error.field_path} must be {expected}, found {error.value!r}"
+        ) from None
+
+
+def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
+    """Nested values of the configuration with the changes laid over."""
+    if not isinstance(changes, Mapping):
+        raise ReconError(
+            f"{where}: {path.rstrip('.') or 'the file'} must hold named values, found {changes!r}"
+        )
+    known = {f.name: getattr(config, f.name) for f in fields(config)}
+    for key in changes:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise ReconError(f"{where}: unknown key {path}{key}; {hint}")
+    merged: dict[str, Any] = {}
+    for key, value in known.items():
+        if key not in changes:
+            merged[key] = asdict(value) if is_dataclass(value) else value  # type: ignore[arg-type]
+        elif is_dataclass(value):
+            merged[key] = _merge(value, changes[key], where, f"{path}{key}.")
+        else:
+            # YAML writes 1 for 1.0.
+            number = changes[key]
+            whole = isinstance(value, float) and type(number) is int
+            merged[key] = float(number) if whole else number
+    return merged

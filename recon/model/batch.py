@@ -1,0 +1,59 @@
+"""What networks take and give: batches of posed views, Gaussians of every pixel."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.capture.types import Views
+from recon.model.depth_range import DepthRange
+from render import Cameras, Gaussians
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """Views of several scenes, all pictures of one size."""
+
+    images: Float[Tensor, "b v 3 h w"]
+    """Display sRGB in [0, 1]."""
+    cameras: Cameras
+    """With one batch axis."""
+    near: Float[Tensor, "b v"]
+    """Nearest depth per view (z, units of the cameras)."""
+    far: Float[Tensor, "b v"]
+
+    @staticmethod
+    def of_views(views: Views, depths: DepthRange) -> "ViewBatch":
+        """A batch of one scene."""
+        cameras = replace(
+            views.cameras, viewmats=views.cameras.viewmats[None], Ks=views.cameras.Ks[None]
+        )
+        return ViewBatch(views.images[None], cameras, depths.near[None], depths.far[None])
+
+    def padded(self, multiple: int) -> "ViewBatch":
+        """Pictures grown at the right and bottom (edges repeated) to multiples of `multiple`.
+
+        Pixels keep their rays: only the cameras' width and height grow.
+        """
+        height, width = self.images.shape[-2:]
+        right, bottom = -width % multiple, -height % multiple
+        if right == 0 and bottom == 0:
+            return self
+        flat = torch.nn.functional.pad(
+            self.images.flatten(0, 1), (0, right, 0, bottom), mode="replicate"
+        )
+        cameras = replace(self.cameras, width=width + right, height=height + bottom)
+        return replace(self, images=flat.unflatten(0, self.images.shape[:2]), cameras=cameras)
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """Gaussians in the frame of the batch's cameras, and the depth they were put at."""
+
+    gaussians: Gaussians
+    """[b, n]: views, then rows, then columns."""
+    depth: Float[Tensor, "b v h w"]
+    """z, units of the cameras."""
+    confidence: Float[Tensor, "b v h w"]
+    """How far the depth can be trusted, 0 to 1."""

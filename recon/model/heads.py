@@ -1,0 +1,131 @@
+"""From a network's raw numbers to Gaussians: every activation in one place."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.model.batch import NetworkOutput, ViewBatch
+from recon.model.precision import full_precision
+from render import Gaussians
+from render.quaternions import multiply_quats, rotmats_to_quats
+from render.sh import C0, num_coefficients
+
+
+@dataclass(frozen=True)
+class GaussianHeadConfig:
+    """How raw numbers become one Gaussian a pixel. Defaults: GS-LRM (Zhang et al. 2024,
+    appendix A.2), except where said."""
+
+    sh_degree: int = 0
+    """Degree of the colours; GS-LRM uses 0."""
+    color: Literal["predicted", "residual"] = "residual"
+    """predicted: the network gives the colour (GS-LRM); residual: what it adds to the pixel's,
+    which starts right and is what pixelSplat's successors do."""
+    depth: Literal["linear", "disparity"] = "disparity"
+    """Where a sigmoid between near and far lands: linear in distance (GS-LRM) or in 1/depth,
+    where a pixel's error matters equally at every depth (pixelSplat, section 4.2)."""
+    scale: Literal["absolute", "footprint"] = "footprint"
+    """absolute: min(exp(x + scale_bias), scale_max) in normalised units (GS-LRM); footprint:
+    between scale_min_px and scale_max_px times the pixel's size at its depth (pixelSplat)."""
+    scale_bias: float = -2.3
+    """GS-LRM: the first scales are about 0.1."""
+    scale_max: float = 0.3
+    """GS-LRM: largest scale (normalised units)."""
+    scale_min_px: float = 0.2
+    """Smallest footprint scale (px); pixelSplat 0.5, at twice our pixels."""
+    scale_max_px: float = 6.0
+    """Largest footprint scale (px); pixelSplat 15."""
+    opacity_bias: float = 2.0
+    """Added before the sigmoid. GS-LRM -2; positive here because a first picture with holes
+    teaches depth nothing."""
+
+    @property
+    def channels(self) -> int:
+        """Raw numbers a pixel: depth 1, opacity 1, scale 3, rotation 4, colours."""
+        return 9 + 3 * num_coefficients(self.sh_degree)
+
+
+@full_precision
+def activate(
+    raw: Float[Tensor, "b v h w c"], batch: ViewBatch, config: GaussianHeadConfig
+) -> NetworkOutput:
+    """Gaussians along the pixels' rays, in the frame of the batch's cameras."""
+    if raw.shape[-1] != config.channels:
+        raise ValueError(f"expected {config.channels} raw channels, got {raw.shape[-1]}")
+    raw = raw.float()  # bf16 has too few digits for positions
+    depth_raw, opacity_raw, scale_raw, quat_raw, color_raw = raw.split(
+        [1, 1, 3, 4, config.channels - 9], -1
+    )
+    rays_o, rays_d = batch.cameras.rays()
+    depth = _depth(depth_raw[..., 0], batch, rays_d, config)
+    means = rays_o + depth[..., None] * rays_d
+    opacity = torch.sigmoid(opacity_raw[..., 0] + config.opacity_bias)
+    flat = (raw.shape[0], depth[0].numel())
+    gaussians = Gaussians(
+        means=means.reshape(*flat, 3),
+        quats=_quats(quat_raw, batch).reshape(*flat, 4),
+        scales=_scales(scale_raw, depth, batch, config).reshape(*flat, 3),
+        opacities=opacity.reshape(flat),
+        sh=_sh(color_raw, batch, config).reshape(*flat, -1, 3),
+    )
+    return NetworkOutput(gaussians, depth, opacity)
+
+
+def _depth(
+    raw: Float[Tensor, "b v h w"],
+    batch: ViewBatch,
+    rays_d: Float[Tensor, "b v h w 3"],
+    config: GaussianHeadConfig,
+) -> Float[Tensor, "b v h w"]:
+    """z between the view's near and far.
+
+    linear: distance along the unit ray t = (1 - w) near + w far, w = sigmoid(raw) (GS-LRM,
+    eq. 4), as z. disparity: 1 / z = (1 - w) / near + w / far.
+    """
+    near, far = batch.near[..., None, None], batch.far[..., None, None]
+    w = torch.sigmoid(raw)
+    if config.depth == "linear":
+        return ((1 - w) * near + w * far) / rays_d.norm(dim=-1)
+    return 1 / ((1 - w) / near + w / far)
+
+
+def _scales(
+    raw: Float[Tensor, "b v h w 3"],
+    depth: Float[Tensor, "b v h w"],
+    batch: ViewBatch,
+    config: GaussianHeadConfig,
+) -> Float[Tensor, "b v h w 3"]:
+    if config.scale == "absolute":
+        return (raw + config.scale_bias).exp().clamp_max(config.scale_max)
+    focal = 0.5 * (batch.cameras.Ks[..., 0, 0] + batch.cameras.Ks[..., 1, 1])
+    low, high = config.scale_min_px, config.scale_max_px
+    # At raw 0 about one pixel, whatever the limits are.
+    start = torch.logit(torch.tensor((1.0 - low) / (high - low)))
+    size_px = low + (high - low) * torch.sigmoid(raw + start)
+    return size_px * (depth / focal[..., None, None])[..., None]
+
+
+def _quats(raw: Float[Tensor, "b v h w 4"], batch: ViewBatch) -> Float[Tensor, "b v h w 4"]:
+    """Unit quaternions; raw numbers are in the view's own axes and start at no turn, so that
+    a turned camera turns its Gaussians."""
+    identity = raw.new_tensor([1.0, 0.0, 0.0, 0.0])
+    local = torch.nn.functional.normalize(raw + identity, dim=-1)
+    c2w = rotmats_to_quats(batch.cameras.viewmats[..., :3, :3].mT)
+    return multiply_quats(c2w[:, :, None, None].expand_as(local), local)
+
+
+def _sh(
+    raw: Float[Tensor, "b v h w c"], batch: ViewBatch, config: GaussianHeadConfig
+) -> Float[Tensor, "b v h w k 3"]:
+    """Coefficients; higher bands start small (pixelSplat: 0.1 * 0.25^degree)."""
+    sh = raw.unflatten(-1, (-1, 3))
+    bands = [degree for degree in range(config.sh_degree + 1) for _ in range(2 * degree + 1)]
+    fade = [1.0 if degree == 0 else 0.1 * 0.25**degree for degree in bands]
+    sh = sh * raw.new_tensor(fade)[:, None]
+    if config.color == "predicted":
+        return sh
+    pixel = (batch.images.movedim(2, -1) - 0.5) / C0
+    return torch.cat([sh[..., :1, :] + pixel[..., None, :], sh[..., 1:, :]], -2)

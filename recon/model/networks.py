@@ -1,0 +1,69 @@
+"""Trainable networks by name, and how they become models of `recon`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from recon.capture.types import Views
+from recon.errors import ReconError
+from recon.model.batch import NetworkOutput, ViewBatch
+from recon.model.depth_range import depth_range_of
+from recon.model.gs_lrm import SIZES as GS_LRM_SIZES
+from recon.model.gs_lrm import GsLrm, GsLrmConfig
+from recon.model.normalise import Normalisation
+from recon.model.pixel_gaussians import MIN_MASK
+from recon.model.types import Prediction, Progress
+
+
+@dataclass(frozen=True)
+class NetworkKind:
+    """A network class, its configuration and the sizes it is known in."""
+
+    network: Callable[[Any], nn.Module]
+    config: Callable[[], Any]
+    sizes: Mapping[str, Any]
+
+
+NETWORKS: dict[str, NetworkKind] = {"gs_lrm": NetworkKind(GsLrm, GsLrmConfig, GS_LRM_SIZES)}
+
+
+def build_network(name: str, config: Any = None, size: str | None = None) -> nn.Module:
+    """A network with fresh weights, of a configuration or of a named size."""
+    if name not in NETWORKS:
+        raise ReconError(f"unknown network {name!r}; expected one of: {', '.join(NETWORKS)}")
+    kind = NETWORKS[name]
+    if size is not None:
+        if size not in kind.sizes:
+            raise ReconError(
+                f"{name} has no size {size!r}; expected one of: {', '.join(kind.sizes)}"
+            )
+        config = kind.sizes[size]
+    return kind.network(kind.config() if config is None else config)
+
+
+def run_network(network: nn.Module, batch: ViewBatch) -> NetworkOutput:
+    """The network's output in the batch's own frame and scale: normalise, run, undo."""
+    normalisation = Normalisation.of(batch)
+    return normalisation.undo(network(normalisation.apply(batch)))
+
+
+class NetworkModel:
+    """A trained network as a model of `recon.reconstruct`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    @torch.no_grad()
+    def __call__(self, views: Views, progress: Progress) -> Prediction:
+        """One forward pass over all views; masked pixels become no Gaussians."""
+        network = self.network.to(views.images.device)
+        batch = ViewBatch.of_views(views, depth_range_of(views))
+        progress(0.3)
+        output = run_network(network, batch)
+        keep = (views.masks[:, 0] >= MIN_MASK).flatten()
+        gaussians = output.gaussians._mapped(lambda t: t[0]).select(keep)
+        progress(1.0)
+        return Prediction(gaussians, output.depth[0], output.confidence[0])

@@ -1,0 +1,91 @@
+"""The one place where poses and scale are normalised, and where that is undone.
+
+Networks see cameras around the origin, in the axes of the mean camera, the farthest one at
+distance 1 (GS-LRM, Zhang et al. 2024, section 4.1: relative to the mean camera, scaled to
+[-1, 1]). The frame follows the cameras under any Sim3, so a network's scene does, too.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.model.batch import NetworkOutput, ViewBatch
+from recon.model.precision import full_precision
+from render import Gaussians
+from render.quaternions import multiply_quats, rotmats_to_quats
+from render.sh import rotate_sh
+
+# Cameras closer together than this, in nearest depths, have no baseline to measure with.
+MIN_BASELINE = 1e-4
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """normalised = scale * rotmat (world - center), for each scene of a batch."""
+
+    rotmats: Float[Tensor, "b 3 3"]
+    centers: Float[Tensor, "b 3"]
+    scales: Float[Tensor, "b"]
+
+    @staticmethod
+    @full_precision
+    def of(batch: ViewBatch) -> "Normalisation":
+        """The normalisation that a batch's cameras ask for.
+
+        A single view, or views without any baseline, take their scale from the depth range.
+        """
+        c2w = batch.cameras.c2w.double()
+        centers = c2w[..., :3, 3]
+        middle = centers.mean(-2)
+        # The rotation nearest to the mean of the cameras' (chordal mean, Hartley et al. 2013).
+        u, _, vh = torch.linalg.svd(c2w[..., :3, :3].mean(-3))
+        turn = torch.ones_like(middle)
+        turn[..., 2] = torch.linalg.det(u @ vh)
+        mean_c2w = u @ (turn[..., None] * vh)
+        reach = (centers - middle[..., None, :]).norm(dim=-1).amax(-1)
+        middle_depth = (batch.near * batch.far).sqrt().mean(-1).double()
+        has_baseline = reach > MIN_BASELINE * batch.near.amin(-1)
+        scales = 1 / torch.where(has_baseline, reach, middle_depth)
+        return Normalisation(mean_c2w.mT, middle, scales)
+
+    @full_precision
+    def apply(self, batch: ViewBatch) -> ViewBatch:
+        """The batch in the normalised frame; depths grow by the scale."""
+        viewmats = batch.cameras.viewmats.double()
+        rotmats, translations = viewmats[..., :3, :3], viewmats[..., :3, 3]
+        scales = self.scales[:, None]
+        moved = (
+            scales[..., None]
+            * (rotmats @ self.centers[:, None, :, None] + translations[..., None])[..., 0]
+        )
+        normalised = torch.zeros_like(viewmats)
+        normalised[..., :3, :3] = rotmats @ self.rotmats[:, None].mT
+        normalised[..., :3, 3] = moved
+        normalised[..., 3, 3] = 1
+        cameras = replace(batch.cameras, viewmats=normalised.to(batch.cameras.viewmats))
+        near, far = (depth * scales.to(depth) for depth in (batch.near, batch.far))
+        return replace(batch, cameras=cameras, near=near, far=far)
+
+    @full_precision
+    def undo(self, output: NetworkOutput) -> NetworkOutput:
+        """The output in the cameras' own frame and scale."""
+        g = output.gaussians
+        rotmats, centers = self.rotmats.to(g.means), self.centers.to(g.means)
+        scales = self.scales.to(g.means)
+        quats = rotmats_to_quats(rotmats.mT)[:, None].expand_as(g.quats)
+        sh = g.sh
+        if g.sh_degree > 0:
+            turned = [rotate_sh(s, r.mT) for s, r in zip(sh, rotmats, strict=True)]
+            sh = torch.stack(turned)
+        gaussians = Gaussians(
+            means=g.means @ rotmats / scales[:, None, None] + centers[:, None],
+            quats=multiply_quats(quats, g.quats),
+            scales=g.scales / scales[:, None, None],
+            opacities=g.opacities,
+            sh=sh,
+        )
+        return replace(
+            output, gaussians=gaussians, depth=output.depth / scales[:, None, None, None]
+        )

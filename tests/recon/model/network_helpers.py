@@ -1,0 +1,94 @@
+"""Small batches for the tests of networks."""
+
+from dataclasses import replace
+
+import torch
+
+from recon.model.batch import ViewBatch
+from render import Cameras, Sim3, rasterize
+from training.data.sample_scene import render_sample, sample_cameras
+
+NEAR, FAR = 2.0, 8.0
+
+
+def sample_batch(views: list[int], width: int = 64, height: int = 64) -> ViewBatch:
+    """Views of the sample scene, ray-cast at the size asked for."""
+    cameras = sample_cameras(width, height)
+    chosen = [cameras[[i]] for i in views]
+    images = torch.stack([render_sample(camera, supersampling=3).rgb for camera in chosen])
+    return batch_of(images, cameras[views])
+
+
+def sample_depth(views: list[int], width: int = 64, height: int = 64) -> torch.Tensor:
+    """Exact depth [1, v, h, w] of the same views."""
+    cameras = sample_cameras(width, height)
+    depths = [render_sample(cameras[[i]], supersampling=1).depth for i in views]
+    return torch.stack(depths)[None]
+
+
+def batch_of(images: torch.Tensor, cameras: Cameras) -> ViewBatch:
+    """A float32 batch of one scene."""
+    single = cameras.to(torch.float32)
+    batched = replace(single, viewmats=single.viewmats[None], Ks=single.Ks[None])
+    near = torch.full((1, len(images)), NEAR)
+    return ViewBatch(images.float()[None], batched, near, torch.full_like(near, FAR))
+
+
+def random_batch(
+    generator: torch.Generator, scenes: int, views: int, width: int, height: int
+) -> ViewBatch:
+    """Noise pictures from places on an arc; the scenes differ."""
+    parts = []
+    for scene in range(scenes):
+        cameras = sample_cameras(width, height)
+        index = torch.arange(views) % len(cameras)
+        viewmats = cameras.viewmats[index].clone()
+        viewmats[:, :3, 3] += 0.2 * torch.randn(views, 3, generator=generator) + scene
+        moved = replace(cameras, viewmats=viewmats, Ks=cameras.Ks[index])
+        images = torch.rand(views, 3, height, width, generator=generator)
+        parts.append(batch_of(images, moved))
+    return stack(parts)
+
+
+def stack(parts: list[ViewBatch]) -> ViewBatch:
+    """Scenes side by side."""
+    cameras = replace(
+        parts[0].cameras,
+        viewmats=torch.cat([p.cameras.viewmats for p in parts]),
+        Ks=torch.cat([p.cameras.Ks for p in parts]),
+    )
+    return ViewBatch(
+        torch.cat([p.images for p in parts]),
+        cameras,
+        torch.cat([p.near for p in parts]),
+        torch.cat([p.far for p in parts]),
+    )
+
+
+def select_views(batch: ViewBatch, views: list[int]) -> ViewBatch:
+    """Some of the views, in the order given."""
+    cameras = replace(
+        batch.cameras, viewmats=batch.cameras.viewmats[:, views], Ks=batch.cameras.Ks[:, views]
+    )
+    return ViewBatch(batch.images[:, views], cameras, batch.near[:, views], batch.far[:, views])
+
+
+def moved(batch: ViewBatch, transform: Sim3) -> ViewBatch:
+    """The same views in another world frame."""
+    rows = [
+        replace(batch.cameras, viewmats=viewmats, Ks=Ks).transformed(transform).viewmats
+        for viewmats, Ks in zip(batch.cameras.viewmats, batch.cameras.Ks, strict=True)
+    ]
+    cameras = replace(batch.cameras, viewmats=torch.stack(rows))
+    scale = transform.scale.to(batch.near)
+    return ViewBatch(batch.images, cameras, scale * batch.near, scale * batch.far)
+
+
+def render_view(gaussians, batch: ViewBatch, view: int) -> torch.Tensor:
+    """The picture of the first scene's Gaussians at one of the batch's cameras."""
+    camera = replace(
+        batch.cameras,
+        viewmats=batch.cameras.viewmats[0, [view]],
+        Ks=batch.cameras.Ks[0, [view]],
+    )
+    return rasterize(gaussians._mapped(lambda t: t[0]), camera).rgb[0]

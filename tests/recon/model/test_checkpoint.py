@@ -1,0 +1,111 @@
+"""Checkpoints: what comes back, and what is said of files that are none."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from network_helpers import random_batch
+from safetensors.torch import load_file, save_file
+
+from recon.cli import main
+from recon.config import overlay, to_dict
+from recon.errors import ReconError
+from recon.formats import load_gaussians
+from recon.model.checkpoint import KEY, load_checkpoint, save_checkpoint
+from recon.model.gs_lrm import GsLrmConfig
+from recon.model.networks import build_network, run_network
+from recon.model.registry import build_model
+
+
+@pytest.fixture()
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(path, "gs_lrm", build_network("gs_lrm", size="tiny"), {"data": "noise"})
+    return path
+
+
+def test_round_trip(checkpoint: Path, generator: torch.Generator) -> None:
+    torch.manual_seed(0)
+    network, batch = build_network("gs_lrm", size="tiny"), random_batch(generator, 1, 2, 24, 16)
+    found = load_checkpoint(checkpoint)
+    assert found.name == "gs_lrm" and found.provenance == {"data": "noise"}
+    assert found.network.config == network.config
+    with torch.no_grad():
+        ours, theirs = run_network(network, batch), run_network(found.network, batch)
+    assert torch.equal(ours.gaussians.means, theirs.gaussians.means)
+
+
+def rewrite(path: Path, **header: object) -> None:
+    """Change the JSON header of a checkpoint."""
+    found = load_checkpoint(path)
+    old = {"network": "gs_lrm", "config": to_dict(found.network.config), "provenance": {}}
+    save_file(load_file(path), path, {KEY: json.dumps({**old, **header})})
+
+
+def test_files_that_are_none(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ReconError, match=r"no checkpoint at .*x\.safetensors"):
+        build_model(str(tmp_path / "x.safetensors"))
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(ReconError, match="is not a whole safetensors file"):
+        load_checkpoint(cut)
+    text = tmp_path / "text.safetensors"
+    text.write_text("hello")
+    with pytest.raises(ReconError, match="is not a whole safetensors file"):
+        load_checkpoint(text)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(3)}, foreign)
+    with pytest.raises(ReconError, match="holds weights, but not of recon"):
+        load_checkpoint(foreign)
+
+
+def test_headers_that_do_not_fit(checkpoint: Path) -> None:
+    original = checkpoint.read_bytes()
+    rewrite(checkpoint, network="nerf")
+    with pytest.raises(ReconError, match="holds a 'nerf' network, which this version does not"):
+        load_checkpoint(checkpoint)
+    checkpoint.write_bytes(original)
+    rewrite(checkpoint, config={"width": 64, "heads": 4, "layers": 4})
+    with pytest.raises(ReconError, match=r"does not fit its own configuration: .* expected \("):
+        load_checkpoint(checkpoint)
+    checkpoint.write_bytes(original)
+    rewrite(checkpoint, config={"widht": 64})
+    with pytest.raises(ReconError, match="unknown key widht; did you mean width"):
+        load_checkpoint(checkpoint)
+
+
+def test_command_line_takes_a_checkpoint(checkpoint: Path, sample: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scene.ply"
+    options = ["--model", str(checkpoint), "--max-views", "2", "--resolution", "64", "--quiet"]
+    main([str(sample), "-o", str(out), *options])
+    assert len(load_gaussians(out)) == 2 * 64 * 48
+
+
+def test_command_line_names_a_broken_checkpoint(
+    checkpoint: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:200])
+    with pytest.raises(SystemExit) as end:
+        main([str(sample), "-o", str(tmp_path / "s.ply"), "--model", str(checkpoint), "--quiet"])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1 and "tiny.safetensors" in error
+    assert not (tmp_path / "s.ply").exists()
+
+
+def test_overlay_is_strict() -> None:
+    config = GsLrmConfig()
+    changed = overlay(config, {"width": 64, "head": {"scale_max": 1}}, "x.yaml")
+    assert changed.width == 64 and changed.head.scale_max == 1.0
+    assert changed.layers == config.layers and changed.head.depth == config.head.depth
+    assert overlay(config, to_dict(config), "x.yaml") == config
+    for changes, message in (
+        ({"heds": 3}, r"x.yaml: unknown key heds; did you mean heads\?"),
+        ({"head": {"scale_mx": 3}}, r"x.yaml: unknown key head.scale_mx; did you mean scale_max\?"),
+        ({"width": "wide"}, "x.yaml: width must be int, found 'wide'"),
+        ({"head": 3}, "x.yaml: head must hold named values, found 3"),
+        ({"attention": "flash"}, "x.yaml: attention must be"),
+    ):
+        with pytest.raises(ReconError, match=message):
+            overlay(config, changes, "x.yaml")
