@@ -1,0 +1,136 @@
+"""Textures: a bank of square pictures with their smaller versions, looked up by position."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+SIDE_PX = 256
+LEVELS = 6
+
+
+@dataclass(frozen=True)
+class TextureBank:
+    """t tiling textures at LEVELS sizes, each half the one before."""
+
+    levels: tuple[Float[Tensor, "t _ _ 3"], ...]
+
+    def __len__(self) -> int:
+        return len(self.levels[0])
+
+    def to(self, device: torch.device) -> "TextureBank":
+        """The textures on another device."""
+        return TextureBank(tuple(level.to(device) for level in self.levels))
+
+    def look_up(
+        self,
+        texture: Int[Tensor, "r"],
+        uv: Float[Tensor, "r 2"],
+        footprint: Float[Tensor, "r"],
+    ) -> Float[Tensor, "r 3"]:
+        """Colours at uv (1 = one whole texture); footprint = a pixel's size in the same unit,
+        which chooses the level, so that far textures do not flicker."""
+        level = (footprint * SIDE_PX).clamp_min(1).log2().round().long().clamp_max(LEVELS - 1)
+        colors = torch.zeros(len(texture), 3, device=uv.device)
+        for i, pictures in enumerate(self.levels):
+            mine = (level == i).nonzero()[:, 0]
+            if len(mine):
+                colors[mine] = _bilinear(pictures, texture[mine], uv[mine])
+        return colors
+
+
+def _bilinear(
+    pictures: Float[Tensor, "t side side 3"], texture: Int[Tensor, "r"], uv: Float[Tensor, "r 2"]
+) -> Float[Tensor, "r 3"]:
+    side = pictures.shape[1]
+    place = uv * side - 0.5
+    base = place.floor()
+    t = place - base
+    x0, y0 = (base.long() % side).unbind(-1)
+    x1, y1 = (x0 + 1) % side, (y0 + 1) % side
+    tx, ty = t[:, :1], t[:, 1:]
+    top = pictures[texture, y0, x0] * (1 - tx) + pictures[texture, y0, x1] * tx
+    bottom = pictures[texture, y1, x0] * (1 - tx) + pictures[texture, y1, x1] * tx
+    return top * (1 - ty) + bottom * ty
+
+
+def make_bank(photos: Sequence[Path] = (), noises: int = 48, seed: int = 0) -> TextureBank:
+    """Noise of many kinds, and square cuts of photos, mirrored so that they tile."""
+    generator = torch.Generator().manual_seed(seed)
+    pictures = [_noise_texture(generator) for _ in range(noises)]
+    pictures += [_photo_texture(path) for path in photos]
+    levels = [torch.stack(pictures)]
+    for _ in range(LEVELS - 1):
+        finer = levels[-1].movedim(-1, 1)
+        levels.append(torch.nn.functional.avg_pool2d(finer, 2).movedim(1, -1).contiguous())
+    return TextureBank(tuple(levels))
+
+
+def _photo_texture(path: Path) -> Float[Tensor, "side side 3"]:
+    """The middle square of a photo beside its mirror images: no seams."""
+    with Image.open(path) as photo:
+        short = min(photo.size)
+        left, top = (photo.width - short) // 2, (photo.height - short) // 2
+        half = photo.convert("RGB").crop((left, top, left + short, top + short))
+        half = half.resize((SIDE_PX // 2, SIDE_PX // 2), Image.Resampling.LANCZOS)
+    quarter = torch.from_numpy(np.asarray(half).copy()).float() / 255
+    row = torch.cat([quarter, quarter.flip(1)], 1)
+    return torch.cat([row, row.flip(0)], 0)
+
+
+def _noise_texture(generator: torch.Generator) -> Float[Tensor, "side side 3"]:
+    """Two or three colours mixed by tiling noise that may be warped into bands or cells."""
+    tone = _fractal(generator)
+    kind = int(torch.randint(5, (), generator=generator))
+    y, x = torch.meshgrid(*(torch.arange(SIDE_PX) / SIDE_PX,) * 2, indexing="ij")
+    whole = 1 + torch.randint(6, (2,), generator=generator)
+    turns = float(2 * torch.pi) * (whole[0] * x + whole[1] * y)
+    if kind == 1:  # stripes, bent
+        tone = 0.5 + 0.5 * torch.sin(turns + 4 * tone)
+    elif kind == 2:  # squares
+        cells = 2 * whole
+        odd = ((x * cells[0]).floor() + (y * cells[1]).floor()) % 2
+        tone = 0.75 * odd + 0.25 * tone
+    elif kind == 3:  # bricks: rows shifted by half
+        rows = (y * 2 * whole[1]).floor()
+        along = x * 2 * whole[0] + 0.5 * (rows % 2)
+        gap = ((along % 1) < 0.08) | ((y * 2 * whole[1]) % 1 < 0.15)
+        tone = torch.where(gap, 0.0, 0.4 + 0.6 * tone)
+    elif kind == 4:  # spots
+        tone = (_fractal(generator) > 0.55).float() * 0.8 + 0.2 * tone
+    dark, light = _muted(generator, 0.12, 0.6), _muted(generator, 0.45, 0.98)
+    grain = 0.12 * (torch.rand(SIDE_PX, SIDE_PX, 1, generator=generator) - 0.5)
+    picture = dark + (light - dark) * tone[..., None] + grain
+    return (picture + 0.15 * (_fractal(generator) - 0.5)[..., None]).clamp(0.02, 0.98)
+
+
+def _muted(generator: torch.Generator, low: float, high: float) -> Float[Tensor, "3"]:
+    """A colour of some brightness; few things are as colourful as random numbers."""
+    color = torch.rand(3, generator=generator)
+    amount, brightness = torch.rand(2, generator=generator).tolist()
+    color = color.mean() + 0.8 * amount**2 * (color - color.mean())
+    return color / color.max().clamp_min(1e-3) * (low + (high - low) * brightness)
+
+
+def _fractal(generator: torch.Generator) -> Float[Tensor, "side side"]:
+    """Tiling noise with detail at many sizes, in [0, 1]."""
+    start = int(torch.randint(1, 4, (), generator=generator))
+    gain = 0.45 + 0.3 * float(torch.rand((), generator=generator))
+    total, weight = torch.zeros(1, 1, SIDE_PX, SIDE_PX), 1.0
+    for octave in range(start, 8):
+        cells = 2**octave
+        lattice = torch.rand(1, 1, cells, cells, generator=generator)
+        padded = torch.nn.functional.pad(lattice, (2, 2, 2, 2), mode="circular")
+        size = SIDE_PX * (cells + 4) // cells
+        smooth = torch.nn.functional.interpolate(padded, (size, size), mode="bicubic")
+        edge = 2 * SIDE_PX // cells
+        total += weight * smooth[..., edge : edge + SIDE_PX, edge : edge + SIDE_PX]
+        weight *= gain
+    total = total[0, 0]
+    low, high = torch.quantile(total.flatten()[::16], torch.tensor([0.02, 0.98]))
+    return ((total - low) / (high - low)).clamp(0, 1)

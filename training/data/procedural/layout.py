@@ -1,0 +1,239 @@
+"""Where things stand: rooms, tables and open ground, and where the cameras go.
+
+World: z up, the things around the origin within a radius of about 1.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from render import Cameras
+from training.data.procedural.solids import CUBE, CYLINDER, SPHERE, Solids
+
+Number = float | int
+SceneKind = Literal["room", "table", "outdoor", "plain"]
+KINDS: tuple[SceneKind, ...] = ("room", "table", "outdoor", "plain")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Solids with their looks, and what is behind them."""
+
+    kind: SceneKind
+    solids: Solids
+    texture: Int[Tensor, "n"]
+    density: Float[Tensor, "n"]
+    """Textures per world unit."""
+    gloss: Float[Tensor, "n"]
+    """Strength of the highlight."""
+
+
+class _Builder:
+    """Collects solids of the three shapes, then orders them."""
+
+    def __init__(self, generator: torch.Generator, textures: int) -> None:
+        self.generator, self.textures = generator, textures
+        self.rows: list[tuple[int, Tensor, Tensor, int, bool, tuple[int, float, float]]] = []
+
+    def uniform(self, low: Number, high: Number) -> float:
+        return low + (high - low) * float(torch.rand((), generator=self.generator))
+
+    def integer(self, count: int) -> int:
+        return int(torch.randint(count, (), generator=self.generator))
+
+    def add(
+        self,
+        shape: int,
+        center: Sequence[Number],
+        half: Sequence[Number],
+        turn: Tensor | None = None,
+    ) -> int:
+        """A solid of half sizes `half`; returns its number. It may be cut or hidden later."""
+        rotmat = torch.eye(3) if turn is None else turn
+        to_local = torch.diag(1 / torch.tensor(half, dtype=torch.float32)) @ rotmat.T
+        gloss = self.uniform(0.2, 0.8) if self.uniform(0, 1) < 0.25 else 0.0
+        density = math.exp(self.uniform(math.log(0.25), math.log(1.6)))
+        look = (self.integer(self.textures), density, gloss)
+        self.rows.append(
+            (shape, to_local, torch.tensor(center, dtype=torch.float32), -1, True, look)
+        )
+        return len(self.rows) - 1
+
+    def cut(self, solid: int, cutter: int) -> None:
+        """Take the cutter out of the solid, and out of sight."""
+        shape, to_local, center, _, _, look = self.rows[solid]
+        self.rows[solid] = (shape, to_local, center, cutter, True, look)
+        shape, to_local, center, old, _, look = self.rows[cutter]
+        self.rows[cutter] = (shape, to_local, center, old, False, look)
+
+    def turned(self, upright: bool) -> Tensor:
+        """A random turn about the vertical, or about any axis."""
+        angle = self.uniform(0, 2 * math.pi)
+        c, s = math.cos(angle), math.sin(angle)
+        about_z = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+        if upright:
+            return about_z
+        q, r = torch.linalg.qr(torch.randn(3, 3, generator=self.generator))
+        return q * torch.sign(r.diagonal())
+
+    def layout(self, kind: SceneKind) -> Layout:
+        order = sorted(range(len(self.rows)), key=lambda i: self.rows[i][0])
+        place = {old: new for new, old in enumerate(order)}
+        rows = [self.rows[i] for i in order]
+        counts = tuple(sum(row[0] == shape for row in rows) for shape in (CUBE, SPHERE, CYLINDER))
+        solids = Solids(
+            counts=counts,  # type: ignore[arg-type]
+            to_local=torch.stack([row[1] for row in rows]),
+            centers=torch.stack([row[2] for row in rows]),
+            cutters=torch.tensor([place.get(row[3], -1) for row in rows]),
+            visible=torch.tensor([row[4] for row in rows]),
+        )
+        looks = [row[5] for row in rows]
+        return Layout(
+            kind,
+            solids,
+            torch.tensor([look[0] for look in looks]),
+            torch.tensor([look[1] for look in looks]),
+            torch.tensor([look[2] for look in looks]),
+        )
+
+
+def random_layout(generator: torch.Generator, textures: int) -> Layout:
+    """A scene of a random kind."""
+    build = _Builder(generator, textures)
+    kind = KINDS[build.integer(len(KINDS))]
+    floor = 0.0
+    if kind == "room":
+        _room(build)
+    elif kind == "table":
+        _table(build)
+    elif kind == "outdoor":
+        _outdoor(build)
+    for _ in range(3 + build.integer(8)):
+        _thing(build, floor)
+    for _ in range(build.integer(4)):
+        _thin(build, floor)
+    return build.layout(kind)
+
+
+def _room(build: _Builder) -> None:
+    """Floor, two to four walls, sometimes a ceiling: slabs around a large hollow."""
+    half = [build.uniform(2.0, 4.5), build.uniform(2.0, 4.5)]
+    height = build.uniform(2.0, 3.5)
+    build.add(CUBE, [0, 0, -0.5], [9, 9, 0.5])
+    walls = [(0, 1), (1, 1), (0, -1), (1, -1)]
+    for axis, side in walls[: 2 + build.integer(3)]:
+        center, size = [0.0, 0.0, height / 2], [9.0, 9.0, height / 2]
+        center[axis], size[axis] = side * (half[axis] + 0.1), 0.1
+        build.add(CUBE, center, size)
+    if build.uniform(0, 1) < 0.3:
+        build.add(CUBE, [0, 0, height + 0.1], [9, 9, 0.1])
+
+
+def _table(build: _Builder) -> None:
+    """A table top, the floor below, a wall behind."""
+    build.add(CUBE, [0, 0, -0.06], [build.uniform(1.1, 2.0), build.uniform(1.1, 2.0), 0.06])
+    build.add(CUBE, [0, 0, -1.6], [12, 12, 0.5])
+    build.add(
+        CUBE,
+        [0, build.uniform(2.5, 6), 1],
+        [12, 0.1, 5],
+        build.turned(True) if build.uniform(0, 1) < 0.2 else None,
+    )
+
+
+def _outdoor(build: _Builder) -> None:
+    """Ground with mounds, and houses or trees far away."""
+    build.add(CUBE, [0, 0, -0.5], [60, 60, 0.5])
+    for _ in range(build.integer(5)):
+        place = [build.uniform(-12, 12), build.uniform(-12, 12), build.uniform(-0.2, 0)]
+        wide = build.uniform(1.5, 6)
+        build.add(SPHERE, place, [wide, build.uniform(1.5, 6), build.uniform(0.2, 1.2)])
+    for _ in range(2 + build.integer(6)):
+        angle, distance = build.uniform(0, 2 * math.pi), build.uniform(5, 28)
+        tall = build.uniform(0.8, 4)
+        center = [distance * math.cos(angle), distance * math.sin(angle), tall]
+        size = [build.uniform(0.6, 3), build.uniform(0.6, 3), tall]
+        build.add(CUBE if build.uniform(0, 1) < 0.7 else CYLINDER, center, size, build.turned(True))
+
+
+def _thing(build: _Builder, floor: float) -> None:
+    """Something that stands on the floor or floats, sometimes with a piece cut out."""
+    shape = build.integer(3)
+    half = [math.exp(build.uniform(math.log(0.1), math.log(0.5))) for _ in range(3)]
+    if shape == SPHERE and build.uniform(0, 1) < 0.6:
+        half = [half[0]] * 3
+    spread = 1.3
+    floats = build.uniform(0, 1) < 0.15
+    center = [build.uniform(-spread, spread), build.uniform(-spread, spread), floor + half[2]]
+    if floats:
+        center[2] += build.uniform(0.1, 1.0)
+    turn = build.turned(not floats)
+    solid = build.add(shape, center, half, turn)
+    if build.uniform(0, 1) < 0.25:
+        size = [h * build.uniform(0.5, 0.9) for h in half]
+        offset = [c + build.uniform(-0.8, 0.8) * h for c, h in zip(center, half, strict=True)]
+        build.cut(solid, build.add(build.integer(3), offset, size, build.turned(False)))
+
+
+def _thin(build: _Builder, floor: float) -> None:
+    """A pole, a bar or a board on edge."""
+    radius, long = build.uniform(0.008, 0.03), build.uniform(0.3, 0.9)
+    place = [build.uniform(-1.2, 1.2), build.uniform(-1.2, 1.2)]
+    if build.uniform(0, 1) < 0.6:
+        build.add(CYLINDER, [*place, floor + long], [radius, radius, long])
+    else:
+        build.add(
+            CUBE,
+            [*place, floor + build.uniform(0.1, 0.9)],
+            [long, radius, build.uniform(0.01, 0.2)],
+            build.turned(True),
+        )
+
+
+def random_cameras(generator: torch.Generator, views: int, width: int, height: int) -> Cameras:
+    """Cameras that look at the things from an arc, a line or a forward path; 30 to 80 degrees
+    of view, neighbours 2 to 20 degrees apart."""
+
+    def uniform(low: Number, high: Number) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    azimuth, distance = uniform(-0.9, 0.9) - math.pi / 2, uniform(1.9, 3.6)
+    step = math.radians(math.exp(uniform(math.log(2), math.log(20)))) * (
+        1 if uniform(0, 1) < 0.5 else -1
+    )
+    elevation, forward = math.radians(uniform(6, 45)), uniform(0, 1) < 0.15
+    target = torch.tensor([uniform(-0.3, 0.3), uniform(-0.3, 0.3), uniform(0.1, 0.5)])
+    places = []
+    for i in range(views):
+        k = i - (views - 1) / 2
+        angle = azimuth + (0.15 if forward else 1.0) * k * step
+        reach = distance * (1 - (0.8 * k * abs(step) if forward else 0)) * uniform(0.95, 1.05)
+        lift = elevation + uniform(-0.15, 0.15) * abs(step) * views
+        flat = max(reach, 1.4) * math.cos(lift)
+        places.append(
+            [flat * math.cos(angle), flat * math.sin(angle), max(reach * math.sin(lift), 0.15)]
+        )
+    focal = 0.5 * width / math.tan(math.radians(uniform(30, 80)) / 2)
+    jitter = 0.08 * torch.randn(views, 3, generator=generator)
+    viewmats = torch.stack(
+        [_look_at(torch.tensor(p), target + j) for p, j in zip(places, jitter, strict=True)]
+    )
+    center = [width * uniform(0.45, 0.55), height * uniform(0.45, 0.55)]
+    K = torch.tensor([[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1]])
+    return Cameras(viewmats, K.expand(views, 3, 3).clone(), width, height)
+
+
+def _look_at(place: Float[Tensor, "3"], target: Float[Tensor, "3"]) -> Float[Tensor, "4 4"]:
+    forward = torch.nn.functional.normalize(target - place, dim=0)
+    up = torch.tensor([0.0, 0.0, 1.0])
+    right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=0)
+    viewmat = torch.eye(4)
+    viewmat[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
+    viewmat[:3, 3] = -viewmat[:3, :3] @ place
+    return viewmat

@@ -1,0 +1,128 @@
+"""Light on surfaces: sun or lamp with shadows, sky, highlights; display sRGB comes out."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from training.data.procedural.bank import TextureBank
+from training.data.procedural.layout import Layout
+from training.data.procedural.solids import (
+    NEVER,
+    Hits,
+    Solids,
+    intersect,
+    local_surface,
+    world_normals,
+)
+
+GAMMA = 2.2
+
+
+@dataclass(frozen=True)
+class Light:
+    """One distant light and what comes from everywhere."""
+
+    toward: Float[Tensor, "3"]
+    """Unit direction to the light."""
+    strength: float
+    ambient: float
+    sky_top: Float[Tensor, "3"]
+    sky_bottom: Float[Tensor, "3"]
+    """Linear colours above and at the horizon; equal for plain backgrounds."""
+
+
+def random_light(generator: torch.Generator, kind: str) -> Light:
+    """Outdoors a blue to grey sky; plain scenes on white, black or any one colour."""
+    draw = torch.rand(10, generator=generator)
+    toward = torch.stack([2 * draw[0] - 1, -0.2 - draw[1], 0.5 + draw[2]])
+    toward = torch.nn.functional.normalize(toward, dim=0)
+    if kind == "plain":
+        plain = torch.tensor([0.0, 1.0])[int(draw[3] < 0.5)] if draw[4] < 0.6 else draw[5:8] ** 2
+        top = bottom = plain.expand(3) * torch.ones(3)
+    else:
+        blue = torch.tensor([0.15, 0.35, 0.8]) * (0.4 + 0.9 * draw[3])
+        grey = torch.full((3,), 0.2 + 0.7 * float(draw[4]))
+        top = blue + (grey - blue) * draw[5]
+        bottom = grey + 0.3 * (torch.tensor([1.0, 0.85, 0.7]) - grey) * draw[6]
+    return Light(toward, 0.7 + 0.9 * float(draw[8]), 0.22 + 0.4 * float(draw[9]), top, bottom)
+
+
+def shade(
+    layout: Layout,
+    bank: TextureBank,
+    light: Light,
+    origins: Float[Tensor, "r 3"],
+    dirs: Float[Tensor, "r 3"],
+    pixel: float,
+) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r"]]:
+    """Colours and ray parameters of the first hits; NEVER and the sky where nothing is.
+
+    pixel: size of a pixel at ray parameter 1.
+    """
+    hits = intersect(layout.solids, origins, dirs)
+    found = (hits.depth < NEVER).nonzero()[:, 0]
+    colors = _sky(light, dirs)
+    if len(found):
+        here = Hits(*(t[found] for t in vars(hits).values()))
+        colors[found] = _surface(layout, bank, light, here, origins[found], dirs[found], pixel)
+    return colors.clamp(0, 1) ** (1 / GAMMA), hits.depth
+
+
+def _sky(light: Light, dirs: Float[Tensor, "r 3"]) -> Float[Tensor, "r 3"]:
+    rise = torch.nn.functional.normalize(dirs, dim=-1)[:, 2:].clamp(0, 1).sqrt()
+    return light.sky_bottom + (light.sky_top - light.sky_bottom) * rise
+
+
+def _surface(
+    layout: Layout,
+    bank: TextureBank,
+    light: Light,
+    hits: Hits,
+    origins: Float[Tensor, "r 3"],
+    dirs: Float[Tensor, "r 3"],
+    pixel: float,
+) -> Float[Tensor, "r 3"]:
+    """Lambert and Blinn-Phong with one shadow ray (Blinn 1977); linear colours."""
+    solids = layout.solids
+    points = origins + hits.depth[:, None] * dirs
+    local, local_normals = local_surface(solids, hits, points)
+    normals = world_normals(solids, hits, local_normals)
+    density = layout.density[hits.owner]
+    uv = _texture_place(solids, hits, local, local_normals) * density[:, None]
+    albedo = bank.look_up(layout.texture[hits.owner], uv, hits.depth * pixel * density) ** GAMMA
+
+    view = torch.nn.functional.normalize(-dirs, dim=-1)
+    cosine = (normals @ light.toward).clamp_min(0)
+    lit = torch.zeros_like(cosine)
+    facing = (cosine > 0).nonzero()[:, 0]
+    if len(facing):
+        start = points[facing] + 2e-3 * normals[facing]
+        toward = light.toward.expand_as(start)
+        free = intersect(solids, start, toward).depth >= NEVER
+        lit[facing] = free.float()
+    diffuse = light.strength * cosine * lit + light.ambient * (0.7 + 0.3 * normals[:, 2])
+    half = torch.nn.functional.normalize(view + light.toward, dim=-1)
+    shine = layout.gloss[hits.owner] * lit * (normals * half).sum(-1).clamp_min(0) ** 40
+    return albedo * diffuse[:, None] + shine[:, None]
+
+
+def _texture_place(
+    solids: Solids,
+    hits: Hits,
+    local: Float[Tensor, "r 3"],
+    normals: Float[Tensor, "r 3"],
+) -> Float[Tensor, "r 2"]:
+    """World-sized coordinates on the plane that faces the surface most (box mapping)."""
+    sizes = 1 / solids.to_local.norm(dim=-1)
+    place = local * sizes[hits.solid]
+    axis = normals.abs().argmax(-1)
+    pairs = torch.tensor([[1, 2], [0, 2], [0, 1]], device=local.device)[axis]
+    return place.gather(1, pairs)
+
+
+def moved(layout: Layout, device: torch.device) -> Layout:
+    """The layout on another device."""
+    looks = {name: getattr(layout, name).to(device) for name in ("texture", "density", "gloss")}
+    return replace(layout, solids=layout.solids.to(device), **looks)

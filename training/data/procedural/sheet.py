@@ -1,0 +1,37 @@
+"""A contact sheet of procedural scenes, to be looked at.
+
+python -m training.data.procedural.sheet docs/procedural.jpg
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from render.video import to_bytes
+from training.data.procedural.bank import make_bank
+from training.data.procedural.sample import ProceduralConfig, TrainingSample, generate
+
+COLUMNS, ROWS = 4, 7
+
+
+def contact_sheet(seeds: range) -> Float[Tensor, "3 h w"]:
+    """COLUMNS scenes a row: the first and last of four views, and the disparity of the first."""
+    bank, config = make_bank(), ProceduralConfig(supersampling=2)
+    strips = [_strip(generate(seed, config, bank)) for seed in seeds]
+    rows = [torch.cat(strips[i : i + COLUMNS], 2) for i in range(0, len(strips), COLUMNS)]
+    return torch.cat(rows, 1)
+
+
+def _strip(sample: TrainingSample) -> Float[Tensor, "3 h w"]:
+    disparity = (1 / sample.depth[0] - 1 / sample.far) / (1 / sample.near - 1 / sample.far)
+    grey = disparity.clamp(0, 1).expand(3, -1, -1)
+    return torch.cat([sample.images[0], sample.images[-1], grey], 2)
+
+
+if __name__ == "__main__":
+    sheet = contact_sheet(range(COLUMNS * ROWS))
+    Image.fromarray(to_bytes(sheet)).save(Path(sys.argv[1]), quality=88)
