@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from recon.errors import ReconError
-from recon.model.tokens import LayerNorm
+from recon.model.norms import LayerNorm, RMSNorm
 
 AttentionBackend = Literal["sdpa", "xformers"]
 
@@ -51,14 +51,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         head = width // heads
-        self.q_norm = nn.RMSNorm(head) if qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(head) if qk_norm else nn.Identity()
+        self.q_norm = RMSNorm(head) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(head) if qk_norm else nn.Identity()
 
     def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Every token looks at every token."""
         q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        # Under autocast a norm may come out in float32: attention wants one dtype.
-        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
+        q, k = self.q_norm(q), self.k_norm(k)
         return self.out(attend(q, k, v, self.backend).transpose(1, 2).flatten(-2))
 
 

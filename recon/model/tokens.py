@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recon.model.norms import LayerNorm
 from recon.model.precision import full_precision
 from render import Cameras
 
@@ -16,21 +17,6 @@ def plucker_rays(cameras: Cameras) -> Float[Tensor, "b v 6 h w"]:
     dirs = torch.nn.functional.normalize(dirs, dim=-1)
     rays = torch.cat([torch.linalg.cross(origins, dirs), dirs], -1)
     return rays.movedim(-1, -3)
-
-
-class LayerNorm(nn.LayerNorm):
-    """Without bias, computed in float32 whatever autocast says (Ba et al. 2016)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, bias=False)
-
-    def forward(self, values: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        """Keeps the dtype of its input."""
-        with torch.autocast(values.device.type, enabled=False):
-            normed = nn.functional.layer_norm(
-                values.float(), self.normalized_shape, self.weight, None, self.eps
-            )
-        return normed.to(values.dtype)
 
 
 class Patchify(nn.Module):

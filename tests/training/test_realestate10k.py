@@ -1,0 +1,149 @@
+"""RealEstate10K's formats, on files written in them from a real capture or from the sample."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from re10k_files import camera_rows, frames_of, write_chunk, write_text
+
+from recon.errors import ReconError
+from render import Cameras
+from training.data.realestate10k import (
+    FrameError,
+    Skipped,
+    evaluation_views,
+    load_frames,
+    open_clips,
+    read_evaluation_index,
+)
+
+Frames = tuple[list[bytes], Cameras]
+
+
+@pytest.fixture(scope="module", params=["sample", "fox"])
+def frames(request: pytest.FixtureRequest) -> Frames:
+    folder = request.getfixturevalue("sample")
+    if request.param == "fox":
+        folder = request.getfixturevalue("captures") / "fox"
+    return frames_of(folder, 5, 96)
+
+
+@pytest.fixture(params=["chunk", "text"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, frames: Frames) -> Path:
+    if request.param == "chunk":
+        write_chunk(tmp_path / "000000.torch", {"aaaa": frames})
+    else:
+        write_text(tmp_path, "aaaa", *frames)
+    return tmp_path
+
+
+def test_cameras_and_pictures_come_back(folder: Path, frames: Frames) -> None:
+    _, cameras = frames
+    skipped = Skipped()
+    (clip,) = open_clips(folder, skipped)
+    assert clip.key == "aaaa" and len(clip) == 5 and not skipped.reasons
+    images, found = load_frames(clip, [3, 0], cameras.width, cameras.height)
+    assert images.shape == (2, 3, cameras.height, cameras.width)
+    assert torch.allclose(found.viewmats, cameras.viewmats[[3, 0]].float(), atol=1e-5)
+    assert torch.allclose(found.Ks, cameras.Ks[[3, 0]].float(), rtol=1e-4, atol=1e-3)
+
+
+def test_square_crop_keeps_the_rays(folder: Path, frames: Frames) -> None:
+    """A point's pixel in the crop is its pixel in the photo, scaled and shifted."""
+    _, cameras = frames
+    (clip,) = open_clips(folder, Skipped())
+    side = 48
+    images, found = load_frames(clip, [2], side, side)
+    assert images.shape == (1, 3, side, side)
+    points = cameras.centers[2] + torch.randn(20, 3) * 0.1 + 3 * cameras.c2w[2, :3, 2]
+    before, _ = cameras[[2]].project(points)
+    after, _ = found.project(points.float())
+    scale = side / min(cameras.width, cameras.height)
+    size = torch.tensor([cameras.width, cameras.height]) * scale
+    shift = ((size.round() - side) / 2).floor()
+    expected = before[0].float() * (size.round() / torch.tensor([cameras.width, cameras.height]))
+    assert torch.allclose(after[0], expected - shift, atol=0.02)
+
+
+def test_evaluation_index(folder: Path, tmp_path: Path) -> None:
+    index = {
+        "aaaa": {"context": [0, 4], "target": [1, 2, 3]},
+        "bbbb": None,
+        "cccc": {"context": [0, 1], "target": [2]},
+    }
+    file = tmp_path / "index.json"
+    file.write_text(json.dumps(index))
+    skipped = Skipped()
+    items = read_evaluation_index(file, skipped)
+    assert [item.key for item in items] == ["aaaa", "cccc"]
+    ((item, images, cameras),) = evaluation_views(folder, items, 32, 32, skipped)
+    assert item.target == (1, 2, 3) and len(images) == len(cameras) == 5
+    assert skipped.reasons == {
+        "null entry of the index": 1,
+        "scene of the index not found": 1,
+    }
+
+
+def test_broken_frames_are_skipped_and_counted(tmp_path: Path, frames: Frames) -> None:
+    files, cameras = frames
+    corrupt = [*files[:2], files[2][:300], b"no picture", files[4]]
+    good = {"good": frames, "bad": (corrupt, cameras)}
+    write_chunk(tmp_path / "000000.torch", good)
+    (tmp_path / "000001.torch").write_bytes(b"not a chunk")
+    torch.save([{"key": "x"}], tmp_path / "000002.torch")
+    index = {
+        key: {"context": [0, 4], "target": [target]} for key, target in (("good", 2), ("bad", 2))
+    }
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    skipped = Skipped()
+    items = read_evaluation_index(tmp_path / "index.json", skipped)
+    found = [item.key for item, _, _ in evaluation_views(tmp_path, items, 32, 32, skipped)]
+    assert found == ["good"]
+    assert skipped.reasons == {
+        "corrupt picture": 1,
+        "unreadable chunk": 1,
+        "scene without key, cameras or images": 1,
+    }
+
+
+def test_missing_frames_and_bad_text(tmp_path: Path, frames: Frames) -> None:
+    write_text(tmp_path, "aaaa", *frames)
+    (tmp_path / "aaaa" / "66000.jpg").unlink()
+    (tmp_path / "short.txt").write_text("url\n1 2 3\n")
+    (tmp_path / "words.txt").write_text("url\n1" + " x" * 18 + "\n")
+    skipped = Skipped()
+    (clip,) = open_clips(tmp_path, skipped)
+    assert len(skipped.reasons) == 2
+    load_frames(clip, [0, 2], 32, 32)
+    with pytest.raises(FrameError, match="missing frame"):
+        load_frames(clip, [0, 1], 32, 32)
+    with pytest.raises(FrameError, match="beyond the clip"):
+        load_frames(clip, [5], 32, 32)
+
+
+def test_no_data_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ReconError, match="no folder"):
+        list(open_clips(tmp_path / "none", Skipped()))
+    with pytest.raises(ReconError, match="neither .torch chunks nor .txt"):
+        list(open_clips(tmp_path, Skipped()))
+    with pytest.raises(ReconError, match="cannot read the evaluation index"):
+        read_evaluation_index(tmp_path / "none.json", Skipped())
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    """A chunk that holds code is refused, not run."""
+    marker = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (marker,))
+
+    torch.save([Evil()], tmp_path / "000000.torch")
+    skipped = Skipped()
+    assert list(open_clips(tmp_path, skipped)) == []
+    assert skipped.reasons == {"unreadable chunk": 1} and not marker.exists()
+
+
+def test_rows_have_eighteen_numbers(frames: Frames) -> None:
+    assert camera_rows(frames[1]).shape == (5, 18)
