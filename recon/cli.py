@@ -20,6 +20,7 @@ COMMANDS = {
     "render": ("recon.commands.render", "Render", "pictures and video of a scene"),
     "info": ("recon.commands.info", "Info", "what a scene file or a capture holds"),
     "eval": ("recon.commands.evaluate", "Evaluate", "quality on held-out photos"),
+    "train": ("recon.commands.train", "Train", "train a network"),
     "bench": ("recon.commands.bench", "Bench", "how fast this machine renders"),
     "doctor": ("recon.commands.doctor", "Doctor", "what this installation can do"),
 }

@@ -30,18 +30,19 @@ class NetworkKind:
 NETWORKS: dict[str, NetworkKind] = {"gs_lrm": NetworkKind(GsLrm, GsLrmConfig, GS_LRM_SIZES)}
 
 
-def build_network(name: str, config: Any = None, size: str | None = None) -> nn.Module:
-    """A network with fresh weights, of a configuration or of a named size."""
+def named_size(name: str, size: str) -> Any:
+    """The configuration of a network's named size; ReconError listing the names otherwise."""
     if name not in NETWORKS:
         raise ReconError(f"unknown network {name!r}; expected one of: {', '.join(NETWORKS)}")
-    kind = NETWORKS[name]
-    if size is not None:
-        if size not in kind.sizes:
-            raise ReconError(
-                f"{name} has no size {size!r}; expected one of: {', '.join(kind.sizes)}"
-            )
-        config = kind.sizes[size]
-    return kind.network(kind.config() if config is None else config)
+    sizes = NETWORKS[name].sizes
+    if size not in sizes:
+        raise ReconError(f"{name} has no size {size!r}; expected one of: {', '.join(sizes)}")
+    return sizes[size]
+
+
+def build_network(name: str, config: Any) -> nn.Module:
+    """A network with fresh weights."""
+    return NETWORKS[name].network(config)
 
 
 def run_network(network: nn.Module, batch: ViewBatch) -> NetworkOutput:

@@ -14,7 +14,7 @@ from recon.errors import ReconError
 from recon.formats import load_gaussians
 from recon.model.checkpoint import KEY, load_checkpoint, save_checkpoint
 from recon.model.gs_lrm import GsLrmConfig
-from recon.model.networks import build_network, run_network
+from recon.model.networks import build_network, named_size, run_network
 from recon.model.registry import build_model
 
 
@@ -22,13 +22,18 @@ from recon.model.registry import build_model
 def checkpoint(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "tiny.safetensors"
-    save_checkpoint(path, "gs_lrm", build_network("gs_lrm", size="tiny"), {"data": "noise"})
+    save_checkpoint(
+        path, "gs_lrm", build_network("gs_lrm", named_size("gs_lrm", "tiny")), {"data": "noise"}
+    )
     return path
 
 
 def test_round_trip(checkpoint: Path, generator: torch.Generator) -> None:
     torch.manual_seed(0)
-    network, batch = build_network("gs_lrm", size="tiny"), random_batch(generator, 1, 2, 24, 16)
+    network, batch = (
+        build_network("gs_lrm", named_size("gs_lrm", "tiny")),
+        random_batch(generator, 1, 2, 24, 16),
+    )
     found = load_checkpoint(checkpoint)
     assert found.name == "gs_lrm" and found.provenance == {"data": "noise"}
     assert found.network.config == network.config

@@ -22,7 +22,7 @@ from recon.model.attention import attend
 from recon.model.batch import NetworkOutput
 from recon.model.gs_lrm import SIZES, GsLrm
 from recon.model.heads import GaussianHeadConfig
-from recon.model.networks import NETWORKS, build_network, run_network
+from recon.model.networks import NETWORKS, build_network, named_size, run_network
 from render import Gaussians
 
 EVERY = pytest.mark.parametrize("name", list(NETWORKS))
@@ -30,7 +30,7 @@ EVERY = pytest.mark.parametrize("name", list(NETWORKS))
 
 def tiny(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
-    network = build_network(name, size="tiny")
+    network = build_network(name, named_size(name, "tiny"))
     # Fresh weights hardly look at their input: larger ones show what is mixed up.
     with torch.no_grad():
         for parameter in network.parameters():
@@ -152,7 +152,7 @@ def test_overfits_a_scene_and_shows_a_held_out_view(name: str) -> None:
     everything = sample_batch([*context, held_out])
     batch, depth = select_views(everything, [0, 1, 2, 3]), sample_depth(context)
     torch.manual_seed(0)
-    network = build_network(name, size="tiny")
+    network = build_network(name, named_size(name, "tiny"))
     steps = 300
     adam = torch.optim.Adam(network.parameters(), lr=2e-3, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, 2e-3, total_steps=steps, pct_start=0.1)

@@ -1,0 +1,69 @@
+"""Everything a run needs to go on exactly where it stopped, in one safetensors file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from recon.errors import ReconError
+from recon.files import atomic_output
+
+KEY = "recon-training"
+
+
+def save_state(
+    path: Path,
+    network: nn.Module,
+    averaged: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    progress: dict[str, Any],
+) -> None:
+    """Weights, averaged weights, the optimiser's moments and the numbers in `progress`."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in (("network", network), ("averaged", averaged)):
+        tensors |= {
+            f"{prefix}.{k}": v.detach().cpu().clone() for k, v in module.state_dict().items()
+        }
+    for index, state in optimiser.state_dict()["state"].items():
+        for name, value in state.items():
+            tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value).cpu().clone()
+    with atomic_output(path) as temporary:
+        temporary.write_bytes(save(tensors, {KEY: json.dumps(progress)}))
+
+
+def load_state(
+    path: Path,
+    network: nn.Module,
+    averaged: nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> dict[str, Any]:
+    """Fills all three and gives `progress` back; ReconError when the file does not fit."""
+    try:
+        with safe_open(path, framework="pt") as handle:
+            progress = json.loads((handle.metadata() or {}).get(KEY, "null"))
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ReconError(f"cannot resume from {path}: {error}") from None
+    if progress is None:
+        raise ReconError(f"cannot resume from {path}: it is not the state of a training run")
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "optimiser": {}}
+    for key, value in tensors.items():
+        part, _, rest = key.partition(".")
+        parts[part][rest] = value
+    try:
+        network.load_state_dict(parts["network"])
+        averaged.load_state_dict(parts["averaged"])
+    except RuntimeError:
+        raise ReconError(f"cannot resume from {path}: its network has another shape") from None
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in parts["optimiser"].items():
+        index, _, name = key.partition(".")
+        states.setdefault(int(index), {})[name] = value
+    document = optimiser.state_dict()
+    document["state"] = states
+    optimiser.load_state_dict(document)
+    return progress
