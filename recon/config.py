@@ -12,11 +12,6 @@ from recon.errors import ReconError
 T = TypeVar("T")
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """Every field, nested, as plain values."""
-    return asdict(config)
-
-
 def overlay(config: T, changes: Mapping[str, Any], where: str) -> T:
     """The configuration with some fields changed; nested mappings change nested fields.
 

@@ -109,3 +109,14 @@ def pixel_centers(
     x = torch.arange(width, dtype=like.dtype, device=like.device) + 0.5
     rows, columns = torch.meshgrid(y, x, indexing="ij")
     return rows, columns
+
+
+def look_at(place: Float[Tensor, "3"], target: Float[Tensor, "3"]) -> Float[Tensor, "4 4"]:
+    """View matrix of a camera that looks from one point at another, level in a world with z up."""
+    forward = torch.nn.functional.normalize(target - place, dim=0)
+    up = place.new_tensor([0.0, 0.0, 1.0])
+    right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=0)
+    viewmat = torch.eye(4).to(place)
+    viewmat[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
+    viewmat[:3, 3] = -viewmat[:3, :3] @ place
+    return viewmat

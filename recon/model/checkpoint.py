@@ -5,7 +5,7 @@ configuration and where the weights come from.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from recon.config import overlay, to_dict
+from recon.config import overlay
 from recon.errors import ReconError
 from recon.files import atomic_output
 from recon.model.networks import NETWORKS, build_network
@@ -33,7 +33,8 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, name: str, network: nn.Module, provenance: dict[str, Any]) -> None:
     """Write the weights and how to build the network; the file is whole or not there."""
-    header = {"network": name, "config": to_dict(network.config), "provenance": provenance}
+    config: Any = network.config
+    header = {"network": name, "config": asdict(config), "provenance": provenance}
     tensors = {
         key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
     }

@@ -198,4 +198,5 @@ def evaluation_views(
             skipped.note(str(error))
             continue
         yield item, images, cameras
-    skipped.reasons.update({"scene of the index not found": len(wanted)} if wanted else {})
+    for _ in wanted:
+        skipped.note("scene of the index not found")

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from render import Cameras
+from render.cameras import look_at
 from render.video import to_bytes
 from training.data import textures
 from training.data.primitives import FAR, Box, Cylinder, Solid, Sphere
@@ -75,13 +76,7 @@ def sample_cameras(width: int = WIDTH_PX, height: int = HEIGHT_PX) -> Cameras:
         angle = math.radians((i / (VIEWS - 1) - 0.5) * ARC_DEG)
         rise = 1.35 + 0.16 * math.sin(2.1 * i)
         place = torch.tensor([3.7 * math.sin(angle), -3.7 * math.cos(angle), rise]).double()
-        forward = torch.nn.functional.normalize(target - place, dim=0)
-        up = torch.tensor([0.0, 0.0, 1.0]).double()
-        right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=0)
-        viewmat = torch.eye(4).double()
-        viewmat[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
-        viewmat[:3, 3] = -viewmat[:3, :3] @ place
-        viewmats.append(viewmat)
+        viewmats.append(look_at(place, target))
     rows = [[FOCAL_PX, 0, CENTER_PX[0]], [0, FOCAL_PX, CENTER_PX[1]], [0, 0, 1]]
     Ks = torch.tensor(rows).double().expand(VIEWS, 3, 3)
     return Cameras(torch.stack(viewmats), Ks, WIDTH_PX, HEIGHT_PX).resized(width, height)

@@ -5,14 +5,9 @@
 #include <memory>
 #include <numeric>
 
+#include "api.h"
 #include "pool.h"
 #include "state.h"
-
-#if defined(_WIN32)
-#define RECON_API extern "C" __declspec(dllexport)
-#else
-#define RECON_API extern "C" __attribute__((visibility("default")))
-#endif
 
 using namespace recon;
 
@@ -197,9 +192,6 @@ std::int32_t guarded(const Body& body) {
 // Version of this ABI. The Python side refuses a library of another version,
 // so that a stale build is named instead of corrupting memory.
 RECON_API std::int32_t recon_cpu_abi_version() { return 2; }
-
-// Lanes of this build's vectors.
-RECON_API std::int32_t recon_cpu_lanes() { return W; }
 
 // nonfinite [images]. With `state` not null it receives what the backward pass needs, to be
 // freed by recon_cpu_free.

@@ -101,4 +101,23 @@ inline Geometry project_lanes(const Request& rq, const Camera& cam, const Lanes&
   return g;
 }
 
+// The record's a, a shear and c: u = a (dx - shear dy), v = c dy, u^2 + v^2 = -log2 of the Gaussian.
+struct ConicRoot {
+  vf a, a_shear, c;
+};
+
+inline ConicRoot conic_root(const Geometry& g) {
+  const vf half_log2e = splat(0.5f * 1.4426950408889634f);
+  const vf a = vsqrt(half_log2e * g.var_y / g.det);
+  return {a, a * (g.cov_xy / g.var_y), vsqrt(half_log2e / g.var_y)};
+}
+
+// Unit directions from the camera's centre; returns their length before.
+inline vf directions(const Lanes& in, const Camera& cam, vf dir[3]) {
+  for (int k = 0; k < 3; ++k) dir[k] = in.mean[k] - splat(cam.center[k]);
+  const vf norm = vmax(vsqrt(dot3(dir, dir)), splat(1e-12f));
+  for (int k = 0; k < 3; ++k) dir[k] = dir[k] / norm;
+  return norm;
+}
+
 }  // namespace recon

@@ -2,14 +2,9 @@
 #include <atomic>
 #include <chrono>
 
+#include "api.h"
 #include "pool.h"
 #include "simd.h"
-
-#if defined(_WIN32)
-#define RECON_API extern "C" __declspec(dllexport)
-#else
-#define RECON_API extern "C" __attribute__((visibility("default")))
-#endif
 
 using namespace recon;
 

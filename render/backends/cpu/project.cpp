@@ -10,7 +10,6 @@ namespace {
 // As in render/projection.py.
 constexpr float FIELD_MARGIN = 0.3f;
 constexpr float MAX_EXTENT = 3.33f;
-constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float LN_2 = 0.6931471805599453f;
 
 vf ceiling(vf x) {
@@ -52,9 +51,7 @@ Culled cull(const Request& rq, const Lanes& in, const Geometry& g, vi wanted) {
 
 // The record's geometry as 11 rows of W, in the order of Record's first fields.
 void shape_rows(const Geometry& g, const Culled& c, float rows[11][W]) {
-  const vf half_log2e = splat(0.5f * LOG2_E);
-  const vf a = vsqrt(half_log2e * g.var_y / g.det);
-  const vf shear = g.cov_xy / g.var_y;
+  const ConicRoot root = conic_root(g);
   const vf spread = g.det / g.var_x;
   const vf fields[11] = {g.mean2d[0],
                          g.mean2d[1],
@@ -64,9 +61,9 @@ void shape_rows(const Geometry& g, const Culled& c, float rows[11][W]) {
                          c.level * spread,
                          spread / g.var_x,
                          log2(c.opacity),
-                         a,
-                         a * shear,
-                         vsqrt(half_log2e / g.var_y)};
+                         root.a,
+                         root.a_shear,
+                         root.c};
   for (int k = 0; k < 11; ++k) store(rows[k], fields[k]);
 }
 
@@ -76,12 +73,6 @@ void tile_span(vf mean, vf reach, int size, float first[W], float last[W]) {
   const vf end = splat((size - 1) / TILE);
   store(first, vmin(vmax((mean - reach - splat(0.502f)) * per_tile, none), end));
   store(last, vmin(vmax((mean + reach - splat(0.498f)) * per_tile, none), end));
-}
-
-void directions(const Lanes& in, const Camera& cam, vf dir[3]) {
-  for (int k = 0; k < 3; ++k) dir[k] = in.mean[k] - splat(cam.center[k]);
-  const vf norm = vsqrt(dot3(dir, dir));
-  for (int k = 0; k < 3; ++k) dir[k] = dir[k] / vmax(norm, splat(1e-12f));
 }
 
 // colour = max(0, 0.5 + sum_k basis_k sh_k) of the Gaussian in one lane.

@@ -43,9 +43,8 @@ void gather_slots(const View& view, const std::uint32_t* record, unsigned used, 
 }
 
 // v_root: gradient of J W rotmat S, both rows.
-void root_to_inputs(const Request& rq, const Camera& cam, const Lanes& in, const Geometry& g,
+void root_to_inputs(const Camera& cam, const Lanes& in, const Geometry& g,
                     const vf v_root[2][3], Adjoint& out, vf v_focal_z[2], vf v_slope[2]) {
-  (void)rq;
   vf v_rotmat[3][3] = {};
   for (int a = 0; a < 2; ++a) {
     vf v_aligned[3];
@@ -89,17 +88,14 @@ void root_to_inputs(const Request& rq, const Camera& cam, const Lanes& in, const
 
 void shape_backward(const Request& rq, const Camera& cam, const Lanes& in, const Geometry& g,
                     const float* rows, Adjoint& out) {
-  // The record's a, shear and c, from the covariance again.
-  const vf a = vsqrt(splat(0.5f * 1.4426950408889634f) * g.var_y / g.det);
-  const vf a_shear = a * (g.cov_xy / g.var_y);
-  const vf c = vsqrt(splat(0.5f * 1.4426950408889634f) / g.var_y);
+  const ConicRoot root = conic_root(g);
   const vf k = splat(TWO_LN_2);
   vf m[MOMENTS];
   for (int i = 0; i < MOMENTS; ++i) m[i] = load(rows + i * W);
 
   // e = d(sigma)/d(pixel) = k (a u, c v - a_shear u): dL/d(mean) = sum g e and
   // dL/d(covariance) = sum g e e^T / 2.
-  const vf ka = k * a, kc = k * c, ks = k * a_shear;
+  const vf ka = k * root.a, kc = k * root.c, ks = k * root.a_shear;
   const vf v_mean2d[2] = {ka * m[GU], fnma(ks, m[GU], kc * m[GV])};
   const vf half = splat(0.5f);
   const vf v_xx = half * ka * ka * m[GUU];
@@ -133,7 +129,7 @@ void shape_backward(const Request& rq, const Camera& cam, const Lanes& in, const
     }
   }
   vf v_focal_z[2], v_slope[2];
-  root_to_inputs(rq, cam, in, g, v_root, out, v_focal_z, v_slope);
+  root_to_inputs(cam, in, g, v_root, out, v_focal_z, v_slope);
   const float focal[2] = {cam.fx, cam.fy};
   for (int i = 0; i < 2; ++i) {
     const vi inside = (g.ratio[i] >= splat(cam.slope_min[i])) & (g.ratio[i] <= splat(cam.slope_max[i]));
@@ -160,9 +156,7 @@ void colors_backward(const Request& rq, const View& view, const Lanes& in, const
   }
   const int coefficients = rq.coefficients;
   vf dir[3];
-  for (int k = 0; k < 3; ++k) dir[k] = in.mean[k] - splat(view.camera.center[k]);
-  const vf inv_norm = splat(1) / vmax(vsqrt(dot3(dir, dir)), splat(1e-12f));
-  for (int k = 0; k < 3; ++k) dir[k] = dir[k] * inv_norm;
+  const vf inv_norm = splat(1) / directions(in, view.camera, dir);
   Dual basis[MAX_COEFFICIENTS];
   const vf one = splat(1), none = {};
   sh_basis(coefficients, Dual{dir[0], one, none, none}, Dual{dir[1], none, one, none},

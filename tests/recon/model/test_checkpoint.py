@@ -1,6 +1,7 @@
 """Checkpoints: what comes back, and what is said of files that are none."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from network_helpers import random_batch
 from safetensors.torch import load_file, save_file
 
 from recon.cli import main
-from recon.config import overlay, to_dict
+from recon.config import overlay
 from recon.errors import ReconError
 from recon.formats import load_gaussians
 from recon.model.checkpoint import KEY, load_checkpoint, save_checkpoint
@@ -45,7 +46,7 @@ def test_round_trip(checkpoint: Path, generator: torch.Generator) -> None:
 def rewrite(path: Path, **header: object) -> None:
     """Change the JSON header of a checkpoint."""
     found = load_checkpoint(path)
-    old = {"network": "gs_lrm", "config": to_dict(found.network.config), "provenance": {}}
+    old = {"network": "gs_lrm", "config": asdict(found.network.config), "provenance": {}}
     save_file(load_file(path), path, {KEY: json.dumps({**old, **header})})
 
 
@@ -104,7 +105,7 @@ def test_overlay_is_strict() -> None:
     changed = overlay(config, {"width": 64, "head": {"scale_max": 1}}, "x.yaml")
     assert changed.width == 64 and changed.head.scale_max == 1.0
     assert changed.layers == config.layers and changed.head.depth == config.head.depth
-    assert overlay(config, to_dict(config), "x.yaml") == config
+    assert overlay(config, asdict(config), "x.yaml") == config
     for changes, message in (
         ({"heds": 3}, r"x.yaml: unknown key heds; did you mean heads\?"),
         ({"head": {"scale_mx": 3}}, r"x.yaml: unknown key head.scale_mx; did you mean scale_max\?"),

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from render import Cameras
+from render.cameras import look_at
 from training.data.procedural.solids import CUBE, CYLINDER, SPHERE, Solids
 
 Number = float | int
@@ -31,6 +32,11 @@ class Layout:
     """Textures per world unit."""
     gloss: Float[Tensor, "n"]
     """Strength of the highlight."""
+
+    def to(self, device: torch.device) -> "Layout":
+        """The layout on another device."""
+        looks = (t.to(device) for t in (self.texture, self.density, self.gloss))
+        return Layout(self.kind, self.solids.to(device), *looks)
 
 
 class _Builder:
@@ -222,18 +228,8 @@ def random_cameras(generator: torch.Generator, views: int, width: int, height: i
     focal = 0.5 * width / math.tan(math.radians(uniform(30, 80)) / 2)
     jitter = 0.08 * torch.randn(views, 3, generator=generator)
     viewmats = torch.stack(
-        [_look_at(torch.tensor(p), target + j) for p, j in zip(places, jitter, strict=True)]
+        [look_at(torch.tensor(p), target + j) for p, j in zip(places, jitter, strict=True)]
     )
     center = [width * uniform(0.45, 0.55), height * uniform(0.45, 0.55)]
     K = torch.tensor([[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1]])
     return Cameras(viewmats, K.expand(views, 3, 3).clone(), width, height)
-
-
-def _look_at(place: Float[Tensor, "3"], target: Float[Tensor, "3"]) -> Float[Tensor, "4 4"]:
-    forward = torch.nn.functional.normalize(target - place, dim=0)
-    up = torch.tensor([0.0, 0.0, 1.0])
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=0)
-    viewmat = torch.eye(4)
-    viewmat[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
-    viewmat[:3, 3] = -viewmat[:3, :3] @ place
-    return viewmat

@@ -9,7 +9,7 @@ from torch import Tensor
 from render import Cameras
 from training.data.procedural.bank import TextureBank
 from training.data.procedural.layout import Layout, random_cameras, random_layout
-from training.data.procedural.shading import Light, moved, random_light, shade
+from training.data.procedural.shading import Light, random_light, shade
 from training.data.procedural.solids import NEVER, intersect
 
 TRIES = 20
@@ -56,8 +56,8 @@ def generate(
     """The sample of this seed."""
     generator = torch.Generator().manual_seed(seed)
     layout = random_layout(generator, len(bank))
-    light = random_light(generator, layout.kind)
-    layout = moved(layout, torch.device(device))
+    light = random_light(generator, layout.kind).to(torch.device(device))
+    layout = layout.to(torch.device(device))
     cameras = _clear_cameras(generator, layout, config).to(device)
     gains = 1 + config.exposure * (2 * torch.rand(config.views, generator=generator) - 1)
     pictures = [

@@ -32,6 +32,11 @@ class Light:
     sky_bottom: Float[Tensor, "3"]
     """Linear colours above and at the horizon; equal for plain backgrounds."""
 
+    def to(self, device: torch.device) -> "Light":
+        """The light on another device."""
+        names = ("toward", "sky_top", "sky_bottom")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
 
 def random_light(generator: torch.Generator, kind: str) -> Light:
     """Outdoors a blue to grey sky; plain scenes on white, black or any one colour."""
@@ -120,9 +125,3 @@ def _texture_place(
     axis = normals.abs().argmax(-1)
     pairs = torch.tensor([[1, 2], [0, 2], [0, 1]], device=local.device)[axis]
     return place.gather(1, pairs)
-
-
-def moved(layout: Layout, device: torch.device) -> Layout:
-    """The layout on another device."""
-    looks = {name: getattr(layout, name).to(device) for name in ("texture", "density", "gloss")}
-    return replace(layout, solids=layout.solids.to(device), **looks)
