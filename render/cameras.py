@@ -28,10 +28,20 @@ class Cameras:
         return self.viewmats.shape[-3]
 
     def __getitem__(self, which) -> "Cameras":
-        """Some of the views (slice, list or index tensor); for cameras without batch axes."""
+        """Some of the views of every scene (number, slice, list or index tensor)."""
         if isinstance(which, int):
             which = slice(which, which + 1) if which >= 0 else [which]
-        return replace(self, viewmats=self.viewmats[which], Ks=self.Ks[which])
+        chosen = (Ellipsis, which, slice(None), slice(None))
+        return replace(self, viewmats=self.viewmats[chosen], Ks=self.Ks[chosen])
+
+    def flatten(self) -> "Cameras":
+        """The views of all scenes in one row."""
+        return replace(self, viewmats=self.viewmats.reshape(-1, 4, 4), Ks=self.Ks.reshape(-1, 3, 3))
+
+    def unflatten(self, scenes: int) -> "Cameras":
+        """Back to one batch axis of that many scenes."""
+        viewmats, Ks = (t.unflatten(0, (scenes, -1)) for t in (self.viewmats, self.Ks))
+        return replace(self, viewmats=viewmats, Ks=Ks)
 
     @property
     def device(self) -> torch.device:

@@ -38,17 +38,17 @@ def make_batch(
     """The share of process (rank, count) in a step's batch."""
     rank, count = process
     low, high = config.context
-    draw = torch.Generator().manual_seed(_seed_of(seed, step, -1))
+    draw = torch.Generator().manual_seed(seed_of(seed, step, -1))
     context = low + int(torch.randint(high - low + 1, (), generator=draw))
     procedural = replace(config.procedural, views=context + config.targets)
     samples = []
     for item in range(rank, config.batch, count):
-        item_seed = _seed_of(seed, step, item)
+        item_seed = seed_of(seed, step, item)
         samples.append(_shuffled(generate(item_seed, procedural, bank, device), item_seed))
     return _collate(samples, context)
 
 
-def _seed_of(*numbers: int) -> int:
+def seed_of(*numbers: int) -> int:
     """A seed of 32 bits: torch's generator for CPUs ignores all above."""
     digest = hashlib.blake2b(repr(numbers).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
@@ -66,15 +66,14 @@ def _shuffled(sample: TrainingSample, seed: int) -> TrainingSample:
 
 
 def _collate(samples: list[TrainingSample], context: int) -> Batch:
-    cameras = samples[0].cameras
     together = replace(
-        cameras,
+        samples[0].cameras,
         viewmats=torch.stack([s.cameras.viewmats for s in samples]),
         Ks=torch.stack([s.cameras.Ks for s in samples]),
     )
     images = torch.stack([s.images for s in samples])
-    known = replace(together, viewmats=together.viewmats[:, :context], Ks=together.Ks[:, :context])
     near, far = (images.new_tensor([[getattr(s, k)] for s in samples]) for k in ("near", "far"))
-    views = ViewBatch(images[:, :context], known, near.expand(-1, context), far.expand(-1, context))
+    known = (together[:context], near.expand(-1, context), far.expand(-1, context))
+    views = ViewBatch(images[:, :context], *known)
     depth = torch.stack([s.depth[:context] for s in samples])
     return Batch(views, together, images, depth)

@@ -21,6 +21,8 @@ class DataConfig:
     """Pictures of the procedural scenes; its `views` is set by the two below."""
     context: tuple[int, int] = (2, 4)
     """Fewest and most views that go into the network; drawn anew for each step."""
+    photos: str = ""
+    """Folder of pictures that become textures beside the noise; "" for none."""
     targets: int = 2
     """Views that are only rendered."""
     batch: int = 2

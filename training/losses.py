@@ -17,7 +17,8 @@ class LossConfig:
     mse: float = 1.0
     """Squared error of rendered colours (GS-LRM, Zhang et al. 2024, eq. 6)."""
     depth: float = 0.1
-    """Absolute error of the logarithm of the context views' depth, where it is known."""
+    """Absolute error of the logarithm of the context views' depth, where it is known; mean of
+    the network's depth and of its earlier ones."""
     opacity: float = 0.0
     """Mean opacity, to get rid of what is not needed (LongLRM, Ziwen et al. 2024, eq. 5)."""
 
@@ -32,8 +33,13 @@ def losses_of(
     """Each loss, unweighted, and their weighted sum as "total"."""
     losses = {
         "mse": (shown.rgb - images).square().mean(),
-        "depth": (output.depth.log() - depth.log()).abs().mean(),
+        "depth": _depth_loss(output, depth),
         "opacity": output.gaussians.opacities.mean(),
     }
     weighted = [getattr(config, name) * value for name, value in losses.items()]
     return {**losses, "total": torch.stack(weighted).sum()}
+
+
+def _depth_loss(output: NetworkOutput, depth: Float[Tensor, "b v h w"]) -> Tensor:
+    guesses = (output.depth, *output.earlier_depths)
+    return torch.stack([(guess.log() - depth.log()).abs().mean() for guess in guesses]).mean()

@@ -18,9 +18,9 @@ from recon.errors import ReconError
 from recon.model.checkpoint import save_checkpoint
 from recon.model.networks import build_network, named_size, run_network
 from render import RasterizeSettings, rasterize
-from training.batches import Batch, make_batch
+from training.batches import Batch, make_batch, seed_of
 from training.config import OptimiserConfig, TrainConfig
-from training.data.procedural.bank import make_bank
+from training.data.procedural.bank import list_photos, make_bank
 from training.losses import losses_of
 from training.state import load_state, save_state
 
@@ -49,7 +49,8 @@ class Trainer:
         self.averaged.to(self.accelerator.device)
         optimiser = _optimiser(network, config.optimiser)
         self.network, self.optimiser = self.accelerator.prepare(network, optimiser)
-        self.bank = make_bank(seed=config.seed).to(self.accelerator.device)
+        photos = list_photos(config.data.photos)
+        self.bank = make_bank(photos, seed=config.seed).to(self.accelerator.device)
 
     def resume(self) -> None:
         """Go on from the state in the run's folder; ReconError when there is none."""
@@ -84,6 +85,8 @@ class Trainer:
         batch = make_batch(config.data, self.bank, config.seed, self.step, share, device)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(config.optimiser, self.step)
+        # A network may draw at random: what, follows from the step as all else does.
+        torch.manual_seed(seed_of(config.seed, self.step, -2 - share[0]))
         losses = self._losses(batch)
         self.optimiser.zero_grad()
         self.accelerator.backward(losses["total"])

@@ -23,12 +23,15 @@ class ViewBatch:
     """Nearest depth per view (z, units of the cameras)."""
     far: Float[Tensor, "b v"]
 
+    @property
+    def middle_depth(self) -> Float[Tensor, "b v"]:
+        """Where disparity is half way between near and far."""
+        return 2 / (1 / self.near + 1 / self.far)
+
     @staticmethod
     def of_views(views: Views, depths: DepthRange) -> "ViewBatch":
         """A batch of one scene."""
-        cameras = replace(
-            views.cameras, viewmats=views.cameras.viewmats[None], Ks=views.cameras.Ks[None]
-        )
+        cameras = views.cameras.unflatten(1)
         return ViewBatch(views.images[None], cameras, depths.near[None], depths.far[None])
 
     def padded(self, multiple: int) -> "ViewBatch":
@@ -57,3 +60,5 @@ class NetworkOutput:
     """z, units of the cameras."""
     confidence: Float[Tensor, "b v h w"]
     """How far the depth can be trusted, 0 to 1."""
+    earlier_depths: tuple[Float[Tensor, "b v h w"], ...] = ()
+    """What a network thought on the way, to be supervised too."""

@@ -11,10 +11,14 @@ from recon.capture.types import Views
 from recon.errors import ReconError
 from recon.model.batch import NetworkOutput, ViewBatch
 from recon.model.depth_range import depth_range_of
+from recon.model.epipolar import SIZES as EPIPOLAR_SIZES
+from recon.model.epipolar import Epipolar, EpipolarConfig
 from recon.model.gs_lrm import SIZES as GS_LRM_SIZES
 from recon.model.gs_lrm import GsLrm, GsLrmConfig
 from recon.model.normalise import Normalisation
 from recon.model.pixel_gaussians import MIN_MASK
+from recon.model.sweep import SIZES as SWEEP_SIZES
+from recon.model.sweep import Sweep, SweepConfig
 from recon.model.types import Prediction, Progress
 
 
@@ -27,7 +31,11 @@ class NetworkKind:
     sizes: Mapping[str, Any]
 
 
-NETWORKS: dict[str, NetworkKind] = {"gs_lrm": NetworkKind(GsLrm, GsLrmConfig, GS_LRM_SIZES)}
+NETWORKS: dict[str, NetworkKind] = {
+    "sweep": NetworkKind(Sweep, SweepConfig, SWEEP_SIZES),
+    "gs_lrm": NetworkKind(GsLrm, GsLrmConfig, GS_LRM_SIZES),
+    "epipolar": NetworkKind(Epipolar, EpipolarConfig, EPIPOLAR_SIZES),
+}
 
 
 def named_size(name: str, size: str) -> Any:

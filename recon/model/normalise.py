@@ -86,6 +86,10 @@ class Normalisation:
             opacities=g.opacities,
             sh=sh,
         )
+        unit = scales[:, None, None, None]
         return replace(
-            output, gaussians=gaussians, depth=output.depth / scales[:, None, None, None]
+            output,
+            gaussians=gaussians,
+            depth=output.depth / unit,
+            earlier_depths=tuple(depth / unit for depth in output.earlier_depths),
         )

@@ -1,7 +1,9 @@
 """Which other views help to find the depth of a view?"""
 
+from dataclasses import replace
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon.model.warp import Warp, inside
@@ -44,6 +46,25 @@ def select_sources(cameras: Cameras, depth: Float[Tensor, "v"], count: int) -> l
             octaves = (angle.clamp_min(0.05) / BEST_ANGLE_DEG).log2()
             score[v, s] = overlap * torch.exp(-0.5 * (octaves / 1.5) ** 2)
     return _best(score, count)
+
+
+def choose_sources(cameras: Cameras, depth: Float[Tensor, "b v"], count: int) -> Int[Tensor, "n s"]:
+    """Whom each view is matched with, as numbers in the flat row of all scenes' views: all other
+    views of its scene if they are few, else the best by `select_sources`."""
+    scenes, views = depth.shape
+    if views - 1 <= count:
+        everyone = torch.arange(views)
+        chosen = torch.stack([everyone[everyone != v] for v in range(views)]).expand(scenes, -1, -1)
+    else:
+        each = zip(cameras.viewmats, cameras.Ks, depth, strict=True)
+        chosen = torch.tensor(
+            [
+                select_sources(replace(cameras, viewmats=viewmats, Ks=Ks), middle, count)
+                for viewmats, Ks, middle in each
+            ]
+        )
+    first = views * torch.arange(scenes)[:, None, None]
+    return (chosen + first).flatten(0, 1).to(depth.device)
 
 
 def _best(score: Float[Tensor, "v v"], count: int) -> list[list[int]]:

@@ -10,7 +10,7 @@ from render import Cameras
 
 
 @full_precision
-def plucker_rays(cameras: Cameras) -> Float[Tensor, "b v 6 h w"]:
+def plucker_rays(cameras: Cameras) -> Float[Tensor, "*b v 6 h w"]:
     """Plücker coordinates (o x d, d) of every pixel's ray, d of unit length (Plücker 1865;
     GS-LRM, Zhang et al. 2024, eq. 1)."""
     origins, dirs = cameras.rays()

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from recon.model.precision import full_precision
 from render import Cameras
 from render.cameras import pixel_centers
 
@@ -19,8 +20,8 @@ class Warp:
     eq. 13.1, applied pixel by pixel).
     """
 
-    infinite: Float[Tensor, "h w 3"]
-    parallax: Float[Tensor, "3"]
+    infinite: Float[Tensor, "*p h w 3"]
+    parallax: Float[Tensor, "*q 3"]
 
     @staticmethod
     def between(cameras: Cameras, reference: int, source: int) -> "Warp":
@@ -31,6 +32,20 @@ class Warp:
         pixels = torch.stack([x, y, torch.ones_like(x)], -1)
         to_source = Ks[source] @ relative[:3, :3] @ torch.linalg.inv(Ks[reference])
         return Warp(pixels @ to_source.T, Ks[source] @ relative[:3, 3])
+
+    @staticmethod
+    @full_precision
+    def pairs(cameras: Cameras, reference: Int[Tensor, "p"], source: Int[Tensor, "p"]) -> "Warp":
+        """The warps from views `reference` into views `source`, pair by pair, with an axis for
+        planes: for disparities [p d h w]."""
+        viewmats, Ks = cameras.viewmats, cameras.Ks
+        relative = viewmats[source] @ cameras.c2w[reference]
+        y, x = pixel_centers(cameras.height, cameras.width, Ks)
+        pixels = torch.stack([x, y, torch.ones_like(x)], -1)
+        to_source = Ks[source] @ relative[:, :3, :3] @ torch.linalg.inv(Ks[reference])
+        infinite = torch.einsum("hwj,pij->phwi", pixels, to_source)
+        parallax = (Ks[source] @ relative[:, :3, 3:])[..., 0]
+        return Warp(infinite[:, None], parallax[:, None, None, None])
 
     def pixels(
         self, disparity: Float[Tensor, "*d #h #w"]
@@ -56,9 +71,29 @@ def sample(
     )
 
 
+def sample_planes(
+    pictures: Float[Tensor, "p c hs ws"], pixels: Float[Tensor, "p d h w 2"]
+) -> Float[Tensor, "p c d h w"]:
+    """Each picture at as many sets of positions as there are planes."""
+    planes, height = pixels.shape[1:3]
+    return sample(pictures, pixels.flatten(1, 2)).unflatten(2, (planes, height))
+
+
 def inside(
     pixels: Float[Tensor, "*d 2"], ratio: Float[Tensor, "*d"], width: int, height: int
 ) -> Bool[Tensor, "*d"]:
     """Whether positions lie in front of the camera and within its picture."""
     x, y = pixels.unbind(-1)
     return (ratio > 1e-6) & (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
+
+
+@full_precision
+def source_pixels(
+    cameras: Cameras,
+    reference: Int[Tensor, "p"],
+    source: Int[Tensor, "p"],
+    disparity: Float[Tensor, "p d h w"],
+) -> tuple[Float[Tensor, "p d h w 2"], Bool[Tensor, "p d h w"]]:
+    """Where pixels of the reference views fall in the source views, and whether they are seen."""
+    pixels, ratio = Warp.pairs(cameras, reference, source).pixels(disparity)
+    return pixels, inside(pixels, ratio, cameras.width, cameras.height)

@@ -29,7 +29,7 @@ def sample_depth(views: list[int], width: int = 64, height: int = 64) -> torch.T
 def batch_of(images: torch.Tensor, cameras: Cameras) -> ViewBatch:
     """A float32 batch of one scene."""
     single = cameras.to(torch.float32)
-    batched = replace(single, viewmats=single.viewmats[None], Ks=single.Ks[None])
+    batched = single.unflatten(1)
     near = torch.full((1, len(images)), NEAR)
     return ViewBatch(images.float()[None], batched, near, torch.full_like(near, FAR))
 
@@ -67,9 +67,7 @@ def stack(parts: list[ViewBatch]) -> ViewBatch:
 
 def select_views(batch: ViewBatch, views: list[int]) -> ViewBatch:
     """Some of the views, in the order given."""
-    cameras = replace(
-        batch.cameras, viewmats=batch.cameras.viewmats[:, views], Ks=batch.cameras.Ks[:, views]
-    )
+    cameras = batch.cameras[views]
     return ViewBatch(batch.images[:, views], cameras, batch.near[:, views], batch.far[:, views])
 
 

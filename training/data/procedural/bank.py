@@ -10,8 +10,11 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from recon.errors import ReconError
+
 SIDE_PX = 256
 LEVELS = 6
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,16 @@ def make_bank(photos: Sequence[Path] = (), noises: int = 48, seed: int = 0) -> T
         finer = levels[-1].movedim(-1, 1)
         levels.append(torch.nn.functional.avg_pool2d(finer, 2).movedim(1, -1).contiguous())
     return TextureBank(tuple(levels))
+
+
+def list_photos(folder: str) -> list[Path]:
+    """Pictures of a folder in order of their names; ReconError when it has none."""
+    if not folder:
+        return []
+    found = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
+    if not found:
+        raise ReconError(f"data.photos: no pictures ({', '.join(PHOTO_SUFFIXES)}) in {folder!r}")
+    return found
 
 
 def _photo_texture(path: Path) -> Float[Tensor, "side side 3"]:
