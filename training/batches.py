@@ -10,9 +10,11 @@ from torch import Tensor
 
 from recon.model.batch import ViewBatch
 from render import Cameras
-from training.config import DataConfig
-from training.data.procedural import TrainingSample, generate
-from training.data.procedural.bank import TextureBank
+from training.config import TrainConfig
+from training.data.types import SampleRequest, Source, TrainingSample
+
+# Pictures of a curriculum keep sides that no network has to pad.
+SIDE_MULTIPLE_PX = 16
 
 
 @dataclass(frozen=True)
@@ -24,28 +26,24 @@ class Batch:
     """Of all views, one batch axis."""
     images: Float[Tensor, "b t 3 h w"]
     depth: Float[Tensor, "b v h w"]
-    """Exact z of the context views."""
+    """z of the context views; NaN where it is not known."""
 
 
 def make_batch(
-    config: DataConfig,
-    bank: TextureBank,
-    seed: int,
+    config: TrainConfig,
+    source: Source,
     step: int,
-    process: tuple[int, int] = (0, 1),
+    share: tuple[int, int] = (0, 1),
     device: str = "cpu",
 ) -> Batch:
-    """The share of process (rank, count) in a step's batch."""
-    rank, count = process
-    low, high = config.context
-    draw = torch.Generator().manual_seed(seed_of(seed, step, -1))
-    context = low + int(torch.randint(high - low + 1, (), generator=draw))
-    procedural = replace(config.procedural, views=context + config.targets)
-    samples = []
-    for item in range(rank, config.batch, count):
-        item_seed = seed_of(seed, step, item)
-        samples.append(_shuffled(generate(item_seed, procedural, bank, device), item_seed))
-    return _collate(samples, context)
+    """Every n-th scene of a step, from the k-th on: share is (k, n)."""
+    first, every = share
+    request = _request(config, step, device)
+    samples = [
+        source.sample(replace(request, seed=seed_of(config.seed, step, item)))
+        for item in range(first, config.data.batch, every)
+    ]
+    return _collate(samples, request.context)
 
 
 def seed_of(*numbers: int) -> int:
@@ -54,15 +52,32 @@ def seed_of(*numbers: int) -> int:
     return int.from_bytes(digest, "little")
 
 
-def _shuffled(sample: TrainingSample, seed: int) -> TrainingSample:
-    """Views in random order, so that targets lie between and beyond the context."""
-    order = torch.randperm(len(sample.images), generator=torch.Generator().manual_seed(seed))
-    return replace(
-        sample,
-        images=sample.images[order],
-        cameras=sample.cameras[order],
-        depth=sample.depth[order],
+def _request(config: TrainConfig, step: int, device: str) -> SampleRequest:
+    """What all scenes of a step have in common, as far as the curriculum has come."""
+    data, curriculum = config.data, config.curriculum
+    done = min(1.0, step / curriculum.steps) if curriculum.steps > 0 else 1.0
+    low, high = data.context
+    start = min(max(curriculum.views, low), high)
+    high = round(start + done * (high - start))
+    draw = torch.Generator().manual_seed(seed_of(config.seed, step, -1))
+    context = low + int(torch.randint(high - low + 1, (), generator=draw))
+    scale = curriculum.resolution + done * (1 - curriculum.resolution)
+    return SampleRequest(
+        seed=0,
+        context=context,
+        targets=data.targets,
+        width=_side(data.width, scale),
+        height=_side(data.height, scale),
+        baseline=curriculum.baseline + done * (1 - curriculum.baseline),
+        step=step,
+        device=device,
     )
+
+
+def _side(side: int, scale: float) -> int:
+    if scale >= 1:
+        return side
+    return min(side, max(1, round(side * scale / SIDE_MULTIPLE_PX)) * SIDE_MULTIPLE_PX)
 
 
 def _collate(samples: list[TrainingSample], context: int) -> Batch:
@@ -72,8 +87,7 @@ def _collate(samples: list[TrainingSample], context: int) -> Batch:
         Ks=torch.stack([s.cameras.Ks for s in samples]),
     )
     images = torch.stack([s.images for s in samples])
-    near, far = (images.new_tensor([[getattr(s, k)] for s in samples]) for k in ("near", "far"))
-    known = (together[:context], near.expand(-1, context), far.expand(-1, context))
-    views = ViewBatch(images[:, :context], *known)
+    near, far = (torch.stack([getattr(s, k)[:context] for s in samples]) for k in ("near", "far"))
+    views = ViewBatch(images[:, :context], together[:context], near, far)
     depth = torch.stack([s.depth[:context] for s in samples])
     return Batch(views, together, images, depth)

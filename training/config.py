@@ -9,6 +9,9 @@ import yaml
 
 from recon.config import overlay
 from recon.errors import ReconError
+from training.data.captures import CapturesConfig
+from training.data.clips import RealEstate10KConfig
+from training.data.meshes import MeshesConfig
 from training.data.procedural import ProceduralConfig
 from training.losses import LossConfig
 
@@ -17,16 +20,40 @@ from training.losses import LossConfig
 class DataConfig:
     """Which scenes, and how many views of each go where."""
 
-    procedural: ProceduralConfig = field(default_factory=ProceduralConfig)
-    """Pictures of the procedural scenes; its `views` is set by the two below."""
+    width: int = 128
+    """Of all pictures (px)."""
+    height: int = 128
+    """Of all pictures (px)."""
     context: tuple[int, int] = (2, 4)
     """Fewest and most views that go into the network; drawn anew for each step."""
-    photos: str = ""
-    """Folder of pictures that become textures beside the noise; "" for none."""
     targets: int = 2
     """Views that are only rendered."""
     batch: int = 2
-    """Scenes a step, over all processes."""
+    """Scenes a step, over all processes and accumulated parts."""
+    photos: str = ""
+    """Folder of pictures that become textures of procedural scenes beside the noise."""
+    procedural: ProceduralConfig = field(default_factory=ProceduralConfig)
+    """Endless scenes made on the fly."""
+    realestate10k: RealEstate10KConfig = field(default_factory=RealEstate10KConfig)
+    """Films of houses."""
+    meshes: MeshesConfig = field(default_factory=MeshesConfig)
+    """Objects."""
+    captures: CapturesConfig = field(default_factory=CapturesConfig)
+    """Whatever recon reads."""
+
+
+@dataclass(frozen=True)
+class CurriculumConfig:
+    """From easy to what is configured, evenly over the first steps."""
+
+    steps: int = 0
+    """Steps until everything is as configured; 0 for from the start."""
+    views: int = 2
+    """Most context views at the start."""
+    baseline: float = 0.5
+    """Distance between views at the start, relative to what is configured."""
+    resolution: float = 0.5
+    """Sides of the pictures at the start, relative to what is configured."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +72,8 @@ class OptimiserConfig:
     """Decay of its square."""
     weight_decay: float = 0.05
     """On matrices, not on norms."""
+    accumulate: int = 1
+    """Parts that a step's scenes are run in, one after the other, to save memory."""
     clip: float = 1.0
     """Largest norm of the whole gradient."""
     ema: float = 0.999
@@ -65,6 +94,8 @@ class TrainConfig:
     """Fields of the network's configuration to change."""
     data: DataConfig = field(default_factory=DataConfig)
     """Scenes."""
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    """Easy scenes first."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """How to step."""
     loss: LossConfig = field(default_factory=LossConfig)
@@ -73,10 +104,18 @@ class TrainConfig:
     """Of the network; geometry and rendering are always float32."""
     seed: int = 0
     """Of weights and scenes."""
+    licence: str = "Apache-2.0"
+    """Written into the weights: what their data allows."""
     save_every: int = 500
     """Steps between checkpoints."""
     log_every: int = 20
     """Steps between lines."""
+    tensorboard: bool = True
+    """Also write what the lines say for tensorboard."""
+    validate_every: int = 500
+    """Steps between looks at scenes that are never trained on; 0 for none."""
+    validation_scenes: int = 4
+    """How many of those."""
 
 
 def read_config(path: Path | None, assignments: Sequence[str]) -> TrainConfig:

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture import Capture, Views, load_views, open_capture
-from recon.pipeline import Scene, choose_render_device, reconstruct
+from recon.pipeline import choose_render_device, reconstruct
 from recon.settings import ReconstructSettings
-from render import rasterize
+from render import Gaussians, rasterize
 from training import metrics
 from training.suite import Case, Split, read_split
 
@@ -30,14 +30,16 @@ METRICS: dict[str, Callable[..., float | None]] = {
 
 @dataclass(frozen=True)
 class CaseResult:
-    """Scores of one capture and split: method -> target -> metric -> value."""
+    """Scores of one capture and split, or of one film: method -> target -> metric -> value."""
 
     case: Case
     settings: ReconstructSettings
     scores: dict[str, dict[str, dict[str, float | None]]]
     pictures: dict[str, Float[Tensor, "v 3 h w"]]
-    """Method (and "photo") -> pictures of all targets."""
+    """Method (and "photo") -> pictures of all targets; empty for films."""
     gaussians: int
+    suite: str = ""
+    """Name of the test set that this is one of many scenes of."""
 
     def mean(self, method: str, metric: str) -> float | None:
         """Mean over the targets; None where the metric is not available."""
@@ -49,6 +51,7 @@ class CaseResult:
         """Everything but the pictures, for JSON."""
         means = {m: {k: self.mean(m, k) for k in METRICS} for m in self.scores}
         return {
+            "suite": self.suite,
             "capture": self.case.capture.name,
             "split": self.case.split,
             "model": self.settings.model,
@@ -84,14 +87,26 @@ def evaluate_case(case: Case, settings: ReconstructSettings) -> CaseResult:
     scene = reconstruct(context_capture, settings)
     flat = reconstruct(context_capture, replace(settings, model="constant-depth"))
     context, targets = _views(capture, split, settings)
+    return judge(case, settings, (scene.gaussians, flat.gaussians), context, targets)
+
+
+def judge(
+    case: Case,
+    settings: ReconstructSettings,
+    made: tuple[Gaussians, Gaussians],
+    context: Views,
+    targets: Views,
+) -> CaseResult:
+    """Scores of what the model and the constant depth made of the context, and of the nearest
+    photo."""
     pictures = {
-        settings.model: _render(scene, targets),
+        settings.model: _render(made[0], targets),
         "nearest photo": _nearest_photos(context, targets),
-        "constant depth": _render(flat, targets),
+        "constant depth": _render(made[1], targets),
     }
     scores = {method: _score(shown, targets) for method, shown in pictures.items()}
     pictures["photo"] = targets.images
-    return CaseResult(case, settings, scores, pictures, len(scene.gaussians))
+    return CaseResult(case, settings, scores, pictures, len(made[0]))
 
 
 def _views(capture: Capture, split: Split, settings: ReconstructSettings) -> tuple[Views, Views]:
@@ -101,9 +116,9 @@ def _views(capture: Capture, split: Split, settings: ReconstructSettings) -> tup
     return views.select(slice(0, count)), views.select(slice(count, None))
 
 
-def _render(scene: Scene, targets: Views) -> Float[Tensor, "v 3 h w"]:
-    device = choose_render_device("auto" if scene.gaussians.device.type == "cuda" else "cpu")
-    gaussians, cameras = scene.gaussians.to(device), targets.cameras.to(device)
+def _render(made: Gaussians, targets: Views) -> Float[Tensor, "v 3 h w"]:
+    device = choose_render_device("auto" if made.device.type == "cuda" else "cpu")
+    gaussians, cameras = made.to(device), targets.cameras.to(device)
     shown = [rasterize(gaussians, cameras[[i]]).rgb for i in range(len(cameras))]
     return torch.cat(shown).clamp(0, 1).cpu()
 

@@ -2,18 +2,21 @@
 
 Ghildyal & Liu 2022, "Shift-tolerant perceptual similarity metric". The package's own
 code needs torchvision and IPython, so only its weights are used. The network is an
-AlexNet whose strides are replaced by blurred subsampling.
+AlexNet or a VGG16 whose strides are replaced by blurred subsampling.
 """
 
 import functools
 import importlib.util
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-WEIGHTS = "weights/vST0.0/alex_shift_tolerant.pth"
+WEIGHTS = "weights/vST0.0/{}_shift_tolerant.pth"
+Backbone = Literal["alex", "vgg"]
+WIDTHS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
 
 
 class _BlurPool(nn.Module):
@@ -30,7 +33,7 @@ class _BlurPool(nn.Module):
         return nn.functional.conv2d(padded, self.filt, stride=2, groups=x.shape[1])
 
 
-def _slices() -> list[list[tuple[int, nn.Module]]]:
+def _alex_slices() -> list[list[tuple[int, nn.Module]]]:
     """The network's five slices; the numbers are those of the weight file."""
     second, third = nn.Conv2d(64, 192, 5, padding=2), nn.Conv2d(192, 384, 3, padding=1)
     return [
@@ -42,18 +45,32 @@ def _slices() -> list[list[tuple[int, nn.Module]]]:
     ]
 
 
+def _vgg_slices() -> list[list[tuple[int, nn.Module]]]:
+    slices: list[list[tuple[int, nn.Module]]] = []
+    number, before = 0, 3
+    for width, convolutions in zip(WIDTHS["vgg"], (2, 2, 3, 3, 3), strict=True):
+        layers: list[nn.Module] = [nn.MaxPool2d(2, 1), _BlurPool(before)] if slices else []
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+            before = width
+        slices.append(list(enumerate(layers, number)))
+        number += len(layers)
+    return slices
+
+
 class StLpips(nn.Module):
     """Distance of two pictures in [0, 1]; 0 = alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         # Shift and scale of the inputs come from the weight file.
         self.scaling_layer = nn.Module()
         self.scaling_layer.register_buffer("shift", torch.zeros(1, 3, 1, 1))
         self.scaling_layer.register_buffer("scale", torch.ones(1, 3, 1, 1))
         self.net = nn.Module()
-        widths = (64, 192, 384, 256, 256)
-        for i, layers in enumerate(_slices()):
+        widths = WIDTHS[backbone]
+        slices = _alex_slices() if backbone == "alex" else _vgg_slices()
+        for i, layers in enumerate(slices):
             block = nn.Sequential()
             for number, layer in layers:
                 block.add_module(str(number), layer)
@@ -84,13 +101,13 @@ def _unit(x: Tensor) -> Tensor:
 
 
 @functools.cache
-def load_st_lpips() -> StLpips | None:
+def load_st_lpips(backbone: Backbone = "alex") -> StLpips | None:
     """The metric with its weights, or None when the package is not installed."""
     spec = importlib.util.find_spec("stlpips_pytorch")
     if spec is None or not spec.submodule_search_locations:
         return None
-    path = Path(spec.submodule_search_locations[0]) / WEIGHTS
+    path = Path(spec.submodule_search_locations[0]) / WEIGHTS.format(backbone)
     state = torch.load(path, map_location="cpu", weights_only=True)
-    model = StLpips()
+    model = StLpips(backbone)
     model.load_state_dict(state)
     return model.eval().requires_grad_(False)

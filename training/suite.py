@@ -1,12 +1,13 @@
 """Which captures and splits to evaluate: `splits.json` and suite files."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
 from recon.capture import Capture, Frame
+from recon.config import overlay
 from recon.errors import ReconError
 
 
@@ -26,19 +27,59 @@ class Split:
     target: tuple[Frame, ...]
 
 
-def read_suite(path: Path) -> list[Case]:
-    """Cases of a YAML file: `root` (relative to the file) and `cases`, name -> splits."""
+@dataclass(frozen=True)
+class Films:
+    """A RealEstate10K test set; defaults are pixelSplat's protocol."""
+
+    folder: str = ""
+    """Chunks or .txt files with frames, relative to the suite's root."""
+    index: str = ""
+    """pixelSplat's evaluation index (JSON), relative to the suite's root."""
+    width: int = 256
+    """Of all pictures (px)."""
+    height: int = 256
+    """Of all pictures (px)."""
+    near: float = 1.0
+    """Nearest depth, in distances between the first and the last context view."""
+    far: float = 100.0
+    """Farthest depth, in distances between those two."""
+    limit: int = 0
+    """Only so many scenes of the index; 0 for all."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite file asks for."""
+
+    cases: tuple[Case, ...]
+    films: Films | None
+
+
+def read_suite(path: Path) -> Suite:
+    """A YAML file with `root` (relative to the file), `cases` (capture: list of splits) and
+    `realestate10k` (fields of Films); ReconError when it does not fit."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ReconError(f"suite not found: {path}; check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ReconError(f"{path} is not valid YAML: {error}") from error
-    cases = document.get("cases") if isinstance(document, dict) else None
-    if not isinstance(cases, dict) or set(document) - {"root", "cases"}:
-        raise ReconError(f"{path}: expected the keys 'root' and 'cases' (capture: list of splits)")
+    known = {"root", "cases", "realestate10k"}
+    if not isinstance(document, dict) or set(document) - known or not set(document) - {"root"}:
+        raise ReconError(
+            f"{path}: expected the keys 'root' and 'cases' (capture: list of splits) or "
+            "'realestate10k' (folder, index)"
+        )
     root = (path.parent / str(document.get("root", "."))).resolve()
-    return [Case(root / name, str(split)) for name, splits in cases.items() for split in splits]
+    chosen = document.get("cases", {})
+    if not isinstance(chosen, dict):
+        raise ReconError(f"{path}: 'cases' must map captures to lists of splits")
+    cases = [Case(root / name, str(split)) for name, splits in chosen.items() for split in splits]
+    films = None
+    if "realestate10k" in document:
+        films = overlay(Films(), document["realestate10k"], f"{path}, realestate10k")
+        films = replace(films, folder=str(root / films.folder), index=str(root / films.index))
+    return Suite(tuple(cases), films)
 
 
 def read_split(capture: Capture, name: str) -> Split:

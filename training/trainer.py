@@ -3,8 +3,7 @@
 import copy
 import json
 import math
-import time
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,28 +17,33 @@ from recon.errors import ReconError
 from recon.model.checkpoint import save_checkpoint
 from recon.model.networks import build_network, named_size, run_network
 from render import RasterizeSettings, rasterize
+from render.video import write_image
 from training.batches import Batch, make_batch, seed_of
 from training.config import OptimiserConfig, TrainConfig
-from training.data.procedural.bank import list_photos, make_bank
+from training.logbook import Logbook, Report
 from training.losses import losses_of
+from training.sources import Mixture
 from training.state import load_state, save_state
+from training.validation import Validator
 
-STATE, WEIGHTS, METRICS = "state.safetensors", "model.safetensors", "metrics.jsonl"
+STATE, WEIGHTS, PICTURES = "state.safetensors", "model.safetensors", "validation"
 SETTINGS = RasterizeSettings(render_mode="RGB")
-Report = Callable[[str], None]
+# What may not change when a run goes on.
+FIXED = ("network", "size", "changes", "data", "curriculum", "optimiser", "loss", "seed")
 
 
 class Trainer:
     """One run. `train` goes from the current step to a later one."""
 
     def __init__(self, config: TrainConfig, report: Report = lambda line: None) -> None:
-        self.config, self.report = config, report
+        self.config = config
         precision = "bf16" if config.precision == "bf16" else "no"
         self.accelerator = Accelerator(mixed_precision=precision)
-        if config.data.batch % self.accelerator.num_processes:
+        parts = self.accelerator.num_processes * config.optimiser.accumulate
+        if config.data.batch % parts:
             raise ReconError(
-                f"data.batch is {config.data.batch}, expected a multiple of the "
-                f"{self.accelerator.num_processes} processes"
+                f"data.batch is {config.data.batch}, expected a multiple of {parts} "
+                f"({self.accelerator.num_processes} processes x optimiser.accumulate)"
             )
         self.out = Path(config.out)
         self.step = 0
@@ -49,8 +53,10 @@ class Trainer:
         self.averaged.to(self.accelerator.device)
         optimiser = _optimiser(network, config.optimiser)
         self.network, self.optimiser = self.accelerator.prepare(network, optimiser)
-        photos = list_photos(config.data.photos)
-        self.bank = make_bank(photos, seed=config.seed).to(self.accelerator.device)
+        self.device = str(self.accelerator.device)
+        self.source = Mixture.of(config.data, config.seed, self.device)
+        self.logbook = Logbook(self.out, report, config.tensorboard)
+        self.validator: Validator | None = None
 
     def resume(self) -> None:
         """Go on from the state in the run's folder; ReconError when there is none."""
@@ -60,46 +66,64 @@ class Trainer:
         plain = self.accelerator.unwrap_model(self.network)
         progress = load_state(path, plain, self.averaged, self.optimiser)
         then, now = progress["config"], json.loads(json.dumps(asdict(self.config)))
-        for key in ("network", "size", "changes", "data", "optimiser", "loss", "seed"):
+        for key in FIXED:
             if then[key] != now[key]:
                 raise ReconError(f"cannot resume {path}: {key} was {then[key]}, now {now[key]}")
         self.step = progress["step"]
 
     def train(self, until: int | None = None) -> dict[str, float]:
         """Steps up to `until`, or the schedule's end; the last step's losses."""
-        until = min(until or self.config.optimiser.steps, self.config.optimiser.steps)
-        started, first, losses = time.monotonic(), self.step, {"total": math.nan}
+        config, main = self.config, self.accelerator.is_main_process
+        until = min(until or config.optimiser.steps, config.optimiser.steps)
+        losses = {"total": math.nan}
         while self.step < until:
             losses = self._one_step()
             self.step += 1
-            if self.step % self.config.log_every == 0 or self.step == until:
-                self._log(losses, (time.monotonic() - started) / (self.step - first), until)
-            if self.step % self.config.save_every == 0 or self.step == until:
+            self.logbook.add(losses)
+            if main and self._due(config.log_every, until):
+                lr = learning_rate(config.optimiser, self.step - 1)
+                self.logbook.write(self.step, until, config.data.batch, lr)
+            if main and config.validate_every and self._due(config.validate_every, until):
+                self._validate()
+            if self._due(config.save_every, until):
                 self.save()
         return losses
 
+    def _due(self, every: int, until: int) -> bool:
+        return self.step % every == 0 or self.step == until
+
     def _one_step(self) -> dict[str, float]:
-        config = self.config
-        share = (self.accelerator.process_index, self.accelerator.num_processes)
-        device = str(self.accelerator.device)
-        batch = make_batch(config.data, self.bank, config.seed, self.step, share, device)
+        """Gradients of all parts of the step's scenes, then one step down."""
+        config, parts = self.config.optimiser, self.config.optimiser.accumulate
+        processes = self.accelerator.num_processes
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(config.optimiser, self.step)
-        # A network may draw at random: what, follows from the step as all else does.
-        torch.manual_seed(seed_of(config.seed, self.step, -2 - share[0]))
-        losses = self._losses(batch)
+            group["lr"] = learning_rate(config, self.step)
         self.optimiser.zero_grad()
-        self.accelerator.backward(losses["total"])
-        self.accelerator.clip_grad_norm_(self.network.parameters(), config.optimiser.clip)
+        total: dict[str, float] = {}
+        for part in range(parts):
+            first = part * processes + self.accelerator.process_index
+            share = (first, processes * parts)
+            batch = make_batch(self.config, self.source, self.step, share, self.device)
+            # A network may draw at random: what, follows from the step as all else does.
+            torch.manual_seed(seed_of(self.config.seed, self.step, -2 - first))
+            last = part == parts - 1
+            # Processes exchange gradients once a step.
+            with nullcontext() if last else self.accelerator.no_sync(self.network):
+                losses = self._losses(batch)
+                self.accelerator.backward(losses["total"] / parts)
+            for name, value in losses.items():
+                total[name] = total.get(name, 0.0) + float(value.detach()) / parts
+        self.accelerator.clip_grad_norm_(self.network.parameters(), config.clip)
         self.optimiser.step()
         self._average()
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return total
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         with self.accelerator.autocast():
             output = run_network(self.network, batch.context)
         shown = rasterize(output.gaussians, batch.cameras, settings=SETTINGS)
-        return losses_of(self.config.loss, output, shown, batch.images, batch.depth)
+        truth = (batch.images, batch.depth, batch.cameras)
+        return losses_of(self.config.loss, output, shown, *truth)
 
     def _average(self) -> None:
         """Exponential moving average of the weights, shorter at the start."""
@@ -109,20 +133,17 @@ class Trainer:
             for mean, value in zip(self.averaged.parameters(), plain.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
 
-    def _log(self, losses: dict[str, float], seconds: float, until: int) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        self.out.mkdir(parents=True, exist_ok=True)
-        rate = self.config.data.batch / seconds
-        row = {"step": self.step, "samples_per_s": rate, **losses}
-        with (self.out / METRICS).open("a") as handle:
-            handle.write(json.dumps(row) + "\n")
-        minutes = seconds * (until - self.step) / 60
-        psnr = -10 * math.log10(max(losses["mse"], 1e-10))
-        self.report(
-            f"step {self.step}/{until}  loss {losses['total']:.4f}  PSNR {psnr:.2f}  "
-            f"depth {losses['depth']:.3f}  {rate:.2f} samples/s  {minutes:.0f} min left"
-        )
+    def _validate(self) -> None:
+        """The averaged weights on scenes that are never trained on: scores and a picture."""
+        self.validator = self.validator or Validator(self.config, self.source, self.device)
+        found = self.validator(self.averaged)
+        self.logbook.scalars("validation", found.scores, self.step)
+        self.logbook.picture("validation", found.picture, self.step)
+        folder = self.out / PICTURES
+        folder.mkdir(parents=True, exist_ok=True)
+        write_image(folder / f"step_{self.step:06d}.png", found.picture)
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in found.scores.items())
+        self.logbook.report(f"validation at step {self.step}  {scores}")
 
     def save(self) -> None:
         """The state to go on from, and the averaged weights to use."""
@@ -132,7 +153,7 @@ class Trainer:
         plain = self.accelerator.unwrap_model(self.network)
         progress: dict[str, Any] = {"step": self.step, "config": asdict(self.config)}
         save_state(self.out / STATE, plain, self.averaged, self.optimiser, progress)
-        provenance = {**progress, "data": "procedural scenes", "licence": "Apache-2.0"}
+        provenance = {**progress, "licence": self.config.licence}
         save_checkpoint(self.out / WEIGHTS, self.config.network, self.averaged, provenance)
 
 

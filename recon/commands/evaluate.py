@@ -3,7 +3,7 @@
 import json as json_module
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -21,7 +21,7 @@ class Evaluate:
     split: str = "2v"
     """Name of the split: its context photos go in, its target photos are held out."""
     suite: Path | None = None
-    """YAML file with many captures and splits to evaluate instead of one."""
+    """YAML file with many captures and splits, or a RealEstate10K test set, instead of one."""
     settings: Annotated[ReconstructSettings, tyro.conf.OmitArgPrefixes] = field(
         default_factory=ReconstructSettings
     )
@@ -29,6 +29,8 @@ class Evaluate:
     """Also write the renders beside the held-out photos into this folder."""
     json: Path | None = None
     """Also write all numbers as JSON (file)."""
+    table: Path | None = None
+    """Also write the table as Markdown (file)."""
     quiet: bool = False
     """Print nothing but errors and the table."""
 
@@ -38,24 +40,37 @@ class Evaluate:
 
         if (self.capture is None) == (self.suite is None):
             raise ReconError("recon eval needs a capture or --suite FILE; give one of them")
-        for output in filter(None, (self.json, self.pictures)):
+        for output in filter(None, (self.json, self.pictures, self.table)):
             check_output(output)
         from training.evaluate import evaluate_cases
         from training.report import as_table, write_pictures
-        from training.suite import Case, read_suite
+        from training.suite import Case, Suite, read_suite
 
         if self.suite is not None:
-            cases = read_suite(self.suite)
+            suite = read_suite(self.suite)
         else:
             assert self.capture is not None
-            cases = [Case(self.capture, self.split)]
+            suite = Suite((Case(self.capture, self.split),), None)
+        document: dict[str, Any] = {}
         with progress_reporter(self.quiet) as progress:
-            results = evaluate_cases(cases, self.settings, progress)
-        say(as_table(results))
+            results = evaluate_cases(suite.cases, self.settings, progress)
+            if suite.films is not None:
+                from training.evaluate_films import evaluate_films
+
+                found, skipped = evaluate_films(suite.films, self.settings, progress)
+                results += found
+                document["skipped"] = dict(skipped.reasons)
+        table = as_table(results)
+        say(table)
+        for reason, count in document.get("skipped", {}).items():
+            say(f"skipped: {reason} ({count})")
+        document["cases"] = [result.as_dict() for result in results]
         if self.json is not None:
             with atomic_output(self.json) as temporary:
-                document = {"cases": [result.as_dict() for result in results]}
                 temporary.write_text(json_module.dumps(document, indent=1) + "\n")
+        if self.table is not None:
+            with atomic_output(self.table) as temporary:
+                temporary.write_text(table + "\n")
         if self.pictures is not None:
             with atomic_output(self.pictures) as temporary:
                 write_pictures(temporary, results)

@@ -11,7 +11,7 @@ from recon.errors import ReconError
 
 @dataclass(frozen=True)
 class Train:
-    """Train a network on procedural scenes."""
+    """Train a network."""
 
     assignments: tyro.conf.Positional[tuple[str, ...]] = ()
     """Fields to change, such as optimiser.lr=1e-4 data.batch=4."""

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from re10k_files import frames_of, write_chunk
 
 from recon import ReconError
 from recon.capture import open_capture
+from recon.cli import main
 from training import metrics
 from training.suite import read_split, read_suite
 
@@ -78,8 +80,42 @@ def test_bad_splits(split: dict, message: str, sample: Path, tmp_path: Path) -> 
 def test_suite_file(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("root: ../captures\ncases:\n  fox: [2v, 4v]\n")
-    cases = read_suite(path)
-    assert [(c.capture.name, c.split) for c in cases] == [("fox", "2v"), ("fox", "4v")]
+    suite = read_suite(path)
+    assert [(c.capture.name, c.split) for c in suite.cases] == [("fox", "2v"), ("fox", "4v")]
+    assert suite.films is None
     path.write_text("rooot: x\ncases: {}\n")
     with pytest.raises(ReconError, match="expected the keys 'root' and 'cases'"):
         read_suite(path)
+    path.write_text("realestate10k: {foldr: x}\n")
+    with pytest.raises(ReconError, match="unknown key foldr; did you mean folder"):
+        read_suite(path)
+
+
+@pytest.mark.slow
+def test_realestate10k_suite_to_json_and_table(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The command over an index with a scene, a null, a missing scene and a broken one."""
+    films = frames_of(sample, 5, 96)
+    broken = ([films[0][0], b"no jpeg", *films[0][2:]], films[1])
+    write_chunk(tmp_path / "000000.torch", {"good": films, "broken": broken})
+    entry = {"context": [0, 2], "target": [1, 3]}
+    index = {"good": entry, "none": None, "gone": entry, "broken": entry}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "realestate10k: {folder: ., index: index.json, width: 64, height: 64, near: 2, far: 12}\n"
+    )
+    table, numbers = tmp_path / "table.md", tmp_path / "numbers.json"
+    main(["eval", "--suite", str(suite), "--table", str(table), "--json", str(numbers)])
+    document = json.loads(numbers.read_text())
+    assert document["skipped"] == {
+        "null entry of the index": 1, "corrupt picture": 1, "scene of the index not found": 1,
+    }  # fmt: skip
+    (case,) = document["cases"]
+    assert case["suite"] == "RealEstate10K" and case["capture"] == "good"
+    assert set(case["targets"]["plane-sweep"]) == {"good/1", "good/3"}
+    assert case["mean"]["plane-sweep"]["psnr"] > 18
+    rows = table.read_text().splitlines()
+    assert len(rows) == 5 and rows[2].startswith("| RealEstate10K, 1 scenes | index | mean")
+    assert "skipped: corrupt picture (1)" in capsys.readouterr().out

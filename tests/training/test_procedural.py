@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from training.data import primitives
-from training.data.procedural import ProceduralConfig, TrainingSample, generate
+from training.data.procedural import ProceduralConfig, generate
 from training.data.procedural.bank import LEVELS, SIDE_PX, TextureBank, make_bank
 from training.data.procedural.layout import KINDS, _Builder, random_layout
 from training.data.procedural.solids import (
@@ -18,6 +18,9 @@ from training.data.procedural.solids import (
     local_surface,
     world_normals,
 )
+from training.data.types import SampleRequest, TrainingSample
+
+CONFIG = ProceduralConfig()
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +87,8 @@ def test_a_cut_shows_the_cutters_inside() -> None:
 
 
 def test_same_seed_same_bytes(bank: TextureBank) -> None:
-    config = ProceduralConfig(views=3, width=48, height=40)
-    one, two, other = (generate(seed, config, make_bank()) for seed in (5, 5, 6))
+    requests = [SampleRequest(seed, 3, 0, 48, 40) for seed in (5, 5, 6)]
+    one, two, other = (generate(request, CONFIG, make_bank()) for request in requests)
     assert torch.equal(one.images, two.images) and torch.equal(one.depth, two.depth)
     assert torch.equal(one.cameras.viewmats, two.cameras.viewmats)
     assert not torch.equal(one.images, other.images)
@@ -93,12 +96,11 @@ def test_same_seed_same_bytes(bank: TextureBank) -> None:
 
 def test_depth_is_the_same_surface_in_every_view(bank: TextureBank) -> None:
     """A point of one view, seen by another, lies on its surface or behind something."""
-    config = ProceduralConfig(views=2, width=96, height=96)
     agreeing, total = 0, 0
     for seed in range(6):
-        sample = generate(seed, config, bank)
+        sample = generate(SampleRequest(seed, 2, 0, 96, 96), CONFIG, bank)
         rays_o, rays_d = sample.cameras.rays()
-        solid = sample.depth[0] < 0.999 * sample.far
+        solid = sample.depth[0] < 0.999 * sample.far[0]
         points = (rays_o[0] + sample.depth[0][..., None] * rays_d[0])[solid]
         means2d, depth = sample.cameras[[1]].project(points)
         x, y = means2d[0].floor().long().unbind(-1)
@@ -116,15 +118,15 @@ def test_depth_is_the_same_surface_in_every_view(bank: TextureBank) -> None:
 
 @pytest.mark.parametrize("views", [2, 5, 8])
 def test_samples_are_what_networks_need(bank: TextureBank, views: int) -> None:
-    config = ProceduralConfig(views=views, width=40, height=32)
     contrasts = []
     for seed in range(12):
-        sample = generate(seed, config, bank)
+        sample = generate(SampleRequest(seed, views, 0, 40, 32), CONFIG, bank)
         assert sample.images.shape == (views, 3, 32, 40) and sample.depth.shape == (views, 32, 40)
         assert float(sample.images.min()) >= 0 and float(sample.images.max()) <= 1
-        assert 0 < sample.near < sample.far <= 30.001 * sample.near
-        assert sample.near <= float(sample.depth.min()) + 1e-5
-        assert float(sample.depth.max()) <= sample.far * 1.00001
+        near, far = float(sample.near[0]), float(sample.far[0])
+        assert 0 < near < far <= 30.001 * near
+        assert near <= float(sample.depth.min()) + 1e-5
+        assert float(sample.depth.max()) <= far * 1.00001
         contrasts.append(float(sample.images.std()))
     assert sorted(contrasts)[len(contrasts) // 2] > 0.1  # textured and lit, not grey
 
@@ -155,10 +157,11 @@ def test_speed(bank: TextureBank) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        config = ProceduralConfig()
-        generate(0, config, bank)
+        generate(SampleRequest(0), CONFIG, bank)
         start = time.process_time()
-        samples: list[TrainingSample] = [generate(seed, config, bank) for seed in range(12)]
+        samples: list[TrainingSample] = [
+            generate(SampleRequest(seed), CONFIG, bank) for seed in range(12)
+        ]
         seconds = time.process_time() - start
     finally:
         torch.set_num_threads(threads)

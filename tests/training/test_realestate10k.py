@@ -10,8 +10,8 @@ from re10k_files import camera_rows, frames_of, write_chunk, write_text
 from recon.errors import ReconError
 from render import Cameras
 from training.data.realestate10k import (
-    FrameError,
     Skipped,
+    Unusable,
     evaluation_views,
     load_frames,
     open_clips,
@@ -116,9 +116,9 @@ def test_missing_frames_and_bad_text(tmp_path: Path, frames: Frames) -> None:
     (clip,) = open_clips(tmp_path, skipped)
     assert len(skipped.reasons) == 2
     load_frames(clip, [0, 2], 32, 32)
-    with pytest.raises(FrameError, match="missing frame"):
+    with pytest.raises(Unusable, match="missing frame"):
         load_frames(clip, [0, 1], 32, 32)
-    with pytest.raises(FrameError, match="beyond the clip"):
+    with pytest.raises(Unusable, match="beyond the clip"):
         load_frames(clip, [5], 32, 32)
 
 

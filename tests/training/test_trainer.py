@@ -11,20 +11,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from recon.cli import main
 from recon.errors import ReconError
 from recon.formats import load_gaussians
 from training.batches import make_batch
-from training.config import DataConfig, OptimiserConfig, TrainConfig, read_config
-from training.data.procedural import ProceduralConfig
-from training.data.procedural.bank import TextureBank, make_bank
-from training.trainer import METRICS, STATE, WEIGHTS, Trainer, learning_rate
+from training.config import CurriculumConfig, DataConfig, OptimiserConfig, TrainConfig, read_config
+from training.logbook import BOARD, METRICS
+from training.sources import Mixture
+from training.trainer import PICTURES, STATE, WEIGHTS, Trainer, learning_rate
 
 TINY = [
-    "size=tiny", "data.procedural.width=24", "data.procedural.height=16", "data.context=[2,3]",
+    "network=gs_lrm", "size=tiny", "data.width=24", "data.height=16", "data.context=[2,3]",
     "data.batch=2", "optimiser.steps=8", "optimiser.warmup=2", "save_every=2", "log_every=1",
+    "validate_every=0",
 ]  # fmt: skip
 
 
@@ -33,8 +35,8 @@ def tiny(out: Path, *more: str) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def bank() -> TextureBank:
-    return make_bank()
+def source() -> Mixture:
+    return Mixture.of(DataConfig(), 0, "cpu")
 
 
 def same_state(one: Path, two: Path) -> bool:
@@ -101,10 +103,11 @@ def test_two_processes_take_the_same_steps(tmp_path: Path) -> None:
         assert float((value - two[key]).abs().mean()) < 2e-5, key
 
 
-def test_training_learns(tmp_path: Path, bank: TextureBank) -> None:
+def test_training_learns(tmp_path: Path, source: Mixture) -> None:
     """Scenes never trained on are shown better afterwards."""
     trainer = Trainer(tiny(tmp_path, "optimiser.steps=80", "optimiser.lr=1e-3", "save_every=80"))
-    unseen = [make_batch(trainer.config.data, bank, 99, step) for step in range(12)]
+    other = replace(trainer.config, seed=99)
+    unseen = [make_batch(other, source, step) for step in range(12)]
 
     def judge() -> float:
         with torch.no_grad():
@@ -115,17 +118,86 @@ def test_training_learns(tmp_path: Path, bank: TextureBank) -> None:
     assert judge() < 0.85 * before
 
 
-def test_batches_depend_on_seed_and_step_alone(bank: TextureBank) -> None:
-    data = DataConfig(ProceduralConfig(width=16, height=16), (2, 4), 1, 4)
-    batches = [make_batch(data, bank, 0, step) for step in range(6)]
-    again = make_batch(data, bank, 0, 3)
+def test_batches_depend_on_seed_and_step_alone(source: Mixture) -> None:
+    config = TrainConfig(data=DataConfig(16, 16, (2, 4), 1, 4))
+    batches = [make_batch(config, source, step) for step in range(6)]
+    again = make_batch(config, source, 3)
     assert torch.equal(batches[3].images, again.images)
     assert len({b.context.images.shape[1] for b in batches}) > 1
-    halves = [make_batch(data, bank, 0, 3, (rank, 2)) for rank in range(2)]
+    halves = [make_batch(config, source, 3, (rank, 2)) for rank in range(2)]
     mixed = torch.stack([halves[i % 2].images[i // 2] for i in range(4)])
     assert torch.equal(mixed, again.images)
-    other = make_batch(data, bank, 1, 3)
+    other = make_batch(replace(config, seed=1), source, 3)
     assert other.images.shape != again.images.shape or not torch.equal(other.images, again.images)
+
+
+def test_curriculum_goes_from_easy_to_configured(source: Mixture) -> None:
+    data = DataConfig(64, 48, (2, 6), 1, 1)
+    config = TrainConfig(data=data, curriculum=CurriculumConfig(100, 2, 0.25, 0.5))
+    plain = TrainConfig(data=data)
+    early = [make_batch(config, source, step) for step in range(4)]
+    assert {b.images.shape[-2:] for b in early} == {(32, 32)}
+    assert {b.context.images.shape[1] for b in early} == {2}
+    later = [make_batch(config, source, step) for step in range(100, 112)]
+    assert {b.images.shape[-2:] for b in later} == {(48, 64)}
+    assert max(b.context.images.shape[1] for b in later) > 4
+    assert torch.equal(later[0].images, make_batch(plain, source, 100).images)
+
+    def spread(config: TrainConfig) -> float:
+        """Mean turn between the views of a scene."""
+        data = replace(config.data, context=(4, 4))
+        axes = [
+            make_batch(replace(config, data=data), source, step).cameras.viewmats[0, :, 2, :3]
+            for step in range(12)
+        ]
+        return sum(float(torch.arccos((a @ a.T).clamp(-1, 1)).amax()) for a in axes)
+
+    assert spread(config) < 0.6 * spread(plain)
+
+
+def test_accumulated_parts_make_the_same_step(tmp_path: Path) -> None:
+    """One scene after the other or both at once: the same weights up to rounding."""
+    Trainer(tiny(tmp_path / "one")).train()
+    Trainer(tiny(tmp_path / "two", "optimiser.accumulate=2")).train()
+    one, two = (load_file(tmp_path / name / WEIGHTS) for name in ("one", "two"))
+    for key, value in one.items():
+        assert float((value - two[key]).abs().max()) < 2e-3, key
+        assert float((value - two[key]).abs().mean()) < 2e-5, key
+    with pytest.raises(ReconError, match="data.batch is 2, expected a multiple of 3"):
+        Trainer(tiny(tmp_path, "optimiser.accumulate=3"))
+
+
+def test_random_draws_are_resumed_too(tmp_path: Path) -> None:
+    """`epipolar` draws depths while it trains."""
+    options = ("network=epipolar", "optimiser.steps=3")
+    Trainer(tiny(tmp_path / "whole", *options)).train()
+    Trainer(tiny(tmp_path / "parts", *options)).train(until=2)
+    torch.manual_seed(123)
+    again = Trainer(tiny(tmp_path / "parts", *options))
+    again.resume()
+    again.train()
+    assert same_state(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_shows_what_it_does(tmp_path: Path) -> None:
+    """Lines, metrics, tensorboard and pictures; looking changes nothing."""
+    lines: list[str] = []
+    options = ("validate_every=4", "validation_scenes=2", "log_every=4", "loss.opacity=0.01")
+    Trainer(tiny(tmp_path / "shown", *options), lines.append).train()
+    Trainer(tiny(tmp_path / "quiet", "loss.opacity=0.01", "tensorboard=false")).train()
+    one, two = (load_file(tmp_path / name / WEIGHTS) for name in ("shown", "quiet"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    said = [line for line in lines if line.startswith("step ")]
+    assert len(said) == 2 and all("samples/s" in line and "min left" in line for line in said)
+    assert sum(line.startswith("validation at step") for line in lines) == 2
+    rows = [json.loads(row) for row in (tmp_path / "shown" / METRICS).open()]
+    assert {"mse", "depth", "opacity", "total", "lr", "samples_per_s"} < set(rows[0])
+    pictures = sorted((tmp_path / "shown" / PICTURES).iterdir())
+    assert [p.name for p in pictures] == ["step_000004.png", "step_000008.png"]
+    with Image.open(pictures[1]) as picture:
+        assert picture.size == (6 * 24, 2 * 16)  # photo, disparity, two targets twice
+    assert list((tmp_path / "shown" / BOARD).glob("events*"))
+    assert not (tmp_path / "quiet" / BOARD).exists()
 
 
 def test_schedule() -> None:
@@ -140,8 +212,10 @@ def test_command_line_from_start_to_scene(
 ) -> None:
     out, scene = tmp_path / "run", tmp_path / "scene.ply"
     config = tmp_path / "x.yaml"
-    config.write_text(f"out: {out}\nsize: tiny\noptimiser: {{steps: 3, warmup: 1}}\n")
-    options = ["data.procedural.width=16", "data.procedural.height=16"]
+    config.write_text(
+        f"out: {out}\nnetwork: gs_lrm\nsize: tiny\noptimiser: {{steps: 3, warmup: 1}}\n"
+    )
+    options = ["data.width=16", "data.height=16", "validate_every=0"]
     main(["train", "--config", str(config), *options, "--until", "2"])
     assert "step 2/2" in capsys.readouterr().out
     main(["train", "--config", str(config), *options, "--resume"])
@@ -159,7 +233,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         tiny(tmp_path, "optimiser.lrr=1")
     with pytest.raises(ReconError, match="expected key=value"):
         tiny(tmp_path, "lr")
-    with pytest.raises(ReconError, match="unknown network 'nerf'; expected one of: gs_lrm"):
+    with pytest.raises(ReconError, match="unknown network 'nerf'; expected one of: sweep, gs_lrm"):
         Trainer(tiny(tmp_path, "network=nerf"))
     with pytest.raises(ReconError, match="gs_lrm has no size 'huge'"):
         Trainer(tiny(tmp_path, "size=huge"))

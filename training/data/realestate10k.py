@@ -9,9 +9,8 @@ import functools
 import io
 import json
 import pickle
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +21,10 @@ from torch import Tensor
 
 from recon.errors import ReconError
 from render import Cameras
+from training.data.types import Skipped, Unusable
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 TXT_COLUMNS = 19  # timestamp, fx fy cx cy, 0 0, 3x4 matrix
-
-
-class FrameError(Exception):
-    """A frame that cannot be used; the message is the reason it is counted under."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +36,10 @@ class Clip:
     """fx, fy, cx, cy as fractions of width and height."""
     viewmats: Float[Tensor, "n 4 4"]
     read: Callable[[int], bytes]
-    """Bytes of a frame's picture file; FrameError when it is missing."""
+    """Bytes of a frame's picture file; Unusable when it is missing."""
 
     def __len__(self) -> int:
         return len(self.viewmats)
-
-
-@dataclass
-class Skipped:
-    """What was left out, by reason."""
-
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def note(self, reason: str) -> None:
-        """Count one."""
-        self.reasons[reason] += 1
 
 
 @dataclass(frozen=True)
@@ -66,19 +51,30 @@ class EvaluationItem:
     target: tuple[int, ...]
 
 
-def open_clips(folder: Path, skipped: Skipped) -> Iterator[Clip]:
-    """Every clip of a folder, chunks or .txt files; ReconError when it has neither."""
+def clip_files(folder: Path) -> list[Path]:
+    """Chunks, else .txt files, of a folder; ReconError when it has neither."""
     if not folder.is_dir():
         raise ReconError(f"no folder {folder}; expected RealEstate10K chunks or .txt files")
-    chunks, texts = sorted(folder.glob("*.torch")), sorted(folder.glob("*.txt"))
-    if not chunks and not texts:
+    files = sorted(folder.glob("*.torch")) or sorted(folder.glob("*.txt"))
+    if not files:
         raise ReconError(f"{folder} has neither .torch chunks nor .txt files of RealEstate10K")
-    for chunk in chunks:
-        yield from _chunk_clips(chunk, skipped)
-    for text in texts:
-        clip = _text_clip(text, skipped)
-        if clip is not None:
-            yield clip
+    return files
+
+
+def clips_of_file(path: Path, skipped: Skipped) -> Iterator[Clip]:
+    """The clips of a chunk, or the one of a .txt file."""
+    if path.suffix == ".torch":
+        yield from _chunk_clips(path, skipped)
+        return
+    clip = _text_clip(path, skipped)
+    if clip is not None:
+        yield clip
+
+
+def open_clips(folder: Path, skipped: Skipped) -> Iterator[Clip]:
+    """Every clip of a folder."""
+    for path in clip_files(folder):
+        yield from clips_of_file(path, skipped)
 
 
 def _chunk_clips(path: Path, skipped: Skipped) -> Iterator[Clip]:
@@ -122,7 +118,7 @@ def _frame_bytes(folder: Path, stamp: str) -> bytes:
         file = folder / f"{stamp}{suffix}"
         if file.is_file():
             return file.read_bytes()
-    raise FrameError("missing frame")
+    raise Unusable("missing frame")
 
 
 def _clip(key: str, rows: Float[Tensor, "n 18"], read: Callable[[int], bytes]) -> Clip:
@@ -135,11 +131,11 @@ def load_frames(
     clip: Clip, frames: Sequence[int], width: int, height: int
 ) -> tuple[Float[Tensor, "v 3 h w"], Cameras]:
     """Pictures of one size and their cameras, by pixelSplat's protocol: scaled (Lanczos) until
-    they cover width x height, then the middle. FrameError when a frame cannot be used."""
+    they cover width x height, then the middle. Unusable when a frame cannot be used."""
     pictures, Ks = [], []
     for index in frames:
         if not 0 <= index < len(clip):
-            raise FrameError("frame number beyond the clip")
+            raise Unusable("frame number beyond the clip")
         picture, K = _frame(clip.read(index), clip.intrinsics[index], width, height)
         pictures.append(picture)
         Ks.append(K)
@@ -154,7 +150,7 @@ def _frame(
         with Image.open(io.BytesIO(data)) as file:
             photo = file.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError):
-        raise FrameError("corrupt picture") from None
+        raise Unusable("corrupt picture") from None
     scale = max(width / photo.width, height / photo.height)
     size = (round(photo.width * scale), round(photo.height * scale))
     if size != photo.size:
@@ -194,7 +190,7 @@ def evaluation_views(
             continue
         try:
             images, cameras = load_frames(clip, (*item.context, *item.target), width, height)
-        except FrameError as error:
+        except Unusable as error:
             skipped.note(str(error))
             continue
         yield item, images, cameras

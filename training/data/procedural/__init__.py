@@ -4,5 +4,5 @@ Deterministic: the same seed gives the same bytes on the same device.
 """
 
 from training.data.procedural.sample import ProceduralConfig as ProceduralConfig
-from training.data.procedural.sample import TrainingSample as TrainingSample
+from training.data.procedural.sample import ProceduralScenes as ProceduralScenes
 from training.data.procedural.sample import generate as generate

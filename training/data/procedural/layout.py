@@ -15,6 +15,7 @@ from torch import Tensor
 from render import Cameras
 from render.cameras import look_at
 from training.data.procedural.solids import CUBE, CYLINDER, SPHERE, Solids
+from training.data.types import SampleRequest
 
 Number = float | int
 SceneKind = Literal["room", "table", "outdoor", "plain"]
@@ -202,16 +203,19 @@ def _thin(build: _Builder, floor: float) -> None:
         )
 
 
-def random_cameras(generator: torch.Generator, views: int, width: int, height: int) -> Cameras:
+def random_cameras(generator: torch.Generator, request: SampleRequest) -> Cameras:
     """Cameras that look at the things from an arc, a line or a forward path; 30 to 80 degrees
-    of view, neighbours 2 to 20 degrees apart."""
+    of view, neighbours 2 to 20 degrees apart (times the baseline asked for)."""
+    views, width, height = request.views, request.width, request.height
 
     def uniform(low: Number, high: Number) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator))
 
     azimuth, distance = uniform(-0.9, 0.9) - math.pi / 2, uniform(1.9, 3.6)
-    step = math.radians(math.exp(uniform(math.log(2), math.log(20)))) * (
-        1 if uniform(0, 1) < 0.5 else -1
+    step = (
+        request.baseline
+        * math.radians(math.exp(uniform(math.log(2), math.log(20))))
+        * (1 if uniform(0, 1) < 0.5 else -1)
     )
     elevation, forward = math.radians(uniform(6, 45)), uniform(0, 1) < 0.15
     target = torch.tensor([uniform(-0.3, 0.3), uniform(-0.3, 0.3), uniform(0.1, 0.5)])

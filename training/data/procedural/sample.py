@@ -11,6 +11,7 @@ from training.data.procedural.bank import TextureBank
 from training.data.procedural.layout import Layout, random_cameras, random_layout
 from training.data.procedural.shading import Light, random_light, shade
 from training.data.procedural.solids import NEVER, intersect
+from training.data.types import SampleRequest, TrainingSample
 
 TRIES = 20
 # Nothing may be nearer to a camera than this (world units), nor fill the picture as sky.
@@ -23,12 +24,8 @@ SKY_FACTOR, MAX_RATIO = 2.0, 30.0
 class ProceduralConfig:
     """What a sample looks like."""
 
-    views: int = 4
-    """Pictures of each scene."""
-    width: int = 128
-    """Width of the pictures (px)."""
-    height: int = 128
-    """Height of the pictures (px)."""
+    share: float = 1.0
+    """How often scenes come from here, relative to the other sources."""
     supersampling: int = 1
     """Rays along a pixel's side; 2 costs four times as much and smooths edges as photos do."""
     exposure: float = 0.2
@@ -36,42 +33,37 @@ class ProceduralConfig:
 
 
 @dataclass(frozen=True)
-class TrainingSample:
-    """Views of one scene, all known."""
+class ProceduralScenes:
+    """The source."""
 
-    images: Float[Tensor, "v 3 h w"]
-    """Display sRGB in [0, 1]."""
-    cameras: Cameras
-    depth: Float[Tensor, "v h w"]
-    """Exact z of the first surface at the pixel's centre; `far` where there is sky."""
-    near: float
-    """Nearest depth of any view (world units)."""
-    far: float
-    """Depth given to the sky, else the farthest surface; at most 30 times near."""
+    config: ProceduralConfig
+    bank: TextureBank
+
+    def sample(self, request: SampleRequest) -> TrainingSample:
+        """A scene of its own for every seed, its views in random order."""
+        return generate(request, self.config, self.bank).shuffled(request.seed)
 
 
-def generate(
-    seed: int, config: ProceduralConfig, bank: TextureBank, device: str = "cpu"
-) -> TrainingSample:
-    """The sample of this seed."""
-    generator = torch.Generator().manual_seed(seed)
+def generate(request: SampleRequest, config: ProceduralConfig, bank: TextureBank) -> TrainingSample:
+    """The sample of this request, views along their path."""
+    generator, device = request.generator(), torch.device(request.device)
     layout = random_layout(generator, len(bank))
-    light = random_light(generator, layout.kind).to(torch.device(device))
-    layout = layout.to(torch.device(device))
-    cameras = _clear_cameras(generator, layout, config).to(device)
-    gains = 1 + config.exposure * (2 * torch.rand(config.views, generator=generator) - 1)
+    light = random_light(generator, layout.kind).to(device)
+    layout = layout.to(device)
+    cameras = _clear_cameras(generator, layout, request).to(device)
+    gains = 1 + config.exposure * (2 * torch.rand(request.views, generator=generator) - 1)
     pictures = [
         _picture(layout, bank, light, cameras[v], float(gains[v]), config.supersampling)
-        for v in range(config.views)
+        for v in range(request.views)
     ]
     images, depth = (torch.stack(parts) for parts in zip(*pictures, strict=True))
     return _with_range(images, cameras, depth)
 
 
-def _clear_cameras(generator: torch.Generator, layout: Layout, config: ProceduralConfig) -> Cameras:
+def _clear_cameras(generator: torch.Generator, layout: Layout, request: SampleRequest) -> Cameras:
     """Cameras that are not inside things and do see some; the last try if none is clear."""
     for _ in range(TRIES):
-        cameras = random_cameras(generator, config.views, config.width, config.height)
+        cameras = random_cameras(generator, request)
         rays_o, rays_d = (r.reshape(-1, 3) for r in cameras.resized(12, 12).rays())
         depth = intersect(
             layout.solids, rays_o.to(layout.gloss.device), rays_d.to(layout.gloss.device)
@@ -105,10 +97,12 @@ def _picture(
 def _with_range(
     images: Float[Tensor, "v 3 h w"], cameras: Cameras, depth: Float[Tensor, "v h w"]
 ) -> TrainingSample:
-    """Depths cut to a range that a network can be asked for."""
+    """Depths cut to a range that a network can be asked for: up to `far`, which is twice the
+    farthest surface's where there is sky, and at most 30 times near."""
     solid = depth[depth < NEVER]
     near = float(solid.min()) if len(solid) else 1.0
     farthest = float(solid.max()) if len(solid) else 2.0
     sky = bool((depth >= NEVER).any())
     far = min(farthest * (SKY_FACTOR if sky else 1.0), near * MAX_RATIO)
-    return TrainingSample(images, cameras, depth.clamp(max=far), near, far)
+    ends = (images.new_full((len(images),), end) for end in (near, far))
+    return TrainingSample(images, cameras, depth.clamp(max=far), *ends)

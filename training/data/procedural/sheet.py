@@ -13,7 +13,8 @@ from torch import Tensor
 
 from render.video import to_bytes
 from training.data.procedural.bank import make_bank
-from training.data.procedural.sample import ProceduralConfig, TrainingSample, generate
+from training.data.procedural.sample import ProceduralConfig, generate
+from training.data.types import SampleRequest, TrainingSample
 
 COLUMNS, ROWS = 4, 7
 
@@ -21,13 +22,14 @@ COLUMNS, ROWS = 4, 7
 def contact_sheet(seeds: range) -> Float[Tensor, "3 h w"]:
     """COLUMNS scenes a row: the first and last of four views, and the disparity of the first."""
     bank, config = make_bank(), ProceduralConfig(supersampling=2)
-    strips = [_strip(generate(seed, config, bank)) for seed in seeds]
+    strips = [_strip(generate(SampleRequest(seed), config, bank)) for seed in seeds]
     rows = [torch.cat(strips[i : i + COLUMNS], 2) for i in range(0, len(strips), COLUMNS)]
     return torch.cat(rows, 1)
 
 
 def _strip(sample: TrainingSample) -> Float[Tensor, "3 h w"]:
-    disparity = (1 / sample.depth[0] - 1 / sample.far) / (1 / sample.near - 1 / sample.far)
+    low, high = 1 / sample.far[0], 1 / sample.near[0]
+    disparity = (1 / sample.depth[0] - low) / (high - low)
     grey = disparity.clamp(0, 1).expand(3, -1, -1)
     return torch.cat([sample.images[0], sample.images[-1], grey], 2)
 

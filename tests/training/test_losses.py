@@ -1,0 +1,133 @@
+"""Losses by hand, and perceptual distances."""
+
+import sys
+import types
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from recon.errors import ReconError
+from recon.model.batch import NetworkOutput
+from render import Cameras, Gaussians, RasterizeSettings, rasterize
+from render.cameras import look_at
+from training.losses import LossConfig, distortion_loss, losses_of
+from training.perceptual import Vgg19Distance, perceptual_distance
+
+
+def camera(side: int = 16) -> Cameras:
+    K = torch.tensor([[20.0, 0, side / 2], [0, 20.0, side / 2], [0, 0, 1]])
+    return Cameras(torch.eye(4)[None, None], K[None, None], side, side)
+
+
+def row_of_gaussians(depths: list[float], opacity: float) -> Gaussians:
+    """Large ones, one behind the other."""
+    count = len(depths)
+    return Gaussians(
+        means=torch.tensor([[[0.0, 0.0, z] for z in depths]]),
+        quats=torch.tensor([1.0, 0, 0, 0]).expand(1, count, 4),
+        scales=torch.tensor([[[5.0, 5.0, 0.01]] * count]),
+        opacities=torch.full((1, count), opacity),
+        sh=torch.zeros(1, count, 1, 3),
+    )
+
+
+def test_distortion_by_hand() -> None:
+    """Two layers of weights w1, w2 at 1/z apart by d: 2 w1 w2 d^2; one layer: nothing."""
+    wide = replace(camera(4), width=4, height=4)
+    assert float(distortion_loss(row_of_gaussians([2.0], 0.6), wide)) == pytest.approx(0, abs=1e-6)
+    two = row_of_gaussians([1.0, 2.0], 0.6)
+    w1, w2 = 0.6, 0.6 * 0.4
+    relative = (1 - 0.5) / 0.75
+    expected = 2 * w1 * w2 * relative**2
+    assert float(distortion_loss(two, wide)) == pytest.approx(expected, rel=0.05)
+    far = Cameras(look_at(torch.tensor([0.0, -9, 0]), torch.zeros(3))[None, None], wide.Ks, 4, 4)
+    behind = row_of_gaussians([-20.0, 1.0], 0.6)
+    assert bool(torch.isfinite(distortion_loss(behind, far)))
+
+
+def test_distortion_brings_layers_together() -> None:
+    depth = torch.tensor([1.0, 1.6], requires_grad=True)
+    gaussians = row_of_gaussians([1.0, 1.6], 0.6)
+    axis = torch.tensor([0.0, 0.0, 1.0])
+    distortion_loss(replace(gaussians, means=(depth[:, None] * axis)[None]), camera(4)).backward()
+    assert depth.grad is not None and float(depth.grad[0]) < 0 < float(depth.grad[1])
+
+
+def outputs(depth: torch.Tensor) -> tuple[NetworkOutput, torch.Tensor]:
+    gaussians = row_of_gaussians([2.0], 0.6)
+    return NetworkOutput(gaussians, depth, torch.ones_like(depth)), torch.zeros(1, 1, 3, 16, 16)
+
+
+def test_depth_counts_where_it_is_known() -> None:
+    depth = torch.full((1, 1, 16, 16), 2.0)
+    output, images = outputs(torch.e * depth)
+    output = replace(output, earlier_depths=(depth.clone(),))
+    depth[..., :8] = float("nan")
+    shown = rasterize(output.gaussians, camera(), settings=RasterizeSettings(render_mode="RGB"))
+    config = LossConfig(mse=0.0, depth=2.0, opacity=0.5)
+    losses = losses_of(config, output, shown, images, depth, camera())
+    assert float(losses["depth"]) == pytest.approx(0.5)  # 1 for the one, 0 for the earlier
+    assert float(losses["total"]) == pytest.approx(2 * 0.5 + 0.5 * 0.6, rel=1e-4)
+    unknown = torch.full_like(depth, float("nan"))
+    assert float(losses_of(config, output, shown, images, unknown, camera())["depth"]) == 0
+
+
+@pytest.mark.parametrize("net", ["st_lpips_vgg", "st_lpips_alex"])
+def test_perceptual_distance_grows_with_blur_and_has_gradients(net: str) -> None:
+    try:
+        distance = perceptual_distance(net, "cpu")
+    except ReconError:
+        pytest.skip("stlpips-pytorch is not installed")
+    generator = torch.Generator().manual_seed(0)
+    photo = torch.rand(1, 3, 64, 64, generator=generator)
+    blurs = [torch.nn.functional.avg_pool2d(photo, k, 1, k // 2) for k in (3, 9)]
+    little, much = (blur.requires_grad_() for blur in blurs)
+    assert float(distance(photo, photo)) == pytest.approx(0, abs=1e-6)
+    near, far = distance(little, photo), distance(much, photo)
+    assert 0 < float(near.detach()) < float(far.detach())
+    far.sum().backward()
+    assert much.grad is not None and float(much.grad.abs().max()) > 0
+
+
+def test_perceptual_loss_is_part_of_the_total() -> None:
+    try:
+        perceptual_distance("st_lpips_alex", "cpu")
+    except ReconError:
+        pytest.skip("stlpips-pytorch is not installed")
+    depth = torch.full((1, 1, 64, 64), 2.0)
+    output, images = outputs(depth)[0], torch.zeros(1, 1, 3, 64, 64)
+    shown = rasterize(output.gaussians, camera(64), settings=RasterizeSettings(render_mode="RGB"))
+    config = LossConfig(mse=0.0, depth=0.0, perceptual=2.0, perceptual_net="st_lpips_alex")
+    losses = losses_of(config, output, shown, images, depth, camera(64))
+    assert float(losses["total"]) == pytest.approx(2 * float(losses["perceptual"])) != 0
+
+
+def test_torchvision_weights_are_read_but_never_fetched(tmp_path, monkeypatch) -> None:
+    """With a stand-in for torchvision: its network, its file name, random weights."""
+    layers = [nn.Conv2d(3, 4, 3, padding=1)]
+    layers += [nn.Conv2d(4, 4, 3, padding=1) for _ in range(31)]
+    network = nn.Module()
+    network.features = nn.Sequential(*layers)
+    weights = types.SimpleNamespace(url="https://example.org/vgg19-x.pth")
+    models = types.ModuleType("torchvision.models")
+    models.vgg19 = lambda: network
+    models.VGG19_Weights = types.SimpleNamespace(IMAGENET1K_V1=weights)
+    package = types.ModuleType("torchvision")
+    package.models = models
+    package.__spec__ = types.SimpleNamespace(name="torchvision")
+    monkeypatch.setitem(sys.modules, "torchvision", package)
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    perceptual_distance.cache_clear()
+    with pytest.raises(ReconError, match=r"no weights at .*vgg19-x.pth; download them"):
+        perceptual_distance("torchvision_vgg19", "cpu")
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(network.state_dict(), tmp_path / "checkpoints" / "vgg19-x.pth")
+    distance = perceptual_distance("torchvision_vgg19", "cpu")
+    assert isinstance(distance, Vgg19Distance)
+    photo = torch.rand(2, 3, 16, 16)
+    assert torch.equal(distance(photo, photo), torch.zeros(2))
+    assert bool((distance(photo, 1 - photo) > 0).all())
+    perceptual_distance.cache_clear()
