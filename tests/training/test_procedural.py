@@ -4,10 +4,12 @@ import time
 
 import pytest
 import torch
+import trimesh
 
 from training.data import primitives
 from training.data.procedural import ProceduralConfig, generate
 from training.data.procedural.bank import LEVELS, SIDE_PX, TextureBank, make_bank
+from training.data.procedural.hits import first_hits
 from training.data.procedural.layout import KINDS, _Builder, random_layout
 from training.data.procedural.solids import (
     CUBE,
@@ -18,6 +20,7 @@ from training.data.procedural.solids import (
     local_surface,
     world_normals,
 )
+from training.data.procedural.soup import random_soup
 from training.data.types import SampleRequest, TrainingSample
 
 CONFIG = ProceduralConfig()
@@ -166,3 +169,50 @@ def test_speed(bank: TextureBank) -> None:
     finally:
         torch.set_num_threads(threads)
     assert sum(len(s.images) for s in samples) / seconds > 15
+
+
+def test_soups_are_what_a_mesh_caster_hits() -> None:
+    """Depth and facing of every soup's hits, against Embree."""
+    generator = torch.Generator().manual_seed(3)
+    origins, dirs = rays(1500)
+    hit = 0
+    for _ in range(8):
+        soup = random_soup(generator, 0.9, (0.2, -0.1, 0.0))
+        depth, number = soup.hit(origins, dirs)
+        corners = (soup.corners + soup.center).reshape(-1, 3)
+        mesh = trimesh.Trimesh(corners, torch.arange(len(corners)).reshape(-1, 3), process=False)
+        points, ray, _ = mesh.ray.intersects_location(
+            origins.numpy(), dirs.numpy(), multiple_hits=False
+        )
+        truth = torch.full_like(depth, NEVER)
+        truth[torch.from_numpy(ray)] = torch.from_numpy(
+            points[:, 1] - origins.numpy()[ray][:, 1]
+        ).float()
+        truth = truth / torch.where(truth < NEVER, dirs[:, 1], 1.0)
+        # All but rays along an edge.
+        same = (depth - truth).abs() < 1e-3 * truth
+        assert float(same.float().mean()) > 0.99
+        found = depth < NEVER
+        where = origins[found] + depth[found, None] * dirs[found]
+        normals = soup.normal_at(number[found], where, dirs[found])
+        assert torch.allclose(normals.norm(dim=1), torch.ones(len(normals)), atol=1e-4)
+        assert bool(((normals * dirs[found]).sum(1) <= 1e-5).all())
+        hit += int(found.sum())
+    assert hit > 400
+
+
+def test_layouts_hold_soups_with_looks_of_their_own() -> None:
+    layouts = [random_layout(torch.Generator().manual_seed(s), 8) for s in range(40)]
+    assert {len(layout.soups) for layout in layouts} == {0, 1, 2}
+    for layout in layouts:
+        assert len(layout.texture) == sum(layout.solids.counts) + len(layout.soups)
+    layout = next(layout for layout in layouts if layout.soups)
+    soup = layout.soups[0]
+    above = (soup.center + torch.tensor([0.0, 0.0, 5.0])).expand(200, 3)
+    down = torch.tensor([0.0, 0.0, -1.0]) + 0.08 * torch.randn(
+        200, 3, generator=torch.Generator().manual_seed(0)
+    )
+    hits = first_hits(layout, above, down)
+    assert bool((hits.depth <= intersect(layout.solids, above, down).depth).all())
+    alone, _ = soup.hit(above, down)
+    assert bool((hits.depth <= alone).all())

@@ -73,20 +73,12 @@ def select_views(batch: ViewBatch, views: list[int]) -> ViewBatch:
 
 def moved(batch: ViewBatch, transform: Sim3) -> ViewBatch:
     """The same views in another world frame."""
-    rows = [
-        replace(batch.cameras, viewmats=viewmats, Ks=Ks).transformed(transform).viewmats
-        for viewmats, Ks in zip(batch.cameras.viewmats, batch.cameras.Ks, strict=True)
-    ]
-    cameras = replace(batch.cameras, viewmats=torch.stack(rows))
+    cameras = batch.cameras.transformed(transform)
     scale = transform.scale.to(batch.near)
     return ViewBatch(batch.images, cameras, scale * batch.near, scale * batch.far)
 
 
 def render_view(gaussians, batch: ViewBatch, view: int) -> torch.Tensor:
     """The picture of the first scene's Gaussians at one of the batch's cameras."""
-    camera = replace(
-        batch.cameras,
-        viewmats=batch.cameras.viewmats[0, [view]],
-        Ks=batch.cameras.Ks[0, [view]],
-    )
+    camera = batch.cameras[view].flatten()
     return rasterize(gaussians._mapped(lambda t: t[0]), camera).rgb[0]

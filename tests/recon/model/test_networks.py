@@ -153,9 +153,10 @@ def test_overfits_a_scene_and_shows_a_held_out_view(name: str) -> None:
     batch, depth = select_views(everything, [0, 1, 2, 3]), sample_depth(context)
     torch.manual_seed(0)
     network = build_network(name, named_size(name, "tiny"))
-    steps = 300
-    adam = torch.optim.Adam(network.parameters(), lr=2e-3, betas=(0.9, 0.95))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, 2e-3, total_steps=steps, pct_start=0.1)
+    # Depths that are drawn at random make gradients noisy: `epipolar` needs longer steps.
+    steps, lr = 300, 5e-3 if name == "epipolar" else 2e-3
+    adam = torch.optim.Adam(network.parameters(), lr=lr, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, lr, total_steps=steps, pct_start=0.1)
     for step in range(steps):
         output = run_network(network, batch)
         shown = render_view(output.gaussians, batch, step % 4)
@@ -166,6 +167,7 @@ def test_overfits_a_scene_and_shows_a_held_out_view(name: str) -> None:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         adam.step()
         schedule.step()
+    network.eval()
     with torch.no_grad():
         shown = render_view(run_network(network, batch).gaussians, everything, 4)
     assert psnr(shown.clamp(0, 1), everything.images[0, 4]) > 24

@@ -123,10 +123,10 @@ def _noise_texture(generator: torch.Generator) -> Float[Tensor, "side side 3"]:
 
 
 def _muted(generator: torch.Generator, low: float, high: float) -> Float[Tensor, "3"]:
-    """A colour of some brightness; few things are as colourful as random numbers."""
+    """A colour of some brightness; most things are duller than random numbers, some brighter."""
     color = torch.rand(3, generator=generator)
     amount, brightness = torch.rand(2, generator=generator).tolist()
-    color = color.mean() + 0.8 * amount**2 * (color - color.mean())
+    color = (color.mean() + 1.1 * amount**2 * (color - color.mean())).clamp_min(0)
     return color / color.max().clamp_min(1e-3) * (low + (high - low) * brightness)
 
 

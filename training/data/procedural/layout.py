@@ -15,6 +15,7 @@ from torch import Tensor
 from render import Cameras
 from render.cameras import look_at
 from training.data.procedural.solids import CUBE, CYLINDER, SPHERE, Solids
+from training.data.procedural.soup import Soup, random_soup
 from training.data.types import SampleRequest
 
 Number = float | int
@@ -24,11 +25,13 @@ KINDS: tuple[SceneKind, ...] = ("room", "table", "outdoor", "plain")
 
 @dataclass(frozen=True)
 class Layout:
-    """Solids with their looks, and what is behind them."""
+    """Solids and soups with their looks, and what is behind them."""
 
     kind: SceneKind
     solids: Solids
+    soups: tuple[Soup, ...]
     texture: Int[Tensor, "n"]
+    """Of the solids, then of the soups; so are the next two."""
     density: Float[Tensor, "n"]
     """Textures per world unit."""
     gloss: Float[Tensor, "n"]
@@ -37,7 +40,8 @@ class Layout:
     def to(self, device: torch.device) -> "Layout":
         """The layout on another device."""
         looks = (t.to(device) for t in (self.texture, self.density, self.gloss))
-        return Layout(self.kind, self.solids.to(device), *looks)
+        soups = tuple(soup.to(device) for soup in self.soups)
+        return Layout(self.kind, self.solids.to(device), soups, *looks)
 
 
 class _Builder:
@@ -46,6 +50,7 @@ class _Builder:
     def __init__(self, generator: torch.Generator, textures: int) -> None:
         self.generator, self.textures = generator, textures
         self.rows: list[tuple[int, Tensor, Tensor, int, bool, tuple[int, float, float]]] = []
+        self.soups: list[tuple[Soup, tuple[int, float, float]]] = []
 
     def uniform(self, low: Number, high: Number) -> float:
         return low + (high - low) * float(torch.rand((), generator=self.generator))
@@ -63,13 +68,19 @@ class _Builder:
         """A solid of half sizes `half`; returns its number. It may be cut or hidden later."""
         rotmat = torch.eye(3) if turn is None else turn
         to_local = torch.diag(1 / torch.tensor(half, dtype=torch.float32)) @ rotmat.T
+        place = torch.tensor(center, dtype=torch.float32)
+        self.rows.append((shape, to_local, place, -1, True, self.look()))
+        return len(self.rows) - 1
+
+    def look(self) -> tuple[int, float, float]:
+        """Texture, density, gloss."""
         gloss = self.uniform(0.2, 0.8) if self.uniform(0, 1) < 0.25 else 0.0
         density = math.exp(self.uniform(math.log(0.25), math.log(1.6)))
-        look = (self.integer(self.textures), density, gloss)
-        self.rows.append(
-            (shape, to_local, torch.tensor(center, dtype=torch.float32), -1, True, look)
-        )
-        return len(self.rows) - 1
+        return self.integer(self.textures), density, gloss
+
+    def add_soup(self, size: float, place: tuple[float, float, float]) -> None:
+        """A random surface of triangles."""
+        self.soups.append((random_soup(self.generator, size, place), self.look()))
 
     def cut(self, solid: int, cutter: int) -> None:
         """Take the cutter out of the solid, and out of sight."""
@@ -100,10 +111,11 @@ class _Builder:
             cutters=torch.tensor([place.get(row[3], -1) for row in rows]),
             visible=torch.tensor([row[4] for row in rows]),
         )
-        looks = [row[5] for row in rows]
+        looks = [row[5] for row in rows] + [look for _, look in self.soups]
         return Layout(
             kind,
             solids,
+            tuple(soup for soup, _ in self.soups),
             torch.tensor([look[0] for look in looks]),
             torch.tensor([look[1] for look in looks]),
             torch.tensor([look[2] for look in looks]),
@@ -125,6 +137,9 @@ def random_layout(generator: torch.Generator, textures: int) -> Layout:
         _thing(build, floor)
     for _ in range(build.integer(4)):
         _thin(build, floor)
+    for _ in range(max(0, build.integer(4) - 1)):
+        place = (build.uniform(-1.1, 1.1), build.uniform(-1.1, 1.1), floor)
+        build.add_soup(build.uniform(0.3, 0.9), place)
     return build.layout(kind)
 
 

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from render import Cameras
 from training.data.procedural.bank import TextureBank
+from training.data.procedural.hits import first_hits
 from training.data.procedural.layout import Layout, random_cameras, random_layout
 from training.data.procedural.shading import Light, random_light, shade
-from training.data.procedural.solids import NEVER, intersect
+from training.data.procedural.solids import NEVER
 from training.data.types import SampleRequest, TrainingSample
 
 TRIES = 20
@@ -65,9 +66,8 @@ def _clear_cameras(generator: torch.Generator, layout: Layout, request: SampleRe
     for _ in range(TRIES):
         cameras = random_cameras(generator, request)
         rays_o, rays_d = (r.reshape(-1, 3) for r in cameras.resized(12, 12).rays())
-        depth = intersect(
-            layout.solids, rays_o.to(layout.gloss.device), rays_d.to(layout.gloss.device)
-        ).depth
+        device = layout.gloss.device
+        depth = first_hits(layout, rays_o.to(device), rays_d.to(device)).depth
         if float(depth.min()) > MIN_DEPTH and float((depth >= NEVER).float().mean()) < MAX_SKY:
             break
     return cameras
@@ -90,7 +90,7 @@ def _picture(
     if supersampling > 1:
         picture = torch.nn.functional.avg_pool2d(picture, supersampling)
         rays_o, rays_d = (r.reshape(-1, 3) for r in camera.rays())
-        depth = intersect(layout.solids, rays_o, rays_d).depth
+        depth = first_hits(layout, rays_o, rays_d).depth
     return picture[0], depth.reshape(camera.height, camera.width)
 
 

@@ -7,15 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from training.data.procedural.bank import TextureBank
+from training.data.procedural.hits import FirstHits, first_hits, surface
 from training.data.procedural.layout import Layout
-from training.data.procedural.solids import (
-    NEVER,
-    Hits,
-    Solids,
-    intersect,
-    local_surface,
-    world_normals,
-)
+from training.data.procedural.solids import NEVER
 
 GAMMA = 2.2
 
@@ -66,11 +60,11 @@ def shade(
 
     pixel: size of a pixel at ray parameter 1.
     """
-    hits = intersect(layout.solids, origins, dirs)
+    hits = first_hits(layout, origins, dirs)
     found = (hits.depth < NEVER).nonzero()[:, 0]
     colors = _sky(light, dirs)
     if len(found):
-        here = Hits(*(t[found] for t in vars(hits).values()))
+        here = hits.select(found)
         colors[found] = _surface(layout, bank, light, here, origins[found], dirs[found], pixel)
     return colors.clamp(0, 1) ** (1 / GAMMA), hits.depth
 
@@ -84,18 +78,16 @@ def _surface(
     layout: Layout,
     bank: TextureBank,
     light: Light,
-    hits: Hits,
+    hits: FirstHits,
     origins: Float[Tensor, "r 3"],
     dirs: Float[Tensor, "r 3"],
     pixel: float,
 ) -> Float[Tensor, "r 3"]:
     """Lambert and Blinn-Phong with one shadow ray (Blinn 1977); linear colours."""
-    solids = layout.solids
     points = origins + hits.depth[:, None] * dirs
-    local, local_normals = local_surface(solids, hits, points)
-    normals = world_normals(solids, hits, local_normals)
+    normals, uv = surface(layout, hits, points, dirs)
     density = layout.density[hits.owner]
-    uv = _texture_place(solids, hits, local, local_normals) * density[:, None]
+    uv = uv * density[:, None]
     albedo = bank.look_up(layout.texture[hits.owner], uv, hits.depth * pixel * density) ** GAMMA
 
     view = torch.nn.functional.normalize(-dirs, dim=-1)
@@ -105,23 +97,9 @@ def _surface(
     if len(facing):
         start = points[facing] + 2e-3 * normals[facing]
         toward = light.toward.expand_as(start)
-        free = intersect(solids, start, toward).depth >= NEVER
+        free = first_hits(layout, start, toward).depth >= NEVER
         lit[facing] = free.float()
     diffuse = light.strength * cosine * lit + light.ambient * (0.7 + 0.3 * normals[:, 2])
     half = torch.nn.functional.normalize(view + light.toward, dim=-1)
     shine = layout.gloss[hits.owner] * lit * (normals * half).sum(-1).clamp_min(0) ** 40
     return albedo * diffuse[:, None] + shine[:, None]
-
-
-def _texture_place(
-    solids: Solids,
-    hits: Hits,
-    local: Float[Tensor, "r 3"],
-    normals: Float[Tensor, "r 3"],
-) -> Float[Tensor, "r 2"]:
-    """World-sized coordinates on the plane that faces the surface most (box mapping)."""
-    sizes = 1 / solids.to_local.norm(dim=-1)
-    place = local * sizes[hits.solid]
-    axis = normals.abs().argmax(-1)
-    pairs = torch.tensor([[1, 2], [0, 2], [0, 1]], device=local.device)[axis]
-    return place.gather(1, pairs)

@@ -1,6 +1,6 @@
 """A contact sheet of procedural scenes, to be looked at.
 
-python -m training.data.procedural.sheet docs/procedural.jpg
+python -m training.data.procedural.sheet docs/procedural.jpg [FOLDER WITH PHOTOS]
 """
 
 import sys
@@ -12,16 +12,16 @@ from PIL import Image
 from torch import Tensor
 
 from render.video import to_bytes
-from training.data.procedural.bank import make_bank
+from training.data.procedural.bank import list_photos, make_bank
 from training.data.procedural.sample import ProceduralConfig, generate
 from training.data.types import SampleRequest, TrainingSample
 
 COLUMNS, ROWS = 4, 7
 
 
-def contact_sheet(seeds: range) -> Float[Tensor, "3 h w"]:
+def contact_sheet(seeds: range, photos: str = "") -> Float[Tensor, "3 h w"]:
     """COLUMNS scenes a row: the first and last of four views, and the disparity of the first."""
-    bank, config = make_bank(), ProceduralConfig(supersampling=2)
+    bank, config = make_bank(list_photos(photos)), ProceduralConfig(supersampling=2)
     strips = [_strip(generate(SampleRequest(seed), config, bank)) for seed in seeds]
     rows = [torch.cat(strips[i : i + COLUMNS], 2) for i in range(0, len(strips), COLUMNS)]
     return torch.cat(rows, 1)
@@ -35,5 +35,5 @@ def _strip(sample: TrainingSample) -> Float[Tensor, "3 h w"]:
 
 
 if __name__ == "__main__":
-    sheet = contact_sheet(range(COLUMNS * ROWS))
+    sheet = contact_sheet(range(COLUMNS * ROWS), *sys.argv[2:3])
     Image.fromarray(to_bytes(sheet)).save(Path(sys.argv[1]), quality=88)

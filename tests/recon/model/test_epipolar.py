@@ -1,0 +1,115 @@
+"""The parts of `epipolar`: what is drawn, what is learned through draws, where it looks."""
+
+import pytest
+import torch
+from network_helpers import sample_batch, sample_depth
+
+from recon.model.epipolar import SIZES, Epipolar, EpipolarConfig
+from recon.model.epipolar.attention import OCTAVES, EpipolarAttention, Lines, depth_encoding
+from recon.model.epipolar.depth import draw, mean_fraction, opacity_of
+from recon.model.heads import GaussianHeadConfig
+from recon.model.networks import run_network
+from recon.model.sources import choose_sources
+
+
+def test_likeliest_buckets_outside_training() -> None:
+    scores = torch.tensor([[0.0, 3.0, 2.0, -1.0]])
+    offsets = torch.tensor([[0.0, 0.0, 50.0, 0.0]])
+    drawn = draw(scores, offsets, 2, 1.0, random=False)
+    assert drawn.fraction.tolist() == [pytest.approx([1.5 / 4, 3 / 4])]
+    probability = scores.softmax(-1)[0, [1, 2]]
+    assert torch.allclose(1 - (1 - drawn.opacity[0]) ** 2, probability, atol=1e-5)
+
+
+def test_draws_follow_the_probabilities() -> None:
+    torch.manual_seed(0)
+    scores = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(20_000, 4)
+    drawn = draw(scores, torch.zeros(20_000, 4), 1, 1.0, random=True)
+    counts = torch.bincount((drawn.fraction[:, 0] * 4).floor().long(), minlength=4) / 20_000
+    assert torch.allclose(counts, torch.tensor([0.1, 0.2, 0.3, 0.4]), atol=0.015)
+
+
+def test_what_makes_the_picture_better_becomes_likelier() -> None:
+    """A reward for the opacity of bucket 2 raises its score, and only its."""
+    torch.manual_seed(0)
+    scores = torch.zeros(500, 4, requires_grad=True)
+    drawn = draw(scores, torch.zeros(500, 4), 1, 8.0, random=True)
+    hit = (drawn.fraction * 4).floor() == 2
+    (drawn.opacity * hit).sum().backward()
+    assert scores.grad is not None
+    gain = scores.grad.sum(0)
+    assert float(gain[2]) > 0 and bool((gain[[0, 1, 3]] < 0).all())
+
+
+def test_opacity_of_probability() -> None:
+    p = torch.linspace(0.01, 0.99, 50)
+    assert torch.allclose(opacity_of(p, 1.0), p, atol=1e-5)
+    full = opacity_of(p, 8.0)
+    assert bool((full > p).all()) and bool((full.diff() > 0).all()) and float(full.max()) < 1
+
+
+def test_mean_fraction_is_the_distributions() -> None:
+    scores = torch.tensor([[0.5, 0.5, 1e-9, 1e-9]]).log()
+    assert float(mean_fraction(scores, torch.zeros(1, 4))) == pytest.approx(0.25, abs=1e-5)
+
+
+def test_depth_encoding_tells_points_apart() -> None:
+    code = depth_encoding(32)
+    assert code.shape == (32, 2 * OCTAVES)
+    distance = torch.cdist(code, code) + 10 * torch.eye(32)
+    assert float(distance.min()) > 0.05
+
+
+def test_attention_finds_the_matching_point() -> None:
+    """With features that are unique in space, a pixel's best score lies at its surface."""
+    side, points, width = 32, 48, 24
+    batch = sample_batch([2, 4], side, side)
+    cameras, truth = batch.cameras.flatten(), sample_depth([2, 4], side, side)[0]
+    low, high = 1 / 8.0, 1 / 2.0
+    disparity = (low + torch.linspace(0, 1, points) * (high - low)).expand(2, -1)
+    lines = Lines(cameras, choose_sources(batch.cameras, batch.middle_depth, 4), disparity)
+    rays_o, rays_d = cameras.rays()
+    place = (rays_o + truth[..., None] * rays_d).movedim(-1, 1)
+    waves = [wave(f * place) for f in (1, 2, 4, 6) for wave in (torch.sin, torch.cos)]
+    features = torch.cat(waves, 1)
+    assert features.shape[1] == width
+    network = EpipolarAttention(width, 1, points)
+    one, other = torch.tensor([0]), torch.tensor([1])
+    sampled = network._sample(torch.cat([features, features], 1), lines, one, other)
+    query = features[:1].unflatten(1, (1, -1))
+    scores = network._scores(query, torch.zeros(1, width, points), [sampled])[0, 0, 1:]
+    seen_at_all = scores.amax(0) > 0.9 * width / 2  # the product of equal features
+    error = (disparity[0][scores.argmax(0)] - 1 / truth[0]).abs()[seen_at_all]
+    assert int(seen_at_all.sum()) > 200
+    # By chance a tenth would be.
+    assert float((error < 2.5 * (high - low) / points).float().mean()) > 0.6
+
+
+def test_three_gaussians_a_pixel_share_their_looks() -> None:
+    torch.manual_seed(0)
+    network, batch = Epipolar(SIZES["tiny"]).eval(), sample_batch([2, 4], 32, 32)
+    with torch.no_grad():
+        gaussians = run_network(network, batch).gaussians
+    assert gaussians.means.shape == (1, 2 * 32 * 32 * 3, 3)
+    assert gaussians.sh_degree == 1
+    quats = gaussians.quats.unflatten(1, (-1, 3))
+    assert torch.allclose(quats[:, :, 0], quats[:, :, 2])
+    depths = gaussians.means.unflatten(1, (-1, 3))
+    assert float((depths[:, :, 0] - depths[:, :, 2]).norm(dim=-1).min()) > 0
+
+
+def test_draws_differ_while_training_only() -> None:
+    network, batch = Epipolar(SIZES["tiny"]), sample_batch([2, 4], 32, 32)
+    with torch.no_grad():
+        one, two = (run_network(network, batch).gaussians.means for _ in range(2))
+        assert not torch.equal(one, two)
+        network.eval()
+        one, two = (run_network(network, batch).gaussians.means for _ in range(2))
+        assert torch.equal(one, two)
+
+
+def test_configurations_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="head.depth"):
+        EpipolarConfig(head=GaussianHeadConfig(depth="linear"))
+    with pytest.raises(ValueError, match="gaussians must not exceed buckets"):
+        EpipolarConfig(buckets=2)
