@@ -23,7 +23,14 @@ class Mixture:
 
     @staticmethod
     def of(config: DataConfig, seed: int, device: str) -> "Mixture":
-        """Those whose share is above 0; ReconError when none is."""
+        """Those whose share is above 0; ReconError when none is, or one has no folder."""
+        for name in ("realestate10k", "meshes", "captures"):
+            part = getattr(config, name)
+            if part.share > 0 and not part.folder:
+                raise ReconError(
+                    f"data.{name}.share is {part.share} but data.{name}.folder is not given; "
+                    f"add data.{name}.folder=FOLDER"
+                )
         parts: list[tuple[Source, float]] = []
         if config.procedural.share > 0:
             bank = make_bank(list_photos(config.photos), seed=seed).to(torch.device(device))

@@ -1,4 +1,4 @@
-"""`recon bench raster`: how fast this machine renders."""
+"""`recon bench raster|model`: how fast this machine renders, and runs networks."""
 
 import json as json_module
 from dataclasses import dataclass
@@ -15,12 +15,24 @@ from recon.errors import ReconError
 class Bench:
     """Time a part of recon on scenes of our own making."""
 
-    what: tyro.conf.Positional[Literal["raster"]] = "raster"
-    """Which part: the CPU rasterizer, forward and backward."""
+    what: tyro.conf.Positional[Literal["raster", "model"]] = "raster"
+    """raster: the CPU rasterizer, forward and backward; model: networks, answering and training."""
     scenes: tuple[Literal["s1", "s2", "s3"], ...] = ("s1", "s2", "s3")
-    """131 k Gaussians at 256x256, 262 k at 512x512, 1 M at 960x540."""
+    """raster: 131 k Gaussians at 256x256, 262 k at 512x512, 1 M at 960x540."""
     degrees: tuple[Literal[0, 1, 2, 3, 4], ...] = (0, 3)
-    """SH degrees of the colours."""
+    """raster: SH degrees of the colours."""
+    networks: tuple[str, ...] = ("sweep:base", "gs_lrm:small", "epipolar:small")
+    """model: networks by name:size."""
+    side: int = 256
+    """model: side of the pictures (px)."""
+    views: int = 2
+    """model: context views."""
+    batch: int = 1
+    """model: scenes a training step."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """model: where to run."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """model: of the network."""
     repeats: int = 9
     """Timings of each thing; medians are reported."""
     json: Path | None = None
@@ -32,27 +44,44 @@ class Bench:
         """Print a table, or one JSON object."""
         from recon.files import atomic_output, check_output
 
-        if self.repeats < 1:
-            raise ReconError(f"--repeats must be at least 1, found {self.repeats}")
+        for name in ("repeats", "side", "views", "batch"):
+            if getattr(self, name) < 1:
+                raise ReconError(f"--{name} must be at least 1, found {getattr(self, name)}")
         to_stdout = self.json is not None and str(self.json) == "-"
         if self.json is not None and not to_stdout:
             check_output(self.json)
-        from recon.bench.raster import bench_raster
-
-        with progress_reporter(self.quiet) as progress:
-            results = bench_raster(
-                self.scenes, self.degrees, self.repeats, lambda stage: progress(stage, 0.0)
-            )
+        results = self._measured()
         if to_stdout:
             say(json_module.dumps(results))
             return
-        say(_table(results))
+        say(_raster_table(results) if self.what == "raster" else model_table(results))
         if self.json is not None:
             with atomic_output(self.json) as temporary:
                 temporary.write_text(json_module.dumps(results, indent=1) + "\n")
 
+    def _measured(self) -> dict[str, Any]:
+        if self.what == "raster":
+            from recon.bench.raster import bench_raster
 
-def _table(results: dict[str, Any]) -> str:
+            with progress_reporter(self.quiet) as progress:
+                return bench_raster(
+                    self.scenes, self.degrees, self.repeats, lambda stage: progress(stage, 0.0)
+                )
+        from recon.bench.model import bench_model, check_device, parse_case
+
+        check_device(self.device)
+        cases = [parse_case(n, self.side, self.views, self.batch) for n in self.networks]
+        with progress_reporter(self.quiet) as progress:
+            return bench_model(
+                cases,
+                self.device,
+                self.precision,
+                self.repeats,
+                lambda stage: progress(stage, 0.0),
+            )
+
+
+def _raster_table(results: dict[str, Any]) -> str:
     """The results as text: one row a scene, degree and number of threads."""
     lines = [
         f"CPU kernel {results['instruction_set']}, torch {results['torch']}; medians; "
@@ -77,4 +106,25 @@ def _table(results: dict[str, Any]) -> str:
         lines.append(
             f"memory of s3 beyond inputs and outputs: {results['memory_s3_mb']:.0f} MB at the peak"
         )
+    return "\n".join(lines)
+
+
+def model_table(results: dict[str, Any]) -> str:
+    """The results as text: one row a network."""
+    lines = [
+        f"{results['device']}, {results['precision']}, torch {results['torch']}; medians; peak of "
+        f"a matrix product {results['peak_tflops']:.2f} TFLOP/s; utilisation is of that",
+        "network       size   views  side  params M   GFLOP  inference ms   util  "
+        "train samples/s   util",
+    ]
+    for row in results["rows"]:
+        line = (
+            f"{row['network']:<13} {row['size']:<6} {row['views']:>5} {row['side']:>5} "
+            f"{row['parameters'] / 1e6:>9.1f} {row['gflops']:>7.0f} {row['inference_ms']:>13.1f} "
+            f"{row['inference_utilisation']:>6.0%}"
+        )
+        if row["train"]:
+            rate, used = row["training_samples_per_s"], row["training_utilisation"]
+            line += f" {rate:>16.2f} {used:>6.0%}"
+        lines.append(line)
     return "\n".join(lines)

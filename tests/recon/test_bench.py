@@ -42,9 +42,12 @@ def test_bad_options_are_named(capsys: pytest.CaptureFixture) -> None:
     for options, message in (
         (["--repeats", "0"], "--repeats must be at least 1, found 0"),
         (["--scenes", "s9"], "s9"),
+        (["model", "--side", "0"], "--side must be at least 1, found 0"),
+        (["model", "--networks", "nerf"], "unknown network 'nerf'; expected one of: sweep"),
+        (["model", "--networks", "sweep:huge"], "sweep has no size 'huge'"),
     ):
         with pytest.raises(SystemExit) as end:
-            main(["bench", "raster", *options])
+            main(["bench", *options])
         error = capsys.readouterr().err
         assert end.value.code == 2 and message in error and error.count("\n") == 1
 
@@ -65,3 +68,24 @@ def test_gpu_script_runs_dry(tmp_path: Path) -> None:
     )  # fmt: skip
     results = json.loads(out.read_text())
     assert len(results["accuracy"]) == 16 and results["missed"] == []
+
+
+def test_networks_are_timed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    names = ["sweep:tiny", "gs_lrm:tiny", "epipolar:tiny"]
+    options = ["--networks", *names, "--side", "32", "--views", "3", "--repeats", "1", "--quiet"]
+    main(["bench", "model", *options, "--json", str(tmp_path / "m.json")])
+    rows = json.loads((tmp_path / "m.json").read_text())["rows"]
+    assert [f"{row['network']}:{row['size']}" for row in rows] == names
+    for row in rows:
+        assert row["gflops"] > 0 and row["inference_ms"] > 0 and row["parameters"] > 1e4
+        assert 0 < row["training_utilisation"] < 1.5
+    table = capsys.readouterr().out
+    assert "samples/s" in table and all(name.split(":")[0] in table for name in names)
+
+
+def test_gpu_script_for_models_runs_dry(tmp_path: Path) -> None:
+    script = ROOT / "tests" / "gpu" / "model_gpu.py"
+    out = tmp_path / "m.json"
+    command = [sys.executable, str(script), "--device", "cpu", "--small", "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert len(json.loads(out.read_text())["rows"]) == 4

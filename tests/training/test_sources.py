@@ -208,3 +208,5 @@ def test_mixture_takes_every_source_by_its_share(meshes: Path, sample: Path, tmp
     assert 6 <= known < 16
     with pytest.raises(ReconError, match="no source of scenes"):
         Mixture.of(DataConfig(procedural=ProceduralConfig(share=0.0)), 0, "cpu")
+    with pytest.raises(ReconError, match="data.meshes.folder is not given"):
+        Mixture.of(DataConfig(meshes=MeshesConfig(share=1.0)), 0, "cpu")

@@ -11,16 +11,21 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from conftest import ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
 from recon.cli import main
+from recon.config import overlay
 from recon.errors import ReconError
 from recon.formats import load_gaussians
+from recon.model.networks import named_size
 from training.batches import make_batch
 from training.config import CurriculumConfig, DataConfig, OptimiserConfig, TrainConfig, read_config
 from training.logbook import BOARD, METRICS
 from training.sources import Mixture
+from training.suite import read_suite
 from training.trainer import PICTURES, STATE, WEIGHTS, Trainer, learning_rate
 
 TINY = [
@@ -253,3 +258,16 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
     config = tiny(tmp_path, "optimiser.lr=1e-4", "precision=bf16")
     assert config.optimiser.lr == 1e-4 and config.precision == "bf16"
     assert replace(config, precision="fp32") != config
+
+
+def test_every_recipe_is_read() -> None:
+    recipes, suites = 0, 0
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        if set(yaml.safe_load(path.read_text())) & {"cases", "realestate10k"}:
+            read_suite(path)
+            suites += 1
+        else:
+            config = read_config(path, [])
+            overlay(named_size(config.network, config.size), config.changes, str(path))
+            recipes += 1
+    assert recipes >= 5 and suites >= 2
