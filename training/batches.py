@@ -39,10 +39,10 @@ def make_batch(
     """Every n-th scene of a step, from the k-th on: share is (k, n)."""
     first, every = share
     request = _request(config, step, device)
-    samples = [
-        source.sample(replace(request, seed=seed_of(config.seed, step, item)))
-        for item in range(first, config.data.batch, every)
-    ]
+    samples = []
+    for item in range(first, config.data.batch, every):
+        asked = replace(request, seed=seed_of(config.seed, step, item))
+        samples.append(_with_slack(source.sample(asked), asked, config.data.slack))
     return _collate(samples, request.context)
 
 
@@ -78,6 +78,15 @@ def _side(side: int, scale: float) -> int:
     if scale >= 1:
         return side
     return min(side, max(1, round(side * scale / SIDE_MULTIPLE_PX)) * SIDE_MULTIPLE_PX)
+
+
+def _with_slack(sample: TrainingSample, request: SampleRequest, slack: float) -> TrainingSample:
+    """The sample with a range that does not tell where its nearest and farthest points are."""
+    draw = torch.rand(2, generator=request.generator())
+    closer, farther = torch.exp(slack * (1.25 * draw - 0.25)).tolist()
+    near, far = sample.near / closer, sample.far * farther
+    depth = torch.minimum(torch.maximum(sample.depth, near[:, None, None]), far[:, None, None])
+    return replace(sample, near=near, far=far, depth=depth)
 
 
 def _collate(samples: list[TrainingSample], context: int) -> Batch:

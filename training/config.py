@@ -30,6 +30,9 @@ class DataConfig:
     """Views that are only rendered."""
     batch: int = 2
     """Scenes a step, over all processes and accumulated parts."""
+    slack: float = 0.4
+    """Near and far are moved outwards by up to this (in logarithm), or inwards by up to a quarter
+    of it: at use they are only estimated."""
     photos: str = ""
     """Folder of pictures that become textures of procedural scenes beside the noise."""
     procedural: ProceduralConfig = field(default_factory=ProceduralConfig)
@@ -86,9 +89,9 @@ class TrainConfig:
 
     out: str = "runs/default"
     """Folder of checkpoints and measurements."""
-    network: str = "gs_lrm"
+    network: str = "sweep"
     """Network by name."""
-    size: str = "small"
+    size: str = "base"
     """Its named size."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Fields of the network's configuration to change."""

@@ -73,6 +73,9 @@ class NetworkModel:
         progress(0.3)
         output = run_network(network, batch)
         keep = (views.masks[:, 0] >= MIN_MASK).flatten()
-        gaussians = output.gaussians._mapped(lambda t: t[0]).select(keep)
+        gaussians = output.gaussians._mapped(lambda t: t[0])
+        # A pixel's Gaussians stand together.
+        keep = keep.repeat_interleave(len(gaussians) // len(keep))
+        gaussians = gaussians.select(keep)
         progress(1.0)
         return Prediction(gaussians, output.depth[0], output.confidence[0])

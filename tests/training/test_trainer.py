@@ -136,6 +136,20 @@ def test_batches_depend_on_seed_and_step_alone(source: Mixture) -> None:
     assert other.images.shape != again.images.shape or not torch.equal(other.images, again.images)
 
 
+def test_the_range_is_loose_and_holds_all_depths(source: Mixture) -> None:
+    """Networks are told a range that was estimated, not the exact one."""
+    exact = TrainConfig(data=DataConfig(16, 16, (2, 2), 1, 1, slack=0.0))
+    loose = replace(exact, data=replace(exact.data, slack=0.4))
+    ratios = []
+    for step in range(30):
+        true, given = (make_batch(config, source, step) for config in (exact, loose))
+        ratios.append(float(given.context.far[0, 0] / true.context.far[0, 0]))
+        near, far = given.context.near[0, 0], given.context.far[0, 0]
+        assert bool((given.depth >= near * 0.9999).all() and (given.depth <= far * 1.0001).all())
+        assert torch.equal(true.images, given.images)
+    assert 0.9 <= min(ratios) < 1 < 1.3 < max(ratios) <= 1.5
+
+
 def test_curriculum_goes_from_easy_to_configured(source: Mixture) -> None:
     data = DataConfig(64, 48, (2, 6), 1, 1)
     config = TrainConfig(data=data, curriculum=CurriculumConfig(100, 2, 0.25, 0.5))

@@ -17,12 +17,13 @@ from network_helpers import (
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from recon.capture import Views
 from recon.errors import ReconError
 from recon.model.attention import attend
 from recon.model.batch import NetworkOutput
 from recon.model.gs_lrm import SIZES, GsLrm
 from recon.model.heads import GaussianHeadConfig
-from recon.model.networks import NETWORKS, build_network, named_size, run_network
+from recon.model.networks import NETWORKS, NetworkModel, build_network, named_size, run_network
 from render import Gaussians
 
 EVERY = pytest.mark.parametrize("name", list(NETWORKS))
@@ -116,6 +117,26 @@ def test_views_without_baseline_take_the_scale_of_the_depths(
         assert torch.allclose(
             run_network(network, grown).gaussians.scales, 3 * one.scales, rtol=1e-3
         )
+
+
+@EVERY
+def test_masked_pixels_become_no_gaussians(name: str) -> None:
+    """A network as a model of `recon`: world frame, mask, full size."""
+    batch = sample_batch([2, 4], 32, 24)
+    masks = torch.ones(2, 1, 24, 32)
+    masks[1, :, :, :20] = 0
+    views = Views(
+        batch.images[0], masks, torch.ones_like(masks), batch.cameras.flatten(), ("a", "b"),
+        torch.stack([batch.near[0], batch.far[0]], 1),
+    )  # fmt: skip
+    network = tiny(name)
+    found = NetworkModel(network)(views, lambda fraction: None)
+    with torch.no_grad():
+        means = run_network(network, batch).gaussians.means[0]
+    each = len(means) // masks.numel()
+    kept = means.unflatten(0, (-1, each))[masks.flatten() > 0].flatten(0, 1)
+    assert torch.allclose(found.gaussians.means, kept, atol=1e-5)
+    assert found.depth.shape == found.confidence.shape == (2, 24, 32)
 
 
 @EVERY
