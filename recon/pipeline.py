@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from recon.capture import Capture, Frame, load_views, open_capture, select_spread
+from recon.capture import Capture, Frame, Views, load_views, open_capture, select_spread
 from recon.capture.images import oriented_size
 from recon.errors import ReconError
 from recon.model.registry import build_model
+from recon.refine import RefineConfig, parse_refine, refine
 from recon.settings import ReconstructSettings
 from render import Cameras, Gaussians
 
@@ -43,6 +44,7 @@ def reconstruct(
     settings = settings or ReconstructSettings()
     report = progress or (lambda stage, fraction: None)
     _check_settings(settings)
+    refinement = parse_refine(settings.refine)
     device = choose_device(settings.device)
     model = build_model(settings.model)
     if not isinstance(capture, Capture):
@@ -56,7 +58,21 @@ def reconstruct(
     prediction = model(views, lambda fraction: report("finding depth", fraction))
     if len(prediction.gaussians) == 0:
         raise ReconError(f"no Gaussians from {capture.root}: the masks leave nothing of the photos")
-    return Scene(prediction.gaussians, views.cameras, frames, settings.model)
+    gaussians = _refined(prediction.gaussians, views, refinement, report)
+    return Scene(gaussians, views.cameras, frames, settings.model)
+
+
+def _refined(
+    gaussians: Gaussians, views: Views, config: RefineConfig, report: StageProgress
+) -> Gaussians:
+    """On the device that can render."""
+    if config.steps == 0:
+        return gaussians
+    device = choose_render_device("auto" if gaussians.device.type == "cuda" else "cpu")
+    found = refine(
+        gaussians.to(device), views.to(device), config, lambda done: report("refining", done)
+    )
+    return found.gaussians
 
 
 def _check_baseline(capture: Capture, cameras: Cameras) -> None:

@@ -93,6 +93,8 @@ class TrainConfig:
     """Network by name."""
     size: str = "base"
     """Its named size."""
+    init: str = ""
+    """Checkpoint whose weights the run starts from; "" for fresh ones."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Fields of the network's configuration to change."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -56,6 +56,7 @@ class CaseResult:
             "split": self.case.split,
             "model": self.settings.model,
             "resolution": self.settings.resolution,
+            "refine": self.settings.refine,
             "seed": self.settings.seed,
             "gaussians": self.gaussians,
             "mean": means,
@@ -85,7 +86,7 @@ def evaluate_case(case: Case, settings: ReconstructSettings) -> CaseResult:
     settings = replace(settings, max_views=max(len(split.context), 2))
     context_capture = replace(capture, frames=split.context)
     scene = reconstruct(context_capture, settings)
-    flat = reconstruct(context_capture, replace(settings, model="constant-depth"))
+    flat = reconstruct(context_capture, replace(settings, model="constant-depth", refine="0"))
     context, targets = _views(capture, split, settings)
     return judge(case, settings, (scene.gaussians, flat.gaussians), context, targets)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from recon.config import overlay
 from recon.errors import ReconError
-from recon.model.checkpoint import save_checkpoint
+from recon.model.checkpoint import load_checkpoint, save_checkpoint
 from recon.model.networks import build_network, named_size, run_network
 from render import RasterizeSettings, rasterize
 from render.video import write_image
@@ -29,7 +29,7 @@ from training.validation import Validator
 STATE, WEIGHTS, PICTURES = "state.safetensors", "model.safetensors", "validation"
 SETTINGS = RasterizeSettings(render_mode="RGB")
 # What may not change when a run goes on.
-FIXED = ("network", "size", "changes", "data", "curriculum", "optimiser", "loss", "seed")
+FIXED = ("network", "size", "init", "changes", "data", "curriculum", "optimiser", "loss", "seed")
 
 
 class Trainer:
@@ -167,7 +167,17 @@ def learning_rate(config: OptimiserConfig, step: int) -> float:
 
 def _network(config: TrainConfig) -> nn.Module:
     shape = overlay(named_size(config.network, config.size), config.changes, "changes")
-    return build_network(config.network, shape)
+    network = build_network(config.network, shape)
+    if config.init:
+        found = load_checkpoint(Path(config.init))
+        try:
+            network.load_state_dict(found.network.state_dict())
+        except RuntimeError:
+            raise ReconError(
+                f"init: {config.init} holds a {found.name} of another shape than {config.network} "
+                f"{config.size}"
+            ) from None
+    return network
 
 
 def _optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -31,12 +32,22 @@ class Checkpoint:
     """Data, compute, licence, scores: whatever the training wrote."""
 
 
-def save_checkpoint(path: Path, name: str, network: nn.Module, provenance: dict[str, Any]) -> None:
-    """Write the weights and how to build the network; the file is whole or not there."""
+def save_checkpoint(
+    path: Path,
+    name: str,
+    network: nn.Module,
+    provenance: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write the weights and how to build the network; the file is whole or not there.
+
+    Read again, weights are float32 whatever the file's `dtype`.
+    """
     config: Any = network.config
     header = {"network": name, "config": asdict(config), "provenance": provenance}
     tensors = {
-        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
+        key: value.detach().cpu().to(dtype).contiguous()
+        for key, value in network.state_dict().items()
     }
     with atomic_output(path) as temporary:
         temporary.write_bytes(save(tensors, {KEY: json.dumps(header)}))

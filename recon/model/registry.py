@@ -8,8 +8,16 @@ from recon.model.constant_depth import ConstantDepth
 from recon.model.plane_sweep import PlaneSweep
 from recon.model.types import Model
 
+
+def _sweep() -> Model:
+    from recon.model.bundled import bundled_model
+
+    return bundled_model("sweep")
+
+
 MODELS: dict[str, Callable[[], Model]] = {
     "plane-sweep": PlaneSweep,
+    "sweep": _sweep,
     "constant-depth": ConstantDepth,
 }
 

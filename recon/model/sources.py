@@ -12,6 +12,8 @@ from render import Cameras
 # Angle between two rays to a point at which matching works best: smaller angles
 # place it badly, larger ones change its look (as in COLMAP's and MVSNet's scores).
 BEST_ANGLE_DEG = 12.0
+# Points a side that tell how much two views share.
+OVERLAP_PX = 32
 
 
 def nearest_views(cameras: Cameras, count: int) -> list[list[int]]:
@@ -56,10 +58,11 @@ def choose_sources(cameras: Cameras, depth: Float[Tensor, "b v"], count: int) ->
         everyone = torch.arange(views)
         chosen = torch.stack([everyone[everyone != v] for v in range(views)]).expand(scenes, -1, -1)
     else:
-        each = zip(cameras.viewmats, cameras.Ks, depth, strict=True)
+        small = cameras.resized(OVERLAP_PX, OVERLAP_PX)
+        each = zip(small.viewmats, small.Ks, depth, strict=True)
         chosen = torch.tensor(
             [
-                select_sources(replace(cameras, viewmats=viewmats, Ks=Ks), middle, count)
+                select_sources(replace(small, viewmats=viewmats, Ks=Ks), middle, count)
                 for viewmats, Ks, middle in each
             ]
         )

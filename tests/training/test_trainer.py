@@ -198,6 +198,16 @@ def test_random_draws_are_resumed_too(tmp_path: Path) -> None:
     assert same_state(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
+    Trainer(tiny(tmp_path / "first")).train(until=2)
+    weights = tmp_path / "first" / WEIGHTS
+    second = Trainer(tiny(tmp_path / "second", f"init={weights}"))
+    for key, value in load_file(weights).items():
+        assert torch.equal(second.network.state_dict()[key], value)
+    with pytest.raises(ReconError, match="holds a gs_lrm of another shape than sweep tiny"):
+        Trainer(tiny(tmp_path / "third", f"init={weights}", "network=sweep"))
+
+
 def test_a_run_shows_what_it_does(tmp_path: Path) -> None:
     """Lines, metrics, tensorboard and pictures; looking changes nothing."""
     lines: list[str] = []
