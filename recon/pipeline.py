@@ -10,7 +10,8 @@ from recon.capture import Capture, Frame, Views, load_views, open_capture, selec
 from recon.capture.images import oriented_size
 from recon.errors import ReconError
 from recon.model.registry import build_model
-from recon.refine import RefineConfig, parse_refine, refine
+from recon.model.types import Model
+from recon.refine import parse_refine, refine
 from recon.settings import ReconstructSettings
 from render import Cameras, Gaussians
 
@@ -44,7 +45,6 @@ def reconstruct(
     settings = settings or ReconstructSettings()
     report = progress or (lambda stage, fraction: None)
     _check_settings(settings)
-    refinement = parse_refine(settings.refine)
     device = choose_device(settings.device)
     model = build_model(settings.model)
     if not isinstance(capture, Capture):
@@ -55,22 +55,23 @@ def reconstruct(
     views = load_views(frames, settings.resolution).to(device)
     report("reading photos", 1.0)
     _check_baseline(capture, views.cameras)
-    prediction = model(views, lambda fraction: report("finding depth", fraction))
-    if len(prediction.gaussians) == 0:
+    gaussians = predict(model, views, settings, report)
+    if len(gaussians) == 0:
         raise ReconError(f"no Gaussians from {capture.root}: the masks leave nothing of the photos")
-    gaussians = _refined(prediction.gaussians, views, refinement, report)
     return Scene(gaussians, views.cameras, frames, settings.model)
 
 
-def _refined(
-    gaussians: Gaussians, views: Views, config: RefineConfig, report: StageProgress
+def predict(
+    model: Model, views: Views, settings: ReconstructSettings, report: StageProgress
 ) -> Gaussians:
-    """On the device that can render."""
-    if config.steps == 0:
+    """The model's Gaussians, refined as the settings say, on a device that can render."""
+    refinement = parse_refine(settings.refine)
+    gaussians = model(views, lambda fraction: report("finding depth", fraction)).gaussians
+    if refinement.steps == 0 or len(gaussians) == 0:
         return gaussians
     device = choose_render_device("auto" if gaussians.device.type == "cuda" else "cpu")
     found = refine(
-        gaussians.to(device), views.to(device), config, lambda done: report("refining", done)
+        gaussians.to(device), views.to(device), refinement, lambda done: report("refining", done)
     )
     return found.gaussians
 
@@ -113,6 +114,7 @@ def choose_render_device(name: str) -> torch.device:
 def _check_settings(settings: ReconstructSettings) -> None:
     if settings.max_views < 2:
         raise ReconError(f"--max-views must be at least 2, found {settings.max_views}")
+    parse_refine(settings.refine)
     if settings.resolution < MIN_RESOLUTION_PX:
         raise ReconError(
             f"--resolution must be at least {MIN_RESOLUTION_PX} px, found {settings.resolution}"

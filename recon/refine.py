@@ -60,6 +60,7 @@ class Refined:
     """Mean absolute error of each step's photos."""
 
 
+@torch.enable_grad()
 def refine(
     gaussians: Gaussians, views: Views, config: RefineConfig, progress: Progress = lambda done: None
 ) -> Refined:

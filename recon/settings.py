@@ -11,14 +11,14 @@ class ReconstructSettings:
     cameras: Literal["auto", "given"] = "auto"
     """given: use the capture's cameras and fail without them; auto: the same for now,
     unknown cameras cannot be solved yet."""
-    model: str = "plane-sweep"
-    """Model by name: plane-sweep, sweep (the bundled network), or constant-depth (a baseline);
+    model: str = "sweep"
+    """Model by name: sweep (the bundled network), plane-sweep, or constant-depth (a baseline);
     or a checkpoint file (.safetensors) of a trained network."""
     max_views: int = 8
     """Most photos to use; of more, the best spread ones are taken (photos)."""
     resolution: int = 512
     """Long side at which photos are used; one Gaussian per pixel (px)."""
-    refine: str = "0"
+    refine: str = "30"
     """Improve the scene on the photos it came from, for so many steps (30) or seconds (20s);
     0 leaves it as the model made it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

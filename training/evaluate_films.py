@@ -11,7 +11,7 @@ from torch import Tensor
 from recon.capture import Views
 from recon.errors import ReconError
 from recon.model.registry import build_model
-from recon.pipeline import choose_device
+from recon.pipeline import choose_device, predict
 from recon.settings import ReconstructSettings
 from render import Cameras
 from training.data.realestate10k import EvaluationItem, evaluation_views, read_evaluation_index
@@ -32,13 +32,15 @@ def evaluate_films(
     items = read_evaluation_index(Path(films.index), skipped)
     items = items[: films.limit or len(items)]
     device = choose_device(settings.device)
-    models = [build_model(name) for name in (settings.model, "constant-depth")]
+    flat = replace(settings, model="constant-depth", refine="0")
+    methods = [(build_model(chosen.model), chosen) for chosen in (settings, flat)]
     results: list[CaseResult] = []
     size = (films.width, films.height)
     for item, images, cameras in evaluation_views(Path(films.folder), items, *size, skipped):
         progress(f"evaluating {item.key}", len(results) / len(items))
         context, targets = _views(item, images, cameras, films)
-        made = [model(context.to(device), lambda fraction: None).gaussians for model in models]
+        given = context.to(device)
+        made = [predict(model, given, chosen, lambda *_: None) for model, chosen in methods]
         case = Case(Path(item.key), "index")
         result = judge(case, settings, (made[0], made[1]), context, targets)
         # Thousands of scenes: their pictures would not fit into memory.

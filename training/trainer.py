@@ -28,6 +28,8 @@ from training.validation import Validator
 
 STATE, WEIGHTS, PICTURES = "state.safetensors", "model.safetensors", "validation"
 SETTINGS = RasterizeSettings(render_mode="RGB")
+# Steps in a row without finite gradients after which a run gives up.
+PATIENCE = 20
 # What may not change when a run goes on.
 FIXED = ("network", "size", "init", "changes", "data", "curriculum", "optimiser", "loss", "seed")
 
@@ -47,6 +49,7 @@ class Trainer:
             )
         self.out = Path(config.out)
         self.step = 0
+        self.skipped = 0
         torch.manual_seed(config.seed)
         network = _network(config)
         self.averaged = copy.deepcopy(network).requires_grad_(False)
@@ -113,10 +116,24 @@ class Trainer:
                 self.accelerator.backward(losses["total"] / parts)
             for name, value in losses.items():
                 total[name] = total.get(name, 0.0) + float(value.detach()) / parts
-        self.accelerator.clip_grad_norm_(self.network.parameters(), config.clip)
-        self.optimiser.step()
-        self._average()
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), config.clip)
+        self._descend(bool(torch.isfinite(torch.as_tensor(norm))))
         return total
+
+    def _descend(self, finite: bool) -> None:
+        """One step of the optimiser, or none: gradients that are not finite would end the run's
+        weights for good. ReconError when it happens again and again."""
+        self.skipped = 0 if finite else self.skipped + 1
+        if finite:
+            self.optimiser.step()
+            self._average()
+        elif self.skipped >= PATIENCE:
+            raise ReconError(
+                f"step {self.step}: {PATIENCE} steps in a row had gradients that are not finite; "
+                "lower optimiser.lr or set precision: fp32, and go on with --resume"
+            )
+        else:
+            self.logbook.report(f"step {self.step}: gradients not finite, step skipped")
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         with self.accelerator.autocast():

@@ -20,7 +20,7 @@ from render.cameras import look_at
 NEAR, FAR = 2.0, 12.0
 SETTINGS = RasterizeSettings(render_mode="RGB")
 # Side of the matrices whose product gives the machine's peak.
-PEAK_SIDE = {"cpu": 2048, "cuda": 8192}
+PEAK_SIDE = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True)

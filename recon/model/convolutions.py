@@ -1,5 +1,7 @@
 """Convolutional parts: normalised blocks in two and three dimensions."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -8,7 +10,39 @@ from torch import Tensor, nn
 from torch.nn.functional import group_norm, relu
 
 CHANNELS_A_GROUP = 8
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+# oneDNN's bf16 weight gradients of padded convolutions read memory that nobody wrote when a side
+# is this short (seen: 3D with 2 planes, 2D with stride 2 on one pixel; torch 2.13, AVX-512).
+SHORT_SIDE = 2
+
+
+class Conv2d(nn.Conv2d):
+    """As torch's; in float32 on a CPU where its bf16 gradients cannot be trusted."""
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """At the size divided by the stride."""
+        with _trusted(input) as values:
+            return super().forward(values)
+
+
+class Conv3d(nn.Conv3d):
+    """As torch's; in float32 on a CPU where its bf16 gradients cannot be trusted."""
+
+    def forward(self, input: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c2 d2 h2 w2"]:
+        """At the size divided by the stride."""
+        with _trusted(input) as values:
+            return super().forward(values)
+
+
+@contextmanager
+def _trusted(values: Tensor) -> Iterator[Tensor]:
+    if values.device.type != "cpu" or min(values.shape[2:]) > SHORT_SIDE:
+        yield values
+    else:
+        with torch.autocast("cpu", enabled=False):
+            yield values.float()
+
+
+CONV = {2: Conv2d, 3: Conv3d}
 CONV_TRANSPOSE = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 Dimensions = Literal[2, 3]
 

@@ -62,10 +62,11 @@ def sample(
     pixels: Float[Tensor, "d h w 2"],
     mode: str = "bilinear",
 ) -> Float[Tensor, "d c h w"]:
-    """Pictures at continuous pixel positions; outside, the border repeats."""
+    """Pictures at continuous pixel positions; outside, the border repeats. Positions that are not
+    finite take the middle: torch's gradient would write to memory outside the picture."""
     height, width = pictures.shape[-2:]
     size = torch.tensor([width, height], dtype=pixels.dtype, device=pixels.device)
-    grid = (pixels / size * 2 - 1).clamp(-4, 4)
+    grid = (pixels / size * 2 - 1).nan_to_num(nan=0.0).clamp(-4, 4)
     return torch.nn.functional.grid_sample(
         pictures, grid, mode=mode, padding_mode="border", align_corners=False
     )

@@ -107,7 +107,8 @@ def test_realestate10k_suite_to_json_and_table(
         "realestate10k: {folder: ., index: index.json, width: 64, height: 64, near: 2, far: 12}\n"
     )
     table, numbers = tmp_path / "table.md", tmp_path / "numbers.json"
-    main(["eval", "--suite", str(suite), "--table", str(table), "--json", str(numbers)])
+    model = ["--model", "plane-sweep", "--refine", "5"]
+    main(["eval", "--suite", str(suite), *model, "--table", str(table), "--json", str(numbers)])
     document = json.loads(numbers.read_text())
     assert document["skipped"] == {
         "null entry of the index": 1, "corrupt picture": 1, "scene of the index not found": 1,

@@ -21,7 +21,7 @@ from recon.config import overlay
 from recon.errors import ReconError
 from recon.formats import load_gaussians
 from recon.model.networks import named_size
-from training.batches import make_batch
+from training.batches import Batch, make_batch
 from training.config import CurriculumConfig, DataConfig, OptimiserConfig, TrainConfig, read_config
 from training.logbook import BOARD, METRICS
 from training.sources import Mixture
@@ -295,3 +295,29 @@ def test_every_recipe_is_read() -> None:
             overlay(named_size(config.network, config.size), config.changes, str(path))
             recipes += 1
     assert recipes >= 5 and suites >= 2
+
+
+def test_steps_without_finite_gradients_are_skipped_and_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    trainer = Trainer(tiny(tmp_path), said.append)
+    plain = trainer.accelerator.unwrap_model(trainer.network)
+    before = [p.detach().clone() for p in plain.parameters()]
+    honest = Trainer._losses
+
+    def broken(self: Trainer, batch: Batch) -> dict[str, torch.Tensor]:
+        return {name: value * torch.nan for name, value in honest(self, batch).items()}
+
+    monkeypatch.setattr(Trainer, "_losses", broken)
+    monkeypatch.setattr("training.trainer.PATIENCE", 3)
+    trainer.train(until=2)
+    assert all(torch.equal(a, b) for a, b in zip(before, plain.parameters(), strict=True))
+    assert sum("step skipped" in line for line in said) == 2
+    with pytest.raises(ReconError, match="3 steps in a row had gradients that are not finite"):
+        trainer.train(until=3)
+    trainer.skipped = 1
+    monkeypatch.setattr(Trainer, "_losses", honest)
+    trainer.train(until=4)
+    assert trainer.skipped == 0
+    assert not all(torch.equal(a, b) for a, b in zip(before, plain.parameters(), strict=True))

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recon.model.convolutions import CONV_TRANSPOSE, ConvBlock, ResidualBlock
+from recon.model.convolutions import CONV, CONV_TRANSPOSE, ConvBlock, ResidualBlock
 
 
 class Regulariser(nn.Module):
@@ -14,7 +14,7 @@ class Regulariser(nn.Module):
     def __init__(self, evidence: int, context: int, channels: int) -> None:
         super().__init__()
         wide, wider = 2 * channels, 4 * channels
-        self.first = nn.Conv3d(evidence, channels, 3, padding=1)
+        self.first = CONV[3](evidence, channels, 3, padding=1)
         self.context = nn.Conv2d(context, channels, 1)
         self.level1 = ResidualBlock(3, channels)
         self.down1 = ConvBlock(3, channels, wide, stride=2)
