@@ -19,6 +19,9 @@ class SweepConfig:
     """Depth planes of the first stage, at 1/4 of the picture; a multiple of 4."""
     fine_planes: int = 12
     """Planes of the second stage, at 1/2, around what the first found; a multiple of 4."""
+    direct_px: int = 320
+    """Longest side that the first sweep is made for. Larger pictures are swept at half their size
+    first, as often as it takes, and the first sweep's place is taken by what came of that."""
     groups: int = 4
     """Groups of the learned correlation."""
     volume: int = 16

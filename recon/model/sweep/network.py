@@ -43,18 +43,28 @@ class Sweep(nn.Module):
     def forward(self, batch: ViewBatch) -> NetworkOutput:
         """Gaussians in the frame of the batch's cameras."""
         (scenes, views), (height, width) = batch.images.shape[:2], batch.images.shape[-2:]
-        padded = batch.padded(MULTIPLE_PX)
-        images, cameras = padded.images.flatten(0, 1), padded.cameras.flatten()
+        half, beliefs = self._sweep(batch)
+        raw = self.decoder(half, *beliefs[-2:])[:, :height, :width]
+        output = activate(raw.unflatten(0, (scenes, views)), batch, self.config.head)
+        return _with_beliefs(output, beliefs, batch)
+
+    def _sweep(self, batch: ViewBatch) -> tuple[Float[Tensor, "n c h2 w2"], list[Belief]]:
+        """Features at 1/2 of the padded pictures, and what was believed from coarse to fine."""
+        views, size = batch.images.shape[1], batch.images.shape[-2:]
+        batch = batch.padded(MULTIPLE_PX)
+        images, cameras = batch.images.flatten(0, 1), batch.cameras.flatten()
         low, high = (1 / t.flatten() for t in (batch.far, batch.near))
         half, quarter = self.context(images, cameras, views)
         sources = choose_sources(batch.cameras, batch.middle_depth, self.config.sources)
-        level = _level(images, quarter, cameras, sources, COARSE_PX)
-        first = self._first(level, low, high)
+        if max(size) > self.config.direct_px:
+            _, beliefs = self._sweep(batch.halved())
+            # What came of half the size is as large as a quarter of this one.
+            beliefs = [*beliefs[:-1], beliefs[-1].cropped(*quarter.shape[-2:])]
+        else:
+            level = _level(images, quarter, cameras, sources, COARSE_PX)
+            beliefs = [self._first(level, low, high)]
         level = _level(images, half, cameras, sources, FINE_PX)
-        second = self._second(level, first, low, high)
-        raw = self.decoder(half, first, second)[:, :height, :width]
-        output = activate(raw.unflatten(0, (scenes, views)), batch, self.config.head)
-        return _with_beliefs(output, first, second, low, high)
+        return half, [*beliefs, self._second(level, beliefs[-1], low, high)]
 
     def _first(self, level: Level, low: Float[Tensor, "n"], high: Float[Tensor, "n"]) -> Belief:
         """Planes from far to near, with the context's own guess."""
@@ -92,13 +102,7 @@ def _level(
 
 
 @full_precision
-def _with_beliefs(
-    output: NetworkOutput,
-    first: Belief,
-    second: Belief,
-    low: Float[Tensor, "n"],
-    high: Float[Tensor, "n"],
-) -> NetworkOutput:
+def _with_beliefs(output: NetworkOutput, beliefs: list[Belief], batch: ViewBatch) -> NetworkOutput:
     """The sweeps' own depths and confidence at the size of the pictures."""
     (scenes, views), (height, width) = output.depth.shape[:2], output.depth.shape[2:]
 
@@ -106,10 +110,11 @@ def _with_beliefs(
         large = interpolate(values[:, None], scale_factor=factor, mode="bilinear")
         return large[:, 0, :height, :width].unflatten(0, (scenes, views))
 
-    far, near = (t.reshape(scenes, views, 1, 1) for t in (low, high))
+    far, near = (1 / t[..., None, None] for t in (batch.far, batch.near))
+    factors = [FINE_PX * 2**steps for steps in reversed(range(len(beliefs)))]
     depths = tuple(
         1 / (far + enlarged(belief.fraction, factor) * (near - far))
-        for belief, factor in ((first, COARSE_PX), (second, FINE_PX))
+        for belief, factor in zip(beliefs, factors, strict=True)
     )
-    confidence = enlarged(second.confidence, FINE_PX).clamp(0, 1)
+    confidence = enlarged(beliefs[-1].confidence, FINE_PX).clamp(0, 1)
     return replace(output, confidence=confidence, earlier_depths=depths)

@@ -38,6 +38,11 @@ class Belief:
     confidence: Float[Tensor, "n h w"]
     """Probability of the likeliest plane and its two neighbours."""
 
+    def cropped(self, height: int, width: int) -> "Belief":
+        """Its upper left corner."""
+        parts = (self.fraction, self.spread, self.confidence)
+        return Belief(*(part[:, :height, :width] for part in parts))
+
 
 class Stage(nn.Module):
     """Learned features for matching, and the network that weighs the evidence."""
