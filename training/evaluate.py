@@ -87,7 +87,7 @@ def evaluate_case(case: Case, settings: ReconstructSettings) -> CaseResult:
     context_capture = replace(capture, frames=split.context)
     scene = reconstruct(context_capture, settings)
     flat = reconstruct(context_capture, replace(settings, model="constant-depth", refine="0"))
-    context, targets = _views(capture, split, settings)
+    context, targets = context_and_targets(capture, split, settings)
     return judge(case, settings, (scene.gaussians, flat.gaussians), context, targets)
 
 
@@ -110,7 +110,9 @@ def judge(
     return CaseResult(case, settings, scores, pictures, len(made[0]))
 
 
-def _views(capture: Capture, split: Split, settings: ReconstructSettings) -> tuple[Views, Views]:
+def context_and_targets(
+    capture: Capture, split: Split, settings: ReconstructSettings
+) -> tuple[Views, Views]:
     """Context and target views, all of one size."""
     count = len(split.context)
     views = load_views(split.context + split.target, settings.resolution)
