@@ -31,6 +31,11 @@ class Scene:
     model: str
     """Name of the model that made it."""
 
+    @property
+    def depth_is_guessed(self) -> bool:
+        """Whether there was only one photo: nothing to measure depth with."""
+        return len(self.frames) == 1
+
 
 def reconstruct(
     capture: Capture | Path | str,
@@ -79,6 +84,8 @@ def predict(
 def _check_baseline(capture: Capture, cameras: Cameras) -> None:
     """Depth comes from parallax: the photos must be taken from different places."""
     centers = cameras.centers
+    if len(centers) == 1:
+        return
     if float((centers - centers[0]).norm(dim=1).max()) <= 1e-6 * float(centers.norm(dim=1).max()):
         raise ReconError(
             f"all cameras of {capture.root} stand at the same place; expected photos taken from "
@@ -112,8 +119,8 @@ def choose_render_device(name: str) -> torch.device:
 
 
 def _check_settings(settings: ReconstructSettings) -> None:
-    if settings.max_views < 2:
-        raise ReconError(f"--max-views must be at least 2, found {settings.max_views}")
+    if settings.max_views < 1:
+        raise ReconError(f"--max-views must be at least 1, found {settings.max_views}")
     parse_refine(settings.refine)
     if settings.resolution < MIN_RESOLUTION_PX:
         raise ReconError(
@@ -122,13 +129,7 @@ def _check_settings(settings: ReconstructSettings) -> None:
 
 
 def _check_cameras(capture: Capture) -> None:
-    """Two photos or more, all with cameras."""
-    count = len(capture.frames)
-    if count < 2:
-        raise ReconError(
-            f"{capture.root} holds {count} image; expected at least 2 photos of the same scene "
-            "from different places; add more"
-        )
+    """All photos must have one."""
     if capture.has_cameras:
         return
     sizes = {oriented_size(frame.image_path): frame.name for frame in capture.frames}

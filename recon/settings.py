@@ -15,7 +15,8 @@ class ReconstructSettings:
     """Model by name: sweep (the bundled network), plane-sweep, or constant-depth (a baseline);
     or a checkpoint file (.safetensors) of a trained network."""
     max_views: int = 8
-    """Most photos to use; of more, the best spread ones are taken (photos)."""
+    """Most photos to use; of more, the best spread ones are taken (photos). From one photo, depth
+    is a guess."""
     resolution: int = 512
     """Long side at which photos are used; one Gaussian per pixel (px)."""
     refine: str = "30"

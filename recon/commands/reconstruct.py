@@ -57,6 +57,7 @@ class Reconstruct:
             "model": scene.model,
             "views_used": [frame.name for frame in scene.frames],
             "views_found": len(capture.frames),
+            "depth_is_guessed": scene.depth_is_guessed,
         }
         if self.json:
             say_json(summary)
@@ -66,8 +67,11 @@ class Reconstruct:
 
 def _closing_line(summary: dict) -> str:
     used, found = len(summary["views_used"]), summary["views_found"]
-    photos = f"{used} photos" if used == found else f"{used} of {found} photos (see --max-views)"
+    photos = f"{used} photos" if used > 1 else "1 photo"
+    if used < found:
+        photos = f"{used} of {found} photos (see --max-views)"
+    guess = "; one photo: its depth is a guess" if summary["depth_is_guessed"] else ""
     return (
         f"wrote {summary['output']}: {summary['gaussians']:,} Gaussians from {photos}, "
-        f"{summary['megabytes']:.1f} MB, {summary['seconds']:.1f} s"
+        f"{summary['megabytes']:.1f} MB, {summary['seconds']:.1f} s{guess}"
     )

@@ -26,6 +26,6 @@ class ConstantDepth:
         median = depth_range_of(views).median
         depth = median[:, None, None].expand(len(views), *views.images.shape[-2:])
         keep = torch.ones_like(depth, dtype=torch.bool)
-        gaussians = pixel_gaussians(views, depth, keep, self.gaussians)
+        gaussians, photo = pixel_gaussians(views, depth, keep, self.gaussians)
         progress(1.0)
-        return Prediction(gaussians, depth, torch.zeros_like(depth))
+        return Prediction(gaussians, photo, depth, torch.zeros_like(depth))

@@ -19,6 +19,8 @@ LONG_SIDE_PX = 96
 MIN_ZNCC = 0.8
 # Fewer agreeing pixels than this share of a view tell nothing.
 MIN_SHARE = 0.01
+# Near, far and median for a view that nothing can be compared with.
+GUESS = (1.0, 20.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class DepthRange:
 
 
 def depth_range_of(views: Views) -> DepthRange:
-    """The range that the capture states, else the one that a coarse sweep finds."""
+    """The range that the capture states, else the one that a coarse sweep finds. One view alone
+    has no scale: it gets a range that indoor and outdoor scenes in metres fit into."""
+    if views.depth_bounds is None and len(views) == 1:
+        return DepthRange(*(views.images.new_tensor([depth]) for depth in GUESS))
     if views.depth_bounds is None:
         return _estimate(views.resized(LONG_SIDE_PX / max(views.images.shape[-2:])))
     near, far = views.depth_bounds.unbind(-1)

@@ -16,7 +16,7 @@ from recon.model.epipolar import Epipolar, EpipolarConfig
 from recon.model.gs_lrm import SIZES as GS_LRM_SIZES
 from recon.model.gs_lrm import GsLrm, GsLrmConfig
 from recon.model.normalise import Normalisation
-from recon.model.pixel_gaussians import MIN_MASK
+from recon.model.pixel_gaussians import MIN_MASK, photo_of
 from recon.model.sweep import SIZES as SWEEP_SIZES
 from recon.model.sweep import Sweep, SweepConfig
 from recon.model.types import Prediction, Progress
@@ -75,7 +75,8 @@ class NetworkModel:
         keep = (views.masks[:, 0] >= MIN_MASK).flatten()
         gaussians = output.gaussians._mapped(lambda t: t[0])
         # A pixel's Gaussians stand together.
-        keep = keep.repeat_interleave(len(gaussians) // len(keep))
-        gaussians = gaussians.select(keep)
+        each = len(gaussians) // len(keep)
+        gaussians = gaussians.select(keep.repeat_interleave(each))
+        photo = photo_of(keep.view(len(views), -1)).repeat_interleave(each)
         progress(1.0)
-        return Prediction(gaussians, output.depth[0], output.confidence[0])
+        return Prediction(gaussians, photo, output.depth[0], output.confidence[0])

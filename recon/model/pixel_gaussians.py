@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recon.capture.types import Views
@@ -32,8 +32,8 @@ def pixel_gaussians(
     depth: Float[Tensor, "v h w"],
     keep: Bool[Tensor, "v h w"],
     config: PixelGaussianConfig,
-) -> Gaussians:
-    """Discs at the pixels' depths in the pixels' colours, flattened over views.
+) -> tuple[Gaussians, Int[Tensor, "n"]]:
+    """Discs at the pixels' depths in the pixels' colours, flattened over views; the view of each.
 
     They face as the surface that neighbouring depths span; opacity follows the mask. Pixels
     that are not to keep, or are masked out, become none.
@@ -47,13 +47,19 @@ def pixel_gaussians(
     keep = keep & (mask >= MIN_MASK)
     # Pictures were multiplied by their mask: undo that at soft edges.
     colors = views.images.permute(0, 2, 3, 1)[keep] / mask[keep][:, None]
-    return Gaussians(
+    gaussians = Gaussians(
         means=means[keep],
         quats=_facing(surface_normals(means, rays_d)[keep]),
         scales=footprint[keep][:, None] * shape,
         opacities=config.opacity * mask[keep],
         sh=colors_to_sh(colors.clamp(0, 1)),
     )
+    return gaussians, photo_of(keep)
+
+
+def photo_of(keep: Bool[Tensor, "v *pixels"]) -> Int[Tensor, "n"]:
+    """The view of each kept pixel, in the pixels' order."""
+    return keep.nonzero()[:, 0]
 
 
 def surface_normals(

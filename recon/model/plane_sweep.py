@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from recon.capture.types import Views
+from recon.errors import ReconError
 from recon.model.consistency import DepthMaps, consistency_costs, floaters, judged
 from recon.model.depth_range import depth_range_of
 from recon.model.fill import fill_disparity
@@ -79,6 +80,11 @@ class PlaneSweep:
     @torch.no_grad()
     def __call__(self, views: Views, progress: Progress) -> Prediction:
         """Depth of every pixel at a reduced size, then one Gaussian per full pixel."""
+        if len(views) < 2:
+            raise ReconError(
+                "--model plane-sweep matches photos: expected at least 2, found 1; "
+                "--model sweep can guess from one"
+            )
         sweep = self._prepare(views.resized(self.config.sweep_scale))
         progress(0.1)
         maps, confirmed = self._match(sweep, progress)
@@ -87,9 +93,9 @@ class PlaneSweep:
         progress(0.9)
         disparity = _enlarged(maps.disparity, views)
         keep = _enlarged(small_keep.float(), views) > 0.5
-        gaussians = pixel_gaussians(views, 1 / disparity, keep, self.config.gaussians)
+        gaussians, photo = pixel_gaussians(views, 1 / disparity, keep, self.config.gaussians)
         progress(1.0)
-        return Prediction(gaussians, 1 / disparity, _enlarged(confirmed.float(), views))
+        return Prediction(gaussians, photo, 1 / disparity, _enlarged(confirmed.float(), views))
 
     def _prepare(self, views: Views) -> _Sweep:
         depth_range = depth_range_of(views)

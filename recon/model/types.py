@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon.capture.types import Views
@@ -18,6 +18,8 @@ class Prediction:
 
     gaussians: Gaussians
     """World frame of the views' cameras; no batch axes."""
+    photo: Int[Tensor, "n"]
+    """The view whose pixel each Gaussian came from."""
     depth: Float[Tensor, "v h w"]
     """Depth (z, world units) of every pixel."""
     confidence: Float[Tensor, "v h w"]

@@ -65,9 +65,10 @@ def test_missing_folder(tmp_path: Path, capsys) -> None:
     expect_error([f"{tmp_path}/none", "-o", f"{tmp_path}/o.ply"], capsys, "input not found")
 
 
-def test_one_image(capture: Path, capsys) -> None:
+def test_one_image_cannot_be_matched(capture: Path, capsys) -> None:
     spoil(capture, lambda d: d.update(frames=d["frames"][:1]))
-    expect_error([str(capture), "-o", f"{capture}/o.ply"], capsys, "1 image", "at least 2 photos")
+    arguments = [str(capture), "-o", f"{capture}/o.ply", "--model", "plane-sweep"]
+    expect_error(arguments, capsys, "plane-sweep", "at least 2, found 1", "--model sweep")
 
 
 def test_images_without_cameras(capture: Path, capsys) -> None:
@@ -165,7 +166,7 @@ def test_failure_while_writing_keeps_the_old_file(capture: Path, capsys, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--max-views", "1"], "--max-views must be at least 2, found 1"),
+        (["--max-views", "0"], "--max-views must be at least 1, found 0"),
         (["--resolution", "3"], "--resolution must be at least 32 px, found 3"),
         (["--model", "magic"], "unknown model 'magic'; expected one of: plane-sweep"),
         (["--cameras", "solve"], "--cameras"),

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import psnr
 from PIL import Image
 
 import recon
 from recon import cli
+from recon.capture import load_views, open_capture
+from recon.formats import load_gaussians
 from recon.settings import ReconstructSettings
+from render import rasterize
 
 
 def test_help_is_quick_and_complete() -> None:
@@ -132,3 +136,22 @@ def test_doctor(capsys) -> None:
     )
     cli.main(["doctor"])
     assert "torch" in capsys.readouterr().out
+
+
+def test_one_photo_is_a_guess_and_says_so(sample: Path, tmp_path: Path, capsys) -> None:
+    """Whole, in front of the camera, and it looks like the photo from there."""
+    scene, options = tmp_path / "one.ply", ["--resolution", "96", "--max-views", "1"]
+    cli.main([str(sample), "-o", str(scene), *options, "--save-cameras", f"{tmp_path}/used.json"])
+    assert "1 of 8 photos (see --max-views)" in (line := capsys.readouterr().out)
+    assert line.endswith("; one photo: its depth is a guess\n")
+    frames = json.loads((tmp_path / "used.json").read_text())["frames"]
+    assert len(frames) == 1
+    capture = open_capture(sample)
+    name = Path(frames[0]["file_path"]).name
+    (frame,) = (f for f in capture.frames if Path(f.name).name == name)
+    views = load_views([frame], 96)
+    gaussians = load_gaussians(scene)
+    depth = views.cameras.project(gaussians.means)[1]
+    assert len(gaussians) == 96 * 72 and float(depth.min()) > 0
+    shown = rasterize(gaussians, views.cameras).rgb[0]
+    assert psnr(shown, views.images[0]) > 25

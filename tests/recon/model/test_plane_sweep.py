@@ -112,8 +112,9 @@ def test_discs_lie_in_the_surface(views: Views) -> None:
     depth = ((torch.tensor([0.0, 3.0, 0.0]) - rays_o) @ normal) / (rays_d @ normal)
     keep = torch.zeros_like(depth, dtype=torch.bool)
     keep[:, 60:130, 60:190] = True
-    scene = pixel_gaussians(views, depth, keep, PixelGaussianConfig())
+    scene, photo = pixel_gaussians(views, depth, keep, PixelGaussianConfig())
     assert len(scene) == int(keep.sum())
+    assert torch.equal(torch.bincount(photo, minlength=len(views)), keep.sum((1, 2)))
     thin = scene.scales.argmin(-1)
     assert bool((thin == 2).all())
     across = torch.linalg.eigh(scene.covars().double()).eigenvectors[:, :, 0]
