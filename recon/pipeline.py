@@ -1,5 +1,6 @@
 """Photos in, a scene out: capture -> views -> model -> Gaussians."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from recon.capture.images import oriented_size
 from recon.errors import ReconError
 from recon.model.registry import build_model
 from recon.model.types import Model
-from recon.refine import parse_refine, refine
+from recon.refine import parse_refine, refine, useful_steps
 from recon.settings import ReconstructSettings
 from render import Cameras, Gaussians
 
 StageProgress = Callable[[str, float], None]
 MIN_RESOLUTION_PX = 32
+# Part of a limited time for refinement that may go into finding out how much of it helps.
+CHECK_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,16 @@ def predict(
     model: Model, views: Views, settings: ReconstructSettings, report: StageProgress
 ) -> Gaussians:
     """The model's Gaussians, refined as the settings say, on a device that can render."""
-    refinement = parse_refine(settings.refine)
-    gaussians = model(views, lambda fraction: report("finding depth", fraction)).gaussians
-    if refinement.steps == 0 or len(gaussians) == 0:
-        return gaussians
-    device = choose_render_device("auto" if gaussians.device.type == "cuda" else "cpu")
-    found = refine(
-        gaussians.to(device), views.to(device), refinement, lambda done: report("refining", done)
-    )
-    return found.gaussians
+    config = parse_refine(settings.refine)
+    found = model(views, lambda fraction: report("finding depth", fraction))
+    if config.steps == 0 or len(found.gaussians) == 0:
+        return found.gaussians
+    device = choose_render_device("auto" if found.gaussians.device.type == "cuda" else "cpu")
+    gaussians, photo, views = found.gaussians.to(device), found.photo.to(device), views.to(device)
+    started, check = time.monotonic(), config.share(CHECK_SHARE)
+    steps = useful_steps(gaussians, photo, views, check, lambda done: report("checking", done))
+    config = config.rest(time.monotonic() - started, steps)
+    return refine(gaussians, views, config, lambda done: report("refining", done)).gaussians
 
 
 def _check_baseline(capture: Capture, cameras: Cameras) -> None:

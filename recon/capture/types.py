@@ -77,15 +77,16 @@ class Views:
     def __len__(self) -> int:
         return len(self.names)
 
-    def select(self, which: slice) -> "Views":
-        """Some of the views, in their order."""
+    def select(self, which: slice | list[int]) -> "Views":
+        """Some of the views."""
+        numbers = range(len(self))[which] if isinstance(which, slice) else which
         bounds = None if self.depth_bounds is None else self.depth_bounds[which]
         return Views(
             self.images[which],
             self.masks[which],
             self.valid[which],
             self.cameras[which],
-            self.names[which],
+            tuple(self.names[i] for i in numbers),
             bounds,
         )
 

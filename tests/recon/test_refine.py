@@ -12,7 +12,9 @@ from recon.capture import Views, load_views, open_capture
 from recon.cli import main
 from recon.formats import load_gaussians
 from recon.model.registry import build_model
-from recon.refine import RefineConfig, parse_refine, refine
+from recon.model.types import Prediction
+from recon.refine import RefineConfig, parse_refine, refine, useful_steps
+from recon.refine.holdout import Holdout
 from render import Gaussians, rasterize
 
 
@@ -98,3 +100,53 @@ def test_command_line(sample: Path, tmp_path: Path) -> None:
         main([str(sample), "-o", str(tmp_path / name), *options, "--refine", steps])
     plain, fine = (load_gaussians(tmp_path / name) for name in ("plain.ply", "fine.ply"))
     assert len(plain) == len(fine) and not torch.equal(plain.sh, fine.sh)
+
+
+@pytest.fixture(scope="module")
+def four(sample: Path) -> tuple[Prediction, Views]:
+    frames = open_capture(sample).frames
+    views = load_views([frames[i] for i in (1, 2, 4, 5)], 64)
+    return build_model("plane-sweep")(views, lambda done: None), views
+
+
+def test_steps_that_help_a_photo_left_out_are_all_taken(four: tuple[Prediction, Views]) -> None:
+    found, views = four
+    assert useful_steps(found.gaussians, found.photo, views, RefineConfig(steps=20)) is None
+
+
+def test_steps_that_only_memorise_are_not_taken(four: tuple[Prediction, Views]) -> None:
+    """Photos of noise: each can be learned, and none says anything about another."""
+    found, views = four
+    torch.manual_seed(0)
+    smooth = torch.full_like(views.images, 0.5)
+    gray = replace(found.gaussians, sh=torch.zeros_like(found.gaussians.sh))
+    noise = replace(views, images=(smooth + 0.3 * torch.randn_like(smooth)).clamp(0, 1))
+    steps = useful_steps(gray, found.photo, noise, RefineConfig(steps=40))
+    assert steps is not None and steps <= 8
+
+
+def test_few_photos_cannot_be_checked(views: Views) -> None:
+    context = views.select(slice(0, 2))
+    found = build_model("constant-depth")(context, lambda done: None)
+    assert useful_steps(found.gaussians, found.photo, context, RefineConfig(steps=5)) is None
+
+
+def test_the_photo_left_out_is_shown_by_the_others_only(four: tuple[Prediction, Views]) -> None:
+    found, views = four
+    holdout = Holdout.of(found.gaussians, found.photo, views)
+    assert len(holdout.views) == 3 and len(holdout.target) == 1
+    assert holdout.target.names[0] not in holdout.views.names
+    chosen = views.names.index(holdout.target.names[0])
+    assert len(holdout.gaussians) == int((found.photo != chosen).sum())
+    assert 0.3 < float(holdout.covered.float().mean()) <= 1.0
+    # A photo taken darker is no error.
+    darker = replace(holdout, target=replace(holdout.target, images=0.5 * holdout.target.images))
+    errors = [h.error(holdout.gaussians) for h in (holdout, darker)]
+    assert errors[1] == pytest.approx(errors[0] / 4, rel=1e-3)
+
+
+def test_time_is_shared_with_the_check() -> None:
+    config = parse_refine("20s")
+    assert config.share(0.3).seconds == 6 and config.rest(5.0, None).seconds == 15
+    assert config.rest(30.0, 12) == replace(config, seconds=0.0, steps=12)
+    assert RefineConfig(steps=30).share(0.3) == RefineConfig(steps=30).rest(9.0, 50)

@@ -1,0 +1,52 @@
+"""How the optimisation steps."""
+
+from dataclasses import dataclass, replace
+
+from recon.errors import ReconError
+
+# What a time limit may be used up with.
+MAX_STEPS = 3000
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Adam's learning rates for each attribute; the values were measured, see experiments.md."""
+
+    steps: int = 30
+    """Gradient steps; 0 leaves the scene as it is."""
+    seconds: float | None = None
+    """Stop after this time, if that is earlier (s)."""
+    color: float = 0.03
+    """Of SH coefficients."""
+    opacity: float = 0.08
+    """Of the logit of opacities."""
+    scale: float = 0.02
+    """Of the logarithm of scales."""
+    quat: float = 0.01
+    """Of quaternions."""
+    mean: float = 0.1
+    """Of positions, in units of the Gaussian's largest scale."""
+    gain: float = 0.01
+    """Of each photo's exposure (logarithm, per colour channel)."""
+    views_a_step: int = 4
+    """Photos that are rendered for one step, in turn."""
+
+    def share(self, part: float) -> "RefineConfig":
+        """With this part of the time, if time is limited."""
+        return self if self.seconds is None else replace(self, seconds=part * self.seconds)
+
+    def rest(self, spent: float, steps: int | None) -> "RefineConfig":
+        """With the time that is left after `spent` seconds, and at most so many steps."""
+        seconds = None if self.seconds is None else max(self.seconds - spent, 0.0)
+        limit = self.steps if steps is None else min(steps, self.steps)
+        return replace(self, seconds=seconds, steps=limit)
+
+
+def parse_refine(text: str) -> RefineConfig:
+    """`30`: so many steps; `20s`: as many as take that time; ReconError for anything else."""
+    number = text.removesuffix("s")
+    if not number.isdecimal():
+        raise ReconError(f"--refine must be steps (30) or seconds (20s), found {text!r}")
+    if text.endswith("s"):
+        return RefineConfig(steps=MAX_STEPS, seconds=float(number))
+    return RefineConfig(steps=int(number))

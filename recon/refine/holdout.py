@@ -1,0 +1,83 @@
+"""How many steps help a photo that was not optimised for?"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from recon.capture.types import Views
+from recon.refine.config import RefineConfig
+from recon.refine.optimise import Progress, take_steps
+from recon.refine.parameters import Parameters
+from render import Gaussians, RasterizeSettings, rasterize
+
+SETTINGS = RasterizeSettings(render_mode="RGB")
+# With fewer photos the others say too little about the one that is held out.
+MIN_PHOTOS = 4
+# Pixels that the others' Gaussians cover.
+MIN_ALPHA = 0.5
+# Steps after which the photo is looked at, beside the first and the last.
+LOOKS = tuple(8 * 2**i for i in range(10))
+# Errors this much larger than the least (0.1 dB) mean that there were too many steps.
+MEANINGFUL = 1.023
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """One photo, and the scene of the others."""
+
+    gaussians: Gaussians
+    """What came from the others."""
+    views: Views
+    """The others."""
+    target: Views
+    """The one."""
+    covered: Bool[Tensor, "1 h w"]
+    """Pixels of it that the others show, and that are to be shown."""
+
+    @staticmethod
+    def of(gaussians: Gaussians, photo: Int[Tensor, "n"], views: Views) -> "Holdout":
+        """The photo nearest the middle of all: the others show most of it."""
+        centers = views.cameras.centers
+        chosen = int((centers - centers.mean(0)).norm(dim=-1).argmin())
+        others = [v for v in range(len(views)) if v != chosen]
+        rest, target = gaussians.select(photo != chosen), views.select(slice(chosen, chosen + 1))
+        alpha = rasterize(rest, target.cameras, settings=SETTINGS).alpha
+        covered = (alpha[0] > MIN_ALPHA) & (target.valid[0] > 0)
+        return Holdout(rest, views.select(others), target, covered)
+
+    def error(self, gaussians: Gaussians) -> float:
+        """Mean squared error over what is covered, after the best exposure."""
+        shown = rasterize(gaussians, self.target.cameras, settings=SETTINGS).rgb[0]
+        inside = self.covered[0]
+        found, truth = shown[:, inside], self.target.images[0][:, inside]
+        gain = (found * truth).sum(1) / found.square().sum(1).clamp_min(1e-9)
+        return float((gain[:, None] * found - truth).square().mean())
+
+
+def useful_steps(
+    gaussians: Gaussians,
+    photo: Int[Tensor, "n"],
+    views: Views,
+    config: RefineConfig,
+    progress: Progress = lambda done: None,
+) -> int | None:
+    """Steps after which a photo that is left out looks best; None when more never hurt it, or
+    when there are too few photos to tell.
+
+    `photo` says which view each Gaussian came from: those of the photo that is left out would
+    show it as it is.
+    """
+    if len(views) < MIN_PHOTOS or config.steps == 0:
+        return None
+    holdout = Holdout.of(gaussians, photo, views)
+    if not bool(holdout.covered.any()):
+        return None
+    scene = Parameters(holdout.gaussians, len(holdout.views), config)
+    looks, taken = [(0, holdout.error(holdout.gaussians))], 0
+    for taken, _ in take_steps(scene, holdout.views, config, progress):
+        if taken in LOOKS and taken < config.steps:
+            looks.append((taken, holdout.error(scene.gaussians().detach())))
+    looks.append((taken, holdout.error(scene.gaussians().detach())))
+    steps, error = min(looks, key=lambda look: look[1])
+    return None if looks[-1][1] <= MEANINGFUL * error else steps

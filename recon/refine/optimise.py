@@ -1,0 +1,59 @@
+"""Test-time optimisation: a few gradient steps on the photos that made the scene.
+
+What 3D Gaussian Splatting does for minutes from points (Kerbl et al. 2023, section 5), done for
+seconds from a prediction. The photos cannot tell a scene that explains them from one that
+memorises them, so steps are few, and positions move by fractions of a pixel.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.capture.types import Views
+from recon.refine.config import RefineConfig
+from recon.refine.parameters import Parameters
+from render import Gaussians
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The better scene, and how it went."""
+
+    gaussians: Gaussians
+    gains: Float[Tensor, "v 3"]
+    """Exposure of each photo relative to the scene; their geometric mean is 1."""
+    steps: int
+    """Steps that were taken."""
+    losses: tuple[float, ...]
+    """Mean absolute error of each step's photos."""
+
+
+def refine(
+    gaussians: Gaussians, views: Views, config: RefineConfig, progress: Progress = lambda done: None
+) -> Refined:
+    """Fit the Gaussians to the views they came from."""
+    scene = Parameters(gaussians, len(views), config)
+    losses = tuple(loss for _, loss in take_steps(scene, views, config, progress))
+    return Refined(scene.gaussians().detach(), scene.gains().detach(), len(losses), losses)
+
+
+def take_steps(
+    scene: Parameters, views: Views, config: RefineConfig, progress: Progress
+) -> Iterator[tuple[int, float]]:
+    """Step until the steps or the seconds are over; the steps so far and the last one's loss."""
+    started, count = time.monotonic(), min(config.views_a_step, len(views))
+    order: list[int] = []
+    for step in range(1, config.steps + 1):
+        if config.seconds is not None and time.monotonic() - started > config.seconds:
+            return
+        while len(order) < count:
+            order += list(range(len(views)))
+        chosen, order = order[:count], order[count:]
+        yield step, scene.step(views, chosen)
+        spent = (time.monotonic() - started) / config.seconds if config.seconds else 0.0
+        progress(min(max(step / config.steps, spent), 1.0))

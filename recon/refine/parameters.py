@@ -1,0 +1,67 @@
+"""What is optimised, in the spaces where steps are even."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.capture.types import Views
+from recon.refine.config import RefineConfig
+from render import Gaussians, RasterizeSettings, rasterize
+
+SETTINGS = RasterizeSettings(render_mode="RGB")
+
+
+class Parameters:
+    """The scene and the photos' exposures; `step` moves them."""
+
+    def __init__(self, start: Gaussians, photos: int, config: RefineConfig) -> None:
+        self.start = start.detach()
+        # A Gaussian moves by fractions of its own size.
+        self.unit = self.start.scales.amax(-1, keepdim=True)
+        self.shift = torch.zeros_like(start.means, requires_grad=True)
+        self.quats = self.start.quats.clone().requires_grad_()
+        self.log_scales = self.start.scales.clamp_min(1e-12).log().requires_grad_()
+        self.logits = torch.logit(self.start.opacities.clamp(1e-4, 1 - 1e-4)).requires_grad_()
+        self.sh = self.start.sh.clone().requires_grad_()
+        self.log_gains = torch.zeros(photos, 3, device=start.device, requires_grad=True)
+        groups = [
+            (self.shift, config.mean),
+            (self.quats, config.quat),
+            (self.log_scales, config.scale),
+            (self.logits, config.opacity),
+            (self.sh, config.color),
+            (self.log_gains, config.gain),
+        ]
+        groups = [(tensor, rate) for tensor, rate in groups if rate > 0]
+        self.adam = torch.optim.Adam(
+            [{"params": [tensor], "lr": rate} for tensor, rate in groups],
+            betas=(0.9, 0.99),
+            eps=1e-15,
+            fused=True,
+        )
+
+    def gaussians(self) -> Gaussians:
+        """The scene as it is now."""
+        return Gaussians(
+            means=self.start.means + self.unit * self.shift,
+            quats=torch.nn.functional.normalize(self.quats, dim=-1),
+            scales=self.log_scales.exp(),
+            opacities=torch.sigmoid(self.logits),
+            sh=self.sh,
+        )
+
+    def gains(self) -> Float[Tensor, "v 3"]:
+        """Only differences between photos: what they have in common belongs to the scene."""
+        return (self.log_gains - self.log_gains.mean(0)).exp()
+
+    @torch.enable_grad()
+    def step(self, views: Views, chosen: list[int]) -> float:
+        """One step on some photos; their mean absolute error before it."""
+        shown = rasterize(self.gaussians(), views.cameras[chosen], settings=SETTINGS).rgb
+        shown = shown * self.gains()[chosen][:, :, None, None]
+        valid = views.valid[chosen]
+        error = ((shown - views.images[chosen]) * valid).abs().sum() / (3 * valid.sum())
+        self.adam.zero_grad()
+        error.backward()
+        self.adam.step()
+        return float(error.detach())
