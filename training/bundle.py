@@ -8,6 +8,7 @@ Changes to the network's configuration must not change its weights' shapes: `dir
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,8 @@ from recon.model.checkpoint import load_checkpoint, save_checkpoint
 def bundle(source: Path, target: Path, note: str, changes: dict[str, int] | None = None) -> None:
     """float16 weights with their provenance and a note; ReconError when they do not fit into it."""
     found = load_checkpoint(source)
-    found.network.config = replace(found.network.config, **(changes or {}))
+    config: Any = found.network.config
+    found.network.config = replace(config, **(changes or {}))
     for key, value in found.network.state_dict().items():
         if not bool(torch.isfinite(value.half()).all()):
             raise ReconError(f"{source}: {key} does not fit into float16")

@@ -10,13 +10,14 @@ MAX_STEPS = 3000
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """Adam's learning rates for each attribute; the values were measured, see experiments.md."""
+    """Adam's learning rates for each attribute, at the start: they fall to zero with a cosine. The
+    values were measured, see experiments.md."""
 
     steps: int = 30
     """Gradient steps; 0 leaves the scene as it is."""
     seconds: float | None = None
     """Stop after this time, if that is earlier (s)."""
-    color: float = 0.03
+    color: float = 0.01
     """Of SH coefficients."""
     opacity: float = 0.08
     """Of the logit of opacities."""

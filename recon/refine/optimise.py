@@ -5,6 +5,7 @@ seconds from a prediction. The photos cannot tell a scene that explains them fro
 memorises them, so steps are few, and positions move by fractions of a pixel.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,11 +50,14 @@ def take_steps(
     started, count = time.monotonic(), min(config.views_a_step, len(views))
     order: list[int] = []
     for step in range(1, config.steps + 1):
-        if config.seconds is not None and time.monotonic() - started > config.seconds:
+        done = (step - 1) / config.steps
+        if config.seconds is not None:
+            done = max(done, (time.monotonic() - started) / max(config.seconds, 1e-9))
+        if done >= 1:
             return
+        progress(done)
         while len(order) < count:
             order += list(range(len(views)))
         chosen, order = order[:count], order[count:]
-        yield step, scene.step(views, chosen)
-        spent = (time.monotonic() - started) / config.seconds if config.seconds else 0.0
-        progress(min(max(step / config.steps, spent), 1.0))
+        yield step, scene.step(views, chosen, 0.5 + 0.5 * math.cos(math.pi * done))
+    progress(1.0)

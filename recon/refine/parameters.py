@@ -39,6 +39,7 @@ class Parameters:
             eps=1e-15,
             fused=True,
         )
+        self.rates = [rate for _, rate in groups]
 
     def gaussians(self) -> Gaussians:
         """The scene as it is now."""
@@ -55,13 +56,16 @@ class Parameters:
         return (self.log_gains - self.log_gains.mean(0)).exp()
 
     @torch.enable_grad()
-    def step(self, views: Views, chosen: list[int]) -> float:
-        """One step on some photos; their mean absolute error before it."""
+    def step(self, views: Views, chosen: list[int], rate: float = 1.0) -> float:
+        """One step on some photos, with this part of the learning rates; their mean absolute error
+        before it."""
         shown = rasterize(self.gaussians(), views.cameras[chosen], settings=SETTINGS).rgb
         shown = shown * self.gains()[chosen][:, :, None, None]
         valid = views.valid[chosen]
         error = ((shown - views.images[chosen]) * valid).abs().sum() / (3 * valid.sum())
         self.adam.zero_grad()
         error.backward()
+        for group, start in zip(self.adam.param_groups, self.rates, strict=True):
+            group["lr"] = rate * start
         self.adam.step()
         return float(error.detach())
