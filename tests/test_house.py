@@ -24,6 +24,7 @@ ONLY_HERE = {
 }
 MAX_LINES = 500
 MAX_MEDIAN = 150
+MAX_BYTES = 40_000_000
 
 
 def sources() -> list[Path]:
@@ -94,3 +95,13 @@ def test_cpu_library_answers() -> None:
     from render.backends import native
 
     assert native.abi_version() == native.ABI_VERSION
+
+
+def test_tracked_files_are_small() -> None:
+    """The bundled weights are the largest; no dump or scene slips into the project."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    large = [path.name for path in paths if path.is_file() and path.stat().st_size > MAX_BYTES]
+    assert not large, large
