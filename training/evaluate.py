@@ -101,9 +101,9 @@ def judge(
     """Scores of what the model and the constant depth made of the context, and of the nearest
     photo."""
     pictures = {
-        settings.model: _render(made[0], targets),
+        settings.model: render_targets(made[0], targets),
         "nearest photo": _nearest_photos(context, targets),
-        "constant depth": _render(made[1], targets),
+        "constant depth": render_targets(made[1], targets),
     }
     scores = {method: _score(shown, targets) for method, shown in pictures.items()}
     pictures["photo"] = targets.images
@@ -119,7 +119,8 @@ def context_and_targets(
     return views.select(slice(0, count)), views.select(slice(count, None))
 
 
-def _render(made: Gaussians, targets: Views) -> Float[Tensor, "v 3 h w"]:
+def render_targets(made: Gaussians, targets: Views) -> Float[Tensor, "v 3 h w"]:
+    """The targets' pictures, clipped to [0, 1], on the CPU."""
     device = choose_render_device("auto" if made.device.type == "cuda" else "cpu")
     gaussians, cameras = made.to(device), targets.cameras.to(device)
     shown = [rasterize(gaussians, cameras[[i]]).rgb for i in range(len(cameras))]

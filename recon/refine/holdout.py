@@ -8,10 +8,9 @@ from torch import Tensor
 from recon.capture.types import Views
 from recon.refine.config import RefineConfig
 from recon.refine.optimise import Progress, take_steps
-from recon.refine.parameters import Parameters
-from render import Gaussians, RasterizeSettings, rasterize
+from recon.refine.parameters import SETTINGS, Parameters
+from render import Gaussians, rasterize
 
-SETTINGS = RasterizeSettings(render_mode="RGB")
 # With fewer photos the others say too little about the one that is held out.
 MIN_PHOTOS = 4
 # Pixels that the others' Gaussians cover.

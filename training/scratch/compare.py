@@ -11,16 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from recon.capture import Views, open_capture
 from recon.commands.output import say
 from recon.model.registry import build_model
 from recon.pipeline import predict
 from recon.refine import parse_refine
 from recon.settings import ReconstructSettings
-from render import Gaussians, rasterize
-from training.evaluate import context_and_targets
+from render import Gaussians
+from training.evaluate import context_and_targets, render_targets
 from training.metrics import psnr
 from training.scratch.optimise import ScratchConfig, optimise
 from training.scratch.start import random_points, surface_points
@@ -49,10 +47,9 @@ def compare_case(
     context, targets = context_and_targets(capture, read_split(capture, case.split), settings)
     model = build_model(settings.model)
     began = time.monotonic()
-    points = model(context, lambda done: None).gaussians
+    found = model(context, lambda done: None)
     predicted = time.monotonic() - began
-    began = time.monotonic()
-    ours = predict(model, context, settings, lambda stage, done: None)
+    ours = predict(lambda *_: found, context, settings, lambda stage, done: None)
     seconds = time.monotonic() - began
     row: dict[str, Any] = {
         "capture": case.capture.name,
@@ -62,7 +59,7 @@ def compare_case(
         "scratch": [],
     }
     makers: dict[str, Callable[[], Gaussians]] = {
-        STARTS[0]: lambda: surface_points(points, context),
+        STARTS[0]: lambda: surface_points(found.gaussians, context),
         STARTS[1]: lambda: random_points(context, config.random_count, settings.seed),
     }
     for start in config.starts:
@@ -70,20 +67,17 @@ def compare_case(
         spent = predicted if start == STARTS[0] else 0.0
         for times in config.times:
             limit = ScratchConfig(max(seconds * times - spent, 0.0), seed=settings.seed)
-            found = optimise(makers[start](), context, limit)
+            rival = optimise(makers[start](), context, limit)
             row["scratch"].append({
-                "start": start, "times": times, "steps": found.steps,
-                "psnr": _score(found.gaussians, targets),
+                "start": start, "times": times, "steps": rival.steps,
+                "psnr": _score(rival.gaussians, targets),
             })  # fmt: skip
     return row
 
 
 def _score(gaussians: Gaussians, targets: Views) -> float:
-    scores = []
-    for i in range(len(targets)):
-        with torch.no_grad():
-            shown = rasterize(gaussians, targets.cameras[[i]]).rgb[0].clamp(0, 1)
-        scores.append(psnr(shown, targets.images[i], targets.valid[i]))
+    shown = render_targets(gaussians, targets)
+    scores = [psnr(*each) for each in zip(shown, targets.images, targets.valid, strict=True)]
     return sum(scores) / len(scores)
 
 
