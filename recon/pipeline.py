@@ -9,6 +9,7 @@ import torch
 
 from recon.capture import Capture, Frame, Views, load_views, open_capture, select_spread
 from recon.capture.images import oriented_size
+from recon.compress import PruneConfig, prune
 from recon.errors import ReconError
 from recon.model.registry import build_model
 from recon.model.types import Model
@@ -72,7 +73,7 @@ def reconstruct(
 def predict(
     model: Model, views: Views, settings: ReconstructSettings, report: StageProgress
 ) -> Gaussians:
-    """The model's Gaussians, refined as the settings say, on a device that can render."""
+    """The model's Gaussians, pruned and refined as the settings say, where they can be rendered."""
     config = parse_refine(settings.refine)
     found = model(views, lambda fraction: report("finding depth", fraction))
     if config.steps == 0 or len(found.gaussians) == 0:
@@ -81,6 +82,8 @@ def predict(
     gaussians, photo, views = found.gaussians.to(device), found.photo.to(device), views.to(device)
     started, check = time.monotonic(), config.share(CHECK_SHARE)
     steps = useful_steps(gaussians, photo, views, check, lambda done: report("checking", done))
+    if settings.prune > 0:
+        gaussians = prune(gaussians, views.cameras, PruneConfig(share=settings.prune))
     config = config.rest(time.monotonic() - started, steps)
     return refine(gaussians, views, config, lambda done: report("refining", done)).gaussians
 
@@ -126,6 +129,10 @@ def _check_settings(settings: ReconstructSettings) -> None:
     if settings.max_views < 1:
         raise ReconError(f"--max-views must be at least 1, found {settings.max_views}")
     parse_refine(settings.refine)
+    if not 0 <= settings.prune < 1:
+        raise ReconError(
+            f"--prune must be a part of the Gaussians, from 0 to below 1, found {settings.prune}"
+        )
     if settings.resolution < MIN_RESOLUTION_PX:
         raise ReconError(
             f"--resolution must be at least {MIN_RESOLUTION_PX} px, found {settings.resolution}"

@@ -22,6 +22,10 @@ class ReconstructSettings:
     refine: str = "30"
     """Improve the scene on the photos it came from, for so many steps (30) or seconds (20s);
     0 leaves it as the model made it."""
+    prune: float = 0.5
+    """Part of the Gaussians to get rid of before they are improved (0 to below 1): those that no
+    photo shows, then those whose neighbours look alike, which become one. Not without --refine,
+    which mends what that costs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a CUDA GPU when there is one."""
     seed: int = 0

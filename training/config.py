@@ -81,6 +81,8 @@ class OptimiserConfig:
     """Largest norm of the whole gradient."""
     ema: float = 0.999
     """Decay of the averaged weights, which are what is saved for use."""
+    only: str = ""
+    """Parameters whose names start with this learn, the others stay; "" for all."""
 
 
 @dataclass(frozen=True)

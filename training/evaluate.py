@@ -57,6 +57,7 @@ class CaseResult:
             "model": self.settings.model,
             "resolution": self.settings.resolution,
             "refine": self.settings.refine,
+            "prune": self.settings.prune,
             "seed": self.settings.seed,
             "gaussians": self.gaussians,
             "mean": means,

@@ -1,6 +1,7 @@
 """What training makes small."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,19 @@ class LossConfig:
     """Mean opacity, to get rid of what is not needed (LongLRM, Ziwen et al. 2024, eq. 5)."""
     distortion: float = 0.0
     """Spread of the Gaussians along the rays (2DGS, Huang et al. 2024, eq. 13)."""
+    leak: float = 0.0
+    """Mean transparency of the rendered scenes, for pictures that are full to their edges: on dark
+    or difficult scenes the squared error hardly minds it."""
+    background: Literal["black", "random"] = "black"
+    """What shows through the rendered scenes. random: a colour for each picture, so that only
+    opaque surfaces do; for pictures that are full to their edges."""
+
+
+def backgrounds_of(config: LossConfig, cameras: Cameras) -> Float[Tensor, "b v 3"] | None:
+    """A colour for each picture, drawn with torch's generator; None for black."""
+    if config.background == "black":
+        return None
+    return torch.rand(*cameras.viewmats.shape[:-2], 3, device=cameras.device)
 
 
 def losses_of(
@@ -48,6 +62,8 @@ def losses_of(
         losses["depth"] = _depth_loss(output, depth)
     if config.opacity > 0:
         losses["opacity"] = output.gaussians.opacities.mean()
+    if config.leak > 0:
+        losses["leak"] = (1 - shown.alpha).mean()
     if config.distortion > 0:
         losses["distortion"] = distortion_loss(output.gaussians, cameras)
     weighted = [getattr(config, name) * value for name, value in losses.items()]

@@ -21,7 +21,7 @@ from render.video import write_image
 from training.batches import Batch, make_batch, seed_of
 from training.config import OptimiserConfig, TrainConfig
 from training.logbook import Logbook, Report
-from training.losses import losses_of
+from training.losses import backgrounds_of, losses_of
 from training.sources import Mixture
 from training.state import load_state, save_state
 from training.validation import Validator
@@ -138,7 +138,8 @@ class Trainer:
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         with self.accelerator.autocast():
             output = run_network(self.network, batch.context)
-        shown = rasterize(output.gaussians, batch.cameras, settings=SETTINGS)
+        behind = backgrounds_of(self.config.loss, batch.cameras)
+        shown = rasterize(output.gaussians, batch.cameras, backgrounds=behind, settings=SETTINGS)
         truth = (batch.images, batch.depth, batch.cameras)
         return losses_of(self.config.loss, output, shown, *truth)
 
@@ -194,12 +195,19 @@ def _network(config: TrainConfig) -> nn.Module:
                 f"init: {config.init} holds a {found.name} of another shape than {config.network} "
                 f"{config.size}"
             ) from None
+    chosen = config.optimiser.only
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(chosen))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        known = ", ".join(dict.fromkeys(name.split(".")[0] for name in network.state_dict()))
+        raise ReconError(f"optimiser.only: no parameter starts with {chosen!r}; parts: {known}")
     return network
 
 
 def _optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    matrices = [p for p in network.parameters() if p.dim() > 1]
-    others = [p for p in network.parameters() if p.dim() <= 1]
+    learning = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in learning if p.dim() > 1]
+    others = [p for p in learning if p.dim() <= 1]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},

@@ -50,9 +50,16 @@ class GaussianHeadConfig:
 
 @full_precision
 def activate(
-    raw: Float[Tensor, "b v h w c"], batch: ViewBatch, config: GaussianHeadConfig
+    raw: Float[Tensor, "b v h w c"],
+    batch: ViewBatch,
+    config: GaussianHeadConfig,
+    share: Float[Tensor, "b v h w"] | float = 1.0,
 ) -> NetworkOutput:
-    """Gaussians along the pixels' rays, in the frame of the batch's cameras."""
+    """Gaussians along the pixels' rays, in the frame of the batch's cameras.
+
+    `share` multiplies what each absorbs, -log(1 - opacity): views that show the same surface
+    share it.
+    """
     if raw.shape[-1] != config.channels:
         raise ValueError(f"expected {config.channels} raw channels, got {raw.shape[-1]}")
     raw = raw.float()  # bf16 has too few digits for positions
@@ -62,7 +69,9 @@ def activate(
     rays_o, rays_d = batch.cameras.rays()
     depth = _depth(depth_raw[..., 0], batch, rays_d, config)
     means = rays_o + depth[..., None] * rays_d
-    opacity = torch.sigmoid(opacity_raw[..., 0] + config.opacity_bias)
+    # With a share of 1 this is the sigmoid.
+    absorbed = torch.nn.functional.softplus(opacity_raw[..., 0] + config.opacity_bias)
+    opacity = -torch.expm1(-share * absorbed)
     flat = (raw.shape[0], depth[0].numel())
     gaussians = Gaussians(
         means=means.reshape(*flat, 3),

@@ -72,7 +72,7 @@ def useful_steps(
     holdout = Holdout.of(gaussians, photo, views)
     if not bool(holdout.covered.any()):
         return None
-    scene = Parameters(holdout.gaussians, len(holdout.views), config)
+    scene = Parameters(holdout.gaussians, holdout.views.cameras, config)
     looks, taken = [(0, holdout.error(holdout.gaussians))], 0
     for taken, _ in take_steps(scene, holdout.views, config, progress):
         if taken in LOOKS and taken < config.steps:

@@ -38,7 +38,7 @@ def refine(
     gaussians: Gaussians, views: Views, config: RefineConfig, progress: Progress = lambda done: None
 ) -> Refined:
     """Fit the Gaussians to the views they came from."""
-    scene = Parameters(gaussians, len(views), config)
+    scene = Parameters(gaussians, views.cameras, config)
     losses = tuple(loss for _, loss in take_steps(scene, views, config, progress))
     return Refined(scene.gaussians().detach(), scene.gains().detach(), len(losses), losses)
 

@@ -1,29 +1,41 @@
 """What is optimised, in the spaces where steps are even."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture.types import Views
+from recon.footprint import Footprints
 from recon.refine.config import RefineConfig
-from render import Gaussians, RasterizeSettings, rasterize
+from render import Cameras, Gaussians, RasterizeSettings, rasterize
 
 SETTINGS = RasterizeSettings(render_mode="RGB")
+# No Gaussian gets thinner than this part of a pixel, or than it was: photos cannot tell, because
+# the rasterizer blurs by about as much, but a closer look would show gaps (the 3D smoothing filter
+# of Mip-Splatting, Yu et al. 2024, section 4.1).
+THINNEST_PX = 0.5
+# At the limit a Gaussian keeps a way to grow: this part of its scale is free.
+FREE = 0.1
 
 
 class Parameters:
     """The scene and the photos' exposures; `step` moves them."""
 
-    def __init__(self, start: Gaussians, photos: int, config: RefineConfig) -> None:
+    def __init__(self, start: Gaussians, cameras: Cameras, config: RefineConfig) -> None:
+        """`cameras` are those of the photos."""
         self.start = start.detach()
+        self.thinnest = _thinnest(self.start, cameras)
         # A Gaussian moves by fractions of its own size.
         self.unit = self.start.scales.amax(-1, keepdim=True)
         self.shift = torch.zeros_like(start.means, requires_grad=True)
         self.quats = self.start.quats.clone().requires_grad_()
-        self.log_scales = self.start.scales.clamp_min(1e-12).log().requires_grad_()
+        free = self.start.scales.square() - self.thinnest.square()
+        self.log_scales = (0.5 * free.clamp_min(1e-24).log()).requires_grad_()
         self.logits = torch.logit(self.start.opacities.clamp(1e-4, 1 - 1e-4)).requires_grad_()
         self.sh = self.start.sh.clone().requires_grad_()
-        self.log_gains = torch.zeros(photos, 3, device=start.device, requires_grad=True)
+        self.log_gains = torch.zeros(len(cameras), 3, device=start.device, requires_grad=True)
         groups = [
             (self.shift, config.mean),
             (self.quats, config.quat),
@@ -46,7 +58,7 @@ class Parameters:
         return Gaussians(
             means=self.start.means + self.unit * self.shift,
             quats=torch.nn.functional.normalize(self.quats, dim=-1),
-            scales=self.log_scales.exp(),
+            scales=((2 * self.log_scales).exp() + self.thinnest.square()).sqrt(),
             opacities=torch.sigmoid(self.logits),
             sh=self.sh,
         )
@@ -69,3 +81,9 @@ class Parameters:
             group["lr"] = rate * start
         self.adam.step()
         return float(error.detach())
+
+
+def _thinnest(start: Gaussians, cameras: Cameras) -> Float[Tensor, "n 3"]:
+    """Least scales (world units)."""
+    limit = THINNEST_PX * Footprints.of(start.means, cameras).size
+    return torch.minimum(limit[:, None], math.sqrt(1 - FREE**2) * start.scales)

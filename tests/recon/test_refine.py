@@ -50,6 +50,16 @@ def test_a_held_out_photo_gains(views: Views, predicted: Gaussians) -> None:
         assert torch.equal(getattr(again, field.name), getattr(found.gaussians, field.name))
 
 
+def test_a_closer_look_shows_no_gaps(views: Views, predicted: Gaussians) -> None:
+    """Photos cannot tell tiny bright Gaussians from a closed surface; whoever steps closer can."""
+    context = views.select(slice(0, 2))
+    found = refine(predicted, context, RefineConfig(steps=40, scale=0.2)).gaussians
+    camera = views.cameras[[2]]
+    close = camera.resized(4 * camera.width, 4 * camera.height)
+    alphas = [rasterize(found, c).alpha.mean() for c in (camera, close)]
+    assert float(alphas[1]) > float(alphas[0]) - 0.1
+
+
 def test_nothing_to_do_changes_nothing(views: Views, predicted: Gaussians) -> None:
     found = refine(predicted, views.select(slice(0, 2)), RefineConfig(steps=0))
     assert found.steps == 0 and torch.equal(found.gaussians.means, predicted.means)

@@ -12,7 +12,7 @@ from recon.errors import ReconError
 from recon.model.batch import NetworkOutput
 from render import Cameras, Gaussians, RasterizeSettings, rasterize
 from render.cameras import look_at
-from training.losses import LossConfig, distortion_loss, losses_of
+from training.losses import LossConfig, backgrounds_of, distortion_loss, losses_of
 from training.perceptual import Vgg19Distance, perceptual_distance
 
 
@@ -58,6 +58,30 @@ def test_distortion_brings_layers_together() -> None:
 def outputs(depth: torch.Tensor) -> tuple[NetworkOutput, torch.Tensor]:
     gaussians = row_of_gaussians([2.0], 0.6)
     return NetworkOutput(gaussians, depth, torch.ones_like(depth)), torch.zeros(1, 1, 3, 16, 16)
+
+
+def test_random_backgrounds_want_opaque_surfaces() -> None:
+    """A half-transparent layer twice as bright as the picture: right on black, wrong on most."""
+    layer = row_of_gaussians([2.0], 0.5)
+    opacity = torch.full((1, 1), 0.5, requires_grad=True)
+    assert backgrounds_of(LossConfig(), camera()) is None
+    torch.manual_seed(0)
+    colors = [backgrounds_of(LossConfig(background="random"), camera()) for _ in range(8)]
+    assert all(c is not None and c.shape == (1, 1, 3) for c in colors)
+    assert not torch.equal(*colors[:2])
+    for color in colors:
+        made = replace(layer, opacities=opacity)
+        shown = rasterize(made, camera(), backgrounds=color)
+        (shown.rgb - 0.25).square().mean().backward()
+    assert opacity.grad is not None and float(opacity.grad) < 0
+
+
+def test_leak_is_what_shines_through() -> None:
+    output, images = outputs(torch.full((1, 1, 16, 16), 2.0))
+    shown = rasterize(output.gaussians, camera())
+    config = LossConfig(mse=0.0, depth=0.0, leak=2.0)
+    total = losses_of(config, output, shown, images, output.depth, camera())["total"]
+    assert float(total) == pytest.approx(2 * 0.4, abs=0.02)
 
 
 def test_depth_counts_where_it_is_known() -> None:

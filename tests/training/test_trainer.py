@@ -208,6 +208,19 @@ def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
         Trainer(tiny(tmp_path / "third", f"init={weights}", "network=sweep"))
 
 
+def test_a_part_learns_alone(tmp_path: Path) -> None:
+    config = tiny(tmp_path, "network=sweep", "optimiser.only=decoder", "optimiser.steps=2")
+    trainer = Trainer(config)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.train()
+    moved = {n for n, v in trainer.network.state_dict().items() if not torch.equal(v, before[n])}
+    assert moved and all(name.startswith("decoder.") for name in moved)
+    again = Trainer(config)
+    again.resume()
+    with pytest.raises(ReconError, match=r"no parameter starts with 'nose'; parts: .*decoder"):
+        Trainer(replace(config, optimiser=replace(config.optimiser, only="nose")))
+
+
 def test_a_run_shows_what_it_does(tmp_path: Path) -> None:
     """Lines, metrics, tensorboard and pictures; looking changes nothing."""
     lines: list[str] = []

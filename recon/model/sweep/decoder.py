@@ -7,7 +7,8 @@ from torch.nn.functional import interpolate, pixel_shuffle, unfold
 
 from recon.model.convolutions import ConvBlock, ResidualBlock
 from recon.model.precision import full_precision
-from recon.model.sweep.stage import Belief
+from recon.model.sweep.belief import Belief
+from recon.model.sweep.votes import VOTES
 
 SCALE = 2
 NEIGHBOURS = 9
@@ -26,20 +27,24 @@ class Decoder(nn.Module):
     def __init__(self, context: int, hidden: int, raw: int) -> None:
         super().__init__()
         self.raw = raw
-        self.enter = ConvBlock(2, context + BELIEF_CHANNELS, hidden)
+        self.enter = ConvBlock(2, context + BELIEF_CHANNELS + VOTES, hidden)
         self.body = nn.Sequential(ResidualBlock(2, hidden), ResidualBlock(2, hidden))
         self.leave = nn.Conv2d(hidden, SCALE**2 * (NEIGHBOURS + raw), 1)
         nn.init.normal_(self.leave.weight, std=0.01)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def forward(
-        self, context: Float[Tensor, "n c h w"], first: Belief, second: Belief
+        self,
+        context: Float[Tensor, "n c h w"],
+        first: Belief,
+        second: Belief,
+        votes: Float[Tensor, "n v h w"],
     ) -> Float[Tensor, "n hf wf raw"]:
         """Raw numbers as the Gaussian head takes them; the first is the depth's."""
         size = second.fraction.shape[-2:]
         coarse = interpolate(first.fraction[:, None], size, mode="bilinear")
         own = [second.fraction, second.spread.clamp_min(1e-5).log() / 4, second.confidence]
-        known = torch.cat([coarse, torch.stack(own, 1)], 1)
+        known = torch.cat([coarse, torch.stack(own, 1), votes], 1)
         hidden = self.body(self.enter(torch.cat([context, known], 1)))
         out = self.leave(hidden).float()
         mask, raw = out.split([SCALE**2 * NEIGHBOURS, SCALE**2 * self.raw], 1)

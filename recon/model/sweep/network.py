@@ -12,10 +12,12 @@ from recon.model.heads import activate
 from recon.model.precision import full_precision
 from recon.model.pyramid import MULTIPLE_PX, Pyramid
 from recon.model.sources import choose_sources
+from recon.model.sweep.belief import Belief, Planes
 from recon.model.sweep.config import SweepConfig
 from recon.model.sweep.decoder import Decoder
 from recon.model.sweep.matching import Level
-from recon.model.sweep.stage import Belief, Planes, Stage
+from recon.model.sweep.stage import Stage
+from recon.model.sweep.votes import Poll, share_of
 from render import Cameras
 
 COARSE_PX, FINE_PX = 4, 2
@@ -36,20 +38,25 @@ class Sweep(nn.Module):
         self.context = Pyramid(config.pyramid, config.recompute)
         self.prior = nn.Conv2d(quarter, 2, 1)
         matched = 4 * config.groups
-        self.coarse = Stage(quarter, matched, config.groups, config.volume)
-        self.fine = Stage(half, matched, config.groups, config.volume)
+        self.coarse = Stage(quarter, matched, config.groups, config.volume, votes=False)
+        self.fine = Stage(half, matched, config.groups, config.volume, votes=True)
         self.decoder = Decoder(half, 2 * half, config.head.channels)
 
     def forward(self, batch: ViewBatch) -> NetworkOutput:
         """Gaussians in the frame of the batch's cameras."""
         (scenes, views), (height, width) = batch.images.shape[:2], batch.images.shape[-2:]
-        half, beliefs = self._sweep(batch)
-        raw = self.decoder(half, *beliefs[-2:])[:, :height, :width]
-        output = activate(raw.unflatten(0, (scenes, views)), batch, self.config.head)
+        half, beliefs, votes = self._sweep(batch)
+        raw = self.decoder(half, *beliefs[-2:], votes)[:, :height, :width]
+        share = interpolate(share_of(votes)[:, None], scale_factor=FINE_PX)[:, 0, :height, :width]
+        raw, share = (t.unflatten(0, (scenes, views)) for t in (raw, share))
+        output = activate(raw, batch, self.config.head, share)
         return _with_beliefs(output, beliefs, batch)
 
-    def _sweep(self, batch: ViewBatch) -> tuple[Float[Tensor, "n c h2 w2"], list[Belief]]:
-        """Features at 1/2 of the padded pictures, and what was believed from coarse to fine."""
+    def _sweep(
+        self, batch: ViewBatch
+    ) -> tuple[Float[Tensor, "n c h2 w2"], list[Belief], Float[Tensor, "n v h2 w2"]]:
+        """Features at 1/2 of the padded pictures, what was believed from coarse to fine, and what
+        the other views say of the last."""
         views, size = batch.images.shape[1], batch.images.shape[-2:]
         batch = batch.padded(MULTIPLE_PX)
         images, cameras = batch.images.flatten(0, 1), batch.cameras.flatten()
@@ -57,14 +64,18 @@ class Sweep(nn.Module):
         half, quarter = self.context(images, cameras, views)
         sources = choose_sources(batch.cameras, batch.middle_depth, self.config.sources)
         if max(size) > self.config.direct_px:
-            _, beliefs = self._sweep(batch.halved())
+            _, beliefs, _ = self._sweep(batch.halved())
             # What came of half the size is as large as a quarter of this one.
             beliefs = [*beliefs[:-1], beliefs[-1].cropped(*quarter.shape[-2:])]
         else:
             level = _level(images, quarter, cameras, sources, COARSE_PX)
             beliefs = [self._first(level, low, high)]
         level = _level(images, half, cameras, sources, FINE_PX)
-        return half, [*beliefs, self._second(level, beliefs[-1], low, high)]
+        second = self._second(level, beliefs[-1], low, high)
+        everyone = torch.arange(len(images), device=images.device)
+        found = Planes(second.fraction[:, None], low, high).disparity
+        poll = Poll(second, low, high, level.cameras, sources)
+        return half, [*beliefs, second], poll.votes(everyone, found)[:, :, 0]
 
     def _first(self, level: Level, low: Float[Tensor, "n"], high: Float[Tensor, "n"]) -> Belief:
         """Planes from far to near, with the context's own guess."""
@@ -74,19 +85,20 @@ class Sweep(nn.Module):
         guess, width = self.prior(level.features).float().split(1, 1)
         width = MIN_PRIOR + torch.nn.functional.softplus(width)
         prior = -0.5 * ((fraction - torch.sigmoid(guess)) / width).square()
-        return self.coarse(level, planes, prior, config.recompute)
+        return self.coarse(level, planes, prior, None, config.recompute)
 
     def _second(
         self, level: Level, first: Belief, low: Float[Tensor, "n"], high: Float[Tensor, "n"]
     ) -> Belief:
         """Planes around the first belief, as far as it is unsure (Cheng et al. 2020, eq. 5)."""
         config = self.config
-        pair = torch.stack([first.fraction, first.spread.detach()], 1)
-        center, spread = interpolate(pair, scale_factor=2, mode="bilinear").split(1, 1)
+        before = first.enlarged(2)
+        center, spread = before.fraction[:, None], before.spread.detach()[:, None]
         reach = (REACH_SPREADS * spread).clamp_min(REACH_PLANES / (config.planes - 1))
         offsets = torch.linspace(-1, 1, config.fine_planes).to(low)[None, :, None, None]
         fraction = (center + reach * offsets).clamp(0, 1)
-        return self.fine(level, Planes(fraction, low, high), None, config.recompute)
+        poll = Poll(before, low, high, level.cameras, level.sources)
+        return self.fine(level, Planes(fraction, low, high), None, poll, config.recompute)
 
 
 def _level(

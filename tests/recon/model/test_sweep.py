@@ -10,9 +10,9 @@ from recon.model.group_product import GroupProduct
 from recon.model.networks import run_network
 from recon.model.sources import choose_sources
 from recon.model.sweep import SIZES, Sweep, SweepConfig
+from recon.model.sweep.belief import Planes, believe
 from recon.model.sweep.decoder import NEIGHBOURS, SCALE, enlarge
 from recon.model.sweep.matching import PHOTOMETRIC, RADII, Level
-from recon.model.sweep.stage import Planes, believe
 from recon.model.warp import Warp, source_pixels
 
 VIEWS = [2, 4, 6]

@@ -1,0 +1,43 @@
+"""How large is a photo's pixel where a Gaussian stands?"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from render import Cameras
+
+
+@dataclass(frozen=True)
+class Footprints:
+    """Points as the camera sees them whose pixels are smallest there."""
+
+    camera: Int[Tensor, "n"]
+    """Number of the camera; 0 for points that none sees."""
+    pixels: Float[Tensor, "n 2"]
+    """Where they stand in it (px)."""
+    depth: Float[Tensor, "n"]
+    """z in it (world units); 0 for points that none sees."""
+    size: Float[Tensor, "n"]
+    """Side of a pixel at that depth (world units); 0 for points that none sees."""
+
+    @staticmethod
+    def of(points: Float[Tensor, "n 3"], cameras: Cameras) -> "Footprints":
+        """Hidden or not: what counts is whether a point stands inside the picture."""
+        nearest = torch.full_like(points[:, 0], torch.inf)
+        camera = torch.zeros_like(nearest, dtype=torch.long)
+        pixels, depth, size = torch.zeros_like(points[:, :2]), *torch.zeros_like(points[:, :2]).T
+        for v in range(len(cameras)):
+            there, z = (t[0] for t in cameras[v].project(points))
+            column, row = there.unbind(-1)
+            focal = 0.5 * (cameras.Ks[v, 0, 0] + cameras.Ks[v, 1, 1])
+            # The length of the ray, not z: cameras side by side see everything at the same z.
+            distance = (points - cameras.centers[v]).norm(dim=-1) / focal
+            better = (z > 0) & (distance < nearest) & (column >= 0) & (row >= 0)
+            better &= (column < cameras.width) & (row < cameras.height)
+            nearest = torch.where(better, distance, nearest)
+            camera = torch.where(better, v, camera)
+            pixels = torch.where(better[:, None], there, pixels)
+            depth, size = torch.where(better, z, depth), torch.where(better, z / focal, size)
+        return Footprints(camera, pixels, depth, size)
