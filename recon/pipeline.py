@@ -82,9 +82,11 @@ def predict(
     gaussians, photo, views = found.gaussians.to(device), found.photo.to(device), views.to(device)
     started, check = time.monotonic(), config.share(CHECK_SHARE)
     steps = useful_steps(gaussians, photo, views, check, lambda done: report("checking", done))
+    config = config.rest(time.monotonic() - started, steps)
+    if config.steps == 0:
+        return gaussians
     if settings.prune > 0:
         gaussians = prune(gaussians, views.cameras, PruneConfig(share=settings.prune))
-    config = config.rest(time.monotonic() - started, steps)
     return refine(gaussians, views, config, lambda done: report("refining", done)).gaussians
 
 

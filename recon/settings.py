@@ -19,8 +19,8 @@ class ReconstructSettings:
     is a guess."""
     resolution: int = 512
     """Long side at which photos are used; one Gaussian per pixel (px)."""
-    refine: str = "30"
-    """Improve the scene on the photos it came from, for so many steps (30) or seconds (20s);
+    refine: str = "45"
+    """Improve the scene on the photos it came from, for so many steps (45) or seconds (20s);
     0 leaves it as the model made it."""
     prune: float = 0.5
     """Part of the Gaussians to get rid of before they are improved (0 to below 1): those that no

@@ -13,7 +13,7 @@ class RefineConfig:
     """Adam's learning rates for each attribute, at the start: they fall to zero with a cosine. The
     values were measured, see experiments.md."""
 
-    steps: int = 30
+    steps: int = 45
     """Gradient steps; 0 leaves the scene as it is."""
     seconds: float | None = None
     """Stop after this time, if that is earlier (s)."""
@@ -47,7 +47,7 @@ def parse_refine(text: str) -> RefineConfig:
     """`30`: so many steps; `20s`: as many as take that time; ReconError for anything else."""
     number = text.removesuffix("s")
     if not number.isdecimal():
-        raise ReconError(f"--refine must be steps (30) or seconds (20s), found {text!r}")
+        raise ReconError(f"--refine must be steps (45) or seconds (20s), found {text!r}")
     if text.endswith("s"):
         return RefineConfig(steps=MAX_STEPS, seconds=float(number))
     return RefineConfig(steps=int(number))

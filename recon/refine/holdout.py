@@ -17,8 +17,8 @@ MIN_PHOTOS = 4
 MIN_ALPHA = 0.5
 # Steps after which the photo is looked at, beside the first and the last.
 LOOKS = tuple(8 * 2**i for i in range(10))
-# Errors this much larger than the least (0.1 dB) mean that there were too many steps.
-MEANINGFUL = 1.023
+# Errors this much larger than the least (0.3 dB) mean that there were too many steps.
+MEANINGFUL = 1.072
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def test_every_capture_reconstructs(name: str, captures: Path) -> None:
     scene.gaussians.validate()
     masks = load_views(scene.frames, 96).masks
     wanted = int((masks >= 0.5).sum())
-    assert 0.6 * wanted < len(scene.gaussians) <= wanted
+    # Half of them are merged.
+    assert 0.3 * wanted < len(scene.gaussians) <= 0.6 * wanted
     depth = (scene.gaussians.means - scene.cameras.centers.mean(0)).norm(dim=1)
     assert bool(torch.isfinite(depth).all())

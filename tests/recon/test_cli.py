@@ -63,7 +63,7 @@ def test_main_job_end_to_end(sample: Path, tmp_path: Path, capsys) -> None:
     assert "Gaussians from 3 of 8 photos" in line and "MB" in line
     cli.main(["info", str(scene), "--json"])
     facts = json.loads(capsys.readouterr().out)
-    assert 0.9 * 3 * 128 * 96 < facts["gaussians"] <= 3 * 128 * 96 and facts["sh_degree"] == 0
+    assert 0.45 < facts["gaussians"] / (3 * 128 * 96) <= 0.55 and facts["sh_degree"] == 0
     cli.main(["info", str(cameras)])
     assert "photos" in capsys.readouterr().out
     picture = tmp_path / "p.png"
@@ -152,6 +152,6 @@ def test_one_photo_is_a_guess_and_says_so(sample: Path, tmp_path: Path, capsys) 
     views = load_views([frame], 96)
     gaussians = load_gaussians(scene)
     depth = views.cameras.project(gaussians.means)[1]
-    assert len(gaussians) == 96 * 72 and float(depth.min()) > 0
+    assert 0.45 < len(gaussians) / (96 * 72) < 0.55 and float(depth.min()) > 0
     shown = rasterize(gaussians, views.cameras).rgb[0]
     assert psnr(shown, views.images[0]) > 25

@@ -97,7 +97,7 @@ def test_time_is_kept(views: Views, predicted: Gaussians) -> None:
 
 
 def test_option_is_read() -> None:
-    assert parse_refine("30") == RefineConfig(steps=30)
+    assert parse_refine("30") == RefineConfig(steps=30) != RefineConfig()
     assert parse_refine("20s").seconds == 20 and parse_refine("0").steps == 0
     for text in ("fast", "-3", "1.5m", "s", ""):
         with pytest.raises(ReconError, match="--refine must be steps"):
@@ -105,7 +105,7 @@ def test_option_is_read() -> None:
 
 
 def test_command_line(sample: Path, tmp_path: Path) -> None:
-    options = ["--resolution", "64", "--max-views", "2", "--quiet"]
+    options = ["--resolution", "64", "--max-views", "2", "--quiet", "--prune", "0"]
     for name, steps in (("plain.ply", "0"), ("fine.ply", "3")):
         main([str(sample), "-o", str(tmp_path / name), *options, "--refine", steps])
     plain, fine = (load_gaussians(tmp_path / name) for name in ("plain.ply", "fine.ply"))

@@ -1,5 +1,6 @@
 """Votes: what other views say of points on, before and behind the surface they believe in."""
 
+import pytest
 import torch
 from network_helpers import sample_batch, sample_depth
 
@@ -76,4 +77,4 @@ def test_views_share_what_they_absorb() -> None:
     votes[1, MEAN], votes[1, COUNT] = 1.0, 0.25
     votes[2, COUNT] = 0.25
     shares = (share_of(votes) / ALONE).flatten().tolist()
-    assert shares == [1.0, 0.5, 1 / 1.5]
+    assert shares == pytest.approx([1.0, 0.5, 1 / 1.5])
