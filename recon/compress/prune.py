@@ -23,8 +23,9 @@ class PruneConfig:
     """Part of the Gaussians that goes (0 to 1), if that many can."""
     unseen: float = 0.004
     """Gaussians go first whose weight is below this in every pixel: 1 / 255 changes nothing."""
-    cell_px: float = 2.0
-    """Gaussians that meet in a cell of so many pixels may become one."""
+    cells_px: tuple[float, ...] = (2.0, 3.0, 4.0, 6.0)
+    """Gaussians that meet in a cell of so many pixels may become one; the first size that is enough
+    is taken."""
 
 
 def prune(gaussians: Gaussians, cameras: Cameras, config: PruneConfig) -> Gaussians:
@@ -40,7 +41,10 @@ def prune(gaussians: Gaussians, cameras: Cameras, config: PruneConfig) -> Gaussi
     if len(gaussians) <= wanted:
         return gaussians
     footprints = Footprints.of(gaussians.means, cameras)
-    groups = cells(footprints, config.cell_px)
+    for size_px in config.cells_px:
+        groups = cells(footprints, size_px)
+        if int(groups.max()) < wanted:
+            break
     groups = _cheapest(gaussians, weight, groups, len(gaussians) - wanted)
     return _merged(gaussians, footprints.size, groups)
 
