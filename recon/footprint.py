@@ -25,9 +25,10 @@ class Footprints:
     @staticmethod
     def of(points: Float[Tensor, "n 3"], cameras: Cameras) -> "Footprints":
         """Hidden or not: what counts is whether a point stands inside the picture."""
-        nearest = torch.full_like(points[:, 0], torch.inf)
+        zeros = torch.zeros_like(points[:, 0])
+        nearest = torch.full_like(zeros, torch.inf)
         camera = torch.zeros_like(nearest, dtype=torch.long)
-        pixels, depth, size = torch.zeros_like(points[:, :2]), *torch.zeros_like(points[:, :2]).T
+        pixels, depth, size = torch.zeros_like(points[:, :2]), zeros, zeros
         for v in range(len(cameras)):
             there, z = (t[0] for t in cameras[v].project(points))
             column, row = there.unbind(-1)

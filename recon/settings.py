@@ -18,7 +18,7 @@ class ReconstructSettings:
     """Most photos to use; of more, the best spread ones are taken (photos). From one photo, depth
     is a guess."""
     resolution: int = 512
-    """Long side at which photos are used; one Gaussian per pixel (px)."""
+    """Long side at which photos are used; every pixel becomes a Gaussian, before pruning (px)."""
     refine: str = "45"
     """Improve the scene on the photos it came from, for so many steps (45) or seconds (20s);
     0 leaves it as the model made it."""

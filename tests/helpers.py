@@ -1,7 +1,11 @@
 """Random scenes and comparisons that several tests share."""
 
+from pathlib import Path
+
 import torch
 
+from recon.capture import Views, load_views, open_capture
+from recon.model.registry import build_model
 from render import Cameras, Gaussians, Sim3
 from render.quaternions import quats_to_rotmats
 
@@ -59,3 +63,14 @@ def look_at_cameras(
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     """Peak signal-to-noise ratio (dB) of values in [0, 1]."""
     return float(-10 * torch.log10((a - b).square().mean() + 1e-12))
+
+
+def sample_views(sample: Path, size_px: int) -> Views:
+    """Photos 2, 4 (context) and 3 (to be held out) of the sample capture."""
+    frames = open_capture(sample).frames
+    return load_views([frames[i] for i in (2, 4, 3)], size_px)
+
+
+def swept(views: Views) -> Gaussians:
+    """What plane-sweep makes of them: no weights that training may change."""
+    return build_model("plane-sweep")(views, lambda done: None).gaussians

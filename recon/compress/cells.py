@@ -24,11 +24,11 @@ def cells(footprints: Footprints, size_px: float) -> Int[Tensor, "n"]:
     layer = footprints.depth.clamp_min(1e-30).log() * focal / (DEPTH * size_px)
     alone = torch.arange(len(seen), device=seen.device)
     columns = [torch.where(seen, -1, alone), footprints.camera, *across.T, layer.floor().long()]
-    return torch.unique(_one_number(columns), return_inverse=True)[1]
+    return _one_number(columns)
 
 
 def _one_number(columns: list[Int[Tensor, "n"]]) -> Int[Tensor, "n"]:
-    """Different rows to different numbers."""
+    """Different rows to different numbers, from 0 without gaps."""
     number = torch.zeros_like(columns[0])
     for digits in columns:
         # Without gaps, so that the product of all spans stays small.

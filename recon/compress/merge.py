@@ -10,9 +10,6 @@ from render.quaternions import rotmats_to_quats
 MAX_OPACITY = 0.99
 # What the rasterizer adds to every Gaussian's variance in a picture (px^2).
 BLUR_PX2 = RasterizeSettings().eps2d
-# Members that tile a patch leave gaps between the merged ones unless these grow more than their
-# moments say (measured, see docs/experiments.md).
-SPACING = 1.0
 
 
 def merge(
@@ -34,7 +31,7 @@ def merge(
     share = weight / total[groups]
     mean = _sums(share[:, None] * gaussians.means, groups, count)
     away = gaussians.means - mean[groups]
-    spread = gaussians.covars() + SPACING * away[:, :, None] * away[:, None, :]
+    spread = gaussians.covars() + away[:, :, None] * away[:, None, :]
     covars = _sums(share[:, None, None] * spread, groups, count)
     quats, scales = _axes(covars)
     area = _area(scales, _sums(share * footprints, groups, count))

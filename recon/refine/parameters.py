@@ -8,6 +8,7 @@ from torch import Tensor
 
 from recon.capture.types import Views
 from recon.footprint import Footprints
+from recon.refine.ballot import Ballot
 from recon.refine.config import RefineConfig
 from render import Cameras, Gaussians, RasterizeSettings, rasterize
 
@@ -71,16 +72,20 @@ class Parameters:
     def step(self, views: Views, chosen: list[int], rate: float = 1.0) -> float:
         """One step on some photos, with this part of the learning rates; their mean absolute error
         before it."""
-        shown = rasterize(self.gaussians(), views.cameras[chosen], settings=SETTINGS).rgb
-        shown = shown * self.gains()[chosen][:, :, None, None]
-        valid = views.valid[chosen]
-        error = ((shown - views.images[chosen]) * valid).abs().sum() / (3 * valid.sum())
         self.adam.zero_grad()
-        error.backward()
+        ballot = Ballot(self.gaussians(), len(views))
+        pixels, total = 3 * views.valid[chosen].sum(), 0.0
+        for v in chosen:
+            shown = rasterize(ballot.paper, views.cameras[[v]], settings=SETTINGS).rgb[0]
+            shown = shown * self.gains()[v][:, None, None]
+            error = ((shown - views.images[v]) * views.valid[v]).abs().sum() / pixels
+            ballot.cast(error)
+            total += float(error.detach())
+        ballot.count()
         for group, start in zip(self.adam.param_groups, self.rates, strict=True):
             group["lr"] = rate * start
         self.adam.step()
-        return float(error.detach())
+        return total
 
 
 def _thinnest(start: Gaussians, cameras: Cameras) -> Float[Tensor, "n 3"]:

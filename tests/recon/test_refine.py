@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import psnr
+from helpers import psnr, sample_views, swept
 
 from recon import ReconError
 from recon.capture import Views, load_views, open_capture
@@ -20,14 +20,12 @@ from render import Gaussians, rasterize
 
 @pytest.fixture(scope="module")
 def views(sample: Path) -> Views:
-    """Photos 2, 4 (context) and 3 (held out)."""
-    frames = open_capture(sample).frames
-    return load_views([frames[i] for i in (2, 4, 3)], 96)
+    return sample_views(sample, 96)
 
 
 @pytest.fixture(scope="module")
 def predicted(views: Views) -> Gaussians:
-    return build_model("plane-sweep")(views.select(slice(0, 2)), lambda done: None).gaussians
+    return swept(views.select(slice(0, 2)))
 
 
 def shown(gaussians: Gaussians, views: Views, view: int) -> torch.Tensor:

@@ -4,29 +4,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import psnr, random_gaussians
+from helpers import psnr, random_gaussians, sample_views, swept
 
 from recon import ReconError
-from recon.capture import Views, load_views, open_capture
+from recon.capture import Views
 from recon.cli import main
 from recon.compress import PruneConfig, prune
 from recon.compress.cells import cells
 from recon.compress.merge import merge
 from recon.footprint import Footprints
 from recon.formats import load_gaussians
-from recon.model.registry import build_model
 from render import Gaussians, rasterize
 
 
 @pytest.fixture(scope="module")
 def views(sample: Path) -> Views:
-    frames = open_capture(sample).frames
-    return load_views([frames[i] for i in (2, 4, 3)], 128)
+    return sample_views(sample, 128)
 
 
 @pytest.fixture(scope="module")
 def predicted(views: Views) -> Gaussians:
-    return build_model("plane-sweep")(views.select(slice(0, 2)), lambda done: None).gaussians
+    return swept(views.select(slice(0, 2)))
 
 
 def shown(gaussians: Gaussians, views: Views) -> torch.Tensor:
