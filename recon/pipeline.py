@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -80,13 +81,16 @@ def predict(
         return found.gaussians
     device = choose_render_device("auto" if found.gaussians.device.type == "cuda" else "cpu")
     gaussians, photo, views = found.gaussians.to(device), found.photo.to(device), views.to(device)
+    config = config.for_photos(len(views))
     started, check = time.monotonic(), config.share(CHECK_SHARE)
-    steps = useful_steps(gaussians, photo, views, check, lambda done: report("checking", done))
+    thin = partial(prune, config=PruneConfig(share=settings.prune))
+    steps = useful_steps(
+        gaussians, photo, views, check, lambda done: report("checking", done), thin
+    )
     config = config.rest(time.monotonic() - started, steps)
     if config.steps == 0:
         return gaussians
-    if settings.prune > 0:
-        gaussians = prune(gaussians, views.cameras, PruneConfig(share=settings.prune))
+    gaussians = thin(gaussians, views.cameras)
     return refine(gaussians, views, config, lambda done: report("refining", done)).gaussians
 
 

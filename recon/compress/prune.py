@@ -31,6 +31,8 @@ class PruneConfig:
 def prune(gaussians: Gaussians, cameras: Cameras, config: PruneConfig) -> Gaussians:
     """The same pictures from fewer Gaussians: what none of these cameras sees goes, then
     Gaussians of one patch of surface are merged, those of like colours first."""
+    if config.share == 0:
+        return gaussians
     seen = measure_contributions(gaussians, cameras, SETTINGS)
     wanted = round(len(gaussians) * (1 - config.share))
     keep = seen.weight_max >= config.unseen

@@ -23,18 +23,27 @@ class DepthMaps:
 
     cameras: Cameras
     disparity: Float[Tensor, "v h w"]
-    tolerance: Float[Tensor, "v"]
+    tolerance: Float[Tensor, "v #h #w"]
     """Disparities closer than this are the same (1 / world units)."""
     colors: Float[Tensor, "v 3 h w"]
     """The views' pictures, blurred a little."""
+
+    def at(
+        self, view: int, pixels: Float[Tensor, "d h w 2"]
+    ) -> tuple[Float[Tensor, "d h w"], Float[Tensor, "d h w"]]:
+        """A view's disparity at these positions, and how much another one may differ from it."""
+        disparity = self.disparity[view]
+        pair = torch.stack([disparity, self.tolerance[view].expand_as(disparity)])
+        pair = sample(pair.expand(len(pixels), -1, -1, -1), pixels, "nearest")
+        there, tolerance = pair.unbind(1)
+        return there, torch.maximum(tolerance, RELATIVE_TOLERANCE * there)
 
     def compare(self, view: int, other: int) -> "Agreement":
         """Judge a view's depths by another view's."""
         pixels, ratio = Warp.between(self.cameras, view, other).pixels(self.disparity[view])
         visible = inside(pixels, ratio, self.cameras.width, self.cameras.height)
-        there = sample(self.disparity[other][None, None], pixels[None], "nearest")[0, 0]
+        there, slack = (t[0] for t in self.at(other, pixels[None]))
         difference = self.disparity[view] / ratio.clamp_min(1e-6) - there
-        slack = torch.maximum(self.tolerance[other], RELATIVE_TOLERANCE * there)
         seen = sample(self.colors[other][None], pixels[None])[0]
         alike = (seen - self.colors[view]).abs().amax(0) <= MAX_COLOR_DIFFERENCE
         return Agreement(
@@ -90,11 +99,11 @@ def consistency_costs(
         if other == view:
             continue
         pixels, ratio = Warp.between(cameras, view, other).pixels(planes[:, None, None])
-        pair = torch.stack([maps.disparity[other], confirmed[other].to(planes)])
-        there, sure = sample(pair.expand(len(planes), -1, -1, -1), pixels, "nearest").unbind(1)
+        there, slack = maps.at(other, pixels)
+        known = confirmed[other].to(planes).expand(len(planes), 1, -1, -1)
+        sure = sample(known, pixels, "nearest")[:, 0]
         sure = sure * inside(pixels, ratio, cameras.width, cameras.height)
         difference = planes[:, None, None] / ratio.clamp_min(1e-6) - there
-        slack = torch.maximum(maps.tolerance[other], RELATIVE_TOLERANCE * there)
         hides, lies_on = difference > 2 * slack, difference.abs() <= slack
         total += sure * (hides.to(planes) - lies_on.to(planes))
         count += sure

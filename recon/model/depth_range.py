@@ -15,6 +15,10 @@ from render import Cameras
 
 PLANES = 96
 LONG_SIDE_PX = 96
+# Disparities that are tried, from 0.001 to 30 baselines, before planes are chosen among them.
+LADDER = 128
+# A part of the view that sources see, relative to the largest, below which it is not fair.
+FAIR = 0.3
 # A pixel counts when its windows correlate this well and both views agree.
 MIN_ZNCC = 0.8
 # Fewer agreeing pixels than this share of a view tell nothing.
@@ -53,43 +57,63 @@ def _estimate(views: Views) -> DepthRange:
     images, cameras, count = views.images, views.cameras, len(views)
     size = images.shape[-2:]
     sources = nearest_views(cameras, 3)
-    shared = [_shared_disparities(cameras, v, sources[v]) for v in range(count)]
-    disparity, score = torch.zeros_like(images[:, 0]), torch.zeros_like(images[:, 0])
+    planes = torch.stack([_even_planes(cameras, v, sources[v]) for v in range(count)])
+    steps = torch.diff(planes, dim=1, append=2 * planes[:, -1:] - planes[:, -2:-1])
+    found = []
     for v in range(count):
-        planes = torch.linspace(*shared[v], PLANES).to(images)
-        volume = cost_volume(images, cameras, v, sources[v], planes, radii=(2,))
+        volume = cost_volume(images, cameras, v, sources[v], planes[v], radii=(2,))
         best, index = volume.min(0)
-        disparity[v], score[v] = planes[index], 1 - 2 * best
-    steps = torch.tensor([(high - low) / (PLANES - 1) for low, high in shared]).to(images)
-    maps = DepthMaps(cameras, disparity, 1.5 * steps, images)
+        found.append(torch.stack([planes[v][index], steps[v][index], 1 - 2 * best]))
+    disparity, step, score = torch.stack(found, 1)
+    maps = DepthMaps(cameras, disparity, 1.5 * step, images)
     depths = []
     for v in range(count):
         agreed = torch.zeros_like(score[v], dtype=torch.bool)
         for s in sources[v]:
             agreed |= maps.compare(v, s).agrees
         # The farthest plane is where all goes that lies behind it.
-        good = agreed & (score[v] > MIN_ZNCC) & (disparity[v] > shared[v][0] + 0.5 * steps[v])
+        good = agreed & (score[v] > MIN_ZNCC) & (disparity[v] > planes[v, 0])
         good &= views.masks[v, 0] > 0.5
         depths.append(1 / disparity[v][good])
+    shared = [(float(row[0]), float(row[-1])) for row in planes]
     return _quantiles(depths, shared, int(MIN_SHARE * size[0] * size[1]))
 
 
-def _shared_disparities(cameras: Cameras, view: int, sources: list[int]) -> tuple[float, float]:
-    """Lowest and highest disparity at which a fair part of the view is seen by a source."""
+def _even_planes(cameras: Cameras, view: int, sources: list[int]) -> Float[Tensor, "d"]:
+    """Disparities from the lowest to the highest at which a fair part of the view is seen by a
+    source, such that its pixels move there by equal steps.
+
+    For cameras side by side that is even in disparity. A camera behind this one sees points
+    however near: steps even in disparity would spend all planes there.
+    """
     distances = (cameras.centers[sources] - cameras.centers[view]).norm(dim=-1)
     baseline = float(distances.median().clamp_min(1e-8))
-    depths = baseline * torch.logspace(-1.5, 3, 64, dtype=cameras.Ks.dtype)
-    depths = depths.to(cameras.device)
-    seen = torch.zeros_like(depths)
+    ladder = torch.logspace(-3, 1.5, LADDER, dtype=cameras.Ks.dtype, device=cameras.device)
+    ladder = ladder / baseline
+    seen, moves = torch.zeros_like(ladder), torch.zeros_like(ladder)
     for source in sources:
-        warp = Warp.between(cameras, view, source)
-        pixels, ratio = warp.pixels(1 / depths[:, None, None])
-        share = inside(pixels, ratio, cameras.width, cameras.height).float().mean((1, 2))
-        seen = torch.maximum(seen, share)
-    fair = (seen >= 0.3 * seen.max()).nonzero()[:, 0]
-    nearest, farthest = float(depths[fair[0]]), float(depths[fair[-1]])
-    low = 0.0 if fair[-1] == len(depths) - 1 else 1 / farthest
-    return max(low, 1e-4 / nearest), 1 / nearest
+        pixels, ratio = Warp.between(cameras, view, source).pixels(ladder[:, None, None])
+        there = inside(pixels, ratio, cameras.width, cameras.height)
+        seen = torch.maximum(seen, there.float().mean((1, 2)))
+        both = there[1:] & there[:-1]
+        steps = (pixels[1:] - pixels[:-1]).norm(dim=-1).where(both, 0).sum((1, 2))
+        mean = steps / both.sum((1, 2)).clamp_min(1)
+        moves[1:] = torch.maximum(moves[1:], mean)
+    fair = (seen >= FAIR * seen.max()).nonzero()[:, 0]
+    first = min(int(fair[0]), LADDER - 2)
+    last = max(int(fair[-1]), first + 1)
+    ladder, way = ladder[first : last + 1], moves[first : last + 1].cumsum(0)
+    return _along(ladder, way - way[0])
+
+
+def _along(values: Float[Tensor, "l"], way: Float[Tensor, "l"]) -> Float[Tensor, "d"]:
+    """PLANES values between the first and the last, evenly spaced on the way."""
+    # Where nothing moves at all, steps are even in the values' order.
+    way = way + 1e-6 * torch.arange(len(way)).to(way)
+    wanted = torch.linspace(0, 1, PLANES).to(way) * way[-1]
+    after = torch.searchsorted(way, wanted).clamp(1, len(way) - 1)
+    part = (wanted - way[after - 1]) / (way[after] - way[after - 1])
+    return torch.lerp(values[after - 1], values[after], part)
 
 
 def _quantiles(depths: list[Tensor], shared: list[tuple[float, float]], enough: int) -> DepthRange:

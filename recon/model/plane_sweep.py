@@ -66,9 +66,9 @@ class _Sweep:
     """Disparities (1 / world units), evenly spaced from far to near."""
 
     @property
-    def tolerance(self) -> Float[Tensor, "v"]:
+    def tolerance(self) -> Float[Tensor, "v 1 1"]:
         """Disparities within one and a half planes count as the same."""
-        return 1.5 * (self.planes[:, 1] - self.planes[:, 0])
+        return 1.5 * (self.planes[:, 1] - self.planes[:, 0])[:, None, None]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """How the optimisation steps."""
 
+import math
 from dataclasses import dataclass, replace
 
 from recon.errors import ReconError
@@ -14,7 +15,7 @@ class RefineConfig:
     values were measured, see experiments.md."""
 
     steps: int = 45
-    """Gradient steps; 0 leaves the scene as it is."""
+    """Gradient steps for up to `views_a_step` photos; 0 leaves the scene as it is."""
     seconds: float | None = None
     """Stop after this time, if that is earlier (s)."""
     color: float = 0.01
@@ -31,6 +32,11 @@ class RefineConfig:
     """Of each photo's exposure (logarithm, per colour channel)."""
     views_a_step: int = 4
     """Photos that are rendered for one step, in turn."""
+
+    def for_photos(self, count: int) -> "RefineConfig":
+        """With as many more steps as it takes to show each of many photos as often."""
+        steps = math.ceil(self.steps * max(count / self.views_a_step, 1))
+        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)))
 
     def share(self, part: float) -> "RefineConfig":
         """With this part of the time, if time is limited."""

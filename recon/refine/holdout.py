@@ -1,5 +1,6 @@
 """How many steps help a photo that was not optimised for?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Int
@@ -9,7 +10,7 @@ from recon.capture.types import Views
 from recon.refine.config import RefineConfig
 from recon.refine.optimise import Progress, take_steps
 from recon.refine.parameters import SETTINGS, Parameters
-from render import Gaussians, rasterize
+from render import Cameras, Gaussians, rasterize
 
 # With fewer photos the others say too little about the one that is held out.
 MIN_PHOTOS = 4
@@ -19,6 +20,12 @@ MIN_ALPHA = 0.5
 LOOKS = tuple(8 * 2**i for i in range(10))
 # Errors this much larger than the least (0.3 dB) mean that there were too many steps.
 MEANINGFUL = 1.072
+Thin = Callable[[Gaussians, Cameras], Gaussians]
+
+
+def leave(gaussians: Gaussians, cameras: Cameras) -> Gaussians:
+    """The scene as it is."""
+    return gaussians
 
 
 @dataclass(frozen=True)
@@ -35,15 +42,18 @@ class Holdout:
     """Pixels of it that the others show, and that are to be shown."""
 
     @staticmethod
-    def of(gaussians: Gaussians, photo: Int[Tensor, "n"], views: Views) -> "Holdout":
+    def of(
+        gaussians: Gaussians, photo: Int[Tensor, "n"], views: Views, thin: Thin = leave
+    ) -> "Holdout":
         """The photo nearest the middle of all: the others show most of it."""
         centers = views.cameras.centers
         chosen = int((centers - centers.mean(0)).norm(dim=-1).argmin())
         others = [v for v in range(len(views)) if v != chosen]
-        rest, target = gaussians.select(photo != chosen), views.select(slice(chosen, chosen + 1))
+        seen, target = views.select(others), views.select(slice(chosen, chosen + 1))
+        rest = thin(gaussians.select(photo != chosen), seen.cameras)
         alpha = rasterize(rest, target.cameras, settings=SETTINGS).alpha
         covered = (alpha[0] > MIN_ALPHA) & (target.valid[0] > 0)
-        return Holdout(rest, views.select(others), target, covered)
+        return Holdout(rest, seen, target, covered)
 
     def error(self, gaussians: Gaussians) -> float:
         """Mean squared error over what is covered, after the best exposure."""
@@ -60,16 +70,17 @@ def useful_steps(
     views: Views,
     config: RefineConfig,
     progress: Progress = lambda done: None,
+    thin: Thin = leave,
 ) -> int | None:
     """Steps after which a photo that is left out looks best; None when more never hurt it, or
     when there are too few photos to tell.
 
     `photo` says which view each Gaussian came from: those of the photo that is left out would
-    show it as it is.
+    show it as it is. `thin` is what is done to the scene before it is optimised.
     """
     if len(views) < MIN_PHOTOS or config.steps == 0:
         return None
-    holdout = Holdout.of(gaussians, photo, views)
+    holdout = Holdout.of(gaussians, photo, views, thin)
     if not bool(holdout.covered.any()):
         return None
     scene = Parameters(holdout.gaussians, holdout.views.cameras, config)

@@ -88,6 +88,12 @@ def test_invalid_pixels_teach_nothing(views: Views, predicted: Gaussians) -> Non
     assert psnr(left, context.images[0][..., :30]) > 15
 
 
+def test_more_photos_take_more_steps() -> None:
+    config = RefineConfig(steps=10)
+    assert [config.for_photos(v).steps for v in (1, 2, 4, 6, 8)] == [10, 10, 10, 15, 20]
+    assert RefineConfig(steps=3000).for_photos(16).steps == 3000
+
+
 def test_time_is_kept(views: Views, predicted: Gaussians) -> None:
     config = RefineConfig(steps=100_000, seconds=1.0)
     found = refine(predicted, views.select(slice(0, 2)), config)

@@ -64,6 +64,23 @@ def test_range_holds_the_scene(views: Views) -> None:
     assert float(found.near[1]) > 0.3 * low and float(found.far[1]) < 3 * high
 
 
+def test_range_of_cameras_one_behind_the_other() -> None:
+    """Points however near are in the picture of a camera further back."""
+    middle = sample_cameras(SIZE_PX, SIZE_PX * 3 // 4)[[3]]
+    viewmats = middle.viewmats.repeat(4, 1, 1)
+    viewmats[:, 2, 3] += torch.tensor([0.9, 0.6, 0.3, 0.0]).to(viewmats)
+    cameras = replace(middle, viewmats=viewmats, Ks=middle.Ks.expand(4, -1, -1))
+    shown = [render_sample(cameras[[v]], supersampling=1) for v in range(4)]
+    images = torch.stack([picture.rgb for picture in shown]).float()
+    ones = torch.ones_like(images[:, :1])
+    cameras = replace(cameras, viewmats=viewmats.float(), Ks=cameras.Ks.float())
+    found = depth_range_of(Views(images, ones, ones, cameras, ("a", "b", "c", "d")))
+    for v, picture in enumerate(shown):
+        low, high = torch.quantile(picture.depth, torch.tensor([0.05, 0.95])).tolist()
+        assert 0.4 * low < float(found.near[v]) < 1.2 * low
+        assert 0.8 * high < float(found.far[v]) < 3 * high
+
+
 def test_stated_range_is_used(views: Views) -> None:
     stated = replace(views, depth_bounds=torch.tensor([[2.0, 9.0]]).expand(3, 2))
     depth = PlaneSweep()(stated, ignore).depth

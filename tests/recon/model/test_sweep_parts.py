@@ -123,7 +123,7 @@ def plane_maps(depths: list[float], size: int = 24) -> DepthMaps:
     cameras = type(cameras)(viewmats, cameras.Ks, size, size)
     disparity = (1 / torch.tensor(depths))[:, None, None].expand(count, size, size).clone()
     colors = torch.zeros(count, 3, size, size)
-    return DepthMaps(cameras, disparity, torch.full((count,), 0.01), colors)
+    return DepthMaps(cameras, disparity, torch.full((count, 1, 1), 0.01), colors)
 
 
 def test_equal_depths_confirm_and_nearer_ones_are_refuted() -> None:
