@@ -8,21 +8,21 @@ from torch import Tensor
 
 from recon.capture.types import Views
 from recon.model.consistency import DepthMaps
+from recon.model.even_planes import even_planes
 from recon.model.sources import nearest_views
 from recon.model.volume import cost_volume
-from recon.model.warp import Warp, inside
+from recon.model.warp import inside
 from render import Cameras
 
 PLANES = 96
 LONG_SIDE_PX = 96
-# Disparities that are tried, from 0.001 to 30 baselines, before planes are chosen among them.
-LADDER = 128
-# A part of the view that sources see, relative to the largest, below which it is not fair.
-FAIR = 0.3
 # A pixel counts when its windows correlate this well and both views agree.
 MIN_ZNCC = 0.8
 # Fewer agreeing pixels than this share of a view tell nothing.
 MIN_SHARE = 0.01
+# Beyond the 2 % and 98 % quantiles of depths.
+NEAR_SLACK, FAR_SLACK = 0.8, 1.3
+MAX_SAMPLES = 100_000
 # Near, far and median for a view that nothing can be compared with.
 GUESS = (1.0, 20.0, 3.0)
 
@@ -51,13 +51,12 @@ def depth_range_of(views: Views) -> DepthRange:
 def _estimate(views: Views) -> DepthRange:
     """A coarse plane sweep over all that the views can share; its consistent pixels tell.
 
-    The 2 % and 98 % quantiles of mutually consistent depths, with slack (x 0.8 and
-    x 1.3). A view without enough such pixels takes the middle of the others' ranges.
+    The 2 % and 98 % quantiles of mutually consistent depths, with slack.
     """
     images, cameras, count = views.images, views.cameras, len(views)
     size = images.shape[-2:]
     sources = nearest_views(cameras, 3)
-    planes = torch.stack([_even_planes(cameras, v, sources[v]) for v in range(count)])
+    planes = torch.stack([even_planes(cameras, v, sources[v], PLANES) for v in range(count)])
     steps = torch.diff(planes, dim=1, append=2 * planes[:, -1:] - planes[:, -2:-1])
     found = []
     for v in range(count):
@@ -66,65 +65,42 @@ def _estimate(views: Views) -> DepthRange:
         found.append(torch.stack([planes[v][index], steps[v][index], 1 - 2 * best]))
     disparity, step, score = torch.stack(found, 1)
     maps = DepthMaps(cameras, disparity, 1.5 * step, images)
-    depths = []
+    good = []
     for v in range(count):
         agreed = torch.zeros_like(score[v], dtype=torch.bool)
         for s in sources[v]:
             agreed |= maps.compare(v, s).agrees
         # The farthest plane is where all goes that lies behind it.
-        good = agreed & (score[v] > MIN_ZNCC) & (disparity[v] > planes[v, 0])
-        good &= views.masks[v, 0] > 0.5
-        depths.append(1 / disparity[v][good])
+        good.append(agreed & (score[v] > MIN_ZNCC) & (disparity[v] > planes[v, 0]))
+    sure = torch.stack(good) & (views.masks[:, 0] > 0.5)
     shared = [(float(row[0]), float(row[-1])) for row in planes]
-    return _quantiles(depths, shared, int(MIN_SHARE * size[0] * size[1]))
+    enough = max(int(MIN_SHARE * size[0] * size[1]), 8)
+    origins, directions = cameras.rays()
+    points = (origins + directions / disparity[..., None])[sure]
+    depths = [1 / d[s] for d, s in zip(disparity, sure, strict=True)]
+    return _ranges(cameras, depths, points, shared, enough)
 
 
-def _even_planes(cameras: Cameras, view: int, sources: list[int]) -> Float[Tensor, "d"]:
-    """Disparities from the lowest to the highest at which a fair part of the view is seen by a
-    source, such that its pixels move there by equal steps.
-
-    For cameras side by side that is even in disparity. A camera behind this one sees points
-    however near: steps even in disparity would spend all planes there.
-    """
-    distances = (cameras.centers[sources] - cameras.centers[view]).norm(dim=-1)
-    baseline = float(distances.median().clamp_min(1e-8))
-    ladder = torch.logspace(-3, 1.5, LADDER, dtype=cameras.Ks.dtype, device=cameras.device)
-    ladder = ladder / baseline
-    seen, moves = torch.zeros_like(ladder), torch.zeros_like(ladder)
-    for source in sources:
-        pixels, ratio = Warp.between(cameras, view, source).pixels(ladder[:, None, None])
-        there = inside(pixels, ratio, cameras.width, cameras.height)
-        seen = torch.maximum(seen, there.float().mean((1, 2)))
-        both = there[1:] & there[:-1]
-        steps = (pixels[1:] - pixels[:-1]).norm(dim=-1).where(both, 0).sum((1, 2))
-        mean = steps / both.sum((1, 2)).clamp_min(1)
-        moves[1:] = torch.maximum(moves[1:], mean)
-    fair = (seen >= FAIR * seen.max()).nonzero()[:, 0]
-    first = min(int(fair[0]), LADDER - 2)
-    last = max(int(fair[-1]), first + 1)
-    ladder, way = ladder[first : last + 1], moves[first : last + 1].cumsum(0)
-    return _along(ladder, way - way[0])
-
-
-def _along(values: Float[Tensor, "l"], way: Float[Tensor, "l"]) -> Float[Tensor, "d"]:
-    """PLANES values between the first and the last, evenly spaced on the way."""
-    # Where nothing moves at all, steps are even in the values' order.
-    way = way + 1e-6 * torch.arange(len(way)).to(way)
-    wanted = torch.linspace(0, 1, PLANES).to(way) * way[-1]
-    after = torch.searchsorted(way, wanted).clamp(1, len(way) - 1)
-    part = (wanted - way[after - 1]) / (way[after] - way[after - 1])
-    return torch.lerp(values[after - 1], values[after], part)
-
-
-def _quantiles(depths: list[Tensor], shared: list[tuple[float, float]], enough: int) -> DepthRange:
-    """Robust range per view; views that found too little borrow the middle of the others."""
+def _ranges(
+    cameras: Cameras,
+    depths: list[Float[Tensor, "_"]],
+    points: Float[Tensor, "p 3"],
+    shared: list[tuple[float, float]],
+    enough: int,
+) -> DepthRange:
+    """Robust range of each view: of the depths it found itself, widened to those of the points that
+    all views found inside its picture. A view without enough of either borrows the middle of the
+    others' ranges."""
     rows: list[Tensor | None] = []
-    for found in depths:
-        if len(found) >= max(enough, 8):
-            low, middle, high = torch.quantile(found, found.new_tensor([0.02, 0.5, 0.98]))
-            rows.append(torch.stack([0.8 * low, 1.3 * high, middle]))
-        else:
+    for v, own in enumerate(depths):
+        pixels, depth = (t[0] for t in cameras[[v]].project(points))
+        ahead = inside(pixels, depth, cameras.width, cameras.height)
+        found = [_quantiles(each) for each in (own, depth[ahead]) if len(each) >= enough]
+        if not found:
             rows.append(None)
+            continue
+        near, far = (torch.stack(row) for row in zip(*(q[:2] for q in found), strict=True))
+        rows.append(torch.stack([NEAR_SLACK * near.min(), FAR_SLACK * far.max(), found[0][2]]))
     known = [row for row in rows if row is not None]
     if known:
         borrowed = torch.stack(known).median(0).values
@@ -134,3 +110,10 @@ def _quantiles(depths: list[Tensor], shared: list[tuple[float, float]], enough: 
         borrowed = depths[0].new_tensor([1 / high, 1 / low, 2 / (low + high)])
     table = torch.stack([borrowed if row is None else row for row in rows])
     return DepthRange(*table.unbind(-1))
+
+
+def _quantiles(depths: Float[Tensor, "_"]) -> Float[Tensor, "3"]:
+    """Nearest, farthest and middle one, but for a few."""
+    # torch.quantile takes 16 million values at most, and sorts: a part is enough.
+    part = depths[:: 1 + len(depths) // MAX_SAMPLES]
+    return torch.quantile(part, part.new_tensor([0.02, 0.98, 0.5]))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from recon.model.warp import Warp, inside
 from render import Cameras
@@ -12,6 +13,8 @@ from render import Cameras
 # Angle between two rays to a point at which matching works best: smaller angles
 # place it badly, larger ones change its look (as in COLMAP's and MVSNet's scores).
 BEST_ANGLE_DEG = 12.0
+# Angles and sizes that many octaves away from the best count for 0.6.
+ANGLE_OCTAVES, SIZE_OCTAVES = 1.5, 1.0
 # Points a side that tell how much two views share.
 OVERLAP_PX = 32
 
@@ -30,23 +33,25 @@ def nearest_views(cameras: Cameras, count: int) -> list[list[int]]:
 
 
 def select_sources(cameras: Cameras, depth: Float[Tensor, "v"], count: int) -> list[list[int]]:
-    """For each view the `count` views that share most of what it sees at its middle depth,
-    from a useful angle."""
+    """For each view the `count` views that share most of what it sees at its middle depth, from
+    a useful angle and at a similar size."""
     views = len(cameras)
     score = torch.full((views, views), -1.0, device=cameras.device)
-    centers, axes = cameras.centers, cameras.viewmats[:, 2, :3]
+    origins, directions = cameras.rays()
     for v in range(views):
-        middle = centers[v] + depth[v] * axes[v]
+        points = origins[v] + depth[v] * directions[v]
         for s in range(views):
             if s == v:
                 continue
             pixels, ratio = Warp.between(cameras, v, s).pixels(1 / depth[v].reshape(1, 1))
-            overlap = inside(pixels, ratio, cameras.width, cameras.height).float().mean()
-            a, b = middle - centers[v], middle - centers[s]
-            cosine = torch.nn.functional.cosine_similarity(a, b, dim=0)
+            shared = inside(pixels, ratio, cameras.width, cameras.height)
+            # Pixel by pixel: a camera straight ahead sees only the middle from no angle at all.
+            cosine = cosine_similarity(points - origins[v], points - cameras.centers[s], dim=-1)
             angle = torch.rad2deg(torch.arccos(cosine.clamp(-1, 1)))
-            octaves = (angle.clamp_min(0.05) / BEST_ANGLE_DEG).log2()
-            score[v, s] = overlap * torch.exp(-0.5 * (octaves / 1.5) ** 2)
+            octaves = (angle.clamp_min(0.05) / BEST_ANGLE_DEG).log2() / ANGLE_OCTAVES
+            zoom = ratio.clamp_min(1e-3).log2() / SIZE_OCTAVES
+            useful = torch.exp(-0.5 * (octaves.square() + zoom.square()))
+            score[v, s] = (shared * useful).mean()
     return _best(score, count)
 
 
