@@ -7,12 +7,14 @@ import torch
 from helpers import look_at_cameras
 
 from recon.model.consistency import DepthMaps, consistency_costs, floaters, judged
+from recon.model.depth_range import _ranges
 from recon.model.fill import fill_disparity
 from recon.model.sgm import aggregate, best_plane
 from recon.model.sources import nearest_views, select_sources
 from recon.model.volume import UNSEEN_COST, cost_volume
 from recon.model.warp import Warp, inside, sample
 from recon.model.zncc import box_mean, zncc
+from render import Cameras
 
 
 def texture(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -161,3 +163,36 @@ def test_sources_prefer_overlap_and_parallax() -> None:
     assert set(chosen[2]) == {1, 3} and chosen[0][0] == 1
     assert all(v not in row for v, row in enumerate(nearest_views(cameras, 3)))
     assert math.prod(len(row) for row in nearest_views(cameras, 9)) == 4**5
+
+
+def test_sources_of_cameras_in_a_row_ahead_are_near() -> None:
+    """The point straight ahead is seen from no angle at all; the others tell."""
+    cameras = in_a_row(7)
+    for view, chosen in enumerate(select_sources(cameras, torch.full((7,), 4.0), 4)):
+        steps = [abs(view - s) for s in chosen]
+        assert sum(steps) <= 14
+
+
+def test_range_reaches_what_other_views_found() -> None:
+    """The first camera found little itself; the last one found what lies far ahead of both."""
+    cameras = in_a_row(2)
+    near, far = torch.full((50,), 2.0), torch.full((50,), 30.0)
+    points = torch.zeros(100, 3)
+    points[:, 2] = torch.cat([near, far])
+    shared = [(0.01, 10.0), (0.01, 10.0)]
+    own = [near, torch.cat([near, far]) - 0.8]
+    found = _ranges(cameras, own, points, shared, 8)
+    assert float(found.near[0]) < 2 and float(found.far[0]) > 30 and float(found.median[0]) == 2
+    empty = torch.zeros(0)
+    alone = _ranges(cameras, [near, empty], points[:0], shared, 8)
+    assert alone.near[0] == alone.near[1] and alone.far[0] == alone.far[1]
+    nothing = _ranges(cameras, [empty, empty], points[:0], shared, 8)
+    assert bool((nothing.near > 0).all()) and bool((nothing.near < nothing.far).all())
+
+
+def in_a_row(count: int) -> Cameras:
+    """Cameras that look along z, 0.8 apart, the last one ahead of all."""
+    viewmats = torch.eye(4).repeat(count, 1, 1)
+    viewmats[:, 2, 3] = -0.8 * torch.arange(count)
+    K = torch.tensor([[32.0, 0, 16], [0, 32, 16], [0, 0, 1]])
+    return Cameras(viewmats, K.repeat(count, 1, 1), 32, 32)
