@@ -23,6 +23,13 @@ def check_output(path: Path) -> None:
         )
 
 
+def check_new_folder(path: Path) -> None:
+    """ReconError unless a folder could be made at `path` without replacing anything."""
+    check_output(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ReconError(f"cannot write {path}: it exists and holds something; choose a new folder")
+
+
 @contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well.

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from recon.capture import Capture, Frame, Views, load_views, open_capture, select_spread
-from recon.capture.images import oriented_size
+from recon.capture.solve import SolveConfig, Solved, solve_cameras
 from recon.compress import PruneConfig, prune
 from recon.errors import ReconError
 from recon.model.registry import build_model
@@ -35,6 +35,13 @@ class Scene:
     """Those photos, with their original cameras."""
     model: str
     """Name of the model that made it."""
+    solved: Solved
+    """All photos with cameras, and those that none was found for."""
+
+    @property
+    def frames_with_cameras(self) -> tuple[Frame, ...]:
+        """All photos that were solved; of given ones, those that were used."""
+        return self.frames if self.solved.model is None else self.solved.capture.frames
 
     @property
     def depth_is_guessed(self) -> bool:
@@ -59,7 +66,8 @@ def reconstruct(
     model = build_model(settings.model)
     if not isinstance(capture, Capture):
         capture = open_capture(Path(capture))
-    _check_cameras(capture)
+    solved = locate(capture, settings, report)
+    capture = solved.capture
     frames = tuple(capture.frames[i] for i in select_spread(capture, settings.max_views))
     report("reading photos", 0.0)
     views = load_views(frames, settings.resolution).to(device)
@@ -68,7 +76,7 @@ def reconstruct(
     gaussians = predict(model, views, settings, report)
     if len(gaussians) == 0:
         raise ReconError(f"no Gaussians from {capture.root}: the masks leave nothing of the photos")
-    return Scene(gaussians, views.cameras, frames, settings.model)
+    return Scene(gaussians, views.cameras, frames, settings.model, solved)
 
 
 def predict(
@@ -145,20 +153,13 @@ def _check_settings(settings: ReconstructSettings) -> None:
         )
 
 
-def _check_cameras(capture: Capture) -> None:
-    """All photos must have one."""
-    if capture.has_cameras:
-        return
-    sizes = {oriented_size(frame.image_path): frame.name for frame in capture.frames}
-    if len(sizes) > 1:
-        (a, name_a), (b, name_b) = list(sizes.items())[:2]
+def locate(capture: Capture, settings: ReconstructSettings, report: StageProgress) -> Solved:
+    """The capture with cameras, given or solved, as the settings say."""
+    if settings.cameras == "solve" or (settings.cameras == "auto" and not capture.has_cameras):
+        return solve_cameras(capture, SolveConfig(settings.seed, settings.cache), report)
+    if not capture.has_cameras:
         raise ReconError(
-            f"the images in {capture.root} differ in size ({name_a} is {a[0]}x{a[1]}, {name_b} is "
-            f"{b[0]}x{b[1]}) and have no cameras; expected one size, or cameras in a "
-            "transforms.json or a COLMAP project"
+            f"no cameras in {capture.root}: expected a transforms.json, a COLMAP project or "
+            "poses_bounds.npy beside the images; or let recon find them (--cameras auto)"
         )
-    raise ReconError(
-        f"no cameras in {capture.root}: expected a transforms.json, a COLMAP project or "
-        "poses_bounds.npy beside the images; solving unknown cameras is not possible yet, "
-        "run COLMAP on the photos first"
-    )
+    return Solved(capture)

@@ -8,9 +8,11 @@ from typing import Literal
 class ReconstructSettings:
     """Settings of `recon.reconstruct`, all with defaults."""
 
-    cameras: Literal["auto", "given"] = "auto"
-    """given: use the capture's cameras and fail without them; auto: the same for now,
-    unknown cameras cannot be solved yet."""
+    cameras: Literal["auto", "given", "solve"] = "auto"
+    """given: use the capture's cameras and fail without them; solve: find them by comparing the
+    photos (COLMAP, the extra `sfm`), whatever is given; auto: solve if none are given."""
+    cache: bool = True
+    """Keep solved cameras, and take those that were found for the same photos before."""
     model: str = "sweep"
     """Model by name: sweep (the bundled network), plane-sweep, or constant-depth (a baseline);
     or a checkpoint file (.safetensors) of a trained network."""
@@ -30,4 +32,4 @@ class ReconstructSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a CUDA GPU when there is one."""
     seed: int = 0
-    """Seed of all random numbers; the models so far use none."""
+    """Seed of all random numbers."""

@@ -1,12 +1,22 @@
 """Fixtures that every floor's tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Iterator[Path]:
+    """Nothing of the tests in the user's cache, and nothing of it in the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECON_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.capture import Capture, Views, load_views, open_capture
+from recon.capture import Capture, Frame, Views, load_views, open_capture
+from recon.capture.solve import SolveConfig
+from recon.errors import ReconError
 from recon.pipeline import choose_render_device, reconstruct
 from recon.settings import ReconstructSettings
 from render import Gaussians, rasterize
 from training import metrics
+from training.poses import moved, solve_again
 from training.suite import Case, Split, read_split
 
 METRICS: dict[str, Callable[..., float | None]] = {
@@ -54,6 +57,7 @@ class CaseResult:
             "suite": self.suite,
             "capture": self.case.capture.name,
             "split": self.case.split,
+            "cameras": "solve" if self.settings.cameras == "solve" else "given",
             "model": self.settings.model,
             "resolution": self.settings.resolution,
             "refine": self.settings.refine,
@@ -85,11 +89,31 @@ def evaluate_case(case: Case, settings: ReconstructSettings) -> CaseResult:
     split = read_split(capture, case.split)
     # All of a split's context photos are used, however many.
     settings = replace(settings, max_views=max(len(split.context), 2))
-    context_capture = replace(capture, frames=split.context)
-    scene = reconstruct(context_capture, settings)
-    flat = reconstruct(context_capture, replace(settings, model="constant-depth", refine="0"))
+    context_capture = replace(capture, frames=_given_or_solved(capture, split, settings))
+    given = replace(settings, cameras="given")
+    scene = reconstruct(context_capture, given)
+    flat = reconstruct(context_capture, replace(given, model="constant-depth", refine="0"))
     context, targets = context_and_targets(capture, split, settings)
     return judge(case, settings, (scene.gaussians, flat.gaussians), context, targets)
+
+
+def _given_or_solved(
+    capture: Capture, split: Split, settings: ReconstructSettings
+) -> tuple[Frame, ...]:
+    """The context photos with their given cameras; or, with `cameras` solve, with those that are
+    found for all photos of the capture as if none were given, moved into the given frame by the
+    Sim3 that fits them best (so the targets' cameras stay what they are)."""
+    if settings.cameras != "solve":
+        return split.context
+    solved, transform = solve_again(capture, SolveConfig(settings.seed, settings.cache))
+    frames = {frame.name: moved(frame, transform) for frame in solved.capture.frames}
+    missing = [frame.name for frame in split.context if frame.name not in frames]
+    if missing:
+        raise ReconError(
+            f"{capture.root}: no place was found for {missing[0]}, a context photo; evaluate with "
+            "--cameras given"
+        )
+    return tuple(frames[frame.name] for frame in split.context)
 
 
 def judge(

@@ -7,26 +7,30 @@ from recon.capture.listing import read_folder
 from recon.capture.llff import read_llff
 from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
+from recon.capture.video import is_video, read_video
 from recon.errors import ReconError
 
 # The second is the training part of a NeRF synthetic scene; the others are for testing.
 TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
 
 
-def open_capture(path: Path) -> Capture:
+def open_capture(path: Path, frames: int = 40) -> Capture:
     """Read a capture without touching its pixels; ReconError when it is none.
 
     A folder is, in this order: nerfstudio (transforms.json), COLMAP (a model in it, in
     `sparse`, `sparse/0` or `colmap/sparse/0`), LLFF (poses_bounds.npy), or plain photos.
-    A path to a transforms.json or poses_bounds.npy itself works too.
+    A path to a transforms.json or poses_bounds.npy itself works too. Of a video, so many `frames`
+    are taken (and written to the cache).
     """
     if path.is_file():
         if path.suffix == ".json":
             return read_transforms(path)
         if path.suffix == ".npy":
             return read_llff(path)
+        if is_video(path):
+            return read_video(path, frames)
         raise ReconError(
-            f"{path} is a file; expected a folder of images, a transforms.json, "
+            f"{path} is a file; expected a folder of images, a video, a transforms.json, "
             "a COLMAP project or poses_bounds.npy; give the folder of the photos"
         )
     if not path.is_dir():

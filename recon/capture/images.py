@@ -30,13 +30,13 @@ def is_image(path: Path) -> bool:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) as stored, from the header alone; ReconError when unreadable."""
-    with _opened(path) as image:
+    with opened(path) as image:
         return image.size
 
 
 def oriented_size(path: Path) -> tuple[int, int]:
     """(width, height) as shown, after the EXIF orientation; from the header alone."""
-    with _opened(path) as image:
+    with opened(path) as image:
         width, height = image.size
         turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
         return (height, width) if turned else (width, height)
@@ -50,7 +50,7 @@ def read_image(
     The EXIF orientation is applied only on request: given cameras describe the pixels
     as they are stored. ReconError when the file cannot be read whole.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         try:
             image.load()
         except DECODE_ERRORS as error:
@@ -68,7 +68,8 @@ def read_mask(path: Path) -> Float[np.ndarray, "h w"]:
     return grey if alpha is None else grey * alpha
 
 
-def _opened(path: Path) -> Image.Image:
+def opened(path: Path) -> Image.Image:
+    """The picture, nothing of it decoded yet; ReconError when it cannot be opened."""
     if path.suffix.lower() in (".heic", ".heif"):
         _register_heif(path)
     try:

@@ -11,7 +11,7 @@ from torch import Tensor
 from render import Cameras
 
 DistortionModel = Literal["none", "opencv", "fisheye"]
-CaptureKind = Literal["images", "transforms", "colmap", "llff"]
+CaptureKind = Literal["images", "transforms", "colmap", "llff", "solved", "video"]
 
 
 @dataclass(frozen=True)

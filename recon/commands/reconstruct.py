@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from recon.commands.output import megabytes, progress_reporter, say, say_json
+from recon.errors import ReconError
 from recon.settings import ReconstructSettings
 
 
@@ -16,14 +17,21 @@ class Reconstruct:
     """Turn photos into a scene of 3D Gaussians."""
 
     input: tyro.conf.Positional[Path]
-    """Folder of photos with cameras: transforms.json, a COLMAP project or poses_bounds.npy."""
+    """Folder of photos, or a video. With a transforms.json, a COLMAP project or poses_bounds.npy in
+    the folder its cameras are used, else they are solved."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Scene file to write; the extension chooses the format (.ply)."""
     settings: Annotated[ReconstructSettings, tyro.conf.OmitArgPrefixes] = field(
         default_factory=ReconstructSettings
     )
+    frames: int = 40
+    """Photos to take from a video: sharp ones, evenly spread over its motion."""
     save_cameras: Path | None = None
-    """Also write the cameras of the photos that were used, as transforms.json (file)."""
+    """Also write the cameras of the photos that were used, or of all that were solved, as
+    transforms.json (file)."""
+    save_colmap: Path | None = None
+    """Also write the solved cameras and their photos as a COLMAP project that other tools can train
+    from (a new folder)."""
     quiet: bool = False
     """Print nothing but errors."""
     json: bool = False
@@ -32,7 +40,8 @@ class Reconstruct:
     def run(self) -> None:
         """Check the outputs first, so that no work is lost to a typing error."""
         from recon.capture import open_capture, write_transforms
-        from recon.files import check_output
+        from recon.capture.solve import export_colmap
+        from recon.files import check_new_folder, check_output
         from recon.formats import check_format, save_gaussians
         from recon.pipeline import reconstruct
 
@@ -41,13 +50,23 @@ class Reconstruct:
         check_output(self.output)
         if self.save_cameras is not None:
             check_output(self.save_cameras)
-        capture = open_capture(self.input)
+        if self.save_colmap is not None:
+            check_new_folder(self.save_colmap)
+        capture = open_capture(self.input, self.frames)
+        given = capture.has_cameras and self.settings.cameras != "solve"
+        if self.save_colmap is not None and given:
+            raise ReconError(
+                f"--save-colmap writes cameras that recon solves, and {self.input} comes with "
+                "cameras; leave it out, or solve them anew (--cameras solve)"
+            )
         with progress_reporter(self.quiet or self.json) as progress:
             scene = reconstruct(capture, self.settings, progress)
             progress("writing", 0.0)
             save_gaussians(self.output, scene.gaussians)
             if self.save_cameras is not None:
-                write_transforms(self.save_cameras, scene.frames)
+                write_transforms(self.save_cameras, scene.frames_with_cameras)
+            if self.save_colmap is not None:
+                export_colmap(scene.solved, self.save_colmap)
         seconds = time.perf_counter() - start
         summary = {
             "output": str(self.output),
@@ -57,6 +76,8 @@ class Reconstruct:
             "model": scene.model,
             "views_used": [frame.name for frame in scene.frames],
             "views_found": len(capture.frames),
+            "cameras": "given" if scene.solved.model is None else "solved",
+            "left_out": list(scene.solved.left_out),
             "depth_is_guessed": scene.depth_is_guessed,
         }
         if self.json:
@@ -71,7 +92,15 @@ def _closing_line(summary: dict) -> str:
     if used < found:
         photos = f"{used} of {found} photos (see --max-views)"
     guess = "; one photo: its depth is a guess" if summary["depth_is_guessed"] else ""
+    if summary["left_out"]:
+        guess += f"; could not place {_listed(summary['left_out'])}"
     return (
         f"wrote {summary['output']}: {summary['gaussians']:,} Gaussians from {photos}, "
         f"{summary['megabytes']:.1f} MB, {summary['seconds']:.1f} s{guess}"
     )
+
+
+def _listed(names: list[str]) -> str:
+    """All of a few names, the first ones of many."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -73,20 +73,15 @@ def test_one_image_cannot_be_matched(capture: Path, capsys) -> None:
 
 def test_images_without_cameras(capture: Path, capsys) -> None:
     (capture / "transforms.json").unlink()
-    arguments = [f"{capture}/images", "-o", f"{capture}/o.ply"]
-    expect_error(arguments, capsys, "no cameras in", "transforms.json", "COLMAP")
+    arguments = [f"{capture}/images", "-o", f"{capture}/o.ply", "--cameras", "given"]
+    expect_error(arguments, capsys, "no cameras in", "transforms.json", "COLMAP", "--cameras auto")
 
 
-def test_mixed_sizes_without_cameras(capture: Path, capsys) -> None:
-    (capture / "transforms.json").unlink()
-    Image.new("RGB", (100, 60)).save(capture / "images" / "001.jpg")
-    expect_error(
-        [f"{capture}/images", "-o", f"{capture}/o.ply"],
-        capsys,
-        "differ in size",
-        "512x384",
-        "100x60",
-    )
+def test_given_cameras_are_not_saved_as_solved(capture: Path, capsys) -> None:
+    arguments = [str(capture), "-o", f"{capture}/o.ply", "--save-colmap", f"{capture}/c"]
+    expect_error(arguments, capsys, "--save-colmap", "comes with cameras", "--cameras solve")
+    arguments[-1] = str(capture / "images")
+    expect_error(arguments, capsys, "holds something", "choose a new folder")
 
 
 def test_unreadable_image(capture: Path, capsys) -> None:
@@ -169,7 +164,7 @@ def test_failure_while_writing_keeps_the_old_file(capture: Path, capsys, monkeyp
         (["--max-views", "0"], "--max-views must be at least 1, found 0"),
         (["--resolution", "3"], "--resolution must be at least 32 px, found 3"),
         (["--model", "magic"], "unknown model 'magic'; expected one of: plane-sweep"),
-        (["--cameras", "solve"], "--cameras"),
+        (["--cameras", "guess"], "--cameras"),
         (["--foo"], "Unrecognized options: --foo (see recon --help)"),
         (["--max-views", "x"], "bad value for --max-views: expected a whole number, found 'x'"),
     ],

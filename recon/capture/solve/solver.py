@@ -1,0 +1,125 @@
+"""Cameras of photos that come without any, by structure from motion (COLMAP)."""
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recon.capture.cache import cache_folder, content_key
+from recon.capture.colmap import read_colmap
+from recon.capture.exif import exif_focal
+from recon.capture.images import image_size
+from recon.capture.solve.prepare import prepare
+from recon.capture.solve.stages import solve
+from recon.capture.types import Capture, Frame, FrameCamera
+from recon.errors import ReconError
+from recon.files import atomic_output
+
+Report = Callable[[str, float], None]
+# All pairs of photos are matched: of more photos than this, only as many, evenly spaced, are used.
+MAX_PHOTOS = 60
+# Focal length of a photo that does not tell, in long sides (as in COLMAP).
+GUESSED_FOCAL = 1.2
+
+
+@dataclass(frozen=True)
+class SolveConfig:
+    """How cameras are found."""
+
+    seed: int = 0
+    """Of all random numbers."""
+    use_cache: bool = True
+    """Take the cameras that were found for the same photos before."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A capture with cameras, and how it came to them."""
+
+    capture: Capture
+    """The photos that have a place."""
+    left_out: tuple[str, ...] = ()
+    """Names of the photos that could not be placed."""
+    model: Path | None = None
+    """COLMAP model of the original photos (a folder); None for cameras that were given."""
+
+
+def solve_cameras(capture: Capture, config: SolveConfig, report: Report) -> Solved:
+    """Find the cameras of a capture's photos, in a frame and scale of the solver's choice.
+
+    A single photo gets one that looks ahead. ReconError when pycolmap is missing, when a stage
+    runs into its limit of time, or when fewer than two photos can be placed.
+    """
+    if len(capture.frames) == 1:
+        return Solved(replace(capture, frames=(_looking_ahead(capture.frames[0]),)))
+    if importlib.util.find_spec("pycolmap") is None:
+        raise ReconError(
+            f"the photos in {capture.root} come without cameras, and finding them needs an extra "
+            "package; pip install 'reconsplat[sfm]', or give a COLMAP project or transforms.json"
+        )
+    tried = _thinned(capture)
+    files = [(frame.name, frame.image_path) for frame in tried.frames]
+    kept = cache_folder() / "cameras" / content_key(files, config.seed)
+    if not (config.use_cache and kept.is_dir()):
+        _solve_into(kept, tried, config.seed, report)
+    found = read_colmap(tried.root, kept)
+    placed = {frame.image_path: frame for frame in found.frames}
+    frames = tuple(
+        replace(frame, camera=twin.camera, points=twin.points)
+        for frame in tried.frames
+        if (twin := placed.get(frame.image_path)) is not None
+    )
+    left_out = tuple(frame.name for frame in tried.frames if frame.image_path not in placed)
+    return Solved(replace(capture, kind="solved", frames=frames), left_out, kept)
+
+
+def export_colmap(solved: Solved, folder: Path) -> None:
+    """A COLMAP project that other tools can train from: the photos as they are, and the solver's
+    model, of their original sizes, in sparse/0."""
+    if solved.model is None:
+        raise ReconError(f"nothing to write into {folder}: no cameras were solved")
+    with atomic_output(folder) as temporary:
+        shutil.copytree(solved.model, temporary / "sparse" / "0")
+        for frame in solved.capture.frames:
+            target = temporary / "images" / frame.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(frame.image_path, target)
+
+
+def _looking_ahead(frame: Frame) -> Frame:
+    width, height = image_size(frame.image_path)
+    focal = exif_focal(frame.image_path)[0] or GUESSED_FOCAL * max(width, height)
+    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    eye = torch.eye(4, dtype=torch.float64)
+    return replace(frame, camera=FrameCamera(eye, K.double(), width, height), points=None)
+
+
+def _thinned(capture: Capture) -> Capture:
+    """At most MAX_PHOTOS, evenly spaced in the order of their names."""
+    total = len(capture.frames)
+    chosen = np.linspace(0, total - 1, min(total, MAX_PHOTOS)).round().astype(int)
+    return replace(capture, frames=tuple(capture.frames[i] for i in chosen))
+
+
+def _solve_into(kept: Path, capture: Capture, seed: int, report: Report) -> None:
+    """Write the COLMAP model into the folder `kept`."""
+    with tempfile.TemporaryDirectory(prefix="recon-solve-") as scratch:
+        work = Path(scratch)
+        (work / "images").mkdir()
+        report("reading photos", 0.0)
+        found = solve(prepare(capture.frames, work / "images"), work, seed, report)
+        if found["placed"] < 2:
+            raise ReconError(
+                f"the cameras of the {len(capture.frames)} photos in {capture.root} could not be "
+                "found: too few points match between them; expected photos of one scene that "
+                "stands still, taken from different places a step or two apart and showing much "
+                "of the same; take more of them, or give their cameras"
+            )
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_output(kept) as temporary:
+            shutil.copytree(work / "model", temporary)

@@ -1,0 +1,175 @@
+"""Cameras of photos that come without any."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import psnr, random_sim3
+from PIL import Image
+
+from recon import ReconError, cli
+from recon.capture import Capture, load_views, open_capture, select_spread
+from recon.capture.colmap import read_colmap
+from recon.capture.exif import exif_focal
+from recon.capture.solve import SolveConfig, Solved, export_colmap, solve_cameras, stages
+from recon.capture.solve import solver as solver_module
+from recon.formats import load_gaussians
+from render import rasterize
+from training.poses import align, centers, moved, relative_errors_deg, solve_again
+
+
+def ignore(stage: str, done: float) -> None:
+    """No progress wanted."""
+
+
+@pytest.fixture(scope="module")
+def photos(sample: Path, tmp_path_factory) -> Capture:
+    """The sample's photos without cameras, and one that shows something else."""
+    folder = tmp_path_factory.mktemp("photos")
+    shutil.copytree(sample / "images", folder, dirs_exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    return open_capture(folder)
+
+
+@pytest.fixture(scope="module")
+def solved(photos: Capture) -> Solved:
+    return solve_cameras(photos, SolveConfig(), ignore)
+
+
+@pytest.mark.slow
+def test_cameras_are_those_of_the_scene(solved: Solved, sample: Path) -> None:
+    assert solved.left_out == ("noise.png",)
+    assert len(solved.capture.frames) == 8 and solved.capture.has_cameras
+    truth = {Path(f.name).name: f.camera for f in open_capture(sample).frames}
+    given = torch.stack([truth[f.name].viewmat for f in solved.capture.frames])
+    found = torch.stack([f.camera.viewmat for f in solved.capture.frames])
+    # The solver takes the middle of the picture for the principal point; it is 0.7 degrees away.
+    assert float(relative_errors_deg(found, given).median()) < 0.8
+    places = align(found, given).apply(centers(found))
+    spread = (centers(given) - centers(given).mean(0)).norm(dim=-1).max()
+    assert float((places - centers(given)).norm(dim=-1).max()) < 0.02 * spread
+    for frame in solved.capture.frames:
+        K, true_K = frame.camera.K, truth[frame.name].K
+        assert float((K[0, 0] / true_K[0, 0] - 1).abs()) < 0.02
+        assert frame.points is not None and len(frame.points) > 50
+
+
+@pytest.mark.slow
+def test_the_same_photos_are_solved_once(
+    solved: Solved, photos: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments) -> None:
+        raise AssertionError("solved again")
+
+    monkeypatch.setattr(solver_module, "solve", never)
+    again = solve_cameras(photos, SolveConfig(), ignore)
+    for a, b in zip(solved.capture.frames, again.capture.frames, strict=True):
+        assert torch.equal(a.camera.viewmat, b.camera.viewmat)
+    with pytest.raises(AssertionError, match="solved again"):
+        solve_cameras(photos, SolveConfig(use_cache=False), ignore)
+    with pytest.raises(AssertionError, match="solved again"):
+        solve_cameras(photos, SolveConfig(seed=1), ignore)
+    fewer = replace(photos, frames=photos.frames[:-1])
+    with pytest.raises(AssertionError, match="solved again"):
+        solve_cameras(fewer, SolveConfig(), ignore)
+
+
+@pytest.mark.slow
+def test_exported_project_reads_back(solved: Solved, tmp_path: Path) -> None:
+    export_colmap(solved, tmp_path / "project")
+    back = open_capture(tmp_path / "project")
+    assert back.kind == "colmap"
+    for a, b in zip(solved.capture.frames, back.frames, strict=True):
+        assert Path(a.name).name == Path(b.name).name and a.camera.K.equal(b.camera.K)
+        assert torch.equal(a.camera.viewmat, b.camera.viewmat)
+        assert a.image_path.read_bytes() == b.image_path.read_bytes()
+    again = read_colmap(tmp_path / "project", tmp_path / "project" / "sparse" / "0")
+    assert len(again.frames) == 8
+
+
+@pytest.mark.slow
+def test_command_line(solved: Solved, photos: Capture, tmp_path: Path, capsys) -> None:
+    """Photos in, a scene that shows them; who was left out is said."""
+    scene, cameras = tmp_path / "s.ply", tmp_path / "c.json"
+    options = ["--resolution", "96", "--max-views", "3", "--save-cameras", str(cameras)]
+    cli.main([str(photos.root), "-o", str(scene), *options])
+    assert capsys.readouterr().out.endswith("; could not place noise.png\n")
+    given = open_capture(cameras)
+    assert len(given.frames) == 8 and given.has_cameras
+    used = [given.frames[i] for i in select_spread(given, 3)]
+    views, gaussians = load_views(used, 96), load_gaussians(scene)
+    shown = rasterize(gaussians, views.cameras).rgb
+    assert psnr(shown, views.images) > 22
+
+
+@pytest.mark.slow
+def test_photos_of_different_things(photos: Capture, tmp_path: Path) -> None:
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{number}.png")
+    with pytest.raises(ReconError, match="3 photos in .* could not be found: too few points match"):
+        solve_cameras(open_capture(tmp_path), SolveConfig(), ignore)
+
+
+def test_a_stage_has_a_limit(photos: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(stages.LIMITS, "features", (0.01, 0.0))
+    with pytest.raises(ReconError, match="finding features took over 0 s"):
+        solve_cameras(photos, SolveConfig(use_cache=False), ignore)
+
+
+def test_a_stage_that_dies_is_one_line(photos: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "SCRIPT", Path("no such script.py"))
+    with pytest.raises(ReconError, match="finding features failed: .*no such") as end:
+        solve_cameras(photos, SolveConfig(use_cache=False), ignore)
+    assert "\n" not in str(end.value)
+
+
+def test_one_photo_looks_ahead(photos: Capture) -> None:
+    alone = replace(photos, frames=photos.frames[:1])
+    (frame,) = solve_cameras(alone, SolveConfig(), ignore).capture.frames
+    assert frame.camera is not None and torch.equal(frame.camera.viewmat, torch.eye(4).double())
+    width, height = frame.camera.width, frame.camera.height
+    assert frame.camera.K[:2, 2].tolist() == [width / 2, height / 2]
+
+
+def test_many_photos_are_thinned(photos: Capture) -> None:
+    many = replace(photos, frames=photos.frames * 30)
+    kept = solver_module._thinned(many).frames
+    assert len(kept) == solver_module.MAX_PHOTOS
+    assert kept[0] is many.frames[0] and kept[-1] is many.frames[-1]
+
+
+@pytest.mark.parametrize("film, expected", [(18, 50.0), (36, 100.0), (0, None), (None, None)])
+def test_exif_focal(film: int | None, expected: float | None, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0110] = "Phone"
+    if film is not None:
+        exif.get_ifd(0x8769)[0xA405] = film
+    Image.new("RGB", (60, 100)).save(tmp_path / "a.jpg", exif=exif)
+    focal, camera = exif_focal(tmp_path / "a.jpg")
+    assert focal == expected and camera.startswith("Phone")
+
+
+def test_alignment_undoes_a_sim3(sample: Path) -> None:
+    capture = open_capture(sample)
+    given = torch.stack([f.camera.viewmat for f in capture.frames if f.camera])
+    away = random_sim3(torch.Generator().manual_seed(0))
+    frames = [moved(frame, away) for frame in capture.frames]
+    found = torch.stack([f.camera.viewmat for f in frames if f.camera])
+    assert float(relative_errors_deg(found, given).max()) < 1e-3
+    back = align(found, given)
+    restored = torch.stack([moved(f, back).camera.viewmat for f in frames])
+    assert torch.allclose(restored, given, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_solving_again_lands_in_the_given_frame(sample: Path) -> None:
+    capture = open_capture(sample)
+    solved, transform = solve_again(capture, SolveConfig())
+    for frame, truth in zip(solved.capture.frames, capture.frames, strict=True):
+        camera = moved(frame, transform).camera
+        assert torch.allclose(camera.viewmat, truth.camera.viewmat, atol=0.08)
