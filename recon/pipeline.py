@@ -1,7 +1,6 @@
 """Photos in, a scene out: capture -> views -> model -> Gaussians."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from recon.capture import Capture, Frame, Views, load_views, open_capture, select_spread
 from recon.capture.solve import SolveConfig, Solved, solve_cameras
+from recon.capture.types import StageProgress
 from recon.compress import PruneConfig, prune
 from recon.errors import ReconError
 from recon.model.registry import build_model
@@ -18,7 +18,6 @@ from recon.refine import parse_refine, refine, useful_steps
 from recon.settings import ReconstructSettings
 from render import Cameras, Gaussians
 
-StageProgress = Callable[[str, float], None]
 MIN_RESOLUTION_PX = 32
 # Part of a limited time for refinement that may go into finding out how much of it helps.
 CHECK_SHARE = 0.3

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+# Photos that are taken from a video.
+VIDEO_FRAMES = 40
+
 
 @dataclass(frozen=True)
 class ReconstructSettings:

@@ -58,7 +58,7 @@ class Cameras:
     @property
     def centers(self) -> Float[Tensor, "*b v 3"]:
         """Optical centres in the world frame."""
-        return self.c2w[..., :3, 3]
+        return camera_centers(self.viewmats)
 
     def to(self, *args) -> "Cameras":
         """Move or cast every tensor, as `Tensor.to`."""
@@ -109,6 +109,11 @@ class Cameras:
         center = self.Ks[..., :2, 2]
         means2d = local[..., :2] / depth[..., None] * focal[..., None, :] + center[..., None, :]
         return means2d, depth
+
+
+def camera_centers(viewmats: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 3"]:
+    """Optical centres in the world frame (-R^T t)."""
+    return -(viewmats[..., :3, :3].mT @ viewmats[..., :3, 3:])[..., 0]
 
 
 def pixel_centers(

@@ -16,6 +16,15 @@ def quats_to_rotmats(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
+def nearest_rotmats(matrices: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
+    """The rotations nearest to matrices; of a mean of rotations, their chordal mean (Hartley et
+    al. 2013, "Rotation averaging", section 5.3)."""
+    u, _, vh = torch.linalg.svd(matrices)
+    turn = torch.ones_like(matrices[..., 0])
+    turn[..., 2] = torch.linalg.det(u @ vh)
+    return u @ (turn[..., None] * vh)
+
+
 def rotmats_to_quats(rotmats: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
     """Unit quaternions (wxyz, w >= 0) of rotation matrices.
 

@@ -18,7 +18,9 @@ from recon.capture import Capture, Frame, open_capture
 from recon.capture.solve import SolveConfig, Solved, solve_cameras
 from recon.commands.output import say
 from recon.errors import ReconError
-from render import Sim3
+from render import Cameras, Sim3
+from render.cameras import camera_centers
+from render.quaternions import nearest_rotmats
 from training.suite import read_split, read_suite
 
 # Thresholds of the area under the accuracy curve (degrees).
@@ -47,8 +49,7 @@ def solve_again(
     capture: Capture, config: SolveConfig, report=lambda stage, done: None
 ) -> tuple[Solved, Sim3]:
     """The cameras as if none were given, and how their frame lies in the given one."""
-    bare = tuple(replace(f, camera=None, points=None, depth_bounds=None) for f in capture.frames)
-    solved = solve_cameras(replace(capture, frames=bare), config, report)
+    solved = solve_cameras(capture, config, report)
     found, given = _pairs(solved, capture)
     return solved, align(found, given)
 
@@ -57,29 +58,22 @@ def align(found: Float[Tensor, "v 4 4"], given: Float[Tensor, "v 4 4"]) -> Sim3:
     """The frame of the given cameras (world->camera) from that of the found ones: the turn is the
     mean of all cameras' (chordal, Hartley et al. 2013), so that cameras in a row do, too."""
     turns = given[:, :3, :3].mT @ found[:, :3, :3]
-    u, _, vh = torch.linalg.svd(turns.mean(0))
-    turn = u @ torch.diag(turns.new_tensor([1, 1, float(torch.det(u @ vh))])) @ vh
-    a, b = centers(found) @ turn.T, centers(given)
+    turn = nearest_rotmats(turns.mean(0))
+    a, b = camera_centers(found) @ turn.T, camera_centers(given)
     a0, b0 = a.mean(0), b.mean(0)
     scale = ((a - a0) * (b - b0)).sum() / (a - a0).square().sum().clamp_min(1e-30)
     return Sim3(scale, turn, b0 - scale * a0)
-
-
-def centers(viewmats: Float[Tensor, "v 4 4"]) -> Float[Tensor, "v 3"]:
-    """Where cameras stand."""
-    return -(viewmats[:, :3, :3].mT @ viewmats[:, :3, 3:])[..., 0]
 
 
 def moved(frame: Frame, dst_from_src: Sim3) -> Frame:
     """A frame with its camera and points in another frame of the world."""
     if frame.camera is None:
         return frame
-    viewmat = frame.camera.viewmat.clone()
-    turn, scale = dst_from_src.rotmat, dst_from_src.scale
-    viewmat[:3, :3] = viewmat[:3, :3] @ turn.T
-    viewmat[:3, 3] = scale * viewmat[:3, 3] - viewmat[:3, :3] @ dst_from_src.translation
+    camera = frame.camera
+    own = Cameras(camera.viewmat[None], camera.K[None], camera.width, camera.height)
+    viewmat = own.transformed(dst_from_src).viewmats[0]
     points = None if frame.points is None else dst_from_src.apply(frame.points)
-    return replace(frame, camera=replace(frame.camera, viewmat=viewmat), points=points)
+    return replace(frame, camera=replace(camera, viewmat=viewmat), points=points)
 
 
 def pose_scores(capture: Capture, config: SolveConfig) -> PoseScores:
@@ -95,9 +89,9 @@ def pose_scores(capture: Capture, config: SolveConfig) -> PoseScores:
     found, given = _pairs(solved, capture)
     turned = found[:, :3, :3] @ transform.rotmat.T
     rotation = _angle_deg(turned @ given[:, :3, :3].mT).median()
-    places = centers(given)
+    places = camera_centers(given)
     spread = (places - places.mean(0)).norm(dim=-1).max()
-    away = (transform.apply(centers(found)) - places).norm(dim=-1).median() / spread
+    away = (transform.apply(camera_centers(found)) - places).norm(dim=-1).median() / spread
     errors = relative_errors_deg(found, given)
     pairs = count * (count - 1) / 2
     auc = {f"{t:g}": float((1 - errors / t).clamp_min(0).sum() / pairs) for t in AUC_DEG}

@@ -4,7 +4,6 @@ import glob
 import importlib.util
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ import torch
 from recon.capture.geometry import Intrinsics, canonical_distortion, checked_K
 from recon.capture.images import is_image
 from recon.capture.listing import natural_key
+from recon.capture.scripts import run_script
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.errors import ReconError
 
 PLACES = (".", "sparse", "sparse/0", "colmap/sparse/0")
-TIMEOUT_S = 600
+TIMEOUT_S = 600.0
 # COLMAP's parameters in order (src/colmap/sensor/models.h): the distortion model and
 # the position of each OpenCV coefficient in the parameter list, None = 0.
 _LAYOUTS: dict[str, tuple[bool, DistortionModel, tuple[int | None, ...]]] = {
@@ -71,21 +71,16 @@ def _dump(model: Path) -> dict[str, Any]:
             f"reading the COLMAP model {model} needs an extra package; "
             "pip install 'reconsplat[sfm]'"
         )
-    script = Path(__file__).parent / "isolated" / "colmap_dump.py"
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "model.json"
-        command = [sys.executable, str(script), str(model), str(output)]
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-            )
+            reason = run_script("colmap_dump.py", [str(model), str(output)], TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
             raise ReconError(
-                f"reading the COLMAP model {model} took over {TIMEOUT_S} s; try a smaller model"
+                f"reading the COLMAP model {model} took over {TIMEOUT_S:.0f} s; try a smaller model"
             ) from error
-        if done.returncode == 0:
+        if reason is None:
             return json.loads(output.read_text(encoding="utf-8"))
-    reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     raise ReconError(
         f"cannot read the COLMAP model {model}: {reason}; expected whole cameras, images and "
         "points3D files, all .bin or all .txt; export the model again"

@@ -9,12 +9,13 @@ from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
 from recon.capture.video import is_video, read_video
 from recon.errors import ReconError
+from recon.settings import VIDEO_FRAMES
 
 # The second is the training part of a NeRF synthetic scene; the others are for testing.
 TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
 
 
-def open_capture(path: Path, frames: int = 40) -> Capture:
+def open_capture(path: Path, frames: int = VIDEO_FRAMES) -> Capture:
     """Read a capture without touching its pixels; ReconError when it is none.
 
     A folder is, in this order: nerfstudio (transforms.json), COLMAP (a model in it, in

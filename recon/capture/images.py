@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageOps
@@ -66,6 +67,20 @@ def read_mask(path: Path) -> Float[np.ndarray, "h w"]:
     colors, alpha = read_image(path, apply_orientation=False)
     grey = colors.max(-1)
     return grey if alpha is None else grey * alpha
+
+
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(width, height) times a scale of at most 1, whole pixels."""
+    width, height = (max(round(side * min(scale, 1.0)), 1) for side in size)
+    return width, height
+
+
+def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture at size (width, height), averaged over areas where it shrinks."""
+    if picture.shape[1::-1] == size:
+        return picture
+    shrinks = size[0] <= picture.shape[1]
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def opened(path: Path) -> Image.Image:

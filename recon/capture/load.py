@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.capture.images import read_image, read_mask
+from recon.capture.images import read_image, read_mask, resized, scaled_size
 from recon.capture.types import Frame, FrameCamera, Views
 from recon.capture.undistort import undistort
 from recon.errors import ReconError
@@ -73,41 +72,27 @@ def _picture(frame: Frame, camera: FrameCamera, resolution: int) -> _Picture:
         )
     mask = np.ones((height, width), np.float32) if alpha is None else alpha
     if frame.mask_path is not None:
-        mask = mask * _resized(read_mask(frame.mask_path), (width, height))
+        mask = mask * resized(read_mask(frame.mask_path), (width, height))
     # Masked before any resampling: what is left out must not bleed into the edges.
     colors = colors * mask[..., None]
     long_side = max(width, height)
-    size = _scaled((width, height), resolution / long_side)
+    size = scaled_size((width, height), resolution / long_side)
     K = _K_for(camera, size)
     valid = np.ones(size[::-1], np.float32)
     if camera.distortion == "none":
-        return _Picture(_resized(colors, size), _resized(mask, size), valid, K)
+        return _Picture(resized(colors, size), resized(mask, size), valid, K)
     # Interpolating at twice the size first keeps the detail of the final one.
-    work = _scaled((width, height), OVERSAMPLING * resolution / long_side)
-    straight = undistort(camera, _K_for(camera, work), _resized(colors, work), _resized(mask, work))
-    colors, mask, inside = (_resized(picture, size) for picture in straight)
+    work = scaled_size((width, height), OVERSAMPLING * resolution / long_side)
+    straight = undistort(camera, _K_for(camera, work), resized(colors, work), resized(mask, work))
+    colors, mask, inside = (resized(picture, size) for picture in straight)
     valid = (inside >= 0.5).astype(np.float32)
     return _Picture(colors * valid[..., None], mask * valid, valid, K)
-
-
-def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """(width, height) times a scale of at most 1, whole pixels."""
-    width, height = (max(round(side * min(scale, 1.0)), 1) for side in size)
-    return width, height
 
 
 def _K_for(camera: FrameCamera, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
     """The camera's intrinsics for a picture of (width, height)."""
     factors = np.array([size[0] / camera.width, size[1] / camera.height, 1.0])
     return camera.K.numpy() * factors[:, None]
-
-
-def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The picture at size (width, height), averaged over areas where it shrinks."""
-    if picture.shape[1::-1] == size:
-        return picture
-    shrinks = size[0] <= picture.shape[1]
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def _padded(picture: np.ndarray, height: int, width: int) -> Float[Tensor, "c h w"]:

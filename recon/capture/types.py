@@ -1,5 +1,6 @@
 """What a user hands in: frames with or without cameras, before any pixel is read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,8 @@ from torch import Tensor
 from render import Cameras
 
 DistortionModel = Literal["none", "opencv", "fisheye"]
+# Told the stage of a long task and how much of it is done (0 to 1).
+StageProgress = Callable[[str, float], None]
 CaptureKind = Literal["images", "transforms", "colmap", "llff", "solved", "video"]
 
 

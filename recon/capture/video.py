@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recon.capture.cache import cache_folder, content_key
+from recon.capture.images import resized, scaled_size
 from recon.capture.types import Capture, Frame
 from recon.errors import ReconError
 from recon.files import atomic_output
@@ -99,10 +100,7 @@ def _measured(
 
 
 def _shrunk(grey: np.ndarray, long_side: int) -> np.ndarray:
-    scale = long_side / max(grey.shape)
-    if scale >= 1:
-        return grey
-    return cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return resized(grey, scaled_size(grey.shape[1::-1], long_side / max(grey.shape)))
 
 
 def _pictures(path: Path) -> Iterator[tuple[int, np.ndarray]]:

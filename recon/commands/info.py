@@ -82,6 +82,7 @@ def _capture_facts(path: Path) -> dict[str, Any]:
 
     from recon.capture import open_capture
     from recon.capture.images import image_size
+    from render.cameras import camera_centers
 
     capture = open_capture(path)
     sizes = Counter("{}x{}".format(*image_size(f.image_path)) for f in capture.frames)
@@ -97,7 +98,7 @@ def _capture_facts(path: Path) -> dict[str, Any]:
     if not cameras:
         return facts
     viewmats = torch.stack([camera.viewmat for camera in cameras])
-    centers = -(viewmats[:, :3, :3].mT @ viewmats[:, :3, 3:])[..., 0]
+    centers = camera_centers(viewmats)
     return facts | {
         "distortion": dict(Counter(camera.distortion for camera in cameras)),
         "focal_px": float(torch.stack([camera.K[0, 0] for camera in cameras]).median()),

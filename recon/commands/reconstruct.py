@@ -9,7 +9,7 @@ import tyro
 
 from recon.commands.output import megabytes, progress_reporter, say, say_json
 from recon.errors import ReconError
-from recon.settings import ReconstructSettings
+from recon.settings import VIDEO_FRAMES, ReconstructSettings
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Reconstruct:
     settings: Annotated[ReconstructSettings, tyro.conf.OmitArgPrefixes] = field(
         default_factory=ReconstructSettings
     )
-    frames: int = 40
+    frames: int = VIDEO_FRAMES
     """Photos to take from a video: sharp ones, evenly spread over its motion."""
     save_cameras: Path | None = None
     """Also write the cameras of the photos that were used, or of all that were solved, as

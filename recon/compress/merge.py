@@ -27,16 +27,16 @@ def merge(
     """
     density = -torch.log1p(-gaussians.opacities.clamp(1e-6, MAX_OPACITY))
     weight = density * _area(gaussians.scales, footprints)
-    total = _sums(weight, groups, count)
+    total = sums(weight, groups, count)
     share = weight / total[groups]
-    mean = _sums(share[:, None] * gaussians.means, groups, count)
+    mean = sums(share[:, None] * gaussians.means, groups, count)
     away = gaussians.means - mean[groups]
     spread = gaussians.covars() + away[:, :, None] * away[:, None, :]
-    covars = _sums(share[:, None, None] * spread, groups, count)
+    covars = sums(share[:, None, None] * spread, groups, count)
     quats, scales = _axes(covars)
-    area = _area(scales, _sums(share * footprints, groups, count))
+    area = _area(scales, sums(share * footprints, groups, count))
     opacity = -torch.expm1(-total / area)
-    sh = _sums(share[:, None, None] * gaussians.sh, groups, count)
+    sh = sums(share[:, None, None] * gaussians.sh, groups, count)
     return Gaussians(mean, quats, scales, opacity.clamp_max(MAX_OPACITY), sh)
 
 
@@ -58,7 +58,8 @@ def _axes(covars: Float[Tensor, "m 3 3"]) -> tuple[Float[Tensor, "m 4"], Float[T
     return rotmats_to_quats(vectors), scales
 
 
-def _sums(
+def sums(
     values: Float[Tensor, "n *k"], groups: Int[Tensor, "n"], count: int
 ) -> Float[Tensor, "m *k"]:
+    """Of each group's members."""
     return values.new_zeros(count, *values.shape[1:]).index_add_(0, groups, values)

@@ -7,12 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon.compress.cells import cells
-from recon.compress.merge import merge
+from recon.compress.merge import merge, sums
 from recon.footprint import Footprints
-from render import Cameras, Gaussians, RasterizeSettings, measure_contributions
+from render import Cameras, Gaussians, measure_contributions
 from render.sh import C0
-
-SETTINGS = RasterizeSettings(render_mode="RGB")
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ def prune(gaussians: Gaussians, cameras: Cameras, config: PruneConfig) -> Gaussi
     Gaussians of one patch of surface are merged, those of like colours first."""
     if config.share == 0:
         return gaussians
-    seen = measure_contributions(gaussians, cameras, SETTINGS)
+    seen = measure_contributions(gaussians, cameras)
     wanted = round(len(gaussians) * (1 - config.share))
     keep = seen.weight_max >= config.unseen
     if int(keep.sum()) <= wanted:
@@ -61,13 +59,12 @@ def _cheapest(
     """
     count = int(groups.max()) + 1
     color = C0 * gaussians.sh[:, 0]
-    zeros = weight.new_zeros(count)
-    total = zeros.index_add(0, groups, weight).clamp_min(1e-12)
+    total = sums(weight, groups, count).clamp_min(1e-12)
     share = (weight / total[groups])[:, None]
-    mean = color.new_zeros(count, 3).index_add_(0, groups, share * color)
+    mean = sums(share * color, groups, count)
     error = weight * (color - mean[groups]).square().sum(-1)
     saved = torch.bincount(groups, minlength=count) - 1
-    cost = zeros.index_add(0, groups, error) / saved.clamp_min(1)
+    cost = sums(error, groups, count) / saved.clamp_min(1)
     order = torch.where(saved > 0, cost, torch.inf).argsort()
     needed = saved[order].cumsum(0) - saved[order] < excess
     kept = torch.zeros(count, dtype=torch.bool, device=groups.device)

@@ -14,7 +14,7 @@ from torch import Tensor
 from recon.model.batch import NetworkOutput, ViewBatch
 from recon.model.precision import full_precision
 from render import Gaussians
-from render.quaternions import multiply_quats, rotmats_to_quats
+from render.quaternions import multiply_quats, nearest_rotmats, rotmats_to_quats
 from render.sh import rotate_sh
 
 # Cameras closer together than this, in nearest depths, have no baseline to measure with.
@@ -39,11 +39,7 @@ class Normalisation:
         c2w = batch.cameras.c2w.double()
         centers = c2w[..., :3, 3]
         middle = centers.mean(-2)
-        # The rotation nearest to the mean of the cameras' (chordal mean, Hartley et al. 2013).
-        u, _, vh = torch.linalg.svd(c2w[..., :3, :3].mean(-3))
-        turn = torch.ones_like(middle)
-        turn[..., 2] = torch.linalg.det(u @ vh)
-        mean_c2w = u @ (turn[..., None] * vh)
+        mean_c2w = nearest_rotmats(c2w[..., :3, :3].mean(-3))
         reach = (centers - middle[..., None, :]).norm(dim=-1).amax(-1)
         middle_depth = (batch.near * batch.far).sqrt().mean(-1).double()
         has_baseline = reach > MIN_BASELINE * batch.near.amin(-1)

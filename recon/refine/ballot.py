@@ -26,14 +26,11 @@ class Ballot:
         """`scene` hangs on the parameters; `photos` are all there are, not only those that vote."""
         self.scene = scene
         self.leaves = {name: getattr(scene, name).detach().requires_grad_() for name in NAMES}
+        self.paper = Gaussians(**self.leaves)
+        """The scene as the photos are to render it."""
         self.asked = () if photos == 1 else NAMES if photos == 2 else ("opacities",)
         self.total = {name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
         self.votes = {name: torch.zeros_like(self.leaves[name]) for name in self.asked}
-
-    @property
-    def paper(self) -> Gaussians:
-        """The scene as the photos are to render it."""
-        return Gaussians(**self.leaves)
 
     def cast(self, error: Float[Tensor, ""]) -> None:
         """One photo's error, from a rendering of `paper`; other leaves get its gradient at once."""

@@ -50,7 +50,7 @@ class RefineConfig:
 
 
 def parse_refine(text: str) -> RefineConfig:
-    """`30`: so many steps; `20s`: as many as take that time; ReconError for anything else."""
+    """`45`: so many steps; `20s`: as many as take that time; ReconError for anything else."""
     number = text.removesuffix("s")
     if not number.isdecimal():
         raise ReconError(f"--refine must be steps (45) or seconds (20s), found {text!r}")

@@ -7,7 +7,6 @@ imports nothing of recon. The stages share the database that the job names.
 """
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ def features(job: dict[str, Any]) -> None:
     import pycolmap
 
     for group in job["groups"]:
-        options = pycolmap.ImageReaderOptions(camera_model=group["model"])
+        options = pycolmap.ImageReaderOptions(camera_model=job["lens"])
         if group["focal_px"] is not None:
             middle = [0.5 * group["width"], 0.5 * group["height"]]
             values = [group["focal_px"], *middle, 0.0]
@@ -45,33 +44,24 @@ def map_scene(job: dict[str, Any]) -> None:
     """The attempt that places the most images, as a COLMAP model of the original pictures."""
     import pycolmap
 
-    best, total = None, sum(len(group["names"]) for group in job["groups"])
-    for name, attempt in (("default", _strict), ("patient", _patient), ("global", _global)):
-        folder = Path(job["database"]).parent / name
-        folder.mkdir(exist_ok=True)
-        pycolmap.set_random_seed(job["seed"])
-        models = attempt(job, folder) if name != "global" or total > 2 else {}
-        for model in models.values():
-            rank = (model.num_reg_images(), model.num_points3D())
-            if best is None or rank > best[0]:
-                best = (rank, name, model)
-        if best is not None and best[0][0] == total:
+    models: list[Any] = []
+    total = sum(len(group["names"]) for group in job["groups"])
+    for attempt in (_incremental, _patient, _global):
+        # Global mapping needs three photos.
+        if attempt is _global and total < 3:
             break
-    summary: dict[str, Any] = {"placed": 0}
+        folder = Path(job["database"]).parent / attempt.__name__
+        folder.mkdir()
+        pycolmap.set_random_seed(job["seed"])
+        models += attempt(job, folder).values()
+        if any(model.num_reg_images() == total for model in models):
+            break
+    best = max(models, key=lambda m: (m.num_reg_images(), m.num_points3D()), default=None)
+    placed = 0
     if best is not None:
-        _, name, model = best
-        summary = {
-            "placed": model.num_reg_images(),
-            "points": model.num_points3D(),
-            "error_px": model.compute_mean_reprojection_error(),
-            "attempt": name,
-        }
-        _write_model(model, job["originals"], Path(job["model"]))
-    Path(job["summary"]).write_text(json.dumps(summary), encoding="utf-8")
-
-
-def _strict(job: dict[str, Any], folder: Path) -> dict:
-    return _incremental(job, folder)
+        placed = best.num_reg_images()
+        _write_model(best, job["originals"], Path(job["model"]))
+    Path(job["summary"]).write_text(json.dumps({"placed": placed}), encoding="utf-8")
 
 
 def _patient(job: dict[str, Any], folder: Path) -> dict:
@@ -120,8 +110,7 @@ def _write_model(model: Any, originals: dict[str, Any], folder: Path) -> None:
         for point in image.points2D:
             point.xy = [point.xy[0] * x, point.xy[1] * y]
         image.name = original["name"]
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir()
     model.write(folder)
 
 

@@ -3,7 +3,6 @@
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from recon.capture.exif import exif_focal
 from recon.capture.images import image_size
 from recon.capture.solve.prepare import prepare
 from recon.capture.solve.stages import solve
-from recon.capture.types import Capture, Frame, FrameCamera
+from recon.capture.types import Capture, Frame, FrameCamera, StageProgress
 from recon.errors import ReconError
 from recon.files import atomic_output
 
-Report = Callable[[str, float], None]
 # All pairs of photos are matched: of more photos than this, only as many, evenly spaced, are used.
 MAX_PHOTOS = 60
 # Focal length of a photo that does not tell, in long sides (as in COLMAP).
@@ -49,8 +47,9 @@ class Solved:
     """COLMAP model of the original photos (a folder); None for cameras that were given."""
 
 
-def solve_cameras(capture: Capture, config: SolveConfig, report: Report) -> Solved:
-    """Find the cameras of a capture's photos, in a frame and scale of the solver's choice.
+def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) -> Solved:
+    """Find the cameras of a capture's photos, in a frame and scale of the solver's choice; whatever
+    the capture says of cameras and depths is not looked at.
 
     A single photo gets one that looks ahead. ReconError when pycolmap is missing, when a stage
     runs into its limit of time, or when fewer than two photos can be placed.
@@ -70,7 +69,7 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: Report) -> Solv
     found = read_colmap(tried.root, kept)
     placed = {frame.image_path: frame for frame in found.frames}
     frames = tuple(
-        replace(frame, camera=twin.camera, points=twin.points)
+        replace(frame, camera=twin.camera, points=twin.points, depth_bounds=None)
         for frame in tried.frames
         if (twin := placed.get(frame.image_path)) is not None
     )
@@ -95,8 +94,8 @@ def _looking_ahead(frame: Frame) -> Frame:
     width, height = image_size(frame.image_path)
     focal = exif_focal(frame.image_path)[0] or GUESSED_FOCAL * max(width, height)
     K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    eye = torch.eye(4, dtype=torch.float64)
-    return replace(frame, camera=FrameCamera(eye, K.double(), width, height), points=None)
+    camera = FrameCamera(torch.eye(4, dtype=torch.float64), K.double(), width, height)
+    return replace(frame, camera=camera, points=None, depth_bounds=None)
 
 
 def _thinned(capture: Capture) -> Capture:
@@ -106,14 +105,14 @@ def _thinned(capture: Capture) -> Capture:
     return replace(capture, frames=tuple(capture.frames[i] for i in chosen))
 
 
-def _solve_into(kept: Path, capture: Capture, seed: int, report: Report) -> None:
+def _solve_into(kept: Path, capture: Capture, seed: int, report: StageProgress) -> None:
     """Write the COLMAP model into the folder `kept`."""
     with tempfile.TemporaryDirectory(prefix="recon-solve-") as scratch:
         work = Path(scratch)
         (work / "images").mkdir()
         report("reading photos", 0.0)
-        found = solve(prepare(capture.frames, work / "images"), work, seed, report)
-        if found["placed"] < 2:
+        placed = solve(prepare(capture.frames, work / "images"), work, seed, report)
+        if placed < 2:
             raise ReconError(
                 f"the cameras of the {len(capture.frames)} photos in {capture.root} could not be "
                 "found: too few points match between them; expected photos of one scene that "

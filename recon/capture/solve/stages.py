@@ -2,18 +2,17 @@
 
 import json
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from recon.capture.scripts import run_script
 from recon.capture.solve.prepare import SOLVE_PX, Prepared
+from recon.capture.types import StageProgress
 from recon.errors import ReconError
 
-Report = Callable[[str, float], None]
-SCRIPT = Path(__file__).parent.parent / "isolated" / "sfm.py"
+SCRIPT = "sfm.py"
 # Limits (s): a part for all, and one for each photo or pair of photos.
 LIMITS = {"features": (60.0, 20.0), "match": (60.0, 6.0), "map": (120.0, 30.0)}
+LENS = "SIMPLE_RADIAL"
 WORDS = {
     "features": "finding features",
     "match": "matching photos",
@@ -23,15 +22,16 @@ WORDS = {
 MAP_SHARE = 0.25
 
 
-def solve(prepared: Prepared, work: Path, seed: int, report: Report) -> dict[str, Any]:
-    """Run the stages; what came of it. The model, if any camera was placed, is in work/model."""
-    count = len(prepared.names)
+def solve(prepared: Prepared, work: Path, seed: int, report: StageProgress) -> int:
+    """Run the stages; how many photos were placed. The model of two or more is in work/model."""
+    count = len(prepared.originals)
     job = {
         "images": str(prepared.folder),
         "database": str(work / "database.db"),
         "groups": prepared.groups,
         "originals": prepared.originals,
         "max_size": SOLVE_PX,
+        "lens": LENS,
         "seed": seed,
         "map_seconds": int(MAP_SHARE * limit_s("map", count)),
         "model": str(work / "model"),
@@ -42,7 +42,7 @@ def solve(prepared: Prepared, work: Path, seed: int, report: Report) -> dict[str
     for number, stage in enumerate(LIMITS):
         report(WORDS[stage], number / len(LIMITS))
         _run(stage, path, limit_s(stage, count))
-    return json.loads((work / "summary.json").read_text(encoding="utf-8"))
+    return json.loads((work / "summary.json").read_text(encoding="utf-8"))["placed"]
 
 
 def limit_s(stage: str, photos: int) -> float:
@@ -52,16 +52,14 @@ def limit_s(stage: str, photos: int) -> float:
 
 
 def _run(stage: str, job: Path, limit: float) -> None:
-    command = [sys.executable, str(SCRIPT), stage, str(job)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+        reason = run_script(SCRIPT, [stage, str(job)], limit)
     except subprocess.TimeoutExpired as error:
         raise ReconError(
             f"{WORDS[stage]} took over {limit:.0f} s, the limit for these photos; use fewer or "
             "smaller photos, or give their cameras (a COLMAP project or a transforms.json)"
         ) from error
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    if reason is not None:
         raise ReconError(
             f"{WORDS[stage]} failed: {reason}; try other photos, or give their cameras "
             "(a COLMAP project or a transforms.json)"

@@ -49,9 +49,11 @@ class Poll:
     ) -> Float[Tensor, "m v d h w"]:
         """For the views `which`, at each of their disparities. No gradients: what a view believes
         is not to be bent so that others like it."""
-        mean, best, front, finer, count = disparity.new_zeros(5, *disparity.shape)
+        mean, best, front, finer, count = disparity.new_zeros(VOTES, *disparity.shape)
+        parts = (self.belief.fraction, self.belief.spread, self.belief.confidence)
+        known = torch.stack(parts, 1).float()
         for source in self.sources[which].T:
-            answer = self._ask(which, source, disparity)
+            answer = self._ask(known, which, source, disparity)
             mean, front, count = mean + answer.agrees, front + answer.before, count + answer.seen
             best = torch.maximum(best, answer.agrees)
             finer = torch.maximum(finer, answer.agrees * answer.finer)
@@ -59,13 +61,16 @@ class Poll:
         return torch.stack([mean / some, best, front / some, finer, count / SEVERAL], 1)
 
     def _ask(
-        self, which: Int[Tensor, "m"], source: Int[Tensor, "m"], disparity: Float[Tensor, "m d h w"]
+        self,
+        known: Float[Tensor, "n 3 h w"],
+        which: Int[Tensor, "m"],
+        source: Int[Tensor, "m"],
+        disparity: Float[Tensor, "m d h w"],
     ) -> "_Answer":
         """One source of each view."""
         warp = Warp.pairs(self.cameras, which, source)
         pixels, ratio = warp.pixels(disparity)
-        known = torch.stack([self.belief.fraction, self.belief.spread, self.belief.confidence], 1)
-        fraction, spread, confidence = sample_planes(known.float()[source], pixels).unbind(1)
+        fraction, spread, confidence = sample_planes(known[source], pixels).unbind(1)
         seen = inside(pixels, ratio, self.cameras.width, self.cameras.height).to(disparity)
         low, high = (t[source][:, None, None, None] for t in (self.low, self.high))
         point = (disparity / ratio.clamp_min(1e-3) - low) / (high - low)

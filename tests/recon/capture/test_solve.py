@@ -18,7 +18,8 @@ from recon.capture.solve import SolveConfig, Solved, export_colmap, solve_camera
 from recon.capture.solve import solver as solver_module
 from recon.formats import load_gaussians
 from render import rasterize
-from training.poses import align, centers, moved, relative_errors_deg, solve_again
+from render.cameras import camera_centers
+from training.poses import align, moved, relative_errors_deg, solve_again
 
 
 def ignore(stage: str, done: float) -> None:
@@ -32,7 +33,10 @@ def photos(sample: Path, tmp_path_factory) -> Capture:
     shutil.copytree(sample / "images", folder, dirs_exist_ok=True)
     noise = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "noise.png")
-    return open_capture(folder)
+    capture = open_capture(folder)
+    # Depths of another frame of the world, which must not survive.
+    frames = tuple(replace(frame, depth_bounds=(1e3, 1e4)) for frame in capture.frames)
+    return replace(capture, frames=frames)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +53,14 @@ def test_cameras_are_those_of_the_scene(solved: Solved, sample: Path) -> None:
     found = torch.stack([f.camera.viewmat for f in solved.capture.frames])
     # The solver takes the middle of the picture for the principal point; it is 0.7 degrees away.
     assert float(relative_errors_deg(found, given).median()) < 0.8
-    places = align(found, given).apply(centers(found))
-    spread = (centers(given) - centers(given).mean(0)).norm(dim=-1).max()
-    assert float((places - centers(given)).norm(dim=-1).max()) < 0.02 * spread
+    places = align(found, given).apply(camera_centers(found))
+    spread = (camera_centers(given) - camera_centers(given).mean(0)).norm(dim=-1).max()
+    assert float((places - camera_centers(given)).norm(dim=-1).max()) < 0.02 * spread
     for frame in solved.capture.frames:
         K, true_K = frame.camera.K, truth[frame.name].K
         assert float((K[0, 0] / true_K[0, 0] - 1).abs()) < 0.02
         assert frame.points is not None and len(frame.points) > 50
+        assert frame.depth_bounds is None
 
 
 @pytest.mark.slow
@@ -122,7 +127,7 @@ def test_a_stage_has_a_limit(photos: Capture, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_stage_that_dies_is_one_line(photos: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "SCRIPT", Path("no such script.py"))
+    monkeypatch.setattr(stages, "SCRIPT", "no such script.py")
     with pytest.raises(ReconError, match="finding features failed: .*no such") as end:
         solve_cameras(photos, SolveConfig(use_cache=False), ignore)
     assert "\n" not in str(end.value)

@@ -17,13 +17,6 @@ SMEARED = (4, 6, 13, 21)
 RESTING = range(24, 40)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nothing of these tests in the user's cache."""
-    monkeypatch.setenv("RECON_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 @pytest.fixture(scope="module")
 def film(tmp_path_factory) -> Path:
     """A camera that moves over a wall, then rests."""
