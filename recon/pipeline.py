@@ -1,5 +1,6 @@
 """Photos in, a scene out: capture -> views -> model -> Gaussians."""
 
+import math
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,8 @@ CHECK_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Scene:
-    """A reconstruction, in the frame and scale of the input's cameras."""
+    """A reconstruction, in the frame and scale of the input's cameras (unless the settings want it
+    elsewhere)."""
 
     gaussians: Gaussians
     cameras: Cameras
@@ -65,7 +67,7 @@ def reconstruct(
     model = build_model(settings.model)
     if not isinstance(capture, Capture):
         capture = open_capture(Path(capture))
-    solved = locate(capture, settings, report)
+    solved = locate(capture, settings, report).in_world(settings.metric_scale, settings.center)
     capture = solved.capture
     frames = tuple(capture.frames[i] for i in select_spread(capture, settings.max_views))
     report("reading photos", 0.0)
@@ -74,7 +76,9 @@ def reconstruct(
     _check_baseline(capture, views.cameras)
     gaussians = predict(model, views, settings, report)
     if len(gaussians) == 0:
-        raise ReconError(f"no Gaussians from {capture.root}: the masks leave nothing of the photos")
+        raise ReconError(
+            f"no Gaussians from {capture.title}: the masks leave nothing of the photos"
+        )
     return Scene(gaussians, views.cameras, frames, settings.model, solved)
 
 
@@ -108,7 +112,7 @@ def _check_baseline(capture: Capture, cameras: Cameras) -> None:
         return
     if float((centers - centers[0]).norm(dim=1).max()) <= 1e-6 * float(centers.norm(dim=1).max()):
         raise ReconError(
-            f"all cameras of {capture.root} stand at the same place; expected photos taken from "
+            f"all cameras of {capture.title} stand at the same place; expected photos taken from "
             "different places, since depth comes from the parallax between them"
         )
 
@@ -142,6 +146,8 @@ def _check_settings(settings: ReconstructSettings) -> None:
     if settings.max_views < 1:
         raise ReconError(f"--max-views must be at least 1, found {settings.max_views}")
     parse_refine(settings.refine)
+    if not 0 < settings.metric_scale < math.inf:
+        raise ReconError(f"--metric-scale must be above 0, found {settings.metric_scale}")
     if not 0 <= settings.prune < 1:
         raise ReconError(
             f"--prune must be a part of the Gaussians, from 0 to below 1, found {settings.prune}"
@@ -158,7 +164,7 @@ def locate(capture: Capture, settings: ReconstructSettings, report: StageProgres
         return solve_cameras(capture, SolveConfig(settings.seed, settings.cache), report)
     if not capture.has_cameras:
         raise ReconError(
-            f"no cameras in {capture.root}: expected a transforms.json, a COLMAP project or "
+            f"no cameras in {capture.title}: expected a transforms.json, a COLMAP project or "
             "poses_bounds.npy beside the images; or let recon find them (--cameras auto)"
         )
     return Solved(capture)

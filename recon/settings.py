@@ -14,6 +14,11 @@ class ReconstructSettings:
     cameras: Literal["auto", "given", "solve"] = "auto"
     """given: use the capture's cameras and fail without them; solve: find them by comparing the
     photos (COLMAP, the extra `sfm`), whatever is given; auto: solve if none are given."""
+    metric_scale: float = 1.0
+    """Make the scene and its cameras so many times as large: metres per unit of the cameras' frame,
+    to have it in metres. The scale of solved cameras is arbitrary."""
+    center: bool = False
+    """Move the middle of the cameras to the origin."""
     cache: bool = True
     """Keep solved cameras, and take those that were found for the same photos before."""
     model: str = "sweep"

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from recon.capture import Capture, Frame, Views, load_views, open_capture
 from recon.capture.solve import SolveConfig
+from recon.capture.world import moved
 from recon.errors import ReconError
 from recon.pipeline import choose_render_device, reconstruct
 from recon.settings import ReconstructSettings
 from render import Gaussians, rasterize
 from training import metrics
-from training.poses import moved, solve_again
+from training.poses import solve_again
 from training.suite import Case, Split, read_split
 
 METRICS: dict[str, Callable[..., float | None]] = {
@@ -110,7 +111,7 @@ def _given_or_solved(
     missing = [frame.name for frame in split.context if frame.name not in frames]
     if missing:
         raise ReconError(
-            f"{capture.root}: no place was found for {missing[0]}, a context photo; evaluate with "
+            f"{capture.title}: no place was found for {missing[0]}, a context photo; evaluate with "
             "--cameras given"
         )
     return tuple(frames[frame.name] for frame in split.context)

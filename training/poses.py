@@ -14,14 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.capture import Capture, Frame, open_capture
+from recon.capture import Capture, open_capture
 from recon.capture.solve import SolveConfig, Solved, solve_cameras
+from recon.capture.solve.stages import STAGES
 from recon.commands.output import say
 from recon.errors import ReconError
-from render import Cameras, Sim3
+from render import Sim3
 from render.cameras import camera_centers
 from render.quaternions import nearest_rotmats
-from training.suite import read_split, read_suite
+from training.suite import read_split, read_splits, read_suite
 
 # Thresholds of the area under the accuracy curve (degrees).
 AUC_DEG = (5.0, 30.0)
@@ -63,17 +64,6 @@ def align(found: Float[Tensor, "v 4 4"], given: Float[Tensor, "v 4 4"]) -> Sim3:
     a0, b0 = a.mean(0), b.mean(0)
     scale = ((a - a0) * (b - b0)).sum() / (a - a0).square().sum().clamp_min(1e-30)
     return Sim3(scale, turn, b0 - scale * a0)
-
-
-def moved(frame: Frame, dst_from_src: Sim3) -> Frame:
-    """A frame with its camera and points in another frame of the world."""
-    if frame.camera is None:
-        return frame
-    camera = frame.camera
-    own = Cameras(camera.viewmat[None], camera.K[None], camera.width, camera.height)
-    viewmat = own.transformed(dst_from_src).viewmats[0]
-    points = None if frame.points is None else dst_from_src.apply(frame.points)
-    return replace(frame, camera=replace(camera, viewmat=viewmat), points=points)
 
 
 def pose_scores(capture: Capture, config: SolveConfig) -> PoseScores:
@@ -145,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("suite", type=Path)
     parser.add_argument("--photos", default="all", help="all, or the context of a split (2v)")
     parser.add_argument("--only", nargs="*", default=[], help="names of captures")
+    parser.add_argument("--matcher", choices=tuple(STAGES), help="only this one")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     rows = []
@@ -154,9 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         capture = open_capture(folder)
         if options.photos != "all":
+            if options.photos not in read_splits(capture):
+                continue
             frames = read_split(capture, options.photos).context
             capture = replace(capture, frames=frames)
-        rows.append(pose_scores(capture, SolveConfig(use_cache=False)))
+        rows.append(pose_scores(capture, SolveConfig(use_cache=False, matcher=options.matcher)))
         say(as_line(rows[-1]))
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")

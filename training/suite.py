@@ -82,8 +82,8 @@ def read_suite(path: Path) -> Suite:
     return Suite(tuple(cases), films)
 
 
-def read_split(capture: Capture, name: str) -> Split:
-    """A named split of a capture's splits.json; ReconError when it does not fit."""
+def read_splits(capture: Capture) -> dict[str, dict[str, list[str]]]:
+    """All of a capture's splits.json: split -> role -> names of frames; ReconError without one."""
     path = capture.root / "splits.json"
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
@@ -93,7 +93,15 @@ def read_split(capture: Capture, name: str) -> Split:
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ReconError(f"{path} is not valid JSON ({error})") from error
-    if not isinstance(splits, dict) or name not in splits:
+    if not isinstance(splits, dict):
+        raise ReconError(f"{path}: expected an object, found {type(splits).__name__}")
+    return splits
+
+
+def read_split(capture: Capture, name: str) -> Split:
+    """A named split of a capture's splits.json; ReconError when it does not fit."""
+    path, splits = capture.root / "splits.json", read_splits(capture)
+    if name not in splits:
         raise ReconError(f"{path} has no split {name!r}; it has: {', '.join(map(str, splits))}")
     frames = {frame.name: frame for frame in capture.frames}
     chosen = {}

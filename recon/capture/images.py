@@ -21,7 +21,6 @@ DECODE_ERRORS = (
     RuntimeError,
     Image.DecompressionBombError,
 )
-EXIF_ORIENTATION = 0x0112
 
 
 def is_image(path: Path) -> bool:
@@ -33,14 +32,6 @@ def image_size(path: Path) -> tuple[int, int]:
     """(width, height) as stored, from the header alone; ReconError when unreadable."""
     with opened(path) as image:
         return image.size
-
-
-def oriented_size(path: Path) -> tuple[int, int]:
-    """(width, height) as shown, after the EXIF orientation; from the header alone."""
-    with opened(path) as image:
-        width, height = image.size
-        turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-        return (height, width) if turned else (width, height)
 
 
 def read_image(

@@ -55,6 +55,13 @@ class Capture:
     root: Path
     kind: CaptureKind
     frames: tuple[Frame, ...]
+    origin: Path | None = None
+    """What the user named, where that is not the root: a video."""
+
+    @property
+    def title(self) -> Path:
+        """What messages call it."""
+        return self.origin or self.root
 
     @property
     def has_cameras(self) -> bool:

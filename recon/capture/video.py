@@ -49,7 +49,7 @@ def read_video(path: Path, count: int) -> Capture:
                     file = temporary / f"frame_{number:06d}.jpg"
                     cv2.imwrite(str(file), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     frames = tuple(Frame(file.name, file) for file in sorted(folder.glob("*.jpg")))
-    return Capture(folder, "video", frames)
+    return Capture(folder, "video", frames, origin=path)
 
 
 def choose_frames(
@@ -117,8 +117,9 @@ def _pictures(path: Path) -> Iterator[tuple[int, np.ndarray]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
-    # The decoder would print its own complaints.
+    # OpenCV and the decoder would print their own complaints.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         if path.stat().st_size == 0 or not video.isOpened():

@@ -3,11 +3,16 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from recon.commands.output import megabytes, say, say_json
+from recon.commands.output import megabytes, progress_reporter, say, say_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from recon.capture.types import Frame
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,7 @@ class Info:
     """Say what a scene file or a capture holds."""
 
     path: tyro.conf.Positional[Path]
-    """Scene file (.ply) or capture folder."""
+    """Scene file (.ply), capture folder or video."""
     json: bool = False
     """Print one JSON object instead of text."""
 
@@ -26,13 +31,16 @@ class Info:
         if self.path.suffix.lower() in READERS and not self.path.is_dir():
             facts = _scene_facts(self.path)
         else:
-            facts = _capture_facts(self.path)
+            facts = _capture_facts(self.path, self.json)
         if self.json:
             say_json(facts)
             return
+        warnings = facts.pop("warnings", ())
         width = max(map(len, facts))
         for key, value in facts.items():
             say(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
+        for warning in warnings:
+            say(f"warning: {warning}")
 
 
 def _text(value: Any) -> str:
@@ -77,32 +85,44 @@ def _scene_facts(path: Path) -> dict[str, Any]:
     }
 
 
-def _capture_facts(path: Path) -> dict[str, Any]:
-    import torch
-
+def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
     from recon.capture import open_capture
+    from recon.capture.check import check_photos
     from recon.capture.images import image_size
-    from render.cameras import camera_centers
 
     capture = open_capture(path)
     sizes = Counter("{}x{}".format(*image_size(f.image_path)) for f in capture.frames)
-    facts: dict[str, Any] = {
+    with progress_reporter(quiet) as report:
+        check = check_photos(capture.frames, report)
+    return {
         "capture": str(path),
         "kind": capture.kind,
         "photos": len(capture.frames),
         "sizes_px": dict(sizes),
         "cameras": capture.has_cameras,
         "masks": sum(frame.mask_path is not None for frame in capture.frames),
+        **_camera_facts(capture.frames),
+        "photos_looked_at": check.looked_at,
+        "overlap_partners_median": check.partners,
+        "overlap_groups": check.groups,
+        "warnings": list(check.warnings),
     }
-    cameras = [frame.camera for frame in capture.frames if frame.camera is not None]
+
+
+def _camera_facts(frames: "Sequence[Frame]") -> dict[str, Any]:
+    import torch
+
+    from render.cameras import camera_centers
+
+    cameras = [frame.camera for frame in frames if frame.camera is not None]
     if not cameras:
-        return facts
+        return {}
     viewmats = torch.stack([camera.viewmat for camera in cameras])
     centers = camera_centers(viewmats)
-    return facts | {
+    return {
         "distortion": dict(Counter(camera.distortion for camera in cameras)),
         "focal_px": float(torch.stack([camera.K[0, 0] for camera in cameras]).median()),
         "camera_spread_world_units": float((centers - centers.mean(0)).norm(dim=1).max()),
-        "sfm_points": sum(len(f.points) for f in capture.frames if f.points is not None),
-        "depth_bounds": any(frame.depth_bounds is not None for frame in capture.frames),
+        "sfm_points": sum(len(f.points) for f in frames if f.points is not None),
+        "depth_bounds": any(frame.depth_bounds is not None for frame in frames),
     }

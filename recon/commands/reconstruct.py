@@ -59,6 +59,11 @@ class Reconstruct:
                 f"--save-colmap writes cameras that recon solves, and {self.input} comes with "
                 "cameras; leave it out, or solve them anew (--cameras solve)"
             )
+        if self.save_colmap is not None and len(capture.frames) == 1:
+            raise ReconError(
+                f"--save-colmap writes cameras that recon solves, and {self.input} is one photo: "
+                "there is nothing to solve; leave it out or add photos"
+            )
         with progress_reporter(self.quiet or self.json) as progress:
             scene = reconstruct(capture, self.settings, progress)
             progress("writing", 0.0)

@@ -7,6 +7,8 @@ from recon.errors import ReconError
 
 # What a time limit may be used up with.
 MAX_STEPS = 3000
+# Two photos tell little of depth that the network did not see: positions learn so much slower.
+FEW_PHOTOS, FEW_PHOTOS_MEAN = 2, 0.6
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,11 @@ class RefineConfig:
     """Photos that are rendered for one step, in turn."""
 
     def for_photos(self, count: int) -> "RefineConfig":
-        """With as many more steps as it takes to show each of many photos as often."""
+        """With as many more steps as it takes to show each of many photos as often; with slower
+        positions for few."""
         steps = math.ceil(self.steps * max(count / self.views_a_step, 1))
-        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)))
+        mean = self.mean * (FEW_PHOTOS_MEAN if count <= FEW_PHOTOS else 1.0)
+        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)), mean=mean)
 
     def share(self, part: float) -> "RefineConfig":
         """With this part of the time, if time is limited."""

@@ -92,6 +92,8 @@ def test_more_photos_take_more_steps() -> None:
     config = RefineConfig(steps=10)
     assert [config.for_photos(v).steps for v in (1, 2, 4, 6, 8)] == [10, 10, 10, 15, 20]
     assert RefineConfig(steps=3000).for_photos(16).steps == 3000
+    means = [RefineConfig(mean=0.1).for_photos(v).mean for v in (1, 2, 3, 8)]
+    assert means == pytest.approx([0.06, 0.06, 0.1, 0.1])
 
 
 def test_time_is_kept(views: Views, predicted: Gaussians) -> None:

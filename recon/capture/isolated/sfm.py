@@ -1,6 +1,6 @@
-"""Stand-alone script: structure from motion with COLMAP, one stage a call.
+"""Stand-alone script: features and matches with COLMAP, one stage a call.
 
-Usage: sfm.py features|match|map JOB.json
+Usage: sfm.py features|match|import JOB.json
 
 It runs in a process of its own because pycolmap beside torch corrupted the heap in trials; it
 imports nothing of recon. The stages share the database that the job names.
@@ -11,109 +11,83 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# Learned matches between photos of different things agree by chance more often than SIFT's do.
+MIN_LEARNED = 40
+
 
 def features(job: dict[str, Any]) -> None:
     """Cameras, images and SIFT features into the database."""
     import pycolmap
 
+    extraction = pycolmap.FeatureExtractionOptions(max_image_size=job["max_size"])
     for group in job["groups"]:
-        options = pycolmap.ImageReaderOptions(camera_model=job["lens"])
-        if group["focal_px"] is not None:
-            middle = [0.5 * group["width"], 0.5 * group["height"]]
-            values = [group["focal_px"], *middle, 0.0]
-            options.camera_params = ",".join(map(str, values))
-        extraction = pycolmap.FeatureExtractionOptions(max_image_size=job["max_size"])
         pycolmap.extract_features(
-            job["database"], job["images"], group["names"], pycolmap.CameraMode.SINGLE, options,
-            extraction, pycolmap.Device.cpu,
+            job["database"], job["images"], group["names"], pycolmap.CameraMode.SINGLE,
+            _reader(job, group), extraction, pycolmap.Device.cpu,
         )  # fmt: skip
+
+
+def _reader(job: dict[str, Any], group: dict[str, Any]) -> Any:
+    import pycolmap
+
+    options = pycolmap.ImageReaderOptions(camera_model=job["lens"])
+    if group["focal_px"] is not None:
+        middle = [0.5 * group["width"], 0.5 * group["height"]]
+        values = [group["focal_px"], *middle, 0.0]
+        options.camera_params = ",".join(map(str, values))
+    return options
 
 
 def match(job: dict[str, Any]) -> None:
     """Matches between all pairs, and what geometry says of them."""
     import pycolmap
 
-    verification = pycolmap.TwoViewGeometryOptions()
-    verification.ransac.random_seed = job["seed"]
     pycolmap.match_exhaustive(
-        job["database"], verification_options=verification, device=pycolmap.Device.cpu
+        job["database"], verification_options=_verification(job), device=pycolmap.Device.cpu
     )
 
 
-def map_scene(job: dict[str, Any]) -> None:
-    """The attempt that places the most images, as a COLMAP model of the original pictures."""
+def _verification(job: dict[str, Any]) -> Any:
     import pycolmap
 
-    models: list[Any] = []
-    total = sum(len(group["names"]) for group in job["groups"])
-    for attempt in (_incremental, _patient, _global):
-        # Global mapping needs three photos.
-        if attempt is _global and total < 3:
-            break
-        folder = Path(job["database"]).parent / attempt.__name__
-        folder.mkdir()
-        pycolmap.set_random_seed(job["seed"])
-        models += attempt(job, folder).values()
-        if any(model.num_reg_images() == total for model in models):
-            break
-    best = max(models, key=lambda m: (m.num_reg_images(), m.num_points3D()), default=None)
-    placed = 0
-    if best is not None:
-        placed = best.num_reg_images()
-        _write_model(best, job["originals"], Path(job["model"]))
-    Path(job["summary"]).write_text(json.dumps({"placed": placed}), encoding="utf-8")
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = job["seed"]
+    return options
 
 
-def _patient(job: dict[str, Any], folder: Path) -> dict:
-    """Few photos, far apart or close together."""
-    return _incremental(
-        job, folder, init_min_tri_angle=3.0, init_min_num_inliers=30, abs_pose_min_num_inliers=15,
-        abs_pose_min_inlier_ratio=0.1, init_max_reg_trials=5, filter_min_tri_angle=0.5,
-    )  # fmt: skip
-
-
-def _incremental(job: dict[str, Any], folder: Path, **mapper: float) -> dict:
+def import_matches(job: dict[str, Any]) -> None:
+    """Cameras, images, and the keypoints and matches of the .npz that the job names, into the
+    database; and what geometry says of them."""
+    import numpy as np
     import pycolmap
 
-    # One thread: sums in another order would place cameras differently every time.
-    options = pycolmap.IncrementalPipelineOptions(
-        min_model_size=2, max_num_models=5, random_seed=job["seed"], num_threads=1,
-        max_runtime_seconds=job["map_seconds"], extract_colors=False,
-    )  # fmt: skip
-    for name, value in mapper.items():
-        setattr(options.mapper, name, value)
-    return pycolmap.incremental_mapping(job["database"], job["images"], folder, options)
-
-
-def _global(job: dict[str, Any], folder: Path) -> dict:
-    import pycolmap
-
-    options = pycolmap.GlobalPipelineOptions(
-        min_model_size=2, random_seed=job["seed"], num_threads=1
-    )
-    return pycolmap.global_mapping(job["database"], job["images"], folder, options)
-
-
-def _write_model(model: Any, originals: dict[str, Any], folder: Path) -> None:
-    """With the names and sizes that the photos had before they were made smaller for solving."""
-    factors = {}
-    for image in model.images.values():
-        original = originals[image.name]
-        camera = model.cameras[image.camera_id]
-        if image.camera_id not in factors:
-            factors[image.camera_id] = (
-                original["width"] / camera.width,
-                original["height"] / camera.height,
-            )
-            camera.rescale(original["width"], original["height"])
-        x, y = factors[image.camera_id]
-        for point in image.points2D:
-            point.xy = [point.xy[0] * x, point.xy[1] * y]
-        image.name = original["name"]
-    folder.mkdir()
-    model.write(folder)
+    pycolmap.Database.open(job["database"]).close()
+    for group in job["groups"]:
+        pycolmap.import_images(
+            job["database"], job["images"], pycolmap.CameraMode.SINGLE, group["names"],
+            _reader(job, group),
+        )  # fmt: skip
+    found, pairs = np.load(job["keypoints"], allow_pickle=False), []
+    with pycolmap.Database.open(job["database"]) as database:
+        ids = {image.name: image.image_id for image in database.read_all_images()}
+        for key in found.files:
+            kind, *names = key.split("|")
+            if kind == "keypoints":
+                database.write_keypoints(ids[names[0]], found[key])
+            else:
+                database.write_matches(ids[names[0]], ids[names[1]], found[key])
+                pairs.append(" ".join(names) + "\n")
+    listed = Path(job["database"]).with_suffix(".pairs")
+    listed.write_text("".join(pairs), encoding="utf-8")
+    verification = _verification(job)
+    verification.min_num_inliers = MIN_LEARNED
+    pycolmap.verify_matches(job["database"], listed, verification)
 
 
 if __name__ == "__main__":
-    STAGES = {"features": features, "match": match, "map": map_scene}
+    STAGES = {
+        "features": features,
+        "match": match,
+        "import": import_matches,
+    }
     STAGES[sys.argv[1]](json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))

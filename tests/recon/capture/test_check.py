@@ -1,0 +1,55 @@
+"""Advice on photos: blur, exposure, too little in common."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter
+
+from recon import cli
+from recon.capture import open_capture
+from recon.capture.check import check_photos
+
+
+def ignore(stage: str, done: float) -> None:
+    """No progress wanted."""
+
+
+@pytest.fixture
+def photos(sample: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sample / "images", tmp_path / "photos"))
+
+
+def test_good_photos(photos: Path) -> None:
+    check = check_photos(open_capture(photos).frames, ignore)
+    assert (check.looked_at, check.groups, check.warnings) == (8, 1, ())
+    assert check.partners >= 3
+
+
+def test_what_is_wrong_is_named(photos: Path, capsys) -> None:
+    names = sorted(path.name for path in photos.iterdir())
+    blurred, dark = photos / names[1], photos / names[4]
+    Image.open(blurred).filter(ImageFilter.GaussianBlur(6)).save(blurred)
+    ImageEnhance.Brightness(Image.open(dark)).enhance(0.25).save(dark)
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photos / "other.png")
+    cli.main(["info", str(photos)])
+    text = capsys.readouterr().out
+    assert f"warning: {blurred.name} is blurred" in text
+    assert f"warning: {dark.name} is 0.2 times as bright" in text
+    assert "warning: other.png seems to share too little" in text
+    cli.main(["info", str(photos), "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["photos_looked_at"] == 9 and facts["overlap_groups"] >= 2
+    assert any(warning.startswith("other.png") for warning in facts["warnings"])
+
+
+def test_photos_without_corners(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (64, 48), (10, 20, 30)).save(tmp_path / f"{number}.png")
+    check = check_photos(open_capture(tmp_path).frames, ignore)
+    assert check.groups == 3 and check.partners == 0
+    one = check_photos(open_capture(tmp_path).frames[:1], ignore)
+    assert one.warnings == ()
