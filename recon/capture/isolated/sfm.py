@@ -19,11 +19,25 @@ def features(job: dict[str, Any]) -> None:
     """Cameras, images and SIFT features into the database."""
     import pycolmap
 
+    _register(job)
     extraction = pycolmap.FeatureExtractionOptions(max_image_size=job["max_size"])
     for group in job["groups"]:
         pycolmap.extract_features(
             job["database"], job["images"], group["names"], pycolmap.CameraMode.SINGLE,
             _reader(job, group), extraction, pycolmap.Device.cpu,
+        )  # fmt: skip
+
+
+def _register(job: dict[str, Any]) -> None:
+    """Cameras and images, in order: left to the extraction's threads, they would have other
+    numbers every time, and cameras would come out slightly otherwise."""
+    import pycolmap
+
+    pycolmap.Database.open(job["database"]).close()
+    for group in job["groups"]:
+        pycolmap.import_images(
+            job["database"], job["images"], pycolmap.CameraMode.SINGLE, group["names"],
+            _reader(job, group),
         )  # fmt: skip
 
 
@@ -61,12 +75,7 @@ def import_matches(job: dict[str, Any]) -> None:
     import numpy as np
     import pycolmap
 
-    pycolmap.Database.open(job["database"]).close()
-    for group in job["groups"]:
-        pycolmap.import_images(
-            job["database"], job["images"], pycolmap.CameraMode.SINGLE, group["names"],
-            _reader(job, group),
-        )  # fmt: skip
+    _register(job)
     found, pairs = np.load(job["keypoints"], allow_pickle=False), []
     with pycolmap.Database.open(job["database"]) as database:
         ids = {image.name: image.image_id for image in database.read_all_images()}

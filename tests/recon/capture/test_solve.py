@@ -118,6 +118,29 @@ def test_command_line(solved: Solved, photos: Capture, tmp_path: Path, capsys) -
 
 
 @pytest.mark.slow
+def test_solving_is_deterministic(solved: Solved, photos: Capture) -> None:
+    again = solve_cameras(photos, SolveConfig(use_cache=False), ignore)
+    for a, b in zip(solved.capture.frames, again.capture.frames, strict=True):
+        assert torch.equal(a.camera.viewmat, b.camera.viewmat) and torch.equal(a.points, b.points)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("elsewhere", [[], ["--metric-scale", "2.5", "--center"]])
+def test_exported_project_gives_the_same_scene(
+    solved: Solved, photos: Capture, elsewhere: list[str], tmp_path: Path
+) -> None:
+    fast = ["--resolution", "64", "--max-views", "3", "--refine", "0", "--quiet"]
+    project = tmp_path / "project"
+    options = ["--save-colmap", str(project), *elsewhere]
+    cli.main([str(photos.root), "-o", str(tmp_path / "a.ply"), *options, *fast])
+    cli.main([str(project), "-o", str(tmp_path / "b.ply"), *fast])
+    first, second = (load_gaussians(tmp_path / name) for name in ("a.ply", "b.ply"))
+    assert len(first) == len(second)
+    near = (first.means - second.means).norm(dim=1) < 1e-3 * first.means.std()
+    assert float(near.float().mean()) > 0.99
+
+
+@pytest.mark.slow
 def test_photos_of_different_things(photos: Capture, tmp_path: Path) -> None:
     for number in range(3):
         noise = np.random.default_rng(number).integers(0, 255, (96, 128, 3), dtype=np.uint8)
