@@ -13,10 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.capture import Capture, Frame, Views, load_views, open_capture
+from recon.capture import Capture, Views, load_views, open_capture
 from recon.capture.solve import SolveConfig
 from recon.capture.world import moved
-from recon.errors import ReconError
 from recon.pipeline import choose_render_device, reconstruct
 from recon.settings import ReconstructSettings
 from render import Gaussians, rasterize
@@ -87,10 +86,12 @@ def evaluate_cases(
 def evaluate_case(case: Case, settings: ReconstructSettings) -> CaseResult:
     """Reconstruct, render the targets and score the model and both baselines."""
     capture = open_capture(case.capture)
+    if settings.cameras == "solve":
+        capture = _solved(capture, settings)
     split = read_split(capture, case.split)
     # All of a split's context photos are used, however many.
     settings = replace(settings, max_views=max(len(split.context), 2))
-    context_capture = replace(capture, frames=_given_or_solved(capture, split, settings))
+    context_capture = replace(capture, frames=split.context)
     given = replace(settings, cameras="given")
     scene = reconstruct(context_capture, given)
     flat = reconstruct(context_capture, replace(given, model="constant-depth", refine="0"))
@@ -98,23 +99,15 @@ def evaluate_case(case: Case, settings: ReconstructSettings) -> CaseResult:
     return judge(case, settings, (scene.gaussians, flat.gaussians), context, targets)
 
 
-def _given_or_solved(
-    capture: Capture, split: Split, settings: ReconstructSettings
-) -> tuple[Frame, ...]:
-    """The context photos with their given cameras; or, with `cameras` solve, with those that are
-    found for all photos of the capture as if none were given, moved into the given frame by the
-    Sim3 that fits them best (so the targets' cameras stay what they are)."""
-    if settings.cameras != "solve":
-        return split.context
+def _solved(capture: Capture, settings: ReconstructSettings) -> Capture:
+    """The capture with the cameras that are found for all its photos as if none were given, held
+    out ones, too (of those nothing else is used), in the given frame by the Sim3 that fits best.
+
+    A given camera is not where the solver would see the same photo from: a pixel of difference
+    would count more than all that a scene gets wrong.
+    """
     solved, transform = solve_again(capture, SolveConfig(settings.seed, settings.cache))
-    frames = {frame.name: moved(frame, transform) for frame in solved.capture.frames}
-    missing = [frame.name for frame in split.context if frame.name not in frames]
-    if missing:
-        raise ReconError(
-            f"{capture.title}: no place was found for {missing[0]}, a context photo; evaluate with "
-            "--cameras given"
-        )
-    return tuple(frames[frame.name] for frame in split.context)
+    return replace(capture, frames=tuple(moved(f, transform) for f in solved.capture.frames))
 
 
 def judge(

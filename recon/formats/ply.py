@@ -1,6 +1,7 @@
 """The PLY of 3D Gaussian Splatting (Kerbl et al. 2023, INRIA's reference code)."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ import torch
 from recon.errors import ReconError
 from recon.files import atomic_output
 from recon.formats import encodings
+from recon.formats.compressed_ply import is_compressed, open_compressed_ply
 from recon.formats.ply_header import read_header, read_table
+from recon.formats.source import ROWS, SceneSource, regrouped
 from render import Gaussians
 from render.sh import degree_of
 
 log = logging.getLogger(__name__)
-ROWS_AT_ONCE = 1 << 18
 _GROUPS = {
     "means": ("x", "y", "z"),
     "f_dc": ("f_dc_0", "f_dc_1", "f_dc_2"),
@@ -24,54 +26,76 @@ _GROUPS = {
 }
 
 
-def write_ply(path: Path, gaussians: Gaussians) -> None:
+def write_ply(path: Path, source: SceneSource) -> None:
     """Binary little-endian, float32, one element `vertex`; the layout every viewer reads."""
-    rest = 3 * (gaussians.sh.shape[1] - 1)
+    rest = 3 * ((source.sh_degree + 1) ** 2 - 1)
     names = ["x", "y", "z", "nx", "ny", "nz", *_GROUPS["f_dc"]]
     names += [f"f_rest_{i}" for i in range(rest)]
     names += ["opacity", *_GROUPS["scales"], *_GROUPS["quats"]]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(gaussians)}"]
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {source.count}"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
-    scene = gaussians.detach().to("cpu")
     with atomic_output(path) as temporary, temporary.open("wb") as file:
         file.write("\n".join(header).encode("ascii"))
-        for start in range(0, len(scene), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            file.write(_rows(scene, part).astype("<f4").tobytes())
+        for part in source.read():
+            file.write(_rows(part).astype("<f4").tobytes())
 
 
-def _rows(scene: Gaussians, part: slice) -> np.ndarray:
-    means = scene.means[part].double().numpy()
-    f_dc, f_rest = encodings.encode_sh(scene.sh[part].double().numpy())
-    opacity = encodings.encode_opacities(scene.opacities[part].double().numpy())
-    scales = encodings.encode_scales(scene.scales[part].double().numpy())
-    quats = scene.quats[part].double().numpy()
+def _rows(part: Gaussians) -> np.ndarray:
+    means = part.means.double().numpy()
+    f_dc, f_rest = encodings.encode_sh(part.sh.double().numpy())
+    opacity = encodings.encode_opacities(part.opacities.double().numpy())
+    scales = encodings.encode_scales(part.scales.double().numpy())
+    quats = part.quats.double().numpy()
     normals = np.zeros_like(means)
     return np.concatenate([means, normals, f_dc, f_rest, opacity[:, None], scales, quats], 1)
 
 
-def read_ply(path: Path) -> Gaussians:
-    """Gaussians of a 3DGS PLY: any property order and number type, ascii or binary.
+def open_ply(path: Path) -> SceneSource:
+    """Gaussians of a 3DGS PLY: any property order and number type, ascii or binary; or of a
+    compressed.ply.
 
     Rows with non-finite values are left out and counted in a warning. ReconError when
     the file is damaged or holds something else.
     """
     with path.open("rb") as file:
         header = read_header(path, file)
-        _check_properties(path, [name for name, _ in header.properties], header.elements)
+        if is_compressed(header):
+            return open_compressed_ply(path, file, header)
+        _check_properties(path, [name for name, _ in header.properties])
         table = read_table(path, file, header)
-    columns = {group: _columns(table, names) for group, names in _GROUPS.items()}
-    count = sum(name.startswith("f_rest_") for name in table.dtype.names or ())
+    rest = sum(name.startswith("f_rest_") for name in table.dtype.names or ())
     try:
-        degree_of(1 + count // 3)
+        degree = degree_of(1 + rest // 3)
     except ValueError as error:
         raise ReconError(
-            f"{path} has {count} f_rest properties; expected 0, 9, 24, 45 or 72"
+            f"{path} has {rest} f_rest properties; expected 0, 9, 24, 45 or 72"
         ) from error
-    columns["f_rest"] = _columns(table, tuple(f"f_rest_{i}" for i in range(count)))
-    finite = np.logical_and.reduce([np.isfinite(c).all(1) for c in columns.values()])
-    if not finite.all():
-        log.warning("%s: left out %d rows with non-finite values", path, int((~finite).sum()))
+    count = sum(int(_finite(_groups(rows, rest)).sum()) for rows in _chunks(table))
+    if count < len(table):
+        log.warning("%s: left out %d rows with non-finite values", path, len(table) - count)
+    return SceneSource(
+        count, degree, lambda: regrouped(_decoded(rows, rest) for rows in _chunks(table))
+    )
+
+
+def _chunks(table: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(table), ROWS):
+        yield table[start : start + ROWS]
+
+
+def _groups(rows: np.ndarray, rest: int) -> dict[str, np.ndarray]:
+    columns = {group: _columns(rows, names) for group, names in _GROUPS.items()}
+    columns["f_rest"] = _columns(rows, tuple(f"f_rest_{i}" for i in range(rest)))
+    return columns
+
+
+def _finite(columns: dict[str, np.ndarray]) -> np.ndarray:
+    return np.logical_and.reduce([np.isfinite(column).all(1) for column in columns.values()])
+
+
+def _decoded(rows: np.ndarray, rest: int) -> Gaussians:
+    columns = _groups(rows, rest)
+    finite = _finite(columns)
     good = {name: column[finite] for name, column in columns.items()}
     return Gaussians(
         means=torch.from_numpy(good["means"]),
@@ -89,12 +113,7 @@ def _columns(table: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     return out
 
 
-def _check_properties(path: Path, names: list[str], elements: tuple[str, ...]) -> None:
-    if "packed_position" in names or "chunk" in elements:
-        raise ReconError(
-            f"{path} is a compressed.ply, which recon does not read yet; convert it to a plain "
-            "PLY first, for example with splat-transform"
-        )
+def _check_properties(path: Path, names: list[str]) -> None:
     missing = [n for group in _GROUPS.values() for n in group if n not in names]
     if missing:
         raise ReconError(

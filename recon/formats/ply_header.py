@@ -1,7 +1,7 @@
 """The header of a PLY file and its table of vertices."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,21 +19,42 @@ _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
 MAX_HEADER_BYTES = 65536
 
 
+@dataclass
+class PlyElement:
+    """One table of a PLY."""
+
+    name: str
+    count: int
+    properties: list[tuple[str, str]] = field(default_factory=list)
+    """(name, NumPy type) in file order."""
+
+
 @dataclass(frozen=True)
 class PlyHeader:
-    """What a PLY says of its first element, the vertices."""
+    """What a PLY says of its tables; the first holds the vertices or what describes them."""
 
     encoding: str
-    count: int
-    properties: tuple[tuple[str, str], ...]
-    """(name, NumPy type) in file order."""
-    elements: tuple[str, ...]
+    elements: tuple[PlyElement, ...]
+
+    @property
+    def count(self) -> int:
+        """Rows of the first table."""
+        return self.elements[0].count
+
+    @property
+    def properties(self) -> list[tuple[str, str]]:
+        """Of the first table."""
+        return self.elements[0].properties
 
     @property
     def dtype(self) -> np.dtype:
-        """Layout of one vertex."""
+        """Layout of one row of the first table."""
+        return self.layout(0)
+
+    def layout(self, element: int) -> np.dtype:
+        """Layout of one row of a table."""
         order = _ORDERS[self.encoding]
-        return np.dtype([(name, order + kind) for name, kind in self.properties])
+        return np.dtype([(name, order + kind) for name, kind in self.elements[element].properties])
 
 
 def read_header(path: Path, file: BinaryIO) -> PlyHeader:
@@ -41,24 +62,22 @@ def read_header(path: Path, file: BinaryIO) -> PlyHeader:
     if file.readline(16).strip() != b"ply":
         raise ReconError(f"{path} is not a PLY file: expected it to start with 'ply'")
     encoding = ""
-    elements: list[tuple[str, int]] = []
-    properties: list[tuple[str, str]] = []
+    elements: list[PlyElement] = []
     for words in _header_lines(path, file):
         try:
             if words[:1] == ["format"]:
                 encoding = words[1]
             elif words[:1] == ["element"]:
-                elements.append((words[1], int(words[2])))
-            elif words[:1] == ["property"] and len(elements) == 1:
-                properties.append(_property(path, words))
+                elements.append(PlyElement(words[1], int(words[2])))
+            elif words[:1] == ["property"] and elements:
+                _add_property(path, elements, words)
         except (IndexError, ValueError) as error:
             raise ReconError(f"{path} has a broken PLY header line: {' '.join(words)!r}") from error
-    if encoding not in _ORDERS or not elements or elements[0][1] < 0:
+    if encoding not in _ORDERS or not elements or min(e.count for e in elements) < 0:
         raise ReconError(
             f"{path} has no usable PLY header: expected a format and an element vertex"
         )
-    names = tuple(name for name, _ in elements)
-    return PlyHeader(encoding, elements[0][1], tuple(properties), names)
+    return PlyHeader(encoding, tuple(elements))
 
 
 def _header_lines(path: Path, file: BinaryIO) -> Iterator[list[str]]:
@@ -73,12 +92,17 @@ def _header_lines(path: Path, file: BinaryIO) -> Iterator[list[str]]:
     raise ReconError(f"{path} has no end of its PLY header; the file is damaged or cut short")
 
 
-def _property(path: Path, words: list[str]) -> tuple[str, str]:
-    if words[1] == "list":
+def _add_property(path: Path, elements: list[PlyElement], words: list[str]) -> None:
+    first = len(elements) == 1
+    if words[1] == "list" and first:
         raise ReconError(f"{path} has a list property {words[-1]!r} on its vertices; not Gaussians")
-    if words[1] not in _TYPES:
+    if words[1] not in _TYPES and first:
         raise ReconError(f"{path} has a property of unknown type {words[1]!r}")
-    return words[2], _TYPES[words[1]]
+    name = words[2]
+    if name in dict(elements[-1].properties):
+        raise ReconError(f"{path} has two properties {name!r} on its {elements[-1].name}")
+    # What comes after the vertices (faces, say) is looked at only where it is known.
+    elements[-1].properties.append((name, _TYPES.get(words[1], "u1")))
 
 
 def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
@@ -91,7 +115,14 @@ def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
         raise ReconError(
             f"{path} is cut short: {header.count} vertices need {expected} bytes, found {found}"
         )
-    return np.fromfile(file, dtype=header.dtype, count=header.count)
+    return mapped_table(path, file.tell(), header.dtype, header.count)
+
+
+def mapped_table(path: Path, offset: int, dtype: np.dtype, count: int) -> np.ndarray:
+    """Rows of a file, read when they are looked at."""
+    if count == 0 or dtype.itemsize == 0:
+        return np.zeros(count, dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(count,))
 
 
 def _read_ascii(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:

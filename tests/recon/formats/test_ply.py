@@ -22,7 +22,7 @@ def scene_of(degree: int, count: int = 50) -> Gaussians:
 
 def table_of(path: Path) -> np.ndarray:
     with path.open("rb") as file:
-        return read_table(path, file, read_header(path, file))
+        return np.array(read_table(path, file, read_header(path, file)))
 
 
 def write_table(path: Path, table: np.ndarray, encoding: str) -> None:
@@ -70,7 +70,9 @@ def test_layout_is_the_one_viewers_expect(tmp_path: Path) -> None:
         *(f"scale_{i}" for i in range(3)),
         *(f"rot_{i}" for i in range(4)),
     ]
-    assert header.encoding == "binary_little_endian" and header.elements == ("vertex",)
+    assert header.encoding == "binary_little_endian" and [e.name for e in header.elements] == [
+        "vertex"
+    ]
     assert {kind for _, kind in header.properties} == {"f4"}
 
 
@@ -151,8 +153,6 @@ def test_wrong_names(tmp_path: Path) -> None:
         save_gaussians(tmp_path / "a.obj", scene_of(0))
     with pytest.raises(ReconError, match="scene not found"):
         load_gaussians(tmp_path / "none.ply")
-    with pytest.raises(ReconError, match="unknown scene format"):
-        save_gaussians(tmp_path / "a.compressed.ply", scene_of(0))
 
 
 def test_gaussforge_reads_the_same(tmp_path: Path) -> None:

@@ -1,0 +1,204 @@
+"""glTF binary with KHR_gaussian_splatting: float32 attributes of a point primitive, +y up."""
+
+import json
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recon.errors import ReconError
+from recon.files import atomic_output
+from recon.formats import encodings
+from recon.formats.gltf import Document, read_document
+from recon.formats.source import SceneSource
+from render import Gaussians, Sim3
+from render.sh import C0, degree_of
+
+EXTENSION = "KHR_gaussian_splatting"
+# glTF has +y up and +z ahead; scenes have +y down and +z ahead: half a turn around z.
+FLIPS = {"x": -1, "y": -1, "z": 1}
+FLOAT, BYTE = 5126, 5121
+Section = Callable[[Gaussians], np.ndarray]
+
+
+def write_glb(path: Path, source: SceneSource) -> None:
+    """One primitive with all attributes, uncompressed; COLOR_0 is for viewers without splats."""
+    sections = _sections(source.sh_degree)
+    document = _document(source, sections)
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    size = document["buffers"][0]["byteLength"]
+    with atomic_output(path) as temporary, temporary.open("wb") as file:
+        file.write(struct.pack("<4sII", b"glTF", 2, 28 + len(text) + size))
+        file.write(struct.pack("<I4s", len(text), b"JSON") + text)
+        file.write(struct.pack("<I4s", size, b"BIN\0"))
+        for turn, section in enumerate(sections.values()):
+            for part in source.read(turn, len(sections)):
+                file.write(section(part).tobytes())
+
+
+def _sections(degree: int) -> dict[str, Section]:
+    """Attribute -> its values, little-endian."""
+    sections: dict[str, Section] = {
+        "POSITION": _positions,
+        "COLOR_0": _colors,
+        f"{EXTENSION}:ROTATION": _turns,
+        f"{EXTENSION}:SCALE": lambda part: part.scales.numpy().astype("<f4"),
+        f"{EXTENSION}:OPACITY": lambda part: part.opacities.numpy().astype("<f4"),
+    }
+    for number, name in enumerate(_sh_names(degree)):
+        sections[name] = partial(_coefficient, number)
+    return sections
+
+
+def _sh_names(degree: int) -> list[str]:
+    return [
+        f"{EXTENSION}:SH_DEGREE_{d}_COEF_{c}" for d in range(degree + 1) for c in range(2 * d + 1)
+    ]
+
+
+def _flip_axes() -> np.ndarray:
+    return np.array([FLIPS[axis] for axis in "xyz"], np.float32)
+
+
+def _flip_turns() -> np.ndarray:
+    """Of quaternions xyzw."""
+    x, y, z = _flip_axes()
+    return np.array([y * z, x * z, x * y, 1], np.float32)
+
+
+def _positions(part: Gaussians) -> np.ndarray:
+    return (part.means.numpy() * _flip_axes()).astype("<f4")
+
+
+def _turns(part: Gaussians) -> np.ndarray:
+    return (part.quats.numpy()[:, [1, 2, 3, 0]] * _flip_turns()).astype("<f4")
+
+
+def _colors(part: Gaussians) -> np.ndarray:
+    shown = 0.5 + C0 * part.sh[:, 0].numpy()
+    color = np.concatenate([shown, part.opacities.numpy()[:, None]], 1)
+    return encodings.encode_steps(color, 8).astype(np.uint8)
+
+
+def _coefficient(number: int, part: Gaussians) -> np.ndarray:
+    sign = encodings.sh_signs(FLIPS, number + 1)[number]
+    return (part.sh[:, number].numpy() * sign).astype("<f4")
+
+
+def _document(source: SceneSource, sections: dict[str, Section]) -> dict[str, Any]:
+    low, high = np.full(3, np.inf), np.full(3, -np.inf)
+    for part in source.parts():
+        if len(part):
+            low = np.minimum(low, _positions(part).min(0))
+            high = np.maximum(high, _positions(part).max(0))
+    views, accessors, offset = [], [], 0
+    for number, name in enumerate(sections):
+        kind = _kind(name)
+        width = {"SCALAR": 4, "VEC3": 12, "VEC4": 16}[kind] if name != "COLOR_0" else 4
+        views.append({"buffer": 0, "byteOffset": offset, "byteLength": width * source.count})
+        offset += width * source.count
+        accessor: dict[str, Any] = {
+            "bufferView": number, "componentType": FLOAT, "count": source.count, "type": kind
+        }  # fmt: skip
+        if name == "COLOR_0":
+            accessor |= {"componentType": BYTE, "normalized": True}
+        if name == "POSITION" and source.count:
+            accessor |= {"min": low.tolist(), "max": high.tolist()}
+        accessors.append(accessor)
+    primitive = {
+        "mode": 0,
+        "attributes": {name: number for number, name in enumerate(sections)},
+        "extensions": {
+            EXTENSION: {
+                "kernel": "ellipse", "colorSpace": "srgb_rec709_display",
+                "sortingMethod": "cameraDistance", "projection": "perspective",
+            }
+        },
+    }  # fmt: skip
+    return {
+        "asset": {"version": "2.0", "generator": "recon"},
+        "extensionsUsed": [EXTENSION],
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [primitive]}],
+        "buffers": [{"byteLength": offset}],
+        "bufferViews": views,
+        "accessors": accessors,
+    }
+
+
+def _kind(name: str) -> str:
+    if name.endswith("OPACITY"):
+        return "SCALAR"
+    return "VEC4" if name.endswith("ROTATION") or name == "COLOR_0" else "VEC3"
+
+
+def open_glb(path: Path) -> SceneSource:
+    """The Gaussians of all primitives that have the extension, where the nodes put them;
+    ReconError when there are none or the file is damaged."""
+    document = read_document(path)
+    parts = []
+    for world, primitive in document.primitives():
+        extension = primitive.get("extensions", {}).get(EXTENSION)
+        if extension is None:
+            continue
+        if extension.get("extensions"):
+            raise ReconError(
+                f"{path} has compressed Gaussians ({', '.join(extension['extensions'])}), which "
+                "recon does not read; convert it to .spz or .ply with the tool that made it"
+            )
+        parts.append(_placed(path, _primitive(path, document, primitive), world))
+    if not parts:
+        raise ReconError(f"{path} holds no Gaussians: expected a primitive with {EXTENSION}")
+    degree = max(part.sh_degree for part in parts)
+    if any(part.sh_degree != degree for part in parts):
+        raise ReconError(f"{path} holds Gaussians of several SH degrees; expected one")
+    return SceneSource.of(Gaussians.concatenate(parts))
+
+
+def _placed(path: Path, part: Gaussians, world: np.ndarray) -> Gaussians:
+    """Where its node puts it (glTF axes)."""
+    if (world == np.eye(4)).all():
+        return part
+    flip = np.append(_flip_axes(), 1)
+    matrix = flip[:, None] * world * flip
+    scale = np.cbrt(np.linalg.det(matrix[:3, :3]))
+    turn = matrix[:3, :3] / scale if scale > 0 and np.isfinite(matrix).all() else np.zeros((3, 3))
+    if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-3:
+        raise ReconError(f"{path}: a node mirrors or shears its Gaussians, which recon cannot read")
+    numbers = (torch.tensor(x, dtype=torch.float32) for x in (scale, turn, matrix[:3, 3]))
+    return part.transformed(Sim3(*numbers))
+
+
+def _primitive(path: Path, document: Document, primitive: dict[str, Any]) -> Gaussians:
+    attributes = primitive.get("attributes", {})
+    degree = 0
+    while f"{EXTENSION}:SH_DEGREE_{degree + 1}_COEF_0" in attributes:
+        degree += 1
+    try:
+        degree_of((degree + 1) ** 2)
+    except ValueError as error:
+        raise ReconError(f"{path} has SH of degree {degree}; expected at most 4") from error
+    names = ["POSITION", *(f"{EXTENSION}:{n}" for n in ("ROTATION", "SCALE", "OPACITY"))]
+    columns = [
+        document.accessor(attributes, name, w) for name, w in zip(names, (3, 4, 3, 1), strict=True)
+    ]
+    columns += [document.accessor(attributes, name, 3) for name in _sh_names(degree)]
+    if len({len(column) for column in columns}) != 1:
+        raise ReconError(f"{path} is damaged: attributes of one primitive differ in length")
+    good = np.logical_and.reduce([np.isfinite(column).all(1) for column in columns])
+    means, turns, scales, opacities, *sh = (column[good] for column in columns)
+    signs = encodings.sh_signs(FLIPS, len(sh))
+    return Gaussians(
+        means=torch.from_numpy(means * _flip_axes()),
+        quats=torch.from_numpy(encodings.decode_quats((turns * _flip_turns())[:, [3, 0, 1, 2]])),
+        scales=torch.from_numpy(np.abs(scales)),
+        opacities=torch.from_numpy(np.clip(opacities[:, 0], 0, 1)),
+        sh=torch.from_numpy(np.stack(sh, 1) * signs),
+    )

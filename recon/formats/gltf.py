@@ -1,0 +1,154 @@
+"""glTF binary files: the JSON chunk, checked, and arrays out of the binary one."""
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recon.errors import ReconError
+
+# componentType -> NumPy type; integers of "normalized" accessors stand for 0 (or -1) to 1.
+TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file's contents, none of which can be trusted."""
+
+    path: Path
+    json: dict[str, Any]
+    binary: np.ndarray
+    """Bytes of the binary chunk."""
+
+    def primitives(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        """World-from-mesh matrix (4, 4) and primitive of every mesh that a node shows."""
+        for matrix, mesh in self._meshes():
+            for primitive in _objects(self._item("meshes", mesh).get("primitives")):
+                yield matrix, primitive
+
+    def _meshes(self) -> Iterator[tuple[np.ndarray, Any]]:
+        nodes = self.json.get("nodes")
+        if not isinstance(nodes, list):
+            return
+        children = [c for n in _objects(nodes) for c in _list(n.get("children"))]
+        roots = [i for i in range(len(nodes)) if i not in children]
+        waiting = [(np.eye(4), i) for i in roots]
+        seen: set[int] = set()
+        while waiting:
+            above, number = waiting.pop()
+            if number in seen:
+                raise self.broken(f"node {number} has two parents")
+            node = self._item("nodes", number)
+            seen.add(number)
+            matrix = above @ self._matrix(node)
+            waiting += [(matrix, child) for child in _list(node.get("children"))]
+            if "mesh" in node:
+                yield matrix, node["mesh"]
+
+    def _matrix(self, node: dict[str, Any]) -> np.ndarray:
+        try:
+            if "matrix" in node:
+                return np.array(node["matrix"], np.float64).reshape(4, 4).T
+            matrix = np.eye(4)
+            x, y, z, w = np.array(node.get("rotation", [0, 0, 0, 1]), np.float64)
+            scale = np.array(node.get("scale", [1, 1, 1]), np.float64).reshape(3)
+            matrix[:3, :3] = _rotmat(w, x, y, z) * scale
+            matrix[:3, 3] = np.array(node.get("translation", [0, 0, 0]), np.float64)
+        except (TypeError, ValueError) as error:
+            raise self.broken(f"a node's place: {error}") from error
+        return matrix
+
+    def accessor(self, attributes: dict[str, Any], name: str, width: int) -> np.ndarray:
+        """An attribute as float32 [n, width]; ReconError when it is missing or out of bounds."""
+        if name not in attributes:
+            raise ReconError(f"{self.path} has Gaussians without {name}")
+        accessor = self._item("accessors", attributes[name])
+        if "sparse" in accessor:
+            raise self.broken(f"{name} is sparse")
+        kind, count = accessor.get("componentType"), self._whole(accessor, "count")
+        if kind not in TYPES or WIDTHS.get(str(accessor.get("type"))) != width:
+            raise self.broken(f"{name} has an unexpected type")
+        view = self._item("bufferViews", accessor.get("bufferView"))
+        if view.get("buffer", 0) != 0:
+            raise ReconError(f"{self.path} keeps {name} in another file; expected one .glb")
+        dtype = np.dtype(TYPES[kind])
+        row = width * dtype.itemsize
+        stride = self._whole(view, "byteStride", row)
+        start = self._whole(view, "byteOffset", 0) + self._whole(accessor, "byteOffset", 0)
+        if stride < row or count and start + (count - 1) * stride + row > len(self.binary):
+            raise self.broken(f"{name} reaches beyond the end of the file")
+        if count == 0:
+            return np.zeros((0, width), np.float32)
+        bytes_ = np.lib.stride_tricks.as_strided(self.binary[start:], (count, row), (stride, 1))
+        values = np.ascontiguousarray(bytes_).view(dtype).reshape(count, width)
+        if accessor.get("normalized") and dtype.kind in "iu":
+            return np.maximum(values / np.float32(np.iinfo(dtype).max), -1).astype(np.float32)
+        return values.astype(np.float32)
+
+    def _item(self, table: str, number: Any) -> dict[str, Any]:
+        rows = _list(self.json.get(table))
+        found = rows[number] if isinstance(number, int) and 0 <= number < len(rows) else None
+        if not isinstance(found, dict):
+            raise self.broken(f"no entry {number!r} in {table}")
+        return found
+
+    def _whole(self, entry: dict[str, Any], key: str, default: int | None = None) -> int:
+        value = entry.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self.broken(f"{key} must be a whole number, found {value!r}")
+        return value
+
+    def broken(self, what: str) -> ReconError:
+        """The error to raise."""
+        return ReconError(f"{self.path} is damaged: {what}")
+
+
+def read_document(path: Path) -> Document:
+    """Both chunks of a .glb; ReconError when it is none."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(20)
+        if len(head) < 20 or head[:4] != b"glTF":
+            raise ReconError(f"{path} is no .glb: expected it to start with glTF")
+        length, kind = struct.unpack_from("<I4s", head, 12)
+        if kind != b"JSON" or 20 + length > size:
+            raise ReconError(f"{path} is damaged or cut short: no JSON of {length} bytes in it")
+        text = file.read(length)
+        start, binary = 20 + length, np.zeros(0, np.uint8)
+        chunk = file.read(8)
+    if len(chunk) == 8:
+        length, kind = struct.unpack("<I4s", chunk)
+        if kind == b"BIN\0" and start + 8 + length > size:
+            raise ReconError(f"{path} is cut short: {length} bytes announced, {size - start} left")
+        if kind == b"BIN\0" and length:
+            binary = np.memmap(path, np.uint8, "r", start + 8, (length,))
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ReconError(f"{path} has broken JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise ReconError(f"{path} has broken JSON: expected an object")
+    return Document(path, document, binary)
+
+
+def _objects(values: Any) -> list[dict[str, Any]]:
+    return [value for value in _list(values) if isinstance(value, dict)]
+
+
+def _list(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else []
+
+
+def _rotmat(w: float, x: float, y: float, z: float) -> np.ndarray:
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )

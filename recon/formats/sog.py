@@ -1,0 +1,130 @@
+"""PlayCanvas's SOG, version 2: a zip of lossless WebP pictures and a meta.json."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recon.errors import ReconError
+from recon.files import atomic_output
+from recon.formats import encodings
+from recon.formats.codebook import codebook, nearest, palette
+from recon.formats.morton import in_morton_order
+from recon.formats.sog_archive import Archive, webp
+from recon.formats.source import SceneSource
+from render import Gaussians
+
+# Coefficients of the higher SH by degree; the format has no fourth.
+SH_TERMS = (0, 3, 8, 15)
+PALETTE_COLUMNS = 64
+# What the position of the largest component of a quaternion is added to.
+LARGEST_BASE = 252
+
+
+def write_sog(path: Path, source: SceneSource) -> None:
+    """Gaussians are ordered along a Morton curve; SH of degree 4 are cut to degree 3."""
+    scene = in_morton_order(source.load())
+    if len(scene) == 0:
+        raise ReconError(f"cannot write {path}: a SOG needs at least one Gaussian")
+    meta: dict[str, Any] = {"version": 2, "asset": {"generator": "recon"}, "count": len(scene)}
+    files: dict[str, bytes] = {}
+    _add_means(scene, meta, files)
+    _add_quats(scene, meta, files)
+    logs = encodings.encode_scales(scene.scales.double().numpy())
+    book = codebook(logs)
+    files["scales.webp"] = webp(nearest(book, logs))
+    meta["scales"] = {"codebook": book.tolist(), "files": ["scales.webp"]}
+    f_dc = scene.sh[:, 0].numpy()
+    book = codebook(f_dc)
+    alpha = encodings.encode_steps(scene.opacities.numpy(), 8)
+    files["sh0.webp"] = webp(np.concatenate([nearest(book, f_dc), alpha[:, None]], 1))
+    meta["sh0"] = {"codebook": book.tolist(), "files": ["sh0.webp"]}
+    if scene.sh_degree:
+        _add_sh(scene, meta, files)
+    with atomic_output(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        # Readers that stream want the description first; WebP is packed as it is.
+        for name, data in {"meta.json": json.dumps(meta).encode(), **files}.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    source.report(1.0)
+
+
+def _add_means(scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes]) -> None:
+    means = scene.means.double().numpy()
+    logs = np.sign(means) * np.log1p(np.abs(means))
+    low, high = logs.min(0), logs.max(0)
+    steps = encodings.encode_steps((logs - low) / np.maximum(high - low, 1e-30), 16)
+    files["means_l.webp"], files["means_u.webp"] = webp(steps & 255), webp(steps >> 8)
+    names = ["means_l.webp", "means_u.webp"]
+    meta["means"] = {"mins": low.tolist(), "maxs": high.tolist(), "files": names}
+
+
+def _add_quats(scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes]) -> None:
+    largest, three = encodings.encode_smallest_three(scene.quats.numpy())
+    steps = encodings.encode_steps(0.5 + three * encodings.SQRT_HALF, 8)
+    files["quats.webp"] = webp(np.concatenate([steps, LARGEST_BASE + largest[:, None]], 1))
+    meta["quats"] = {"files": ["quats.webp"]}
+
+
+def _add_sh(scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes]) -> None:
+    degree = min(scene.sh_degree, 3)
+    terms = SH_TERMS[degree]
+    rest = scene.sh[:, 1 : 1 + terms].transpose(1, 2).reshape(len(scene), -1)
+    # As splat-transform: 1,024 to 65,536 by the number of Gaussians.
+    size = min(64, 2 ** max(int(np.log2(max(len(scene) / 1024, 1))), 0)) * 1024
+    centers, label = palette(rest, size)
+    book = codebook(centers.numpy())
+    rows = -(-len(centers) // PALETTE_COLUMNS)
+    steps = np.zeros((rows * PALETTE_COLUMNS, 3, terms), np.uint8)
+    steps[: len(centers)] = nearest(book, centers.numpy()).reshape(-1, 3, terms)
+    grid = steps.transpose(0, 2, 1).reshape(rows, PALETTE_COLUMNS * terms, 3)
+    files["shN_centroids.webp"] = webp(grid, (PALETTE_COLUMNS * terms, rows))
+    numbers = label.numpy()
+    files["shN_labels.webp"] = webp(np.stack([numbers & 255, numbers >> 8, 0 * numbers], 1))
+    meta["shN"] = {
+        "count": len(centers), "bands": degree, "codebook": book.tolist(),
+        "files": ["shN_centroids.webp", "shN_labels.webp"],
+    }  # fmt: skip
+
+
+def open_sog(path: Path) -> SceneSource:
+    """The Gaussians of a .sog; ReconError when it is damaged."""
+    with Archive(path) as archive:
+        meta = archive.meta()
+        count = meta["count"]
+        low, high = (np.array(archive.numbers(meta, "means", end, 3)) for end in ("mins", "maxs"))
+        lower, upper = (archive.texels(meta, "means", number, count) for number in (0, 1))
+        steps = lower[:, :3].astype(np.float64) + 256.0 * upper[:, :3]
+        logs = low + steps / 65535 * (high - low)
+        means = np.sign(logs) * np.expm1(np.minimum(np.abs(logs), 80))
+        quats = archive.texels(meta, "quats", 0, count)
+        three = (quats[:, :3].astype(np.float32) / 255 - 0.5) / encodings.SQRT_HALF
+        largest = np.clip(quats[:, 3].astype(np.int64) - LARGEST_BASE, 0, 3)
+        scales = archive.coded(meta, "scales", archive.texels(meta, "scales", 0, count)[:, :3])
+        color = archive.texels(meta, "sh0", 0, count)
+        f_dc = archive.coded(meta, "sh0", color[:, :3])
+        rest = _palette_values(archive, meta, count) if "shN" in meta else np.zeros((count, 0))
+    scene = Gaussians(
+        means=torch.from_numpy(means.astype(np.float32)),
+        quats=torch.from_numpy(encodings.decode_smallest_three(largest, three)),
+        scales=torch.from_numpy(encodings.decode_scales(np.minimum(scales, 80))),
+        opacities=torch.from_numpy(color[:, 3].astype(np.float32) / 255),
+        sh=torch.from_numpy(encodings.decode_sh(f_dc, rest.astype(np.float32))),
+    )
+    return SceneSource.of(scene)
+
+
+def _palette_values(archive: Archive, meta: dict[str, Any], count: int) -> np.ndarray:
+    """Higher SH, [n, 3 (k - 1)]."""
+    degree = archive.whole(meta["shN"], "bands", 1, 3)
+    size = archive.whole(meta["shN"], "count", 1, 1 << 16)
+    terms = SH_TERMS[degree]
+    labels = archive.texels(meta, "shN", 1, count)
+    number = labels[:, 0].astype(np.int64) + 256 * labels[:, 1].astype(np.int64)
+    if int(number.max(initial=0)) >= size:
+        raise archive.broken(f"a label of {number.max()} for a palette of {size}")
+    texels = archive.texels(meta, "shN", 0, size * terms, PALETTE_COLUMNS * terms)
+    values = archive.coded(meta, "shN", texels[:, :3]).reshape(size, terms, 3)
+    return values.transpose(0, 2, 1).reshape(size, -1)[number]

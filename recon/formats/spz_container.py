@@ -1,0 +1,149 @@
+"""The containers of SPZ: gzip around one stream, or a table of zstd streams."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recon.errors import ReconError
+
+MAGIC = 0x5053474E
+GZIP = b"\x1f\x8b"
+# Files may unpack to so many times their size: more is an attack, scenes reach ten.
+MAX_RATIO = 100
+SMALL = 1 << 20
+
+
+@dataclass(frozen=True)
+class SpzHeader:
+    """What the file says of itself."""
+
+    version: int
+    count: int
+    sh_degree: int
+    fraction_bits: int
+
+    def packed(self, magic: int) -> bytes:
+        """The 16 bytes of versions 1 to 3."""
+        numbers = (magic, self.version, self.count, self.sh_degree, self.fraction_bits, 0, 0)
+        return struct.pack("<IIIBBBB", *numbers)
+
+    def widths(self) -> dict[str, int]:
+        """Bytes of a Gaussian in each stream, in file order."""
+        turn = 3 if self.version == 2 else 4
+        sh = 3 * ((self.sh_degree + 1) ** 2 - 1)
+        return {
+            "positions": 9, "alphas": 1, "colors": 3, "scales": 3, "rotations": turn, "sh": sh
+        }  # fmt: skip
+
+
+def read_spz(path: Path) -> tuple[SpzHeader, dict[str, np.ndarray]]:
+    """Header and uncompressed streams, [count, width] bytes each; ReconError when the file is
+    damaged, of a version before 2, or unpacks to more than it could hold."""
+    data = path.read_bytes()
+    if data[:2] == GZIP:
+        return _read_gzip(path, data)
+    if len(data) >= 32 and data[:4] == struct.pack("<I", MAGIC):
+        return _read_zstd(path, data)
+    raise ReconError(f"{path} is no SPZ: expected gzip or NGSP at its start")
+
+
+def _checked(path: Path, header: SpzHeader, size: int) -> SpzHeader:
+    if header.version not in (2, 3, 4):
+        raise ReconError(f"{path}: expected SPZ version 2, 3 or 4, found {header.version}")
+    if header.sh_degree > 4 or header.fraction_bits > 23:
+        raise ReconError(
+            f"{path} has a broken SPZ header: SH degree {header.sh_degree} (0 to 4), "
+            f"{header.fraction_bits} fraction bits (0 to 23)"
+        )
+    if header.count * sum(header.widths().values()) > max(MAX_RATIO * size, SMALL):
+        raise ReconError(
+            f"{path} is damaged: {header.count} Gaussians cannot come out of {size} bytes"
+        )
+    return header
+
+
+def _read_gzip(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray]]:
+    unpacked = _Unpacked(path, data)
+    magic, *numbers = struct.unpack("<IIIBBBB", unpacked.take(16))
+    if magic != MAGIC:
+        raise ReconError(f"{path} is no SPZ: expected NGSP inside of the gzip")
+    header = _checked(path, SpzHeader(*numbers[:4]), len(data))
+    streams = {
+        name: _rows(unpacked.take(header.count * width), header.count, width)
+        for name, width in header.widths().items()
+    }
+    return header, streams
+
+
+def _rows(raw: bytes, count: int, width: int) -> np.ndarray:
+    return np.frombuffer(raw, np.uint8).reshape(count, width)
+
+
+class _Unpacked:
+    """Bytes out of a gzip, no more than are asked for."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path, self.parts, self.kept = path, self._parts(data), b""
+
+    def _parts(self, data: bytes) -> Iterator[bytes]:
+        unpacker = zlib.decompressobj(wbits=31)
+        while data and not unpacker.eof:
+            try:
+                yield unpacker.decompress(data, SMALL)
+            except zlib.error as error:
+                raise ReconError(f"{self.path} is damaged: {error}") from error
+            data = unpacker.unconsumed_tail
+
+    def take(self, size: int) -> bytes:
+        """The next bytes; ReconError when there are not as many."""
+        kept, total = [self.kept], len(self.kept)
+        while total < size:
+            part = next(self.parts, None)
+            if part is None:
+                raise ReconError(f"{self.path} is cut short: {size} bytes needed, {total} found")
+            kept.append(part)
+            total += len(part)
+        whole = b"".join(kept)
+        self.kept = whole[size:]
+        return whole[:size]
+
+
+def _read_zstd(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray]]:
+    numbers = struct.unpack_from("<IIBBBBI", data, 4)
+    header = _checked(path, SpzHeader(*numbers[:4]), len(data))
+    streams, table = numbers[5], numbers[6]
+    widths = {name: width for name, width in header.widths().items() if width or name == "sh"}
+    if streams < 5 or table < 32 or table + 16 * streams > len(data):
+        raise ReconError(f"{path} has a broken table of streams ({streams} at byte {table})")
+    start, found = table + 16 * streams, {}
+    for number, (name, width) in enumerate(widths.items()):
+        size = unpacked = 0
+        if number < streams:
+            size, unpacked = struct.unpack_from("<QQ", data, table + 16 * number)
+        expected = header.count * width
+        if unpacked != expected or start + size > len(data):
+            raise ReconError(
+                f"{path} is damaged: stream {name} should be {expected} bytes, not {unpacked}, "
+                f"and end before byte {len(data)}"
+            )
+        raw = _unzstd(path, data[start : start + size], expected) if expected else b""
+        found[name] = _rows(raw, header.count, width)
+        start += size
+    return header, found
+
+
+def _unzstd(path: Path, data: bytes, size: int) -> bytes:
+    import zstandard
+
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+            raw = reader.read(size)
+    except zstandard.ZstdError as error:
+        raise ReconError(f"{path} is damaged: {error}") from error
+    if len(raw) != size:
+        raise ReconError(f"{path} is cut short: a stream has {len(raw)} bytes of {size}")
+    return raw
