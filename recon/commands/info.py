@@ -20,15 +20,15 @@ class Info:
     """Say what a scene file or a capture holds."""
 
     path: tyro.conf.Positional[Path]
-    """Scene file (.ply), capture folder or video."""
+    """Scene file (.ply, .spz, .sog, ...), capture folder or video."""
     json: bool = False
     """Print one JSON object instead of text."""
 
     def run(self) -> None:
         """A file with a scene's extension is a scene, all else a capture."""
-        from recon.formats import READERS
+        from recon.formats import is_scene
 
-        if self.path.suffix.lower() in READERS and not self.path.is_dir():
+        if is_scene(self.path):
             facts = _scene_facts(self.path)
         else:
             facts = _capture_facts(self.path, self.json)

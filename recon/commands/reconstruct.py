@@ -20,7 +20,8 @@ class Reconstruct:
     """Folder of photos, or a video. With a transforms.json, a COLMAP project or poses_bounds.npy in
     the folder its cameras are used, else they are solved."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Scene file to write; the extension chooses the format (.ply)."""
+    """Scene file to write; the extension chooses the format (.ply, .compressed.ply, .splat,
+    .spz, .sog, .glb)."""
     settings: Annotated[ReconstructSettings, tyro.conf.OmitArgPrefixes] = field(
         default_factory=ReconstructSettings
     )

@@ -26,7 +26,7 @@ class Render:
     """Render a scene file to a picture, a folder of pictures or a video."""
 
     scene: tyro.conf.Positional[Path]
-    """Scene file (.ply)."""
+    """Scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb)."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Picture (.png, .jpg), video (.mp4), or a folder for one picture a camera."""
     cameras: Path | None = None

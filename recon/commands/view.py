@@ -16,7 +16,7 @@ class View:
     """Show a scene in the browser until Ctrl-C."""
 
     scene: tyro.conf.Positional[Path]
-    """Scene file (.ply)."""
+    """Scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb)."""
     cameras: Path | None = None
     """Capture or transforms.json whose cameras to show and to start from."""
     port: int = 8080

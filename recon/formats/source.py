@@ -1,7 +1,7 @@
 """A scene in parts, so that files larger than memory can be converted."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -45,6 +45,18 @@ class SceneSource:
             yield part
             done += len(part)
             self.report((turn + done / self.count) / turns)
+
+    def cut_to(self, degree: int) -> "SceneSource":
+        """Without spherical harmonics above a degree."""
+        if degree >= self.sh_degree:
+            return self
+        kept = (degree + 1) ** 2
+
+        def parts() -> Iterator[Gaussians]:
+            for part in self.parts():
+                yield replace(part, sh=part.sh[:, :kept])
+
+        return replace(self, sh_degree=degree, parts=parts)
 
     def load(self) -> Gaussians:
         """All in memory."""
