@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Raised whenever the same files could come out otherwise.
-VERSION = 3
+VERSION = 4
 CHUNK = 1 << 20
 
 

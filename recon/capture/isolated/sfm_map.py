@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Of so few photos lone pairs of views must be enough, and lenses are taken to be straight.
-FEW = 4
+# Of so few photos lone pairs of views must be enough, and lenses are taken to be straight, unless
+# there are so many points that they show, in the end, how bent they are.
+FEW, LENS_POINTS = 4, 500
 # Cameras that so few points hold in place are not: global mapping places photos by turns alone.
 MIN_POINTS = 16
 # A focal length between those of phones and of 35 mm film, in long sides; COLMAP starts from 1.2.
@@ -52,6 +53,8 @@ def map_scene(job: dict[str, Any]) -> None:
     matched = sum(len(motion.inlier_matches) > 0 for motion in motions)
     summary = {"placed": 0, "points": 0, "matched_pairs": matched}
     if best is not None:
+        if total <= FEW and best.num_points3D() >= LENS_POINTS:
+            pycolmap.bundle_adjustment(best, pycolmap.BundleAdjustmentOptions())
         summary |= {"placed": best.num_reg_images(), "points": best.num_points3D()}
         _write_model(best, job["originals"], Path(job["model"]))
     Path(job["summary"]).write_text(json.dumps(summary), encoding="utf-8")
@@ -73,7 +76,7 @@ def _patient(job: dict[str, Any], folder: Path) -> dict:
     for name, value in PATIENCE.items():
         setattr(options.mapper, name, value)
     if sum(len(group["names"]) for group in job["groups"]) <= FEW:
-        # So few photos cannot tell distortion from focal length.
+        # So few photos cannot tell distortion from focal length while they are placed.
         options.ba_refine_extra_params = False
         options.mapper.abs_pose_refine_extra_params = False
     return pycolmap.incremental_mapping(job["database"], job["images"], folder, options)
