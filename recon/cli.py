@@ -18,6 +18,7 @@ from recon.errors import ReconError
 COMMANDS = {
     "view": ("recon.commands.view", "View", "look at a scene in the browser"),
     "render": ("recon.commands.render", "Render", "pictures and video of a scene"),
+    "compress": ("recon.commands.compress", "Compress", "a smaller scene that looks the same"),
     "convert": ("recon.commands.convert", "Convert", "a scene in another format"),
     "info": ("recon.commands.info", "Info", "what a scene file or a capture holds"),
     "eval": ("recon.commands.evaluate", "Evaluate", "quality on held-out photos"),

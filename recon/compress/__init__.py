@@ -1,4 +1,8 @@
 """Fewer Gaussians for the same pictures."""
 
+from recon.compress.looks import Looks as Looks
+from recon.compress.looks import sphere as sphere
 from recon.compress.prune import PruneConfig as PruneConfig
 from recon.compress.prune import prune as prune
+from recon.compress.search import Packed as Packed
+from recon.compress.search import Packer as Packer

@@ -20,6 +20,8 @@ from render.sh import C0, degree_of
 CHUNK = 256
 # Logarithms of scales beyond this are not meant.
 MAX_LOG = 20.0
+# Positions beyond this leave float32 on the way.
+MAX_BOUND = 1e30
 # SH coefficients from -4 to 4.
 SH_SPAN = 8.0
 # Positions and sizes: bits of x, y, z; quaternions: 10 bits, the position of the largest on top.
@@ -115,9 +117,12 @@ def open_compressed_ply(path: Path, file: BinaryIO, header: PlyHeader) -> SceneS
     tables = _tables(path, file, header)
     count, vertices, rest = len(tables["vertex"]), tables["vertex"], tables.get("sh")
     bounds = _columns(tables["chunk"], _BOUNDS)
-    if not np.isfinite(bounds).all():
-        raise ReconError(f"{path} has bounds that are not finite; the file is damaged")
-    terms = 0 if rest is None else len(rest.dtype.names or ())
+    if not (np.abs(bounds) < MAX_BOUND).all():
+        raise ReconError(f"{path} has bounds beyond {MAX_BOUND:g}; the file is damaged")
+    names = () if rest is None else rest.dtype.names or ()
+    terms = len(names)
+    if set(names) != {f"f_rest_{i}" for i in range(terms)}:
+        raise ReconError(f"{path} has SH without some of f_rest_0 to f_rest_{terms - 1}")
     try:
         degree = degree_of(1 + terms // 3)
     except ValueError as error:

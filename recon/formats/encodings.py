@@ -62,9 +62,11 @@ def decode_sh(f_dc: np.ndarray, f_rest: np.ndarray) -> np.ndarray:
 
 def decode_quats(quats: np.ndarray) -> np.ndarray:
     """Unit quaternions of quaternions of any length; zero becomes no rotation."""
-    length = np.linalg.norm(quats, axis=1, keepdims=True)
-    unit = quats / np.maximum(length, 1e-12)
-    return np.where(length > 1e-12, unit, np.array([1.0, 0, 0, 0], dtype=quats.dtype))
+    # In float64, and of components of at most 1: squares of huge or tiny ones leave float32.
+    largest = np.abs(quats).max(axis=1, keepdims=True, initial=0).astype(np.float64)
+    even = quats / np.where(largest > 0, largest, 1)
+    unit = even / np.maximum(np.linalg.norm(even, axis=1, keepdims=True), 1e-12)
+    return np.where(largest > 1e-12, unit, [1.0, 0, 0, 0]).astype(quats.dtype)
 
 
 def encode_steps(values: np.ndarray, bits: int) -> UInt[np.ndarray, "..."]:

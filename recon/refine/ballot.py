@@ -22,13 +22,18 @@ class Ballot:
     which one photo would make the others' Gaussians vanish. One photo is the only witness.
     """
 
-    def __init__(self, scene: Gaussians, photos: int) -> None:
-        """`scene` hangs on the parameters; `photos` are all there are, not only those that vote."""
+    def __init__(self, scene: Gaussians, photos: int, unanimous: bool = True) -> None:
+        """`scene` hangs on the parameters; `photos` are all there are, not only those that vote.
+        Not `unanimous`: everybody's gradients count."""
         self.scene = scene
         self.leaves = {name: getattr(scene, name).detach().requires_grad_() for name in NAMES}
         self.paper = Gaussians(**self.leaves)
         """The scene as the photos are to render it."""
-        self.asked = () if photos == 1 else NAMES if photos == 2 else ("opacities",)
+        self.asked: tuple[str, ...] = ("opacities",)
+        if photos == 1 or not unanimous:
+            self.asked = ()
+        elif photos == 2:
+            self.asked = NAMES
         self.total = {name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
         self.votes = {name: torch.zeros_like(self.leaves[name]) for name in self.asked}
 

@@ -32,6 +32,8 @@ class RefineConfig:
     """Of positions, in units of the Gaussian's largest scale."""
     gain: float = 0.01
     """Of each photo's exposure (logarithm, per colour channel)."""
+    unanimous: bool = True
+    """Whether photos must agree on what is to change (Ballot)."""
     views_a_step: int = 4
     """Photos that are rendered for one step, in turn."""
 

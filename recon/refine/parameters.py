@@ -53,6 +53,7 @@ class Parameters:
             fused=True,
         )
         self.rates = [rate for _, rate in groups]
+        self.unanimous = config.unanimous
 
     def gaussians(self) -> Gaussians:
         """The scene as it is now."""
@@ -73,7 +74,7 @@ class Parameters:
         """One step on some photos, with this part of the learning rates; their mean absolute error
         before it."""
         self.adam.zero_grad()
-        ballot = Ballot(self.gaussians(), len(views))
+        ballot = Ballot(self.gaussians(), len(views), self.unanimous)
         pixels, total = 3 * views.valid[chosen].sum(), 0.0
         for v in chosen:
             shown = rasterize(ballot.paper, views.cameras[[v]], settings=SETTINGS).rgb[0]

@@ -1,0 +1,112 @@
+"""`recon compress SCENE -o OUT`: a smaller scene that looks the same."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from recon.commands.output import megabytes, progress_reporter, say, say_json
+from recon.errors import ReconError
+
+if TYPE_CHECKING:
+    from recon.compress import Looks, Packed, Packer
+    from render import Gaussians
+
+DEFAULT_LOSS_DB = 0.1
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Make a scene smaller: fewer Gaussians, in any format."""
+
+    scene: tyro.conf.Positional[Path]
+    """Scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb)."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Scene file to write; the extension chooses the format (.sog is the smallest)."""
+    target_size: float | None = None
+    """Size of the file to stay within (MB)."""
+    max_loss: float | None = None
+    """Loss of PSNR to stay within (dB); 0.1 if nothing else is asked for."""
+    keep: float | None = None
+    """Part of the Gaussians to keep, the most important ones, as they are (0 to 1)."""
+    cameras: Path | None = None
+    """Capture of the scene: quality is measured against its photos and between its cameras.
+    Without, it is measured from all around, for a scene that is right to 30 dB."""
+    max_views: int = 8
+    """Most photos of it to use (photos)."""
+    resolution: int = 512
+    """Long side at which they are used (px)."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    json: bool = False
+    """Print one JSON object instead of the closing line."""
+
+    def run(self) -> None:
+        """Check, look, search, write."""
+        from recon.compress import Packer
+        from recon.files import check_output
+        from recon.formats import check_format, load_gaussians, save_gaussians
+
+        started = time.perf_counter()
+        self._check()
+        check_format(self.output)
+        check_output(self.output)
+        scene = load_gaussians(self.scene)
+        if len(scene) == 0:
+            raise ReconError(f"{self.scene} holds no Gaussians: nothing to compress")
+        with progress_reporter(self.quiet or self.json) as progress:
+            progress("looking", 0.0)
+            packer = Packer(scene, self._looks(scene), "".join(self.output.suffixes[-2:]).lower())
+            packed = self._search(packer, lambda done: progress("compressing", done))
+            save_gaussians(self.output, packed.gaussians)
+        summary = {
+            "output": str(self.output),
+            "gaussians": len(packed.gaussians),
+            "gaussians_before": len(scene),
+            "megabytes": round(megabytes(self.output), 3),
+            "megabytes_before": round(megabytes(self.scene), 3),
+            "loss_db": round(packed.loss_db, 4),
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+        if self.json:
+            say_json(summary)
+        elif not self.quiet:
+            say(
+                f"wrote {self.output}: {summary['gaussians']:,} of {len(scene):,} Gaussians, "
+                f"{summary['megabytes']:.2f} MB ({summary['megabytes_before']:.2f} before), "
+                f"loses {packed.loss_db:.2f} dB, {summary['seconds']:.1f} s"
+            )
+
+    def _check(self) -> None:
+        wishes = {"--target-size": self.target_size, "--max-loss": self.max_loss}
+        wishes["--keep"] = self.keep
+        asked = [name for name, value in wishes.items() if value is not None]
+        if len(asked) > 1:
+            raise ReconError(f"{' and '.join(asked)} exclude each other; choose one")
+        for name in asked:
+            value = wishes[name] or 0.0
+            if not 0 < value < float("inf") or (name == "--keep" and value > 1):
+                expected = "above 0, at most 1" if name == "--keep" else "above 0"
+                raise ReconError(f"{name} must be {expected}, found {value:g}")
+
+    def _looks(self, scene: "Gaussians") -> "Looks":
+        from recon.capture import load_views, open_capture, select_spread
+        from recon.compress import Looks, sphere
+
+        if self.cameras is None:
+            return Looks.of(scene, sphere(scene), None)
+        capture = open_capture(self.cameras)
+        if not capture.has_cameras:
+            raise ReconError(f"{self.cameras} has no cameras; leave --cameras out")
+        frames = [capture.frames[i] for i in select_spread(capture, self.max_views)]
+        views = load_views(frames, self.resolution)
+        return Looks.of(scene, views.cameras, views)
+
+    def _search(self, packer: "Packer", progress) -> "Packed":
+        if self.keep is not None:
+            return packer.keep(self.keep)
+        if self.target_size is not None:
+            return packer.within_size(self.target_size, progress)
+        return packer.within_loss(self.max_loss or DEFAULT_LOSS_DB, progress)

@@ -1,0 +1,114 @@
+"""From where a scene is looked at, to see what matters and what a smaller one loses."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.capture.types import Views
+from render import Cameras, Gaussians, RasterizeSettings, rasterize
+from render.paths import interpolate
+
+SETTINGS = RasterizeSettings(render_mode="RGB")
+# Without photos, a scene's own error is taken to be this (PSNR, dB).
+ASSUMED_DB = 30.0
+# Of generated cameras.
+SPHERE_VIEWS, SPHERE_PX, SPHERE_FOV_DEG = 16, 384, 50.0
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Pictures of the scene as it was: some to learn from, others to judge by."""
+
+    lessons: Views
+    judged: Cameras
+    truth: Float[Tensor, "j 3 h w"]
+    """What the scene looks like from the cameras that judge."""
+    error: float
+    """Mean squared error of the scene itself against photos."""
+
+    @staticmethod
+    def of(scene: Gaussians, cameras: Cameras, photos: Views | None) -> "Looks":
+        """Learn from the cameras and from a third of the way to their neighbours; judge half-way
+        between neighbours, where nobody learned, and at the cameras."""
+        error = 10 ** (-ASSUMED_DB / 10)
+        if photos is not None:
+            shown = _render(scene, cameras)
+            pixels = 3 * photos.valid.sum()
+            error = float(((shown - photos.images).square() * photos.valid).sum() / pixels)
+        learned = _joined(cameras, between(scene, cameras, 1 / 3))
+        judged = _joined(cameras, between(scene, cameras, 1 / 2))
+        pictures = _render(scene, learned)
+        ones = torch.ones_like(pictures[:, :1])
+        names = tuple(str(number) for number in range(len(learned)))
+        lessons = Views(pictures, ones, ones, learned, names)
+        return Looks(lessons, judged, _render(scene, judged), max(error, 1e-8))
+
+    def loss_db(self, smaller: Gaussians) -> float:
+        """How much lower the PSNR against the truth will be: what was changed adds to the scene's
+        own error as if they had nothing to do with each other."""
+        changed = 0.0
+        for view in range(len(self.judged)):
+            shown = rasterize(smaller, self.judged[[view]], settings=SETTINGS).rgb[0]
+            changed += float((shown - self.truth[view]).square().mean()) / len(self.judged)
+        return 10 * math.log10(1 + changed / self.error)
+
+
+def between(scene: Gaussians, cameras: Cameras, part: float) -> Cameras | None:
+    """A camera part of the way from each one to its neighbour; None for one camera alone."""
+    if len(cameras) < 2:
+        return None
+    centers = cameras.centers
+    away = torch.cdist(centers, centers).fill_diagonal_(torch.inf)
+    steps = round(1 / part)
+    found = [
+        interpolate(scene, cameras[[i, int(away[i].argmin())]], steps + 1)[[1]]
+        for i in range(len(cameras))
+    ]
+    return _stack(found)
+
+
+def sphere(scene: Gaussians) -> Cameras:
+    """Cameras all around, evenly spread (Fibonacci), looking at the middle; for scenes without."""
+    low, middle, high = (
+        torch.quantile(scene.means[:: max(1, len(scene) // 100_000)], q, dim=0)
+        for q in (0.05, 0.5, 0.95)
+    )
+    radius = float((high - low).norm()) / 2
+    focal = 0.5 * SPHERE_PX / math.tan(math.radians(SPHERE_FOV_DEG) / 2)
+    distance = max(radius / math.sin(math.radians(SPHERE_FOV_DEG) / 2), 1e-6)
+    number = torch.arange(SPHERE_VIEWS) + 0.5
+    height = 1 - 2 * number / SPHERE_VIEWS
+    turn = math.pi * (1 + 5**0.5) * number
+    flat = (1 - height.square()).sqrt()
+    outward = torch.stack([flat * turn.cos(), height, flat * turn.sin()], 1).to(scene.means)
+    ahead = -outward
+    right = torch.nn.functional.normalize(
+        torch.linalg.cross(outward.new_tensor([0.0, 1.0, 0.0]).expand_as(ahead), ahead), dim=1
+    )
+    rotmats = torch.stack([right, torch.linalg.cross(ahead, right), ahead], 1)
+    viewmats = torch.eye(4).to(scene.means).repeat(SPHERE_VIEWS, 1, 1)
+    viewmats[:, :3, :3] = rotmats
+    centers = middle + distance * outward
+    viewmats[:, :3, 3] = -(rotmats @ centers[:, :, None])[:, :, 0]
+    half = SPHERE_PX / 2
+    K = torch.tensor([[focal, 0, half], [0, focal, half], [0, 0, 1]]).to(scene.means)
+    return Cameras(viewmats, K.expand(SPHERE_VIEWS, 3, 3), SPHERE_PX, SPHERE_PX)
+
+
+def _render(scene: Gaussians, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
+    views = [rasterize(scene, cameras[[v]], settings=SETTINGS).rgb[0] for v in range(len(cameras))]
+    return torch.stack(views).clamp(0, 1)
+
+
+def _joined(cameras: Cameras, more: Cameras | None) -> Cameras:
+    return cameras if more is None else _stack([cameras, more])
+
+
+def _stack(parts: list[Cameras]) -> Cameras:
+    first = parts[0]
+    viewmats = torch.cat([part.viewmats for part in parts])
+    Ks = torch.cat([part.Ks for part in parts])
+    return Cameras(viewmats, Ks, first.width, first.height)

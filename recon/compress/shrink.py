@@ -1,0 +1,34 @@
+"""Fewer Gaussians that look the same: pruning, merging, and a short recovery."""
+
+import torch
+
+from recon.compress.looks import Looks
+from recon.compress.prune import PruneConfig, prune
+from recon.refine import RefineConfig, refine
+from render import Gaussians
+
+# Cells that Gaussians may meet in to become one (px): larger than when a scene is made.
+CELLS_PX = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+# Pictures of the scene itself are right in every pixel: all may decide, exposures are one.
+RECOVERY = RefineConfig(steps=40, gain=0.0, unanimous=False)
+
+
+def shrink(scene: Gaussians, count: int, looks: Looks, steps: int = RECOVERY.steps) -> Gaussians:
+    """At most `count` Gaussians that look like the scene from where it is looked at."""
+    if count >= len(scene):
+        return scene
+    cameras = looks.lessons.cameras
+    config = PruneConfig(share=1 - count / len(scene), cells_px=CELLS_PX)
+    fewer = prune(scene, cameras, config)
+    if steps == 0:
+        return fewer
+    recovery = RefineConfig(steps=steps, gain=0.0, unanimous=RECOVERY.unanimous)
+    return refine(fewer, looks.lessons, recovery).gaussians
+
+
+def cut_sh(scene: Gaussians, degree: int) -> Gaussians:
+    """Without spherical harmonics above a degree."""
+    if degree >= scene.sh_degree:
+        return scene
+    sh = scene.sh[:, : (degree + 1) ** 2]
+    return Gaussians(scene.means, scene.quats, scene.scales, scene.opacities, torch.clone(sh))

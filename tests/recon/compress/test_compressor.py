@@ -1,0 +1,144 @@
+"""Smaller scenes: sizes and losses that were asked for are kept, whoever measures."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from recon import ReconError, cli
+from recon.capture import load_views, open_capture, select_spread
+from recon.compress import Looks, Packer, sphere
+from recon.compress.importance import contribution, importance_order, light_gaussian
+from recon.compress.looks import between
+from recon.formats import load_gaussians, save_gaussians
+from render import rasterize
+
+FAST = ["--max-views", "3", "--resolution", "96"]
+
+
+@pytest.fixture(scope="module")
+def scene(sample: Path, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("scene") / "a.ply"
+    cli.main([str(sample), "-o", str(path), "--refine", "10", "--prune", "0", "--quiet", *FAST])
+    return path
+
+
+@pytest.fixture(scope="module")
+def looks(scene: Path, sample: Path) -> Looks:
+    capture = open_capture(sample)
+    views = load_views([capture.frames[i] for i in select_spread(capture, 3)], 96)
+    return Looks.of(load_gaussians(scene), views.cameras, views)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extension", [".sog", ".spz"])
+def test_loss_is_kept(scene: Path, sample: Path, extension: str, tmp_path: Path, capsys) -> None:
+    out = tmp_path / f"b{extension}"
+    options = ["--max-loss", "0.5", "--cameras", str(sample), "--json", *FAST]
+    cli.main(["compress", str(scene), "-o", str(out), *options])
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["loss_db"] <= 0.5
+    assert summary["gaussians"] < 0.8 * summary["gaussians_before"]
+    assert out.stat().st_size < 0.2 * scene.stat().st_size
+    assert len(load_gaussians(out)) == summary["gaussians"]
+
+
+@pytest.mark.slow
+def test_measured_loss_is_what_others_measure(scene: Path, looks: Looks) -> None:
+    whole = load_gaussians(scene)
+    packed = Packer(whole, looks, ".spz").within_loss(1.0, lambda done: None)
+    # The reference rasterizer, not the kernel that was searched with.
+    judged, changed = looks.judged.to("cpu", torch.float64), []
+    for view in range(len(looks.judged)):
+        one, two = (
+            rasterize(g.to(torch.float64), judged[[view]]).rgb[0].clamp(0, 1)
+            for g in (whole, packed.gaussians)
+        )
+        changed.append(float((one - two).square().mean()))
+    expected = 10 * math.log10(1 + sum(changed) / len(changed) / looks.error)
+    # What is packed is rounded once more.
+    assert packed.loss_db == pytest.approx(expected, abs=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extension", [".sog", ".spz", ".ply"])
+def test_size_is_kept(scene: Path, sample: Path, extension: str, tmp_path: Path, capsys) -> None:
+    out, wanted = tmp_path / f"b{extension}", 0.05
+    options = ["--target-size", str(wanted), "--cameras", str(sample), "--json", *FAST]
+    cli.main(["compress", str(scene), "-o", str(out), *options])
+    assert 0.9 * wanted <= out.stat().st_size / 1e6 <= wanted
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["loss_db"] > 0
+
+
+def test_first_parts_are_the_best_ones(scene: Path, looks: Looks) -> None:
+    whole = load_gaussians(scene)
+    cameras = looks.lessons.cameras
+    ordered = whole.select(importance_order(whole, cameras))
+    generator = torch.Generator().manual_seed(0)
+    for part in (0.5, 0.25, 0.1):
+        count = round(part * len(whole))
+        chance = torch.randperm(len(whole), generator=generator)[:count]
+        best = ordered.select(torch.arange(count))
+        assert looks.loss_db(best) < looks.loss_db(whole.select(chance)) - 1.5
+
+
+@pytest.mark.slow
+def test_keep(scene: Path, sample: Path, tmp_path: Path) -> None:
+    options = ["--cameras", str(sample), "--quiet", *FAST]
+    cli.main(["compress", str(scene), "-o", str(tmp_path / "b.ply"), "--keep", "0.3", *options])
+    whole, kept = load_gaussians(scene), load_gaussians(tmp_path / "b.ply")
+    assert len(kept) == round(0.3 * len(whole))
+    cli.main(["compress", str(scene), "-o", str(tmp_path / "c.ply"), "--keep", "1", *options])
+    first = load_gaussians(tmp_path / "c.ply").select(torch.arange(len(kept)))
+    assert torch.equal(first.means, kept.means)
+
+
+def test_scores(scene: Path, looks: Looks) -> None:
+    whole, cameras = load_gaussians(scene), looks.lessons.cameras
+    plain, weighed = contribution(whole, cameras), light_gaussian(whole, cameras)
+    assert (plain >= 0).all() and (weighed <= plain * (1 + 1e-5)).all()
+    assert not torch.equal(plain.argsort(), weighed.argsort())
+
+
+def test_cameras_around_a_scene_look_at_it(scene: Path) -> None:
+    whole = load_gaussians(scene)
+    cameras = sphere(whole)
+    pixels, depth = cameras.project(whole.means.median(0).values[None])
+    assert (depth > 0).all()
+    assert ((pixels - cameras.width / 2).abs() < 0.2 * cameras.width).all()
+    assert torch.allclose(torch.linalg.det(cameras.viewmats), torch.ones(len(cameras)), atol=1e-4)
+    assert between(whole, cameras[[0]], 0.5) is None
+    half = between(whole, cameras[[0, 1]], 0.5)
+    assert half is not None
+    assert torch.allclose(half.centers, cameras[[0, 1]].centers.mean(0).expand(2, 3), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--keep", "0"], "--keep must be above 0, at most 1, found 0"),
+        (["--keep", "2"], "--keep must be above 0, at most 1, found 2"),
+        (["--max-loss", "-1"], "--max-loss must be above 0, found -1"),
+        (["--max-loss", "1", "--keep", "0.5"], "--max-loss and --keep exclude each other"),
+    ],
+)
+def test_wrong_wishes(
+    scene: Path, options: list[str], message: str, tmp_path: Path, capsys
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["compress", str(scene), "-o", str(tmp_path / "b.sog"), *options])
+    assert end.value.code == 2 and message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_impossible_wishes(scene: Path, looks: Looks, tmp_path: Path) -> None:
+    packer = Packer(load_gaussians(scene), looks, ".splat")
+    with pytest.raises(ReconError, match="alone loses"):
+        packer.within_loss(1e-6, lambda done: None)
+    empty = load_gaussians(scene).select(torch.zeros(0, dtype=torch.long))
+    save_gaussians(tmp_path / "none.ply", empty)
+    with pytest.raises(SystemExit):
+        cli.main(["compress", str(tmp_path / "none.ply"), "-o", str(tmp_path / "b.sog")])

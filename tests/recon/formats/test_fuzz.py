@@ -1,0 +1,204 @@
+"""Damaged and hostile files: a clear error or a valid scene, in little memory and time.
+
+RECON_FUZZ sets the number of mutated files for each reader.
+"""
+
+import io
+import json
+import os
+import random
+import resource
+import struct
+import time
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+from format_helpers import FORMATS, scene_of
+
+from recon import ReconError
+from recon.formats import load_gaussians, save_gaussians
+
+COUNT = int(os.environ.get("RECON_FUZZ", "150"))
+MAX_SECONDS = 5.0
+MAX_GROWTH_KB = 1_000_000
+
+
+def mutated(data: bytes, dice: random.Random) -> bytes:
+    """Cut short, bits flipped, bytes and whole words replaced, parts repeated or removed."""
+    changed = bytearray(data)
+    for _ in range(dice.choice((1, 1, 2, 5, 20))):
+        at = dice.randrange(len(changed)) if changed else 0
+        kind = dice.randrange(6)
+        # Headers decide most: half of the changes go there.
+        if dice.random() < 0.5:
+            at = min(at, dice.randrange(64))
+        if kind == 0:
+            changed = changed[:at]
+        elif kind == 1 and changed:
+            changed[at] ^= 1 << dice.randrange(8)
+        elif kind == 2 and changed:
+            changed[at] = dice.choice((0, 1, 0x7F, 0x80, 0xFF, ord("9")))
+        elif kind == 3:
+            word = dice.choice((0, 1, 2**31 - 1, 2**31, 2**32 - 1, dice.getrandbits(32)))
+            changed[at : at + 4] = struct.pack("<I", word)
+        elif kind == 4:
+            changed[at:at] = changed[at : at + dice.randrange(64)]
+        else:
+            del changed[at : at + dice.randrange(64)]
+    return bytes(changed)
+
+
+def check(path: Path) -> bool:
+    """Whether it was read; anything but a scene of finite numbers or a ReconError fails."""
+    started = time.monotonic()
+    try:
+        scene = load_gaussians(path)
+    except ReconError as error:
+        assert "\n" not in str(error) and str(path) in str(error)
+        return False
+    finally:
+        assert time.monotonic() - started < MAX_SECONDS
+    assert scene.means.isfinite().all() and scene.sh.isfinite().all()
+    assert (scene.scales >= 0).all() and not scene.scales.isnan().any()
+    assert ((scene.opacities >= 0) & (scene.opacities <= 1)).all()
+    assert torch.allclose(scene.quats.norm(dim=1), torch.ones(len(scene)), atol=1e-3)
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("degree", [0, 2])
+@pytest.mark.parametrize("extension", FORMATS)
+def test_mutations(extension: str, degree: int, tmp_path: Path) -> None:
+    path = tmp_path / f"a{extension}"
+    save_gaussians(path, scene_of(degree, 300))
+    whole, dice = path.read_bytes(), random.Random(degree)
+    if extension == ".spz":
+        # Changes would hardly get past the checksum of gzip otherwise.
+        whole = zlib.decompress(whole, 31)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(COUNT):
+            data = mutated(whole, dice)
+            if extension == ".spz":
+                packer = zlib.compressobj(wbits=31)
+                data = packer.compress(data) + packer.flush()
+            path.write_bytes(data)
+            read += check(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MAX_GROWTH_KB
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name]
+    assert 0 <= read < COUNT
+
+
+@pytest.mark.slow
+def test_mutated_descriptions_of_sog(tmp_path: Path) -> None:
+    """The zip is whole, what is in it is not."""
+    path, dice = tmp_path / "a.sog", random.Random(0)
+    save_gaussians(path, scene_of(1, 300))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for _ in range(COUNT):
+        name = dice.choice(sorted(members))
+        with zipfile.ZipFile(path, "w") as archive:
+            for other, data in members.items():
+                archive.writestr(other, mutated(data, dice) if other == name else data)
+        check(path)
+
+
+def sog_with(path: Path, **changes: object) -> None:
+    """A .sog whose meta.json says otherwise."""
+    save_gaussians(path, scene_of(0, 300))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    meta = json.loads(members["meta.json"])
+    members["meta.json"] = json.dumps(meta | changes).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def test_sog_cannot_reach_other_files(tmp_path: Path) -> None:
+    (tmp_path / "secret.webp").write_bytes(b"x")
+    for name in ("../secret.webp", str(tmp_path / "secret.webp"), "..\\secret.webp", "\0"):
+        sog_with(tmp_path / "a.sog", quats={"files": [name]})
+        with pytest.raises(ReconError, match="is damaged: no "):
+            load_gaussians(tmp_path / "a.sog")
+
+
+@pytest.mark.parametrize("count", [0, -1, 10**6, 10**12, 1.5, "9", None, True])
+def test_sog_of_absurd_counts(count: object, tmp_path: Path) -> None:
+    sog_with(tmp_path / "a.sog", count=count)
+    if count is True:
+        with pytest.raises(ReconError, match="count must be"):
+            load_gaussians(tmp_path / "a.sog")
+        return
+    with pytest.raises(ReconError, match="count must be|too small"):
+        load_gaussians(tmp_path / "a.sog")
+
+
+def test_zip_bomb(tmp_path: Path) -> None:
+    """A picture that unpacks to gigabytes is not unpacked."""
+    save_gaussians(tmp_path / "a.sog", scene_of(0, 300))
+    with zipfile.ZipFile(tmp_path / "a.sog") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["meta.json"] += b" " * 60_000_000
+    with zipfile.ZipFile(tmp_path / "a.sog", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    assert (tmp_path / "a.sog").stat().st_size < 1_000_000
+    with pytest.raises(ReconError, match="meta.json unpacks to 6"):
+        load_gaussians(tmp_path / "a.sog")
+
+
+def test_picture_bomb(tmp_path: Path) -> None:
+    """A plain WebP of 16,383 x 16,383 pixels has a few hundred bytes."""
+    from PIL import Image
+
+    save_gaussians(tmp_path / "a.sog", scene_of(0, 300))
+    with zipfile.ZipFile(tmp_path / "a.sog") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    bomb = io.BytesIO()
+    Image.new("L", (8000, 8000)).save(bomb, "WEBP", lossless=True, quality=0, method=0)
+    members["quats.webp"] = bomb.getvalue()
+    with zipfile.ZipFile(tmp_path / "a.sog", "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(ReconError, match="pixels in"):
+        load_gaussians(tmp_path / "a.sog")
+
+
+def test_gzip_bomb(tmp_path: Path) -> None:
+    """Zeros for 50 million Gaussians, packed a thousandfold."""
+    packer = zlib.compressobj(wbits=31)
+    data = packer.compress(struct.pack("<IIIBBBB", 0x5053474E, 3, 50_000_000, 0, 12, 0, 0))
+    data += packer.compress(bytes(20_000_000)) + packer.flush()
+    (tmp_path / "a.spz").write_bytes(data)
+    with pytest.raises(ReconError, match="50000000 Gaussians cannot come out of"):
+        load_gaussians(tmp_path / "a.spz")
+
+
+def test_glb_cannot_reach_other_files(tmp_path: Path) -> None:
+    document = {
+        "asset": {"version": "2.0"},
+        "nodes": [{"mesh": 0}],
+        "meshes": [
+            {
+                "primitives": [
+                    {"attributes": {"POSITION": 0}, "extensions": {"KHR_gaussian_splatting": {}}}
+                ]
+            }
+        ],
+        "buffers": [{"uri": "../secret.bin", "byteLength": 36}, {"byteLength": 36}],
+        "bufferViews": [{"buffer": 1, "byteLength": 36}],
+        "accessors": [{"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}],
+    }
+    text = json.dumps(document).encode()
+    head = struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text), len(text), b"JSON")
+    (tmp_path / "a.glb").write_bytes(head + text)
+    with pytest.raises(ReconError, match="keeps POSITION in another file"):
+        load_gaussians(tmp_path / "a.glb")
