@@ -42,9 +42,7 @@ class Packer:
         self.scene, self.looks, self.suffix = scene, looks, suffix
 
     def pack(self, fewer: Gaussians) -> Packed:
-        """In order of importance, written, read back and looked at."""
-        order = importance_order(fewer, self.looks.lessons.cameras)
-        fewer = fewer.select(order)
+        """Written, read back and looked at."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"scene{self.suffix}"
             save_gaussians(path, fewer)
@@ -55,7 +53,7 @@ class Packer:
         """The smallest found that loses at most so much; ReconError when the format itself costs
         more."""
         scene = self._cut(limit_db)
-        whole = self.pack(scene)
+        whole = self._smaller(scene, len(scene))
         if whole.loss_db > limit_db:
             raise ReconError(
                 f"--max-loss {limit_db:g}: {self.suffix} alone loses {whole.loss_db:.2f} dB; allow "
@@ -65,7 +63,7 @@ class Packer:
         for number in range(ROUNDS):
             progress(number / ROUNDS)
             share = math.sqrt(low * high)
-            found = self.pack(shrink(scene, max(round(share * len(scene)), 1), self.looks))
+            found = self._smaller(scene, max(round(share * len(scene)), 1))
             if found.loss_db <= limit_db:
                 best, high = (found if found.size < best.size else best), share
                 if found.loss_db >= CLOSE * limit_db:
@@ -75,6 +73,11 @@ class Packer:
             if high / low < 1.03:
                 break
         return best
+
+    def _smaller(self, scene: Gaussians, count: int) -> Packed:
+        """So many Gaussians that look like the scene, in order of importance."""
+        fewer = shrink(scene, count, self.looks)
+        return self.pack(fewer.select(importance_order(fewer, self.looks.lessons.cameras)))
 
     def _cut(self, limit_db: float) -> Gaussians:
         """Without the spherical harmonics that can be spared."""
@@ -87,7 +90,7 @@ class Packer:
     def within_size(self, megabytes: float, progress: Progress) -> Packed:
         """The best found of at most so many megabytes; ReconError when none is small enough."""
         limit = megabytes * BYTES_PER_MB
-        whole = self.pack(self.scene)
+        whole = self._smaller(self.scene, len(self.scene))
         if whole.size <= limit:
             return whole
         count = len(self.scene) * limit / whole.size
@@ -95,7 +98,7 @@ class Packer:
         best: Packed | None = None
         for number in range(ROUNDS):
             progress(number / ROUNDS)
-            found = self.pack(shrink(self.scene, max(int(count), 1), self.looks))
+            found = self._smaller(self.scene, max(int(count), 1))
             if found.size <= limit:
                 best, low = found, int(count)
                 if found.size >= CLOSE * limit:

@@ -2,6 +2,7 @@
 
 import torch
 
+from recon.compress.importance import importance_order
 from recon.compress.looks import Looks
 from recon.compress.prune import PruneConfig, prune
 from recon.refine import RefineConfig, refine
@@ -20,6 +21,9 @@ def shrink(scene: Gaussians, count: int, looks: Looks, steps: int = RECOVERY.ste
     cameras = looks.lessons.cameras
     config = PruneConfig(share=1 - count / len(scene), cells_px=CELLS_PX)
     fewer = prune(scene, cameras, config)
+    # Where merging has nothing left to merge, the least important ones go.
+    if len(fewer) > count:
+        fewer = fewer.select(importance_order(fewer, cameras)[:count])
     if steps == 0:
         return fewer
     recovery = RefineConfig(steps=steps, gain=0.0, unanimous=RECOVERY.unanimous)

@@ -198,4 +198,4 @@ def test_bad_scene_and_render_options(sample: Path, tmp_path: Path, capsys) -> N
     expect_error(["render", f"{tmp_path}/b.ply", "-o", f"{tmp_path}/a.png"], capsys, "not found")
     expect_error(["eval"], capsys, "capture or --suite")
     expect_error(["eval", str(sample), "--split", "9v"], capsys, "no split '9v'", "2v, 4v")
-    expect_error(["convert", "a.ply"], capsys, "no folder and no command 'convert'")
+    expect_error(["transmogrify", "a.ply"], capsys, "no folder and no command 'transmogrify'")

@@ -162,7 +162,7 @@ def test_photos_without_parallax(sample: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("matcher", ["sift", pytest.param("aliked", marks=needs_learned)])
 def test_two_photos_are_enough(photos: Capture, sample: Path, matcher: str) -> None:
-    """Points that only two photos see hold their cameras, whose lenses are not guessed at."""
+    """Points that only two photos see hold their cameras."""
     pair = replace(photos, frames=tuple(f for f in photos.frames if f.name[:3] in ("002", "004")))
     assert len(pair.frames) == 2
     solved = solve_cameras(pair, SolveConfig(matcher=matcher), ignore).capture.frames
@@ -170,7 +170,8 @@ def test_two_photos_are_enough(photos: Capture, sample: Path, matcher: str) -> N
     given = torch.stack([truth[f.name].viewmat for f in solved])
     found = torch.stack([f.camera.viewmat for f in solved])
     assert float(relative_errors_deg(found, given).max()) < 4
-    assert all(frame.camera.distortion == "none" for frame in solved)
+    # Lenses are straight, or hardly bent where there are points enough to tell.
+    assert all(abs(value) < 0.1 for frame in solved for value in frame.camera.coefficients)
 
 
 @pytest.mark.slow
