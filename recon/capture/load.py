@@ -14,10 +14,6 @@ from recon.capture.undistort import undistort
 from recon.errors import ReconError
 from render import Cameras
 
-# A few wrong points must not stretch the depth range; fewer points tell nothing.
-POINT_QUANTILES = (0.01, 0.99)
-POINT_SLACK = (0.8, 1.3)
-MIN_POINTS = 20
 OVERSAMPLING = 2
 
 
@@ -102,21 +98,10 @@ def _padded(picture: np.ndarray, height: int, width: int) -> Float[Tensor, "c h 
 
 
 def _bounds(frames: Sequence[Frame]) -> Float[Tensor, "v 2"] | None:
-    """Nearest and farthest depth per view, or None unless every frame tells."""
-    rows = [_frame_bounds(frame) for frame in frames]
-    known = [row for row in rows if row is not None]
-    return torch.tensor(known) if len(known) == len(rows) else None
+    """Nearest and farthest depth per view, or None unless every frame states them.
 
-
-def _frame_bounds(frame: Frame) -> tuple[float, float] | None:
-    if frame.depth_bounds is not None:
-        return frame.depth_bounds
-    if frame.points is None or frame.camera is None:
-        return None
-    viewmat = frame.camera.viewmat
-    depth = frame.points @ viewmat[2, :3] + viewmat[2, 3]
-    depth = depth[depth > 0]
-    if len(depth) < MIN_POINTS:
-        return None
-    low, high = torch.quantile(depth, depth.new_tensor(POINT_QUANTILES)).tolist()
-    return low * POINT_SLACK[0], high * POINT_SLACK[1]
+    Structure-from-motion points do not: what they leave out (a hollow, blank walls) is often
+    nearer or farther than all of them, and the network finds the range better (experiments.md).
+    """
+    known = [frame.depth_bounds for frame in frames if frame.depth_bounds is not None]
+    return torch.tensor(known) if len(known) == len(frames) else None

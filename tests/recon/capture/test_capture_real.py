@@ -51,8 +51,7 @@ def test_colmap_model_equals_transforms(captures: Path):
         torch.testing.assert_close(a.camera.viewmat, b.camera.viewmat, atol=1e-9, rtol=0)
         torch.testing.assert_close(a.camera.K, b.camera.K, atol=1e-9, rtol=0)
         assert a.camera.coefficients == b.camera.coefficients
-    bounds = load_views(by_colmap, 128).depth_bounds
-    assert bounds is not None and (bounds[:, 0] > 0).all() and (bounds[:, 0] < bounds[:, 1]).all()
+        assert a.points is not None and len(a.points) > 100
 
 
 @pytest.mark.captures
