@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 # Of so few photos lone pairs of views must be enough, and lenses are taken to be straight, unless
-# there are so many points that they show, in the end, how bent they are.
+# three of them have so many points that they show, in the end, how bent they are.
 FEW, LENS_POINTS = 4, 500
 # Cameras that so few points hold in place are not: global mapping places photos by turns alone.
 MIN_POINTS = 16
@@ -53,7 +53,7 @@ def map_scene(job: dict[str, Any]) -> None:
     matched = sum(len(motion.inlier_matches) > 0 for motion in motions)
     summary = {"placed": 0, "points": 0, "matched_pairs": matched}
     if best is not None:
-        if total <= FEW and best.num_points3D() >= LENS_POINTS:
+        if 2 < best.num_reg_images() <= FEW and best.num_points3D() >= LENS_POINTS:
             pycolmap.bundle_adjustment(best, pycolmap.BundleAdjustmentOptions())
         summary |= {"placed": best.num_reg_images(), "points": best.num_points3D()}
         _write_model(best, job["originals"], Path(job["model"]))
