@@ -1,7 +1,7 @@
 """The scene: a set of 3D Gaussians, always activated in memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -55,6 +55,10 @@ class Gaussians:
     def select(self, which: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> "Gaussians":
         """A subset by mask or by index; for scenes without batch axes."""
         return self._mapped(lambda tensor: tensor[which])
+
+    def cut_sh(self, degree: int) -> "Gaussians":
+        """Without spherical harmonics above a degree."""
+        return replace(self, sh=self.sh[..., : (degree + 1) ** 2, :])
 
     @staticmethod
     def concatenate(parts: Sequence["Gaussians"]) -> "Gaussians":

@@ -34,17 +34,16 @@ class Looks:
         """Learn from the cameras and from a third of the way to their neighbours; judge half-way
         between neighbours, where nobody learned, and at the cameras."""
         error = 10 ** (-ASSUMED_DB / 10)
+        shown = _render(scene, cameras)
         if photos is not None:
-            shown = _render(scene, cameras)
             pixels = 3 * photos.valid.sum()
             error = float(((shown - photos.images).square() * photos.valid).sum() / pixels)
-        learned = _joined(cameras, between(scene, cameras, 1 / 3))
-        judged = _joined(cameras, between(scene, cameras, 1 / 2))
-        pictures = _render(scene, learned)
+        learned, pictures = _with_more(scene, cameras, shown, 1 / 3)
+        judged, truth = _with_more(scene, cameras, shown, 1 / 2)
         ones = torch.ones_like(pictures[:, :1])
         names = tuple(str(number) for number in range(len(learned)))
         lessons = Views(pictures, ones, ones, learned, names)
-        return Looks(lessons, judged, _render(scene, judged), max(error, 1e-8))
+        return Looks(lessons, judged, truth, max(error, 1e-8))
 
     def loss_db(self, smaller: Gaussians) -> float:
         """How much lower the PSNR against the truth will be: what was changed adds to the scene's
@@ -103,8 +102,14 @@ def _render(scene: Gaussians, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
     return torch.stack(views).clamp(0, 1)
 
 
-def _joined(cameras: Cameras, more: Cameras | None) -> Cameras:
-    return cameras if more is None else _stack([cameras, more])
+def _with_more(
+    scene: Gaussians, cameras: Cameras, shown: Float[Tensor, "v 3 h w"], part: float
+) -> tuple[Cameras, Float[Tensor, "m 3 h w"]]:
+    """The cameras and what they show, and those part of the way to their neighbours, too."""
+    more = between(scene, cameras, part)
+    if more is None:
+        return cameras, shown
+    return _stack([cameras, more]), torch.cat([shown, _render(scene, more)])
 
 
 def _stack(parts: list[Cameras]) -> Cameras:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recon.compress.importance import importance_order
 from recon.compress.looks import Looks
-from recon.compress.shrink import cut_sh, shrink
+from recon.compress.shrink import shrink
 from recon.errors import ReconError
 from recon.formats import load_gaussians, save_gaussians
 from render import Gaussians
@@ -82,7 +82,7 @@ class Packer:
     def _cut(self, limit_db: float) -> Gaussians:
         """Without the spherical harmonics that can be spared."""
         for degree in range(self.scene.sh_degree):
-            cut = cut_sh(self.scene, degree)
+            cut = self.scene.cut_sh(degree)
             if self.looks.loss_db(cut) <= SH_SHARE * limit_db:
                 return cut
         return self.scene

@@ -1,7 +1,5 @@
 """Fewer Gaussians that look the same: pruning, merging, and a short recovery."""
 
-import torch
-
 from recon.compress.importance import importance_order
 from recon.compress.looks import Looks
 from recon.compress.prune import PruneConfig, prune
@@ -14,7 +12,7 @@ CELLS_PX = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 RECOVERY = RefineConfig(steps=40, gain=0.0, unanimous=False)
 
 
-def shrink(scene: Gaussians, count: int, looks: Looks, steps: int = RECOVERY.steps) -> Gaussians:
+def shrink(scene: Gaussians, count: int, looks: Looks) -> Gaussians:
     """At most `count` Gaussians that look like the scene from where it is looked at."""
     if count >= len(scene):
         return scene
@@ -24,15 +22,4 @@ def shrink(scene: Gaussians, count: int, looks: Looks, steps: int = RECOVERY.ste
     # Where merging has nothing left to merge, the least important ones go.
     if len(fewer) > count:
         fewer = fewer.select(importance_order(fewer, cameras)[:count])
-    if steps == 0:
-        return fewer
-    recovery = RefineConfig(steps=steps, gain=0.0, unanimous=RECOVERY.unanimous)
-    return refine(fewer, looks.lessons, recovery).gaussians
-
-
-def cut_sh(scene: Gaussians, degree: int) -> Gaussians:
-    """Without spherical harmonics above a degree."""
-    if degree >= scene.sh_degree:
-        return scene
-    sh = scene.sh[:, : (degree + 1) ** 2]
-    return Gaussians(scene.means, scene.quats, scene.scales, scene.opacities, torch.clone(sh))
+    return refine(fewer, looks.lessons, RECOVERY).gaussians

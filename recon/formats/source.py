@@ -50,13 +50,9 @@ class SceneSource:
         """Without spherical harmonics above a degree."""
         if degree >= self.sh_degree:
             return self
-        kept = (degree + 1) ** 2
-
-        def parts() -> Iterator[Gaussians]:
-            for part in self.parts():
-                yield replace(part, sh=part.sh[:, :kept])
-
-        return replace(self, sh_degree=degree, parts=parts)
+        return replace(
+            self, sh_degree=degree, parts=lambda: (part.cut_sh(degree) for part in self.parts())
+        )
 
     def load(self) -> Gaussians:
         """All in memory."""

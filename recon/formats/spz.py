@@ -77,7 +77,7 @@ def _fraction_bits(source: SceneSource) -> int:
     for part in source.parts():
         far = max(far, float(part.means.abs().max()) if len(part) else 0.0)
         middle = part.scales.median(1).values
-        sizes.append(float(middle.quantile(0.1)) if len(part) < 1 << 24 else float(middle.median()))
+        sizes.append(float(middle.quantile(0.1)))
     wanted = math.ceil(math.log2(16 / max(min(sizes, default=1.0), 1e-9)))
     allowed = math.floor(math.log2(POSITION_MAX / far))
     if allowed < 0:

@@ -100,8 +100,7 @@ def test_mutated_descriptions_of_sog(tmp_path: Path) -> None:
     """The zip is whole, what is in it is not."""
     path, dice = tmp_path / "a.sog", random.Random(0)
     save_gaussians(path, scene_of(1, 300))
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = members_of(path)
     for _ in range(COUNT):
         name = dice.choice(sorted(members))
         with zipfile.ZipFile(path, "w") as archive:
@@ -110,16 +109,24 @@ def test_mutated_descriptions_of_sog(tmp_path: Path) -> None:
         check(path)
 
 
+def members_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_members(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
 def sog_with(path: Path, **changes: object) -> None:
     """A .sog whose meta.json says otherwise."""
     save_gaussians(path, scene_of(0, 300))
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = members_of(path)
     meta = json.loads(members["meta.json"])
     members["meta.json"] = json.dumps(meta | changes).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
+    write_members(path, members)
 
 
 def test_sog_cannot_reach_other_files(tmp_path: Path) -> None:
@@ -144,12 +151,9 @@ def test_sog_of_absurd_counts(count: object, tmp_path: Path) -> None:
 def test_zip_bomb(tmp_path: Path) -> None:
     """A picture that unpacks to gigabytes is not unpacked."""
     save_gaussians(tmp_path / "a.sog", scene_of(0, 300))
-    with zipfile.ZipFile(tmp_path / "a.sog") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = members_of(tmp_path / "a.sog")
     members["meta.json"] += b" " * 60_000_000
-    with zipfile.ZipFile(tmp_path / "a.sog", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
+    write_members(tmp_path / "a.sog", members, zipfile.ZIP_DEFLATED)
     assert (tmp_path / "a.sog").stat().st_size < 1_000_000
     with pytest.raises(ReconError, match="meta.json unpacks to 6"):
         load_gaussians(tmp_path / "a.sog")
@@ -160,14 +164,11 @@ def test_picture_bomb(tmp_path: Path) -> None:
     from PIL import Image
 
     save_gaussians(tmp_path / "a.sog", scene_of(0, 300))
-    with zipfile.ZipFile(tmp_path / "a.sog") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = members_of(tmp_path / "a.sog")
     bomb = io.BytesIO()
     Image.new("L", (8000, 8000)).save(bomb, "WEBP", lossless=True, quality=0, method=0)
     members["quats.webp"] = bomb.getvalue()
-    with zipfile.ZipFile(tmp_path / "a.sog", "w") as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
+    write_members(tmp_path / "a.sog", members)
     with pytest.raises(ReconError, match="pixels in"):
         load_gaussians(tmp_path / "a.sog")
 
