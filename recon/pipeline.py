@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from recon.compress import PruneConfig, prune
 from recon.errors import ReconError
 from recon.model.registry import build_model
 from recon.model.types import Model
-from recon.refine import parse_refine, refine, useful_steps
+from recon.refine import Watch, parse_refine, refine, useful_steps
 from recon.settings import ReconstructSettings
 from render import Cameras, Gaussians
 
@@ -54,11 +55,12 @@ def reconstruct(
     capture: Capture | Path | str,
     settings: ReconstructSettings | None = None,
     progress: StageProgress | None = None,
+    watch: Callable[[Gaussians, Capture], None] | None = None,
 ) -> Scene:
     """Reconstruct a capture, or the folder of one.
 
-    `progress` is told the stage and how much of it is done (0 to 1). ReconError when
-    the input cannot be used.
+    `progress` is told the stage and how much of it is done (0 to 1). `watch` is shown the scene
+    while it is made, and the capture with its cameras. ReconError when the input cannot be used.
     """
     settings = settings or ReconstructSettings()
     report = progress or (lambda stage, fraction: None)
@@ -74,7 +76,8 @@ def reconstruct(
     views = load_views(frames, settings.resolution).to(device)
     report("reading photos", 1.0)
     _check_baseline(capture, views.cameras)
-    gaussians = predict(model, views, settings, report)
+    shown: Watch | None = None if watch is None else (lambda scene: watch(scene, capture))
+    gaussians = predict(model, views, settings, report, shown)
     if len(gaussians) == 0:
         raise ReconError(
             f"no Gaussians from {capture.title}: the masks leave nothing of the photos"
@@ -83,11 +86,17 @@ def reconstruct(
 
 
 def predict(
-    model: Model, views: Views, settings: ReconstructSettings, report: StageProgress
+    model: Model,
+    views: Views,
+    settings: ReconstructSettings,
+    report: StageProgress,
+    watch: Watch | None = None,
 ) -> Gaussians:
     """The model's Gaussians, pruned and refined as the settings say, where they can be rendered."""
     config = parse_refine(settings.refine)
     found = model(views, lambda fraction: report("finding depth", fraction))
+    if watch is not None:
+        watch(found.gaussians)
     if config.steps == 0 or len(found.gaussians) == 0:
         return found.gaussians
     device = choose_render_device("auto" if found.gaussians.device.type == "cuda" else "cpu")
@@ -102,7 +111,7 @@ def predict(
     if config.steps == 0:
         return gaussians
     gaussians = thin(gaussians, views.cameras)
-    return refine(gaussians, views, config, lambda done: report("refining", done)).gaussians
+    return refine(gaussians, views, config, lambda done: report("refining", done), watch).gaussians
 
 
 def _check_baseline(capture: Capture, cameras: Cameras) -> None:

@@ -19,7 +19,7 @@ ALLOWED = {
 ONLY_HERE = {
     "gsplat": "render/backends/cuda.py",
     "xformers": "recon/model/attention.py",
-    "viser": "viewer/app.py",
+    "viser": "viewer/",
     "pycolmap": "recon/capture/isolated/",
 }
 MAX_LINES = 500

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from recon.config import overlay
 from recon.errors import ReconError
 from recon.model.checkpoint import load_checkpoint, save_checkpoint
 from recon.model.networks import build_network, named_size, run_network
-from render import RasterizeSettings, rasterize
+from render import Gaussians, RasterizeSettings, rasterize
 from render.video import write_image
 from training.batches import Batch, make_batch, seed_of
 from training.config import OptimiserConfig, TrainConfig
@@ -37,8 +38,14 @@ FIXED = ("network", "size", "init", "changes", "data", "curriculum", "optimiser"
 class Trainer:
     """One run. `train` goes from the current step to a later one."""
 
-    def __init__(self, config: TrainConfig, report: Report = lambda line: None) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: TrainConfig,
+        report: Report = lambda line: None,
+        watch: Callable[[Gaussians], None] | None = None,
+    ) -> None:
+        """`report` gets lines for the user, `watch` a scene of every validation."""
+        self.config, self.watch = config, watch
         precision = "bf16" if config.precision == "bf16" else "no"
         self.accelerator = Accelerator(mixed_precision=precision)
         parts = self.accelerator.num_processes * config.optimiser.accumulate
@@ -155,6 +162,8 @@ class Trainer:
         """The averaged weights on scenes that are never trained on: scores and a picture."""
         self.validator = self.validator or Validator(self.config, self.source, self.device)
         found = self.validator(self.averaged)
+        if self.watch is not None:
+            self.watch(found.scene)
         self.logbook.scalars("validation", found.scores, self.step)
         self.logbook.picture("validation", found.picture, self.step)
         folder = self.out / PICTURES

@@ -1,13 +1,13 @@
 """Scenes that are never trained on, looked at from time to time."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from recon.model.networks import run_network
-from render import RasterizeSettings, rasterize
+from render import Gaussians, RasterizeSettings, rasterize
 from training.batches import Batch, make_batch
 from training.config import CurriculumConfig, TrainConfig
 from training.data.types import Source
@@ -26,6 +26,8 @@ class Validation:
     picture: Float[Tensor, "3 h w"]
     """A scene a row: the first context photo, its disparity, every target as rendered and as it
     is."""
+    scene: Gaussians
+    """The first scene."""
 
 
 class Validator:
@@ -46,6 +48,7 @@ class Validator:
         was_training = network.training
         network.eval()
         rows, errors, depth_errors = [], [], []
+        scenes: list[Gaussians] = []
         for batch in self.batches:
             output = run_network(network, batch.context)
             shown = rasterize(output.gaussians, batch.cameras, settings=SETTINGS).rgb.clamp(0, 1)
@@ -54,6 +57,7 @@ class Validator:
             error = (output.depth.log() - batch.depth.log()).abs()
             depth_errors.append(error[torch.isfinite(error)])
             rows.append(_row(batch, output.depth, shown))
+            scenes.append(output.gaussians)
         network.train(was_training)
         psnrs = [-10 * torch.log10(error + 1e-10) for error in errors]
         scores = {"psnr": float(torch.stack(psnrs).mean())}
@@ -62,7 +66,8 @@ class Validator:
             scores["depth"] = float(known.mean())
         width = max(row.shape[-1] for row in rows)
         padded = [torch.nn.functional.pad(row, (0, width - row.shape[-1])) for row in rows]
-        return Validation(scores, torch.cat(padded, 1).cpu())
+        first = Gaussians(**{f.name: getattr(scenes[0], f.name)[0] for f in fields(Gaussians)})
+        return Validation(scores, torch.cat(padded, 1).cpu(), first)
 
 
 def _row(

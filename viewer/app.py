@@ -1,105 +1,178 @@
-"""A scene in the browser, through viser's own splat renderer."""
+"""Scenes in the browser, through viser's own splat renderer."""
+
+import threading
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import viser
 from jaxtyping import Float
+from torch import Tensor
 
-from render import Cameras, Gaussians
-from render.paths import default_camera, focus_point
+from render import Cameras, Gaussians, rasterize
+from render.paths import focus_point
 from render.quaternions import rotmats_to_quats
-from render.sh import sh_to_colors
+from viewer.look import Look, visible_part
+from viewer.panels.cameras import CamerasPanel
+from viewer.panels.display import DisplayPanel
+from viewer.panels.edit import EditPanel
+from viewer.panels.path import PathPanel
+from viewer.panels.picture import PicturePanel
+from viewer.panels.scenes import ScenesPanel
+from viewer.photos import Photos
+from viewer.quiet import start_server, stop_server
+from viewer.scene import ShownScene
+from viewer.session import Session
+from viewer.space import SHOWN_RADIUS, Space, Start, vertical_fov
 
-# viser 1.1 drops splats with alpha * det(cov2d + 0.3 I) < 0.25 (px^4): at full alpha
-# those below 0.45 px. Splats are shown at least this wide from the start camera.
-MIN_SIGMA_PX = 0.6
-# viser stores covariances as float16, so the scene is shown at this size.
-SHOWN_RADIUS = 10.0
-START_BACK = 0.2
-
-
-def serve(
-    gaussians: Gaussians, cameras: Cameras | None, host: str = "127.0.0.1", port: int = 8080
-) -> viser.ViserServer:
-    """Start a server that shows the scene; the caller stops it.
-
-    Colours are those seen from the start view (viser knows no spherical harmonics).
-    When the port is taken, viser moves to the next free one: see `get_port()`.
-    """
-    server = viser.ViserServer(host=host, port=port, verbose=False)
-    start = (cameras if cameras is not None else default_camera(gaussians, 768, 512))[[0]]
-    center = gaussians.means.median(0).values
-    scale = SHOWN_RADIUS / _radius(gaussians)
-    server.scene.set_up_direction(tuple(_up(cameras if cameras is not None else start).tolist()))
-    _add_splats(server, gaussians, start, center, scale)
-    if cameras is not None:
-        _add_frustums(server, cameras, center, scale)
-    focus = focus_point(gaussians, start)
-    # A little behind the first photo, so that its own frustum is in view, not around it.
-    place = start.centers[0] + START_BACK * (start.centers[0] - focus)
-    server.initial_camera.position = _shown(place, center, scale)
-    server.initial_camera.look_at = _shown(focus, center, scale)
-    server.initial_camera.fov = 2 * float(torch.atan(start.height / 2 / start.Ks[0, 1, 1]))
-    return server
+LOCAL = "127.0.0.1"
+# Scenes beside each other stand this many times the scene's radius apart.
+APART = 2.5
 
 
-def _up(cameras: Cameras) -> Float[torch.Tensor, "3"]:
-    """The direction that is nearest to the photos' up and square to their horizontals.
+class Viewer:
+    """A server that shows scenes to any number of browsers; a context, or call `stop`."""
 
-    Photos look down on things, but are seldom rolled: their x axes are level.
-    """
-    level, up = cameras.viewmats[:, 0, :3], -cameras.viewmats[:, 1, :3].mean(0)
-    pull = 0.01 * len(cameras) * torch.eye(3).to(level)
-    return torch.nn.functional.normalize(torch.linalg.solve(level.T @ level + pull, up), dim=0)
-
-
-def _radius(gaussians: Gaussians) -> float:
-    part = gaussians.means[:: max(1, len(gaussians) // 100_000)]
-    distance = (part - part.median(0).values).norm(dim=1)
-    return max(float(distance.quantile(0.9)), 1e-9)
-
-
-def _shown(point: Float[torch.Tensor, "3"], center: Float[torch.Tensor, "3"], scale: float):
-    return tuple(((point - center) * scale).tolist())
-
-
-def _add_splats(
-    server: viser.ViserServer,
-    gaussians: Gaussians,
-    start: Cameras,
-    center: Float[torch.Tensor, "3"],
-    scale: float,
-) -> None:
-    dirs = torch.nn.functional.normalize(gaussians.means - start.centers[0], dim=-1)
-    colors = sh_to_colors(gaussians.sh, dirs).clamp(0, 1)
-    depth = (gaussians.means @ start.viewmats[0, 2, :3] + start.viewmats[0, 2, 3]).abs()
-    smallest = MIN_SIGMA_PX * depth / start.Ks[0, 0, 0]
-    widened = Gaussians(
-        gaussians.means,
-        gaussians.quats,
-        torch.maximum(gaussians.scales, smallest[:, None]) * scale,
-        gaussians.opacities,
-        gaussians.sh,
-    )
-    server.scene.add_gaussian_splats(
-        "/splats",
-        centers=((gaussians.means - center) * scale).numpy().astype(np.float32),
-        covariances=widened.covars().numpy().astype(np.float32),
-        rgbs=colors.numpy().astype(np.float32),
-        opacities=gaussians.opacities[:, None].numpy().astype(np.float32),
-    )
-
-
-def _add_frustums(
-    server: viser.ViserServer, cameras: Cameras, center: Float[torch.Tensor, "3"], scale: float
-) -> None:
-    quats = rotmats_to_quats(cameras.c2w[:, :3, :3])
-    for i in range(len(cameras)):
-        server.scene.add_camera_frustum(
-            f"/cameras/{i}",
-            fov=2 * float(torch.atan(cameras.height / 2 / cameras.Ks[i, 1, 1])),
-            aspect=cameras.width / cameras.height,
-            scale=0.03 * SHOWN_RADIUS,
-            wxyz=tuple(quats[i].tolist()),
-            position=_shown(cameras.centers[i], center, scale),
+    def __init__(
+        self,
+        scenes: Sequence[ShownScene],
+        photos: Photos | None = None,
+        host: str = LOCAL,
+        port: int = 8080,
+        look: Look | None = None,
+    ) -> None:
+        """All scenes are in the frame of the photos' cameras. When the port is taken, viser moves
+        to the next free one: see `address`."""
+        self.scenes, self.look = list(scenes), look or Look()
+        cameras = None if photos is None or len(photos) == 0 else photos.cameras()
+        first = self.scenes[0].gaussians
+        self.space = Space.of(first)
+        self.start = Start.of(first, cameras, self.space)
+        self.up = self.start.up
+        self.sessions: dict[int, Session] = {}
+        self.lock = threading.Lock()
+        self.server = start_server(host, port)
+        # Sharing would send the scene to another machine.
+        self.server.gui.configure_theme(
+            control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
         )
+        self.server.scene.set_up_direction(tuple(self.up.tolist()))
+        self._place_initial_camera()
+        background = np.array(self.look.background, np.uint8)[None, None]
+        self.server.scene.set_background_image(background, format="png")
+        self.facts = ScenesPanel(self)
+        self.display = DisplayPanel(self)
+        self.cameras = None if cameras is None or photos is None else CamerasPanel(self, photos)
+        self.edit, self.picture = EditPanel(self), PicturePanel(self)
+        self.path = PathPanel(self)
+        self.server.on_client_connect(self._connected)
+        self.server.on_client_disconnect(self._disconnected)
+
+    def __enter__(self) -> "Viewer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds it."""
+        host = self.server.get_host()
+        return f"http://{'localhost' if host == '0.0.0.0' else host}:{self.server.get_port()}"
+
+    @property
+    def start_fov_deg(self) -> float:
+        """Vertical field of view of the first view (degrees)."""
+        return float(np.rad2deg(self.start.fov))
+
+    def stop(self) -> None:
+        """Close all connections and the port."""
+        for session in list(self.sessions.values()):
+            session.close()
+        stop_server(self.server)
+
+    def update(self, gaussians: Gaussians) -> None:
+        """A newer state of the first scene."""
+        self.scenes[0].replace(gaussians)
+        self.refresh()
+
+    def set_look(self, look: Look) -> None:
+        """Other settings."""
+        self.look = look
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Send what changed to every browser."""
+        with self.lock:
+            sessions = list(self.sessions.values())
+        for session in sessions:
+            session.refresh()
+        self.facts.update()
+
+    def on_sent(self, seconds: float) -> None:
+        """A browser has been sent its scenes."""
+        self.facts.update(seconds)
+
+    def visible_scenes(self) -> list[ShownScene]:
+        """Those that are shown."""
+        return [scene for scene in self.scenes if scene.visible]
+
+    def beside(self) -> Float[Tensor, "3"]:
+        """From one scene to the next, side by side: to the right of the first view."""
+        ahead = self.start.look_at - self.start.position
+        right = np.cross(ahead, self.up)
+        step = APART * SHOWN_RADIUS / max(float(np.linalg.norm(right)), 1e-9)
+        return torch.from_numpy(right * step)
+
+    @torch.no_grad()
+    def rendered(self, eye: Cameras) -> Float[Tensor, "3 h w"]:
+        """What is visible, by recon's own rasterizer (CPU)."""
+        parts = [visible_part(scene, self.look, self.space) for scene in self.visible_scenes()]
+        degree = min(part.sh_degree for part in parts) if self.look.use_sh else 0
+        whole = Gaussians.concatenate([part.cut_sh(degree) for part in parts])
+        background = torch.tensor([self.look.background]).float() / 255
+        return rasterize(whole, eye, background).rgb[0].clamp(0, 1)
+
+    def eye(self, client: viser.ClientHandle, width: int, height: int) -> Cameras:
+        """A browser's camera, for a picture of this size (px)."""
+        camera = client.camera
+        return self.space.eye(camera.wxyz, camera.position, camera.fov, width, height)
+
+    def go_to(self, client: viser.ClientHandle, camera: Cameras) -> None:
+        """Move a browser's camera to where one of ours is."""
+        quat = rotmats_to_quats(camera.c2w[:, :3, :3])[0]
+        focus = focus_point(self.scenes[0].gaussians, camera)
+        with client.atomic():
+            client.camera.up_direction = -(camera.c2w[0, :3, 1]).numpy()
+            client.camera.position = self.space.shown(camera.centers[0])
+            client.camera.look_at = self.space.shown(focus)
+            client.camera.wxyz = quat.numpy()
+            client.camera.fov = vertical_fov(camera)
+
+    def go_to_start(self, client: viser.ClientHandle) -> None:
+        """Back to the first view."""
+        with client.atomic():
+            client.camera.up_direction = self.up
+            client.camera.position = self.start.position
+            client.camera.look_at = self.start.look_at
+            client.camera.fov = self.start.fov
+
+    def tell(self, client: viser.ClientHandle | None, text: str) -> None:
+        """A short note in the browser."""
+        if client is not None:
+            client.add_notification("recon", text, auto_close_seconds=4.0)
+
+    def _place_initial_camera(self) -> None:
+        camera = self.server.initial_camera
+        camera.position, camera.look_at = tuple(self.start.position), tuple(self.start.look_at)
+        camera.up, camera.fov = tuple(self.up.tolist()), self.start.fov
+
+    def _connected(self, client: viser.ClientHandle) -> None:
+        with self.lock:
+            self.sessions[client.client_id] = Session(self, client)
+
+    def _disconnected(self, client: viser.ClientHandle) -> None:
+        with self.lock:
+            session = self.sessions.pop(client.client_id, None)
+        if session is not None:
+            session.close()

@@ -2,6 +2,7 @@
 
 from recon.capture.detect import open_capture as open_capture
 from recon.capture.load import load_views as load_views
+from recon.capture.pinhole import pinhole_cameras as pinhole_cameras
 from recon.capture.save import write_transforms as write_transforms
 from recon.capture.select import select_spread as select_spread
 from recon.capture.types import Capture as Capture

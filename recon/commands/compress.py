@@ -47,23 +47,24 @@ class Compress:
         """Check, look, search, write."""
         from recon.compress import Packer
         from recon.files import check_output
-        from recon.formats import check_format, load_gaussians, save_gaussians
+        from recon.formats import format_of, load_gaussians
 
         started = time.perf_counter()
         self._check()
-        check_format(self.output)
+        suffix = format_of(self.output)
         check_output(self.output)
         scene = load_gaussians(self.scene)
         if len(scene) == 0:
             raise ReconError(f"{self.scene} holds no Gaussians: nothing to compress")
         with progress_reporter(self.quiet or self.json) as progress:
             progress("looking", 0.0)
-            packer = Packer(scene, self._looks(scene), "".join(self.output.suffixes[-2:]).lower())
-            packed = self._search(packer, lambda done: progress("compressing", done))
-            save_gaussians(self.output, packed.gaussians)
+            looks = self._looks(scene)
+            with Packer(scene, looks, suffix) as packer:
+                packed = self._search(packer, lambda done: progress("compressing", done))
+                packer.save(packed, self.output)
         summary = {
             "output": str(self.output),
-            "gaussians": len(packed.gaussians),
+            "gaussians": packed.count,
             "gaussians_before": len(scene),
             "megabytes": round(megabytes(self.output), 3),
             "megabytes_before": round(megabytes(self.scene), 3),

@@ -31,12 +31,12 @@ class Convert:
         from dataclasses import replace
 
         from recon.files import check_output
-        from recon.formats import check_format, open_scene, write_scene
+        from recon.formats import format_of, open_scene, write_scene
 
         started = time.perf_counter()
         if self.sh_degree is not None and not 0 <= self.sh_degree <= 4:
             raise ReconError(f"--sh-degree must be from 0 to 4, found {self.sh_degree}")
-        check_format(self.output)
+        format_of(self.output)
         check_output(self.output)
         source = open_scene(self.scene)
         if self.sh_degree is not None:

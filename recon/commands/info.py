@@ -12,6 +12,8 @@ from recon.commands.output import megabytes, progress_reporter, say, say_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
+
     from recon.capture.types import Frame
 
 
@@ -59,6 +61,7 @@ def _scene_facts(path: Path) -> dict[str, Any]:
     import torch
 
     from recon.formats import load_gaussians
+    from recon.formats.shares import attribute_bytes
 
     scene = load_gaussians(path)
     facts: dict[str, Any] = {
@@ -78,11 +81,19 @@ def _scene_facts(path: Path) -> dict[str, Any]:
 
     return facts | {
         "bytes_per_gaussian": path.stat().st_size / len(scene),
+        "bytes_by_attribute": attribute_bytes(path, len(scene), scene.sh_degree),
         "bounds_min": scene.means.amin(0).tolist(),
         "bounds_max": scene.means.amax(0).tolist(),
         "opacity": quantiles(scene.opacities),
+        "opacity_histogram": _histogram(scene.opacities),
         "scale_world_units": quantiles(scene.scales),
     }
+
+
+def _histogram(opacities: "torch.Tensor") -> dict[str, str]:
+    """Part of the Gaussians in each tenth of the range."""
+    counts = opacities.histc(10, 0.0, 1.0) / len(opacities)
+    return {f"{i / 10:.1f}": f"{100 * part:.0f} %" for i, part in enumerate(counts.tolist())}
 
 
 def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:

@@ -3,13 +3,16 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from recon.commands.output import megabytes, progress_reporter, say, say_json
 from recon.errors import ReconError
 from recon.settings import VIDEO_FRAMES, ReconstructSettings
+
+if TYPE_CHECKING:
+    from viewer import LiveViewer
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Reconstruct:
     save_colmap: Path | None = None
     """Also write the solved cameras and their photos as a COLMAP project that other tools can train
     from (a new folder)."""
+    view: bool = False
+    """Show the scene in the browser while it is made, and afterwards until Ctrl-C."""
     quiet: bool = False
     """Print nothing but errors."""
     json: bool = False
@@ -43,11 +48,11 @@ class Reconstruct:
         from recon.capture import open_capture, write_transforms
         from recon.capture.solve import export_colmap
         from recon.files import check_new_folder, check_output
-        from recon.formats import check_format, save_gaussians
+        from recon.formats import format_of, save_gaussians
         from recon.pipeline import reconstruct
 
         start = time.perf_counter()
-        check_format(self.output)
+        format_of(self.output)
         check_output(self.output)
         if self.save_cameras is not None:
             check_output(self.save_cameras)
@@ -65,8 +70,9 @@ class Reconstruct:
                 f"--save-colmap writes cameras that recon solves, and {self.input} is one photo: "
                 "there is nothing to solve; leave it out or add photos"
             )
+        live = self._live()
         with progress_reporter(self.quiet or self.json) as progress:
-            scene = reconstruct(capture, self.settings, progress)
+            scene = reconstruct(capture, self.settings, progress, live.show if live else None)
             progress("writing", 0.0)
             save_gaussians(self.output, scene.gaussians)
             if self.save_cameras is not None:
@@ -90,6 +96,16 @@ class Reconstruct:
             say_json(summary)
         elif not self.quiet:
             say(_closing_line(summary))
+        if live is not None:
+            live.show(scene.gaussians, scene.solved.capture)
+            live.stay()
+
+    def _live(self) -> "LiveViewer | None":
+        if not self.view:
+            return None
+        from viewer import LiveViewer
+
+        return LiveViewer(self.output.name)
 
 
 def _closing_line(summary: dict) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from render import Cameras, Gaussians
 
 PICTURES = (".png", ".jpg", ".jpeg")
+DEFAULT_SIZE_PX = (768, 512)
 BACKGROUNDS = {"black": (0.0, 0.0, 0.0), "white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5)}
-DEFAULT_LONG_SIDE_PX = 768
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Render:
         """The cameras to render and the names of their pictures."""
         from render.paths import PATHS, default_camera
 
-        width, height = parse_size(self.size) if self.size else (DEFAULT_LONG_SIDE_PX, 512)
+        width, height = parse_size(self.size) if self.size else DEFAULT_SIZE_PX
         if self.cameras is None:
             if self.view is not None:
                 raise ReconError("--view chooses one of the cameras of --cameras; give that too")
@@ -134,39 +134,12 @@ class Render:
 
 def _given_cameras(path: Path, size: tuple[int, int] | None) -> tuple["Cameras", list[str]]:
     """Pinhole cameras of a capture (distortion left out) at one size."""
-    from recon.capture import open_capture
+    from recon.capture import open_capture, pinhole_cameras
 
     capture = open_capture(path)
     if not capture.has_cameras:
         raise ReconError(f"{path} has no cameras; expected a capture with known cameras")
     return pinhole_cameras(capture, size), _file_names(capture)
-
-
-def pinhole_cameras(capture: "Capture", size: tuple[int, int] | None) -> "Cameras":
-    """All cameras of a capture without their distortion, for pictures of one size.
-
-    A size of other proportions shows more at the sides or above and below: the focal
-    length follows the side that fits tighter, and the middle stays the middle.
-    """
-    import torch
-
-    from render import Cameras
-
-    cameras = [frame.camera for frame in capture.frames if frame.camera is not None]
-    first = cameras[0]
-    if size is None:
-        scale = min(1.0, DEFAULT_LONG_SIDE_PX / max(first.width, first.height))
-        size = (round(first.width * scale), round(first.height * scale))
-    Ks = []
-    for camera in cameras:
-        scale = min(size[0] / camera.width, size[1] / camera.height)
-        K = camera.K.clone()
-        K[:2] *= scale
-        K[0, 2] += (size[0] - scale * camera.width) / 2
-        K[1, 2] += (size[1] - scale * camera.height) / 2
-        Ks.append(K)
-    viewmats = torch.stack([camera.viewmat for camera in cameras])
-    return Cameras(viewmats.float(), torch.stack(Ks).float(), *size)
 
 
 def _file_names(capture: "Capture") -> list[str]:

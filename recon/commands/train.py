@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from recon.commands.output import say
 from recon.errors import ReconError
+
+if TYPE_CHECKING:
+    from viewer import LiveViewer
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class Train:
     """Go on where the run's folder says it stopped."""
     until: int | None = None
     """Stop at this step; the schedule stays as long as it is (steps)."""
+    view: bool = False
+    """Show a scene of every validation in the browser, until the training ends."""
     quiet: bool = False
     """Print nothing but errors and the last line."""
 
@@ -37,8 +43,21 @@ class Train:
             raise ReconError(
                 f"{config.out} already holds a run; go on with --resume, or give another out=FOLDER"
             )
-        trainer = Trainer(config, (lambda line: None) if self.quiet else say)
+        live = self._live(Path(config.out).name)
+        watch = live.show if live is not None else None
+        trainer = Trainer(config, (lambda line: None) if self.quiet else say, watch)
         if self.resume:
             trainer.resume()
-        trainer.train(self.until)
+        try:
+            trainer.train(self.until)
+        finally:
+            if live is not None:
+                live.stop()
         say(f"wrote {Path(config.out) / WEIGHTS}: step {trainer.step} of {config.optimiser.steps}")
+
+    def _live(self, name: str) -> "LiveViewer | None":
+        if not self.view:
+            return None
+        from viewer import LiveViewer
+
+        return LiveViewer(name)

@@ -1,83 +1,122 @@
 """The smallest file within a loss, or the best one of a size: tried, rendered and measured."""
 
 import math
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from recon.compress.approach import approach
 from recon.compress.importance import importance_order
 from recon.compress.looks import Looks
+from recon.compress.quantise import Steps, find_steps, quantise
 from recon.compress.shrink import shrink
 from recon.errors import ReconError
-from recon.formats import load_gaussians, save_gaussians
+from recon.files import atomic_output
+from recon.formats import SceneSource, load_gaussians, save_gaussians
+from recon.formats.sog import write_sog
+from recon.formats.spz import SpzConfig, write_spz
 from render import Gaussians
 
 Progress = Callable[[float], None]
-# A size or loss is met between this part of it and all of it.
-CLOSE = 0.95
-ROUNDS = 8
-# Fewer Gaussians than this part of a scene are not tried.
-LEAST = 0.005
-# Part of the allowed loss that leaving out spherical harmonics may take.
-SH_SHARE = 0.3
+# Part of a loss that spherical harmonics which are left out, and rounded numbers, may take.
+SH_SHARE, ROUNDING_SHARE = 0.3, 0.35
+# Where the search starts: part of the Gaussians; how a loss grows with their number, and a size.
+FIRST_SHARE, LOSS_SLOPE, SIZE_SLOPE = 0.3, -1.5, 1.0
 BYTES_PER_MB = 1_000_000
+# These pack few different values into less.
+PACKING: dict[str, Callable[[Path, SceneSource, int], None]] = {
+    ".sog": write_sog,
+    ".spz": lambda path, source, dropped: write_spz(path, source, SpzConfig(dropped_bits=dropped)),
+}
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A smaller scene, as a file holds it."""
+    """A smaller scene in a file."""
 
-    gaussians: Gaussians
-    size: int
-    """Of the file (bytes)."""
+    path: Path
+    count: int
+    """Gaussians."""
     loss_db: float
     """Measured on what the file gives back."""
 
+    @property
+    def size(self) -> int:
+        """Of the file (bytes)."""
+        return self.path.stat().st_size
+
 
 class Packer:
-    """Makes a scene smaller, for one format."""
+    """Makes a scene smaller, for one format; a context, which keeps what it tries in a scratch
+    folder."""
 
     def __init__(self, scene: Gaussians, looks: Looks, suffix: str) -> None:
         self.scene, self.looks, self.suffix = scene, looks, suffix
+        self.tried = 0
 
-    def pack(self, fewer: Gaussians) -> Packed:
-        """Written, read back and looked at."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"scene{self.suffix}"
-            save_gaussians(path, fewer)
-            size, back = path.stat().st_size, load_gaussians(path)
-        return Packed(fewer, size, self.looks.loss_db(back))
+    def __enter__(self) -> "Packer":
+        self.scratch = tempfile.TemporaryDirectory(prefix="recon-compress-")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.scratch.cleanup()
+
+    def pack(self, fewer: Gaussians, steps: Steps | None = None) -> Packed:
+        """Written in order of importance, read back and looked at."""
+        order = importance_order(fewer, self.looks.lessons.cameras)
+        path = self._write(fewer.select(order), steps or Steps())
+        return Packed(path, len(fewer), self.looks.loss_db(load_gaussians(path)))
+
+    def save(self, packed: Packed, path: Path) -> None:
+        """Put the file where it belongs."""
+        with atomic_output(path) as temporary:
+            shutil.copyfile(packed.path, temporary)
+
+    def _write(self, scene: Gaussians, steps: Steps) -> Path:
+        self.tried += 1
+        path = Path(self.scratch.name) / f"{self.tried}{self.suffix}"
+        if self.suffix in PACKING:
+            source = SceneSource.of(quantise(scene, steps))
+            PACKING[self.suffix](path, source, steps.dropped_bits)
+        else:
+            save_gaussians(path, scene)
+        return path
+
+    def _stored(self, scene: Gaussians, dropped_bits: int) -> Gaussians:
+        """What the format gives back."""
+        path = self._write(scene, Steps(dropped_bits=dropped_bits))
+        found = load_gaussians(path)
+        path.unlink()
+        return found
+
+    def _steps(self, scene: Gaussians, loss_db: float) -> Steps:
+        if self.suffix not in PACKING:
+            return Steps()
+        return find_steps(scene, self.looks, loss_db, self._stored)
 
     def within_loss(self, limit_db: float, progress: Progress) -> Packed:
         """The smallest found that loses at most so much; ReconError when the format itself costs
         more."""
         scene = self._cut(limit_db)
-        whole = self._smaller(scene, len(scene))
-        if whole.loss_db > limit_db:
+        steps = self._steps(scene, ROUNDING_SHARE * limit_db)
+
+        def attempt(count: int) -> Packed:
+            return self.pack(shrink(scene, count, self.looks), steps)
+
+        found = approach(
+            attempt, lambda packed: packed.loss_db, limit_db, LOSS_SLOPE,
+            round(FIRST_SHARE * len(scene)), len(scene), progress,
+        )  # fmt: skip
+        good = [packed for packed in found if packed.loss_db <= limit_db] or [self.pack(self.scene)]
+        best = min(good, key=lambda packed: packed.size)
+        if best.loss_db > limit_db:
             raise ReconError(
-                f"--max-loss {limit_db:g}: {self.suffix} alone loses {whole.loss_db:.2f} dB; allow "
+                f"--max-loss {limit_db:g}: {self.suffix} alone loses {best.loss_db:.2f} dB; allow "
                 "more or choose another format"
             )
-        best, low, high = whole, LEAST, 1.0
-        for number in range(ROUNDS):
-            progress(number / ROUNDS)
-            share = math.sqrt(low * high)
-            found = self._smaller(scene, max(round(share * len(scene)), 1))
-            if found.loss_db <= limit_db:
-                best, high = (found if found.size < best.size else best), share
-                if found.loss_db >= CLOSE * limit_db:
-                    break
-            else:
-                low = share
-            if high / low < 1.03:
-                break
         return best
-
-    def _smaller(self, scene: Gaussians, count: int) -> Packed:
-        """So many Gaussians that look like the scene, in order of importance."""
-        fewer = shrink(scene, count, self.looks)
-        return self.pack(fewer.select(importance_order(fewer, self.looks.lessons.cameras)))
 
     def _cut(self, limit_db: float) -> Gaussians:
         """Without the spherical harmonics that can be spared."""
@@ -90,35 +129,30 @@ class Packer:
     def within_size(self, megabytes: float, progress: Progress) -> Packed:
         """The best found of at most so many megabytes; ReconError when none is small enough."""
         limit = megabytes * BYTES_PER_MB
-        whole = self._smaller(self.scene, len(self.scene))
+        whole = self.pack(self.scene)
         if whole.size <= limit:
             return whole
-        count = len(self.scene) * limit / whole.size
-        low, high = 0, len(self.scene)
-        best: Packed | None = None
-        for number in range(ROUNDS):
-            progress(number / ROUNDS)
-            found = self._smaller(self.scene, max(int(count), 1))
-            if found.size <= limit:
-                best, low = found, int(count)
-                if found.size >= CLOSE * limit:
-                    break
-            else:
-                high = int(count)
-            # Sizes grow nearly in step with the number, but for what every file has.
-            count *= 0.5 * (1 + CLOSE) * limit / found.size
-            if not low < count < high:
-                count = (low + high) / 2
-            if high - low < 2:
-                break
-        if best is None:
+
+        def attempt(count: int) -> Packed:
+            fewer = shrink(self.scene, count, self.looks)
+            # Rounding may cost its share of what having fewer costs.
+            lost = self.looks.loss_db(fewer) * ROUNDING_SHARE / (1 - ROUNDING_SHARE)
+            return self.pack(fewer, self._steps(fewer, lost))
+
+        count, all_of_them = round(len(self.scene) * limit / whole.size), len(self.scene)
+        found = approach(
+            attempt, lambda packed: packed.size, limit, SIZE_SLOPE, count, all_of_them, progress
+        )
+        good = [packed for packed in found if packed.size <= limit]
+        if not good:
+            least = min(packed.count for packed in found)
             raise ReconError(
-                f"--target-size {megabytes:g}: even {max(low, 1)} Gaussians need more; choose a "
-                "larger size or another format"
+                f"--target-size {megabytes:g}: even {least} Gaussians need more; choose a larger "
+                "size or another format"
             )
-        return best
+        return min(good, key=lambda packed: packed.loss_db)
 
     def keep(self, share: float) -> Packed:
         """The most important ones, as they are."""
         order = importance_order(self.scene, self.looks.lessons.cameras)
-        return self.pack(self.scene.select(order[: max(round(share * len(order)), 1)]))
+        return self.pack(self.scene.select(order[: max(math.floor(share * len(order)), 1)]))

@@ -30,9 +30,9 @@ READERS: dict[str, Callable[[Path], SceneSource]] = {
 }
 
 
-def check_format(path: Path) -> None:
-    """ReconError unless recon can write a scene with this extension."""
-    _extension(path, list(WRITERS), "write")
+def format_of(path: Path) -> str:
+    """The extension that a scene is written by; ReconError when recon writes no such format."""
+    return _extension(path, list(WRITERS), "write")
 
 
 def is_scene(path: Path) -> bool:
@@ -47,7 +47,7 @@ def save_gaussians(path: Path, gaussians: Gaussians) -> None:
 
 def write_scene(path: Path, source: SceneSource) -> None:
     """The same for a scene in parts."""
-    WRITERS[_extension(path, list(WRITERS), "write")](path, source)
+    WRITERS[format_of(path)](path, source)
 
 
 def load_gaussians(path: Path) -> Gaussians:

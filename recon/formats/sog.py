@@ -12,8 +12,8 @@ from recon.errors import ReconError
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.codebook import codebook, nearest, palette
-from recon.formats.morton import in_morton_order
-from recon.formats.sog_archive import Archive, webp
+from recon.formats.morton import morton_order
+from recon.formats.sog_archive import Archive, picture_size, webp
 from recon.formats.source import SceneSource
 from render import Gaussians
 
@@ -24,14 +24,15 @@ PALETTE_COLUMNS = 64
 LARGEST_BASE = 252
 
 
-def write_sog(path: Path, source: SceneSource) -> None:
-    """Gaussians are ordered along a Morton curve; SH of degree 4 are cut to degree 3."""
-    scene = in_morton_order(source.load())
-    if len(scene) == 0:
+def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
+    """Gaussians are ordered along Morton curves; SH of degree 4 are cut to degree 3. The last
+    `dropped_bits` binary digits of positions are left out, which packs better."""
+    if source.count == 0:
         raise ReconError(f"cannot write {path}: a SOG needs at least one Gaussian")
+    scene = _laid_out(source.load())
     meta: dict[str, Any] = {"version": 2, "asset": {"generator": "recon"}, "count": len(scene)}
     files: dict[str, bytes] = {}
-    _add_means(scene, meta, files)
+    _add_means(scene, meta, files, dropped_bits)
     _add_quats(scene, meta, files)
     logs = encodings.encode_scales(scene.scales.double().numpy())
     book = codebook(logs)
@@ -51,11 +52,25 @@ def write_sog(path: Path, source: SceneSource) -> None:
     source.report(1.0)
 
 
-def _add_means(scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes]) -> None:
+def _laid_out(scene: Gaussians) -> Gaussians:
+    """Neighbours in space are neighbours in the pictures, along both axes."""
+    width, _ = picture_size(len(scene))
+    pixel = torch.arange(len(scene))
+    places = torch.stack([pixel % width, pixel // width, 0 * pixel], 1).float()
+    order = torch.empty_like(pixel)
+    order[morton_order(places)] = morton_order(scene.means)
+    return scene.select(order)
+
+
+def _add_means(
+    scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes], dropped_bits: int
+) -> None:
     means = scene.means.double().numpy()
     logs = np.sign(means) * np.log1p(np.abs(means))
     low, high = logs.min(0), logs.max(0)
     steps = encodings.encode_steps((logs - low) / np.maximum(high - low, 1e-30), 16)
+    coarse = 1 << dropped_bits
+    steps = np.minimum((steps + coarse // 2) // coarse * coarse, 65536 - coarse)
     files["means_l.webp"], files["means_u.webp"] = webp(steps & 255), webp(steps >> 8)
     names = ["means_l.webp", "means_u.webp"]
     meta["means"] = {"mins": low.tolist(), "maxs": high.tolist(), "files": names}

@@ -37,6 +37,8 @@ class SpzConfig:
 
     fraction_bits: int | None = None
     """Binary digits of positions behind the point; None: 12, or as many as small scales need."""
+    dropped_bits: int = 0
+    """So many fewer."""
     sh_bits: tuple[int, int] = (8, 8)
     """Of SH of degree 1, and of higher ones (the library itself writes 5 and 4)."""
     level: int = 6
@@ -49,6 +51,7 @@ def write_spz(path: Path, source: SceneSource, config: SpzConfig | None = None) 
     bits = config.fraction_bits
     if bits is None:
         bits = _fraction_bits(source)
+    bits = max(bits - config.dropped_bits, 0)
     header = SpzHeader(VERSION, source.count, source.sh_degree, bits)
     sections: list[Callable[[Gaussians], np.ndarray]] = [
         lambda part: _positions(part, bits),

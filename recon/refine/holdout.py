@@ -18,6 +18,8 @@ MIN_PHOTOS = 4
 MIN_ALPHA = 0.5
 # Steps after which the photo is looked at, beside the first and the last.
 LOOKS = tuple(8 * 2**i for i in range(10))
+# Steps fall: when the photo looked best of all after this part of them, it will in the end.
+EARLY = 1 / 3
 # Errors this much larger than the least (0.3 dB) mean that there were too many steps.
 MEANINGFUL = 1.072
 Thin = Callable[[Gaussians, Cameras], Gaussians]
@@ -88,6 +90,9 @@ def useful_steps(
     for taken, _ in take_steps(scene, holdout.views, config, progress):
         if taken in LOOKS and taken < config.steps:
             looks.append((taken, holdout.error(scene.gaussians().detach())))
+            best = min(error for _, error in looks)
+            if config.seconds is None and taken >= EARLY * config.steps and looks[-1][1] == best:
+                return None
     looks.append((taken, holdout.error(scene.gaussians().detach())))
     steps, error = min(looks, key=lambda look: look[1])
     return None if looks[-1][1] <= MEANINGFUL * error else steps

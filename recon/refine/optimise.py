@@ -19,6 +19,9 @@ from recon.refine.parameters import Parameters
 from render import Gaussians
 
 Progress = Callable[[float], None]
+Watch = Callable[[Gaussians], None]
+# Steps between two states that a watcher is shown.
+WATCH_EVERY = 5
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,19 @@ class Refined:
 
 
 def refine(
-    gaussians: Gaussians, views: Views, config: RefineConfig, progress: Progress = lambda done: None
+    gaussians: Gaussians,
+    views: Views,
+    config: RefineConfig,
+    progress: Progress = lambda done: None,
+    watch: Watch | None = None,
 ) -> Refined:
-    """Fit the Gaussians to the views they came from."""
-    scene = Parameters(gaussians, views.cameras, config)
-    losses = tuple(loss for _, loss in take_steps(scene, views, config, progress))
-    return Refined(scene.gaussians().detach(), scene.gains().detach(), len(losses), losses)
+    """Fit the Gaussians to the views they came from; `watch` is shown the scene on the way."""
+    scene, losses = Parameters(gaussians, views.cameras, config), []
+    for step, loss in take_steps(scene, views, config, progress):
+        losses.append(loss)
+        if watch is not None and step % WATCH_EVERY == 0:
+            watch(scene.gaussians().detach())
+    return Refined(scene.gaussians().detach(), scene.gains().detach(), len(losses), tuple(losses))
 
 
 def take_steps(

@@ -1,31 +1,150 @@
-"""The viewer serves on this machine only, and stops."""
+"""The server: on this machine only, nothing of the disk, and it ends."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
+import urllib.error
 import urllib.request
+from pathlib import Path
 
+import pytest
 import torch
-from helpers import look_at_cameras, random_gaussians
+from browsing import free_port
+from helpers import random_gaussians
 
-from viewer.app import serve
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from recon.cli import main
+from recon.formats import save_gaussians
+from render import Gaussians
+from viewer import LiveViewer, ShownScene, Viewer
 
 
-def test_serves_locally_and_stops(generator: torch.Generator) -> None:
-    scene = random_gaussians(200, generator, degree=1, dtype=torch.float32)
-    cameras = look_at_cameras(2, dtype=torch.float32)
-    server = serve(scene, cameras, port=free_port())
-    try:
-        port = server.get_port()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10) as page:
+@pytest.fixture()
+def cloud(generator: torch.Generator) -> Gaussians:
+    return random_gaussians(200, generator, degree=1, dtype=torch.float32)
+
+
+@pytest.fixture()
+def scene(cloud: Gaussians, tmp_path: Path) -> Path:
+    save_gaussians(tmp_path / "a.ply", cloud)
+    return tmp_path / "a.ply"
+
+
+def fetched(address: str, path: str = "/") -> tuple[int, bytes]:
+    """Status and body, of a path that is sent as it is."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        connection.sendall(request.encode())
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    return int(answer.split()[1]), answer
+
+
+def test_serves_on_this_machine_only(cloud: Gaussians) -> None:
+    with Viewer([ShownScene("a", cloud)], port=free_port()) as viewer:
+        port = viewer.server.get_port()
+        assert viewer.address == f"http://127.0.0.1:{port}"
+        with urllib.request.urlopen(viewer.address, timeout=10) as page:
             assert page.status == 200
-        assert server.get_host() == "127.0.0.1"
-        second = serve(scene, None, port=port)
-        assert second.get_port() != port
-        second.stop()
+        table = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        sockets = [line.split()[1].split(":") for line in table if line.split()[3] == "0A"]
+        assert [host for host, at in sockets if int(at, 16) == port] == ["0100007F"]
+        with Viewer([ShownScene("b", cloud)], port=port) as second:
+            assert second.server.get_port() != port
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(viewer.address, timeout=5)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../../../../../etc/passwd",
+        "/..%2f..%2f..%2f..%2f..%2f..%2fetc/passwd",
+        "/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "//etc/passwd",
+        "/etc/passwd",
+        "/assets/../../../../_viser.py",
+        "/..\\..\\..\\_viser.py",
+    ],
+)
+def test_nothing_of_the_disk_is_served(cloud: Gaussians, path: str) -> None:
+    with Viewer([ShownScene("a", cloud)], port=free_port()) as viewer:
+        status, answer = fetched(viewer.address, path)
+    assert b"root:" not in answer and b"class ViserServer" not in answer
+    assert status in (400, 403, 404)
+
+
+def test_interrupt_ends_it(scene: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "recon.cli", "view", str(scene), "--port", str(port)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        line = process.stdout.readline()
+        assert f"a.ply: 200 Gaussians at http://127.0.0.1:{port} (Ctrl-C ends)" in line
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
     finally:
-        server.stop()
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_a_taken_port_is_said(scene: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(SystemExit):
+            main(["view", str(scene), "--port", str(port)])
+    assert f"(port {port} is taken)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["missing.ply"], "scene not found: missing.ply"),
+        (["broken.ply"], "broken.ply is not a PLY file"),
+        (["a.ply", "--port", "70000"], "--port must be between 1 and 65535, found 70000"),
+        (["a.ply", "--max-splats", "0"], "--max-splats must be at least 1"),
+        (["a.ply", "a.ply", "--static", "page"], "--static writes a page of one scene"),
+        (["a.ply", "--static", "."], "it exists and holds something"),
+        (["empty.ply"], "holds no Gaussians"),
+        ([], "no scene given"),
+    ],
+)
+def test_bad_input(
+    scene: Path, cloud: Gaussians, options: list[str], message: str, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(scene.parent)
+    Path("broken.ply").write_bytes(b"no scene")
+    save_gaussians(Path("empty.ply"), cloud.select(torch.zeros(0, dtype=torch.long)))
+    with pytest.raises(SystemExit) as end:
+        main(["view", *options])
+    assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_page(scene: Path, capsys) -> None:
+    folder = scene.parent / "page"
+    main(["view", str(scene), "--static", str(folder)])
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "index.html: open it" in capsys.readouterr().out
+    assert page.lstrip().lower().startswith("<!doctype html")
+    assert [path.name for path in folder.iterdir()] == ["index.html"]
+
+
+def test_live(cloud: Gaussians, capsys) -> None:
+    live = LiveViewer("run", port=free_port())
+    live.show(cloud)
+    live.show(cloud.select(torch.arange(50)))
+    assert live.viewer is not None
+    assert len(live.viewer.scenes[0].gaussians) == 50 and live.viewer.scenes[0].version == 1
+    assert live.viewer.address in capsys.readouterr().out
+    live.stop()

@@ -1,0 +1,58 @@
+"""Search for the number of Gaussians that has a property."""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+Found = TypeVar("Found")
+ROUNDS = 8
+# A goal is met between this part of it and all of it.
+CLOSE = 0.95
+# Slopes that measurements may suggest.
+GENTLE, STEEP = 0.2, 6.0
+
+
+def approach(
+    attempt: Callable[[int], Found],
+    value: Callable[[Found], float],
+    goal: float,
+    slope: float,
+    first: int,
+    most: int,
+    progress: Callable[[float], None],
+) -> list[Found]:
+    """Attempts with numbers from 1 to `most`, from `first` on, until the last one's value is just
+    below the goal, or nothing is left to try.
+
+    Values are taken to follow a power of the number, `slope` until two of them tell; a bracket
+    keeps that from running away.
+    """
+    low, high, number = 0, most + 1, min(max(first, 1), most)
+    found: list[Found] = []
+    before: tuple[int, float] | None = None
+    for turn in range(ROUNDS):
+        progress(turn / ROUNDS)
+        found.append(attempt(number))
+        now = max(value(found[-1]), 1e-9)
+        if CLOSE * goal <= now <= goal:
+            break
+        if (now < goal) == (slope > 0):
+            low = number
+        else:
+            high = number
+        if before is not None:
+            slope = _fitted(before, (number, now), slope)
+        before = number, now
+        guess = round(number * (0.5 * (1 + CLOSE) * goal / now) ** (1 / slope))
+        number = guess if low < guess < high else round(math.sqrt(max(low, 0.5) * high))
+        if not low < number < high:
+            break
+    return found
+
+
+def _fitted(one: tuple[int, float], two: tuple[int, float], slope: float) -> float:
+    """Of the line through two values, if it makes sense."""
+    if one[0] == two[0]:
+        return slope
+    new = math.log(two[1] / one[1]) / math.log(two[0] / one[0])
+    return math.copysign(min(max(abs(new), GENTLE), STEEP), slope) if new * slope > 0 else slope

@@ -1,0 +1,57 @@
+"""What Gaussians are coloured by."""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from render import Cameras, Gaussians
+from render.quaternions import quats_to_rotmats
+from render.sh import C0, sh_to_colors
+
+Coloring = Literal["colour", "depth", "normals", "contribution"]
+COLORINGS: tuple[Coloring, ...] = ("colour", "depth", "normals", "contribution")
+
+
+def colors_of(
+    gaussians: Gaussians, eye: Cameras, coloring: Coloring, use_sh: bool, weight: Float[Tensor, "n"]
+) -> Float[Tensor, "n 3"]:
+    """As seen from the eye, 0 to 1. `weight` is what contribution shows, on any scale."""
+    if coloring == "depth":
+        viewmat = eye.viewmats[0]
+        depth = gaussians.means @ viewmat[2, :3] + viewmat[2, 3]
+        return turbo(1 / depth.clamp_min(1e-9))
+    if coloring == "normals":
+        return _normals(gaussians, eye)
+    if coloring == "contribution":
+        return turbo(weight.clamp_min(1e-12).log())
+    if not use_sh or gaussians.sh_degree == 0:
+        return (0.5 + C0 * gaussians.sh[:, 0]).clamp(0, 1)
+    dirs = torch.nn.functional.normalize(gaussians.means - eye.centers[0], dim=-1)
+    return sh_to_colors(gaussians.sh, dirs).clamp(0, 1)
+
+
+def turbo(values: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
+    """Low blue, high red, between the 2nd and the 98th percentile."""
+    if len(values) == 0:
+        return values.new_zeros(0, 3)
+    part = values[:: max(1, len(values) // 100_000)]
+    low, high = torch.quantile(part, part.new_tensor([0.02, 0.98]))
+    steps = (255 * (values - low) / (high - low).clamp_min(1e-12)).clamp(0, 255)
+    levels = steps.round().to(torch.uint8).numpy()[:, None]
+    table = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[:, 0, ::-1]
+    return torch.from_numpy(np.ascontiguousarray(table)).float() / 255
+
+
+def _normals(gaussians: Gaussians, eye: Cameras) -> Float[Tensor, "n 3"]:
+    """The shortest axis, towards the eye, in its frame: right is red, up is green."""
+    axes = quats_to_rotmats(gaussians.quats)
+    shortest = gaussians.scales.argmin(-1)
+    normal = axes[torch.arange(len(axes)), :, shortest]
+    away = gaussians.means - eye.centers[0]
+    normal = torch.where((normal * away).sum(-1, keepdim=True) > 0, -normal, normal)
+    local = normal @ eye.viewmats[0, :3, :3].T
+    return (0.5 + 0.5 * local * local.new_tensor([1.0, -1.0, -1.0])).clamp(0, 1)

@@ -1,0 +1,41 @@
+"""A scene that is still being made."""
+
+import time
+
+from recon.capture import Capture
+from recon.commands.output import say
+from render import Gaussians
+from viewer.app import LOCAL, Viewer
+from viewer.photos import Photos
+from viewer.scene import ShownScene
+
+
+class LiveViewer:
+    """Starts with the first state of the scene and takes newer ones; browsers come and go."""
+
+    def __init__(self, name: str, host: str = LOCAL, port: int = 8080) -> None:
+        self.name, self.host, self.port = name, host, port
+        self.viewer: Viewer | None = None
+
+    def show(self, gaussians: Gaussians, capture: Capture | None = None) -> None:
+        """Another state of the scene; the capture's photos are taken from the first call."""
+        if self.viewer is not None:
+            self.viewer.update(gaussians)
+        elif len(gaussians):
+            scene = ShownScene(self.name, gaussians.detach().to("cpu"))
+            photos = None if capture is None else Photos.of(capture)
+            self.viewer = Viewer([scene], photos, self.host, self.port)
+            say(f"the scene as it is made: {self.viewer.address}")
+
+    def stay(self) -> None:
+        """Serve until Ctrl-C."""
+        if self.viewer is not None:
+            say(f"still at {self.viewer.address} (Ctrl-C ends)")
+            with self.viewer:
+                while True:
+                    time.sleep(3600)
+
+    def stop(self) -> None:
+        """Close the port."""
+        if self.viewer is not None:
+            self.viewer.stop()

@@ -1,0 +1,107 @@
+"""A camera path through views that were kept, as a preview and as a film."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import viser
+from torch import Tensor
+
+from render import Cameras
+from render.paths import interpolate
+from render.video import write_video
+from viewer.panels import put
+
+if TYPE_CHECKING:
+    from viewer.app import Viewer
+
+FPS, PREVIEW_FPS = 30.0, 15.0
+
+
+class PathPanel:
+    """Views are added where the camera is; the path goes through them in order."""
+
+    def __init__(self, viewer: "Viewer") -> None:
+        self.viewer, gui = viewer, viewer.server.gui
+        self.views: list[Cameras] = []
+        self.busy = threading.Lock()
+        with gui.add_folder("Camera path", expand_by_default=False):
+            self.facts = gui.add_markdown("No views yet")
+            self.add = gui.add_button("Add this view", icon=viser.Icon.PLUS)
+            self.clear = gui.add_button("Clear", icon=viser.Icon.TRASH)
+            self.seconds = gui.add_slider("Seconds", 1.0, 60.0, 0.5, 4.0)
+            self.height = gui.add_dropdown("Film height, px", ("480", "720", "1080"))
+            self.preview = gui.add_button("Preview", icon=viser.Icon.PLAYER_PLAY)
+            self.film = gui.add_button("Save film", icon=viser.Icon.MOVIE)
+            self.progress = gui.add_progress_bar(0.0, visible=False)
+        self.add.on_click(self._add)
+        self.clear.on_click(self._clear)
+        self.preview.on_click(self._preview)
+        self.film.on_click(self._film)
+
+    def _add(self, event: viser.GuiEvent) -> None:
+        if event.client is not None:
+            height = int(self.height.value)
+            self.views.append(self.viewer.eye(event.client, 2 * round(height * 8 / 9), height))
+            self._say()
+
+    def _clear(self, event: viser.GuiEvent) -> None:
+        self.views.clear()
+        self._say()
+
+    def _say(self) -> None:
+        count = len(self.views)
+        self.facts.content = f"{count} view{'' if count == 1 else 's'}" if count else "No views yet"
+
+    def _along(self, fps: float, height: int) -> Cameras:
+        width = 2 * round(height * 8 / 9)
+        resized = [view.resized(width, height) for view in self.views]
+        viewmats, Ks = (torch.cat([getattr(v, n) for v in resized]) for n in ("viewmats", "Ks"))
+        kept = Cameras(viewmats, Ks, width, height)
+        count = max(round(fps * self.seconds.value), 2)
+        return interpolate(self.viewer.scenes[0].gaussians, kept, count)
+
+    def _ready(self, event: viser.GuiEvent) -> bool:
+        if event.client is None:
+            return False
+        if len(self.views) < 2:
+            self.viewer.tell(event.client, "Add at least two views first")
+            return False
+        return True
+
+    def _preview(self, event: viser.GuiEvent) -> None:
+        if not self._ready(event) or event.client is None or not self.busy.acquire(blocking=False):
+            return
+        try:
+            path = self._along(PREVIEW_FPS, 480)
+            for number in range(len(path)):
+                self.viewer.go_to(event.client, path[[number]])
+                threading.Event().wait(1 / PREVIEW_FPS)
+        finally:
+            self.busy.release()
+
+    def _film(self, event: viser.GuiEvent) -> None:
+        if not self._ready(event) or event.client is None or not self.busy.acquire(blocking=False):
+            return
+        try:
+            self.progress.visible = True
+            path = self._along(FPS, int(self.height.value))
+            with tempfile.TemporaryDirectory(prefix="recon-view-") as folder:
+                file = Path(folder) / "path.mp4"
+                write_video(file, self._frames(path), FPS)
+                event.client.send_file_download(
+                    "path.mp4", file.read_bytes(), save_immediately=True
+                )
+        except OSError as error:
+            self.viewer.tell(event.client, str(error))
+        finally:
+            self.progress.visible = False
+            self.busy.release()
+
+    def _frames(self, path: Cameras) -> Iterator[Tensor]:
+        for number in range(len(path)):
+            put(self.progress, 100 * number / len(path))
+            yield self.viewer.rendered(path[[number]])

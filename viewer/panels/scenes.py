@@ -1,0 +1,52 @@
+"""Which scenes are shown, and what they are."""
+
+from typing import TYPE_CHECKING
+
+import viser
+
+if TYPE_CHECKING:
+    from viewer.app import Viewer
+
+
+class ScenesPanel:
+    """Names, counts and sizes; several scenes are toggled or put side by side."""
+
+    def __init__(self, viewer: "Viewer") -> None:
+        self.viewer, gui = viewer, viewer.server.gui
+        with gui.add_folder("Scene"):
+            self.facts = gui.add_markdown(self._text(None))
+            if len(viewer.scenes) > 1:
+                names = [scene.name for scene in viewer.scenes]
+                self.shown = gui.add_dropdown("Show", [*names, "side by side"])
+                self.shown.on_update(self._choose)
+                self._arrange(names[0])
+
+    def _choose(self, event: viser.GuiEvent) -> None:
+        self._arrange(self.shown.value)
+        self.viewer.refresh()
+
+    def _arrange(self, choice: str) -> None:
+        beside = self.viewer.beside()
+        for number, scene in enumerate(self.viewer.scenes):
+            together = choice == "side by side"
+            scene.visible = together or scene.name == choice
+            scene.offset = tuple((number * beside).tolist()) if together else (0.0, 0.0, 0.0)
+
+    def update(self, seconds: float | None = None) -> None:
+        """Say what is shown now."""
+        self.facts.content = self._text(seconds)
+
+    def _text(self, seconds: float | None) -> str:
+        lines = []
+        for scene in self.viewer.scenes:
+            if not scene.visible:
+                continue
+            total, left = len(scene.gaussians), int(scene.kept.sum())
+            lines.append(f"**{scene.name}**: {total:,} Gaussians, {scene.megabytes:.1f} MB")
+            if left < total:
+                lines.append(f"{total - left:,} removed")
+            if left > self.viewer.look.limit:
+                lines.append(f"the {self.viewer.look.limit:,} most important ones are shown")
+        if seconds is not None:
+            lines.append(f"sent in {1000 * seconds:.0f} ms")
+        return "  \n".join(lines)
