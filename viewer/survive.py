@@ -39,12 +39,13 @@ def surviving(
     opacity = gaussians.opacities.clamp_min(1e-4)
     wanted = (LEAST**2 / (opacity.square() * det)).clamp_max(MAX_DET)
     dropped = ahead & (opacity * det < LEAST) & (wanted > det)
-    # (a + d)(c + d) - b^2 = wanted, for the d that is added to both axes.
-    half = 0.5 * (a + c)
-    more = -half + (half.square() + wanted - det).clamp_min(0).sqrt()
+    # det(flat + v round) = wanted, for the variance v that is added to all axes in the world, which
+    # is v J J^T in the picture.
+    p, q, r = (jacobian[:, i] * jacobian[:, j] for i, j in ((0, 0), (0, 1), (1, 1)))
+    p, q, r = p.sum(-1), q.sum(-1), r.sum(-1)
+    square, half = p * r - q * q, 0.5 * (a * r + c * p - 2 * b * q)
+    more = (-half + (half.square() + square * (wanted - det)).clamp_min(0).sqrt()) / square
     more = torch.where(dropped, more, 0.0)
-    size = local[:, 2] / (0.5 * (K[0, 0] + K[1, 1]))
-    eye3 = torch.eye(3).to(covars)
-    wider = covars + (more * size.square())[:, None, None] * eye3
+    wider = covars + more[:, None, None] * torch.eye(3).to(covars)
     fainter = torch.where(dropped, opacity * (det / wanted).sqrt(), gaussians.opacities)
     return wider, fainter.clamp(0, 1)
