@@ -30,9 +30,8 @@ class ReconstructSettings:
     resolution: int = 512
     """Long side at which photos are used; every pixel becomes a Gaussian, before pruning (px)."""
     refine: str = "45"
-    """Improve the scene on the photos it came from, for so many steps (45; with more than four
-    photos as many more as it takes to look at each as often) or seconds (20s); 0 leaves it as the
-    model made it."""
+    """Improve the scene on the photos it came from, for so many steps (45; twice as many from four
+    photos on, more from nine on) or seconds (20s); 0 leaves it as the model made it."""
     prune: float = 0.5
     """Part of the Gaussians to get rid of before they are improved (0 to below 1): those that no
     photo shows, then those whose neighbours look alike, which become one. Not without --refine,

@@ -7,8 +7,11 @@ from recon.errors import ReconError
 
 # What a time limit may be used up with.
 MAX_STEPS = 3000
-# Two photos tell little of depth that the network did not see: positions learn so much slower.
-FEW_PHOTOS, FEW_PHOTOS_MEAN = 2, 0.6
+# From so many photos on, twice as many steps still help others than them.
+MANY_PHOTOS, MANY_TURNS = 4, 2
+# Fewer photos tell little of shapes that the network did not see: those learn so much slower.
+FEW_SCALE, FEW_QUAT = 0.25, 0.5
+FEW_MEAN = {1: 0.2, 2: 0.2, 3: 1 / 3}
 
 
 @dataclass(frozen=True)
@@ -17,18 +20,18 @@ class RefineConfig:
     values were measured, see experiments.md."""
 
     steps: int = 45
-    """Gradient steps for up to `views_a_step` photos; 0 leaves the scene as it is."""
+    """Gradient steps for up to three photos; 0 leaves the scene as it is."""
     seconds: float | None = None
     """Stop after this time, if that is earlier (s)."""
     color: float = 0.01
     """Of SH coefficients."""
     opacity: float = 0.08
     """Of the logit of opacities."""
-    scale: float = 0.02
+    scale: float = 0.08
     """Of the logarithm of scales."""
-    quat: float = 0.01
+    quat: float = 0.02
     """Of quaternions."""
-    mean: float = 0.1
+    mean: float = 0.3
     """Of positions, in units of the Gaussian's largest scale."""
     gain: float = 0.01
     """Of each photo's exposure (logarithm, per colour channel)."""
@@ -38,11 +41,17 @@ class RefineConfig:
     """Photos that are rendered for one step, in turn."""
 
     def for_photos(self, count: int) -> "RefineConfig":
-        """With as many more steps as it takes to show each of many photos as often; with slower
-        positions for few."""
-        steps = math.ceil(self.steps * max(count / self.views_a_step, 1))
-        mean = self.mean * (FEW_PHOTOS_MEAN if count <= FEW_PHOTOS else 1.0)
-        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)), mean=mean)
+        """Twice the steps from four photos on, and as many more as it takes to show each of very
+        many as often as one of three; slower shapes for few."""
+        many = count >= MANY_PHOTOS
+        steps = math.ceil(self.steps * max(MANY_TURNS if many else 1, count / self.views_a_step))
+        slower = self if many else self._slower(FEW_MEAN[max(count, 1)])
+        return replace(slower, steps=min(steps, max(self.steps, MAX_STEPS)))
+
+    def _slower(self, mean: float) -> "RefineConfig":
+        return replace(
+            self, mean=mean * self.mean, scale=FEW_SCALE * self.scale, quat=FEW_QUAT * self.quat
+        )
 
     def share(self, part: float) -> "RefineConfig":
         """With this part of the time, if time is limited."""

@@ -21,6 +21,7 @@ def features(job: dict[str, Any]) -> None:
 
     _register(job)
     extraction = pycolmap.FeatureExtractionOptions(max_image_size=job["max_size"])
+    extraction.sift.max_num_features = job["max_features"]
     for group in job["groups"]:
         pycolmap.extract_features(
             job["database"], job["images"], group["names"], pycolmap.CameraMode.SINGLE,

@@ -16,6 +16,8 @@ Matcher = Literal["sift", "aliked"]
 LENS = "SIMPLE_RADIAL"
 # Of more photos than this the learned matcher would take too long: all pairs are matched.
 MAX_LEARNED = 16
+# Features of a photo, and of many photos: all pairs are matched, in the square of this.
+MAX_FEATURES, MANY_PHOTOS, MANY_FEATURES = 8192, 24, 4096
 # One of so many photos may stay without a place.
 STRAY = 4
 # With fewer points the places of photos are hardly better than a guess.
@@ -42,7 +44,7 @@ class Stage:
 
 
 FEATURES = Stage("finding features", ("sfm.py", "features"), (60.0, 20.0, 0.0))
-MATCH = Stage("matching photos", ("sfm.py", "match"), (60.0, 0.0, 6.0))
+MATCH = Stage("matching photos", ("sfm.py", "match"), (60.0, 0.0, 2.0))
 LEARNED = Stage("matching photos (ALIKED)", ("aliked.py",), (120.0, 20.0, 20.0))
 IMPORT = Stage("checking matches", ("sfm.py", "import"), (60.0, 0.0, 6.0))
 MAP = Stage("placing cameras", ("sfm_map.py",), (120.0, 30.0, 0.0))
@@ -116,6 +118,7 @@ def _attempt(
         "groups": prepared.groups,
         "originals": prepared.originals,
         "max_size": SOLVE_PX,
+        "max_features": MANY_FEATURES if count > MANY_PHOTOS else MAX_FEATURES,
         "lens": LENS,
         "seed": seed,
         "map_seconds": int(MAP_SHARE * MAP.limit_s(count)),
