@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Raised whenever the same files could come out otherwise.
-VERSION = 5
+VERSION = 6
 CHUNK = 1 << 20
 
 
