@@ -12,7 +12,7 @@ import torch
 from recon.capture import Capture, Frame, Views, load_views, open_capture, select_spread
 from recon.capture.solve import SolveConfig, Solved, solve_cameras
 from recon.capture.types import StageProgress
-from recon.compress import PruneConfig, prune
+from recon.compress import PruneConfig, importance_order, prune
 from recon.errors import ReconError
 from recon.model.registry import build_model
 from recon.model.types import Model
@@ -82,6 +82,8 @@ def reconstruct(
         raise ReconError(
             f"no Gaussians from {capture.title}: the masks leave nothing of the photos"
         )
+    report("sorting", 0.0)
+    gaussians = gaussians.select(importance_order(gaussians, views.cameras))
     return Scene(gaussians, views.cameras, frames, settings.model, solved)
 
 

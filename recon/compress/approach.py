@@ -33,7 +33,7 @@ def approach(
     for turn in range(ROUNDS):
         progress(turn / ROUNDS)
         found.append(attempt(number))
-        now = max(value(found[-1]), 1e-9)
+        now = max(float(value(found[-1])), 1e-9)
         if CLOSE * goal <= now <= goal:
             break
         if (now < goal) == (slope > 0):

@@ -1,6 +1,5 @@
 """The smallest file within a loss, or the best one of a size: tried, rendered and measured."""
 
-import math
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -66,8 +65,11 @@ class Packer:
     def pack(self, fewer: Gaussians, steps: Steps | None = None) -> Packed:
         """Written in order of importance, read back and looked at."""
         order = importance_order(fewer, self.looks.lessons.cameras)
-        path = self._write(fewer.select(order), steps or Steps())
-        return Packed(path, len(fewer), self.looks.loss_db(load_gaussians(path)))
+        return self._looked_at(fewer.select(order), steps or Steps())
+
+    def _looked_at(self, scene: Gaussians, steps: Steps) -> Packed:
+        path = self._write(scene, steps)
+        return Packed(path, len(scene), self.looks.loss_db(load_gaussians(path)))
 
     def save(self, packed: Packed, path: Path) -> None:
         """Put the file where it belongs."""
@@ -99,7 +101,12 @@ class Packer:
     def within_loss(self, limit_db: float, progress: Progress) -> Packed:
         """The smallest found that loses at most so much; ReconError when the format itself costs
         more."""
-        scene = self._cut(limit_db)
+        scene, whole = self._cut(limit_db), self.pack(self.scene)
+        if whole.loss_db > limit_db:
+            raise ReconError(
+                f"--max-loss {limit_db:g}: {self.suffix} alone loses {whole.loss_db:.2f} dB; allow "
+                "more or choose another format"
+            )
         steps = self._steps(scene, ROUNDING_SHARE * limit_db)
 
         def attempt(count: int) -> Packed:
@@ -109,14 +116,8 @@ class Packer:
             attempt, lambda packed: packed.loss_db, limit_db, LOSS_SLOPE,
             round(FIRST_SHARE * len(scene)), len(scene), progress,
         )  # fmt: skip
-        good = [packed for packed in found if packed.loss_db <= limit_db] or [self.pack(self.scene)]
-        best = min(good, key=lambda packed: packed.size)
-        if best.loss_db > limit_db:
-            raise ReconError(
-                f"--max-loss {limit_db:g}: {self.suffix} alone loses {best.loss_db:.2f} dB; allow "
-                "more or choose another format"
-            )
-        return best
+        good = [packed for packed in (whole, *found) if packed.loss_db <= limit_db]
+        return min(good, key=lambda packed: packed.size)
 
     def _cut(self, limit_db: float) -> Gaussians:
         """Without the spherical harmonics that can be spared."""
@@ -155,4 +156,5 @@ class Packer:
     def keep(self, share: float) -> Packed:
         """The most important ones, as they are."""
         order = importance_order(self.scene, self.looks.lessons.cameras)
-        return self.pack(self.scene.select(order[: max(math.floor(share * len(order)), 1)]))
+        kept = self.scene.select(order[: max(round(share * len(order)), 1)])
+        return self._looked_at(kept, Steps())

@@ -1,0 +1,1 @@
+"""What files cost and lose, on held-out photos."""

@@ -1,0 +1,173 @@
+"""Size, loss on held-out photos and time of every way to store a scene.
+
+python -m training.compression.measure configs/captures.yaml --only fox table --json sizes.json
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recon.capture import Views, open_capture
+from recon.commands.output import say
+from recon.compress import Looks, Packer
+from recon.compress.importance import importance_order
+from recon.formats import load_gaussians, save_gaussians
+from recon.model.registry import build_model
+from recon.pipeline import predict
+from recon.settings import ReconstructSettings
+from render import Gaussians
+from training.evaluate import context_and_targets, render_targets
+from training.metrics import psnr
+from training.suite import Case, read_split, read_suite
+
+FORMATS = (".compressed.ply", ".splat", ".spz", ".sog")
+PARTS = (0.5, 0.25, 0.1)
+MAX_LOSS_DB = 0.1
+# Of the scene with a Gaussian for every pixel, as PLY.
+SMALLER = 30
+FOREIGN = "splat-transform"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One scene and what judges it."""
+
+    context: Views
+    targets: Views
+    scene: Gaussians
+    """As `recon` makes it by default."""
+    whole: Gaussians
+    """With a Gaussian for every pixel."""
+    folder: Path
+
+    @staticmethod
+    def of(case: Case, folder: Path) -> "Bench":
+        """Reconstruct, twice."""
+        capture, settings = open_capture(case.capture), ReconstructSettings()
+        context, targets = context_and_targets(capture, read_split(capture, case.split), settings)
+        found = build_model(settings.model)(context, lambda done: None)
+        scene, whole = (
+            predict(lambda *_: found, context, given, lambda stage, done: None)
+            for given in (settings, ReconstructSettings(prune=0.0))
+        )
+        return Bench(context, targets, scene, whole, folder)
+
+    def psnr(self, scene: Gaussians) -> float:
+        """Mean over the held-out photos (dB)."""
+        shown = render_targets(scene, self.targets)
+        triples = zip(shown, self.targets.images, self.targets.valid, strict=True)
+        scores = [psnr(*each) for each in triples]
+        return sum(scores) / len(scores)
+
+    def row(self, name: str, path: Path, write: Callable[[], object]) -> dict[str, Any]:
+        """Write a file and look at what it gives back."""
+        started = time.perf_counter()
+        write()
+        written = time.perf_counter()
+        scene = load_gaussians(path)
+        read = time.perf_counter()
+        return {
+            "name": name, "bytes": path.stat().st_size, "gaussians": len(scene),
+            "psnr": self.psnr(scene), "encode_s": written - started, "decode_s": read - written,
+        }  # fmt: skip
+
+
+def rows_of(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Every way to store the scene."""
+    raw, plain = bench.folder / "raw.ply", bench.folder / "plain.ply"
+    yield bench.row("raw PLY", raw, partial(save_gaussians, raw, bench.whole))
+    yield bench.row("PLY", plain, partial(save_gaussians, plain, bench.scene))
+    for suffix in FORMATS:
+        path = bench.folder / f"plain{suffix}"
+        yield bench.row(suffix, path, partial(save_gaussians, path, bench.scene))
+    if shutil.which(FOREIGN):
+        path = bench.folder / "foreign.sog"
+        command = [FOREIGN, "-q", "-w", "-g", "cpu", str(plain), str(path)]
+        yield bench.row(f"{FOREIGN} .sog", path, partial(subprocess.run, command, check=True))
+    looks = Looks.of(bench.scene, bench.context.cameras, bench.context)
+    target = raw.stat().st_size / SMALLER / 1e6
+    for suffix in (".spz", ".sog"):
+        with Packer(bench.scene, looks, suffix) as packer:
+            wishes = {
+                f"--max-loss {MAX_LOSS_DB:g} {suffix}": partial(packer.within_loss, MAX_LOSS_DB),
+                f"1/{SMALLER} of raw {suffix}": partial(packer.within_size, target),
+            }
+            for name, search in wishes.items():
+                path = bench.folder / f"packed{suffix}"
+                yield bench.row(name, path, partial(_packed, packer, search, path)) | {
+                    "wanted_bytes": target * 1e6 if name.startswith("1/") else None
+                }
+
+
+def _packed(packer: Packer, search: Callable, path: Path) -> None:
+    packer.save(search(lambda done: None), path)
+
+
+def prefixes_of(bench: Bench) -> Iterator[dict[str, Any]]:
+    """The most important part of the Gaussians against any: PSNR to the whole scene's pictures."""
+    scene, cameras = bench.scene, bench.context.cameras
+    truth = render_targets(scene, bench.targets)
+    generator = torch.Generator().manual_seed(0)
+    orders = {
+        "prefix": importance_order(scene, cameras),
+        "random": torch.randperm(len(scene), generator=generator),
+    }
+    for part in PARTS:
+        count = round(part * len(scene))
+        row: dict[str, Any] = {"part": part}
+        for name, order in orders.items():
+            shown = render_targets(scene.select(order[:count]), bench.targets)
+            row[name] = float(-10 * torch.log10((shown - truth).square().mean()))
+        yield row
+
+
+def measure(case: Case, report: Callable[[str], None]) -> dict[str, Any]:
+    """Everything about one capture and split."""
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench.of(case, Path(folder))
+        report(f"{case.capture.name} {case.split}")
+        prefixes = list(prefixes_of(bench))
+        for row in prefixes:
+            report(f"  {row['part']:.0%}: {row['prefix']:.2f} dB, random {row['random']:.2f} dB")
+        rows = []
+        for row in rows_of(bench):
+            rows.append(row)
+            report(
+                f"  {row['name']:26} {row['bytes'] / 1e6:7.2f} MB {row['gaussians']:8,} "
+                f"{row['psnr']:6.2f} dB  {row['encode_s']:6.1f} s {row['decode_s']:5.1f} s"
+            )
+    return {
+        "capture": case.capture.name, "split": case.split, "rows": rows, "prefixes": prefixes
+    }  # fmt: skip
+
+
+def main() -> None:
+    """A suite's cases, to a JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("suite", type=Path)
+    parser.add_argument("--only", nargs="*", default=[], help="captures")
+    parser.add_argument("--splits", nargs="*", default=["4v"])
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    results = [
+        measure(case, say)
+        for case in read_suite(arguments.suite).cases
+        if case.split in arguments.splits
+        and (not arguments.only or case.capture.name in arguments.only)
+    ]
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
