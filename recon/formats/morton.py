@@ -27,6 +27,16 @@ def in_morton_order(part: Gaussians) -> Gaussians:
     return part.select(morton_order(part.means))
 
 
+def in_picture_order(scene: Gaussians, width: int) -> Gaussians:
+    """The same Gaussians so that, in rows of `width`, neighbours in space are neighbours along both
+    axes."""
+    pixel = torch.arange(len(scene))
+    places = torch.stack([pixel % width, pixel // width, 0 * pixel], 1).float()
+    order = torch.empty_like(pixel)
+    order[morton_order(places)] = morton_order(scene.means)
+    return scene.select(order)
+
+
 def _spread(numbers: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
     """Two zero bits after each of 21 bits."""
     for shift, mask in (

@@ -12,7 +12,7 @@ from recon.errors import ReconError
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.codebook import codebook, nearest, palette
-from recon.formats.morton import morton_order
+from recon.formats.morton import in_picture_order
 from recon.formats.sog_archive import Archive, picture_size, webp
 from recon.formats.source import SceneSource
 from render import Gaussians
@@ -29,7 +29,7 @@ def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
     `dropped_bits` binary digits of positions are left out, which packs better."""
     if source.count == 0:
         raise ReconError(f"cannot write {path}: a SOG needs at least one Gaussian")
-    scene = _laid_out(source.load())
+    scene = in_picture_order(source.load(), picture_size(source.count)[0])
     meta: dict[str, Any] = {"version": 2, "asset": {"generator": "recon"}, "count": len(scene)}
     files: dict[str, bytes] = {}
     _add_means(scene, meta, files, dropped_bits)
@@ -50,16 +50,6 @@ def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
         for name, data in {"meta.json": json.dumps(meta).encode(), **files}.items():
             archive.writestr(zipfile.ZipInfo(name), data)
     source.report(1.0)
-
-
-def _laid_out(scene: Gaussians) -> Gaussians:
-    """Neighbours in space are neighbours in the pictures, along both axes."""
-    width, _ = picture_size(len(scene))
-    pixel = torch.arange(len(scene))
-    places = torch.stack([pixel % width, pixel // width, 0 * pixel], 1).float()
-    order = torch.empty_like(pixel)
-    order[morton_order(places)] = morton_order(scene.means)
-    return scene.select(order)
 
 
 def _add_means(

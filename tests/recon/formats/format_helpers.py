@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from helpers import random_gaussians
 
-from recon.formats.morton import in_morton_order
+from recon.formats.morton import in_morton_order, in_picture_order
+from recon.formats.sog_archive import picture_size
 from render import Gaussians
 from render.quaternions import quats_to_rotmats
 
@@ -72,3 +73,10 @@ def assert_close(a: Gaussians, b: Gaussians, rounding: Rounding) -> None:
     if rounding.sh < 2 and a.sh.shape[1] > 1:
         assert a.sh.shape == b.sh.shape
         assert float((a.sh[:, 1:] - b.sh[:, 1:]).abs().max()) <= rounding.sh
+
+
+def as_stored(scene: Gaussians, extension: str) -> Gaussians:
+    """In the order that a format keeps, of a scene in Morton order."""
+    if extension != ".sog":
+        return scene
+    return in_picture_order(scene, picture_size(len(scene))[0])
