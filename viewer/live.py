@@ -3,7 +3,7 @@
 import time
 
 from recon.capture import Capture
-from recon.commands.output import say
+from recon.commands.output import note
 from render import Gaussians
 from viewer.app import LOCAL, Viewer
 from viewer.photos import Photos
@@ -25,12 +25,12 @@ class LiveViewer:
             scene = ShownScene(self.name, gaussians.detach().to("cpu"))
             photos = None if capture is None else Photos.of(capture)
             self.viewer = Viewer([scene], photos, self.host, self.port)
-            say(f"the scene as it is made: {self.viewer.address}")
+            note(f"the scene as it is made: {self.viewer.address}")
 
     def stay(self) -> None:
         """Serve until Ctrl-C."""
         if self.viewer is not None:
-            say(f"still at {self.viewer.address} (Ctrl-C ends)")
+            note(f"still at {self.viewer.address} (Ctrl-C ends)")
             with self.viewer:
                 while True:
                     time.sleep(3600)

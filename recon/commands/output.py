@@ -16,6 +16,12 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def note(text: str) -> None:
+    """A line on the way, on standard error."""
+    sys.stderr.write(f"recon: {text}\n")
+    sys.stderr.flush()
+
+
 def say_json(values: dict[str, Any]) -> None:
     """The one JSON object of --json."""
     say(json.dumps(values))
@@ -42,12 +48,12 @@ def progress_reporter(quiet: bool) -> Iterator[Callable[[str, float], None]]:
     else:
         seen: set[str] = set()
 
-        def note(stage: str, fraction: float) -> None:
+        def note_once(stage: str, fraction: float) -> None:
             if stage not in seen:
                 seen.add(stage)
-                sys.stderr.write(f"recon: {stage}\n")
+                note(stage)
 
-        yield note
+        yield note_once
 
 
 def parse_size(text: str) -> tuple[int, int]:

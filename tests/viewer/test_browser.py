@@ -22,7 +22,8 @@ WIDTH, HEIGHT = 480, 360
 
 def shown(session) -> torch.Tensor:
     """What the browser draws of the scene, without panels."""
-    picture = session.client.get_render(height=HEIGHT, width=WIDTH, transport_format="png")
+    size = {"height": HEIGHT, "width": WIDTH, "transport_format": "png"}
+    picture = session.client.get_render(**size, timeout=60.0)
     return torch.from_numpy(picture[..., :3].copy()).permute(2, 0, 1).float() / 255
 
 
