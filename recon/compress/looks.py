@@ -12,8 +12,9 @@ from render import Cameras, Gaussians, RasterizeSettings, rasterize
 from render.paths import interpolate
 
 SETTINGS = RasterizeSettings(render_mode="RGB")
-# Without photos, a scene's own error is taken to be this (PSNR, dB).
-ASSUMED_DB = 30.0
+# From places without a photo a scene is not better than this (PSNR, dB), however well it agrees with
+# the photos it was made from.
+BEST_DB = 30.0
 # Of generated cameras.
 SPHERE_VIEWS, SPHERE_PX, SPHERE_FOV_DEG = 16, 384, 50.0
 
@@ -27,23 +28,24 @@ class Looks:
     truth: Float[Tensor, "j 3 h w"]
     """What the scene looks like from the cameras that judge."""
     error: float
-    """Mean squared error of the scene itself against photos."""
+    """Mean squared error of the scene itself, against photos or as assumed."""
 
     @staticmethod
     def of(scene: Gaussians, cameras: Cameras, photos: Views | None) -> "Looks":
         """Learn from the cameras and from a third of the way to their neighbours; judge half-way
         between neighbours, where nobody learned, and at the cameras."""
-        error = 10 ** (-ASSUMED_DB / 10)
+        error = 10 ** (-BEST_DB / 10)
         shown = _render(scene, cameras)
         if photos is not None:
             pixels = 3 * photos.valid.sum()
-            error = float(((shown - photos.images).square() * photos.valid).sum() / pixels)
+            found = float(((shown - photos.images).square() * photos.valid).sum() / pixels)
+            error = max(found, error)
         learned, pictures = _with_more(scene, cameras, shown, 1 / 3)
         judged, truth = _with_more(scene, cameras, shown, 1 / 2)
         ones = torch.ones_like(pictures[:, :1])
         names = tuple(str(number) for number in range(len(learned)))
         lessons = Views(pictures, ones, ones, learned, names)
-        return Looks(lessons, judged, truth, max(error, 1e-8))
+        return Looks(lessons, judged, truth, error)
 
     def loss_db(self, smaller: Gaussians) -> float:
         """How much lower the PSNR against the truth will be: what was changed adds to the scene's
