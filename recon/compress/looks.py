@@ -12,8 +12,8 @@ from render import Cameras, Gaussians, RasterizeSettings, rasterize
 from render.paths import interpolate
 
 SETTINGS = RasterizeSettings(render_mode="RGB")
-# From places without a photo a scene is not better than this (PSNR, dB), however well it agrees with
-# the photos it was made from.
+# From where no photo was taken a scene is not better than this (PSNR, dB), however well it agrees
+# with the photos it was made from.
 BEST_DB = 30.0
 # Of generated cameras.
 SPHERE_VIEWS, SPHERE_PX, SPHERE_FOV_DEG = 16, 384, 50.0

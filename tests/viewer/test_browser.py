@@ -41,8 +41,10 @@ def choose(page, label: str, option: str) -> None:
 def picture(page, name: str) -> None:
     """A screenshot for the documentation, when it is asked for."""
     if os.environ.get("RECON_SCREENSHOTS"):
+        folder = ROOT / "docs" / "viewer"
+        folder.mkdir(exist_ok=True)
         page.wait_for_timeout(3000)
-        page.screenshot(path=ROOT / "docs" / "viewer" / f"{name}.jpg", quality=80, type="jpeg")
+        page.screenshot(path=folder / f"{name}.jpg", quality=80, type="jpeg")
 
 
 def hide_cameras(page, viewer: Viewer) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,14 @@ class Bench:
     folder: Path
 
     @staticmethod
-    def of(case: Case, folder: Path) -> "Bench":
+    def of(case: Case, folder: Path, settings: ReconstructSettings) -> "Bench":
         """Reconstruct, twice."""
-        capture, settings = open_capture(case.capture), ReconstructSettings()
+        capture = open_capture(case.capture)
         context, targets = context_and_targets(capture, read_split(capture, case.split), settings)
         found = build_model(settings.model)(context, lambda done: None)
         scene, whole = (
             predict(lambda *_: found, context, given, lambda stage, done: None)
-            for given in (settings, ReconstructSettings(prune=0.0))
+            for given in (settings, replace(settings, prune=0.0))
         )
         return Bench(context, targets, scene, whole, folder)
 
@@ -134,7 +134,7 @@ def prefixes_of(bench: Bench) -> Iterator[dict[str, Any]]:
 def measure(case: Case, report: Callable[[str], None]) -> dict[str, Any]:
     """Everything about one capture and split."""
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench.of(case, Path(folder))
+        bench = Bench.of(case, Path(folder), ReconstructSettings())
         report(f"{case.capture.name} {case.split}")
         prefixes = list(prefixes_of(bench))
         for row in prefixes:
