@@ -1,6 +1,5 @@
-"""A headless browser and a scene to look at."""
+"""A scene to look at, and pages that do."""
 
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,11 +12,6 @@ from recon.capture import load_views, open_capture
 from render import Gaussians
 from viewer import Photos, ShownScene, Viewer
 
-FLAGS = [
-    "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
-    "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-]  # fmt: skip
 # The panel takes 320 px: the canvas has the proportions that pictures are taken with, since viser
 # stretches others.
 SIZE = {"width": 960, "height": 480}
@@ -27,19 +21,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator:
-    """Debian's Chromium, driven by playwright."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium on the PATH (Debian: apt-get install chromium)")
-    with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

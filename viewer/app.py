@@ -48,7 +48,6 @@ class Viewer:
         first = self.scenes[0].gaussians
         self.space = Space.of(first)
         self.start = Start.of(first, cameras, self.space)
-        self.up = self.start.up
         self.sessions: dict[int, Session] = {}
         self.lock = threading.Lock()
         self.server = start_server(host, port)
@@ -56,7 +55,7 @@ class Viewer:
         self.server.gui.configure_theme(
             control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
         )
-        self.server.scene.set_up_direction(tuple(self.up.tolist()))
+        self.server.scene.set_up_direction(tuple(self.start.up.tolist()))
         self._place_initial_camera()
         background = np.array(self.look.background, np.uint8)[None, None]
         self.server.scene.set_background_image(background, format="png")
@@ -120,7 +119,7 @@ class Viewer:
     def beside(self) -> Float[Tensor, "3"]:
         """From one scene to the next, side by side: to the right of the first view."""
         ahead = self.start.look_at - self.start.position
-        right = np.cross(ahead, self.up)
+        right = np.cross(ahead, self.start.up)
         step = APART * SHOWN_RADIUS / max(float(np.linalg.norm(right)), 1e-9)
         return torch.from_numpy(right * step)
 
@@ -152,7 +151,7 @@ class Viewer:
     def go_to_start(self, client: viser.ClientHandle) -> None:
         """Back to the first view."""
         with client.atomic():
-            client.camera.up_direction = self.up
+            client.camera.up_direction = self.start.up
             client.camera.position = self.start.position
             client.camera.look_at = self.start.look_at
             client.camera.fov = self.start.fov
@@ -165,7 +164,7 @@ class Viewer:
     def _place_initial_camera(self) -> None:
         camera = self.server.initial_camera
         camera.position, camera.look_at = tuple(self.start.position), tuple(self.start.look_at)
-        camera.up, camera.fov = tuple(self.up.tolist()), self.start.fov
+        camera.up, camera.fov = tuple(self.start.up.tolist()), self.start.fov
 
     def _connected(self, client: viser.ClientHandle) -> None:
         with self.lock:

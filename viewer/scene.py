@@ -58,10 +58,6 @@ class ShownScene:
         self.version += 1
         return True
 
-    def edited(self) -> Gaussians:
-        """What is left after the edits."""
-        return self.gaussians.select(self.kept)
-
     def chosen(
         self, passes: Callable[[Gaussians], Bool[Tensor, "n"]], limit: int
     ) -> Int[Tensor, "m"]:

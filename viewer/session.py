@@ -58,7 +58,7 @@ class Session:
         camera = self.client.camera
         height = height or max(camera.image_height, 1)
         width = width or max(camera.image_width, 1)
-        return self.viewer.space.eye(camera.wxyz, camera.position, camera.fov, width, height)
+        return self.viewer.eye(self.client, width, height)
 
     def _on_camera(self, camera: viser.CameraHandle) -> None:
         self.moved_at = time.monotonic()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browsing import browser, free_port, gaussians, photos, viewer, visit, wait_for
+from browsing import free_port, gaussians, photos, viewer, visit, wait_for
 from conftest import ROOT
 from helpers import psnr, random_gaussians
 

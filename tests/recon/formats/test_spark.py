@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from browsing import browser, gaussians, photos
+from browsing import gaussians, photos
 from helpers import psnr
 
 from recon.formats import load_gaussians, save_gaussians
