@@ -146,6 +146,13 @@ def render_targets(made: Gaussians, targets: Views) -> Float[Tensor, "v 3 h w"]:
     return torch.cat(shown).clamp(0, 1).cpu()
 
 
+def mean_psnr(made: Gaussians, targets: Views) -> float:
+    """Of the targets' pictures (dB)."""
+    triples = zip(render_targets(made, targets), targets.images, targets.valid, strict=True)
+    scores = [metrics.psnr(*each) for each in triples]
+    return sum(scores) / len(scores)
+
+
 def _nearest_photos(context: Views, targets: Views) -> Float[Tensor, "v 3 h w"]:
     """For each target the context photo taken from the nearest place, as it is."""
     distance = torch.cdist(targets.cameras.centers, context.cameras.centers)

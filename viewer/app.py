@@ -24,6 +24,7 @@ from viewer.quiet import start_server, stop_server
 from viewer.scene import ShownScene
 from viewer.session import Session
 from viewer.space import SHOWN_RADIUS, Space, Start, vertical_fov
+from viewer.stage import set_stage
 
 LOCAL = "127.0.0.1"
 # Scenes beside each other stand this many times the scene's radius apart.
@@ -55,10 +56,7 @@ class Viewer:
         self.server.gui.configure_theme(
             control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
         )
-        self.server.scene.set_up_direction(tuple(self.start.up.tolist()))
-        self._place_initial_camera()
-        background = np.array(self.look.background, np.uint8)[None, None]
-        self.server.scene.set_background_image(background, format="png")
+        set_stage(self.server, self.start, self.look.background)
         self.facts = ScenesPanel(self)
         self.display = DisplayPanel(self)
         self.cameras = None if cameras is None or photos is None else CamerasPanel(self, photos)
@@ -160,11 +158,6 @@ class Viewer:
         """A short note in the browser."""
         if client is not None:
             client.add_notification("recon", text, auto_close_seconds=4.0)
-
-    def _place_initial_camera(self) -> None:
-        camera = self.server.initial_camera
-        camera.position, camera.look_at = tuple(self.start.position), tuple(self.start.look_at)
-        camera.up, camera.fov = tuple(self.start.up.tolist()), self.start.fov
 
     def _connected(self, client: viser.ClientHandle) -> None:
         with self.lock:

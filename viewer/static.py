@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from recon.files import atomic_output
 from viewer.look import Look, arrays_of
 from viewer.photos import Photos
 from viewer.quiet import start_server, stop_server
 from viewer.scene import ShownScene
 from viewer.space import Space, Start
+from viewer.stage import set_stage
 
 # Height of the picture that widths of small Gaussians are made for (px).
 PAGE_PX = 1080
@@ -24,15 +23,10 @@ def write_page(folder: Path, scene: ShownScene, photos: Photos | None, look: Loo
     server = start_server("127.0.0.1", 0)
     try:
         eye = space.looking(start.position, start.look_at, start.up, start.fov, PAGE_PX)
-        server.scene.set_up_direction(tuple(start.up.tolist()))
-        background = np.array(look.background, np.uint8)[None, None]
-        server.scene.set_background_image(background, format="png")
+        set_stage(server, start, look.background)
         server.scene.add_gaussian_splats(
             "/scene", *arrays_of(scene, look, eye, space).as_arguments()
         )
-        camera = server.initial_camera
-        camera.position, camera.look_at = tuple(start.position), tuple(start.look_at)
-        camera.up, camera.fov = tuple(start.up.tolist()), start.fov
         page = server.scene.as_html(dark_mode=True)
     finally:
         stop_server(server)

@@ -29,6 +29,8 @@ PACKING: dict[str, Callable[[Path, SceneSource, int], None]] = {
     ".sog": write_sog,
     ".spz": lambda path, source, dropped: write_spz(path, source, SpzConfig(dropped_bits=dropped)),
 }
+# These have an order of their own.
+REORDERING = (*PACKING, ".compressed.ply")
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,10 @@ class Packer:
         self.scratch.cleanup()
 
     def pack(self, fewer: Gaussians, steps: Steps | None = None) -> Packed:
-        """Written in order of importance, read back and looked at."""
-        order = importance_order(fewer, self.looks.lessons.cameras)
-        return self._looked_at(fewer.select(order), steps or Steps())
+        """Written, in order of importance where the format keeps one, read back and looked at."""
+        if self.suffix not in REORDERING:
+            fewer = fewer.select(importance_order(fewer, self.looks.lessons.cameras))
+        return self._looked_at(fewer, steps or Steps())
 
     def _looked_at(self, scene: Gaussians, steps: Steps) -> Packed:
         path = self._write(scene, steps)

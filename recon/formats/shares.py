@@ -1,6 +1,5 @@
 """How many bytes of a scene file each attribute takes."""
 
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -55,8 +54,8 @@ def _ply(path: Path, count: int, sh_degree: int) -> dict[str, float]:
 
 
 def _sog(path: Path, count: int, sh_degree: int) -> dict[str, float]:
-    with Archive(path), zipfile.ZipFile(path) as archive:
-        sizes = [(info.filename, float(info.compress_size)) for info in archive.infolist()]
+    with Archive(path) as archive:
+        sizes = [(info.filename, float(info.compress_size)) for info in archive.zip.infolist()]
     return _summed([(name.replace("meta", "other"), size) for name, size in sizes], count)
 
 

@@ -19,15 +19,13 @@ import torch
 
 from recon.capture import Views, open_capture
 from recon.commands.output import say
-from recon.compress import Looks, Packer
-from recon.compress.importance import importance_order
+from recon.compress import Looks, Packer, importance_order
 from recon.formats import load_gaussians, save_gaussians
 from recon.model.registry import build_model
 from recon.pipeline import predict
 from recon.settings import ReconstructSettings
 from render import Gaussians
-from training.evaluate import context_and_targets, render_targets
-from training.metrics import psnr
+from training.evaluate import context_and_targets, mean_psnr, render_targets
 from training.suite import Case, read_split, read_suite
 
 FORMATS = (".compressed.ply", ".splat", ".spz", ".sog")
@@ -62,13 +60,6 @@ class Bench:
         )
         return Bench(context, targets, scene, whole, folder)
 
-    def psnr(self, scene: Gaussians) -> float:
-        """Mean over the held-out photos (dB)."""
-        shown = render_targets(scene, self.targets)
-        triples = zip(shown, self.targets.images, self.targets.valid, strict=True)
-        scores = [psnr(*each) for each in triples]
-        return sum(scores) / len(scores)
-
     def row(self, name: str, path: Path, write: Callable[[], object]) -> dict[str, Any]:
         """Write a file and look at what it gives back."""
         started = time.perf_counter()
@@ -78,7 +69,8 @@ class Bench:
         read = time.perf_counter()
         return {
             "name": name, "bytes": path.stat().st_size, "gaussians": len(scene),
-            "psnr": self.psnr(scene), "encode_s": written - started, "decode_s": read - written,
+            "psnr": mean_psnr(scene, self.targets),
+            "encode_s": written - started, "decode_s": read - written,
         }  # fmt: skip
 
 

@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recon.capture import Views, open_capture
+from recon.capture import open_capture
 from recon.commands.output import say
 from recon.model.registry import build_model
 from recon.pipeline import predict
 from recon.refine import parse_refine
 from recon.settings import ReconstructSettings
 from render import Gaussians
-from training.evaluate import context_and_targets, render_targets
-from training.metrics import psnr
+from training.evaluate import context_and_targets, mean_psnr
 from training.scratch.optimise import ScratchConfig, optimise
 from training.scratch.start import random_points, surface_points
 from training.suite import Case, read_split, read_suite
@@ -55,7 +54,7 @@ def compare_case(
         "capture": case.capture.name,
         "split": case.split,
         "seconds": seconds,
-        "ours": _score(ours, targets),
+        "ours": mean_psnr(ours, targets),
         "scratch": [],
     }
     makers: dict[str, Callable[[], Gaussians]] = {
@@ -70,15 +69,9 @@ def compare_case(
             rival = optimise(makers[start](), context, limit)
             row["scratch"].append({
                 "start": start, "times": times, "steps": rival.steps,
-                "psnr": _score(rival.gaussians, targets),
+                "psnr": mean_psnr(rival.gaussians, targets),
             })  # fmt: skip
     return row
-
-
-def _score(gaussians: Gaussians, targets: Views) -> float:
-    shown = render_targets(gaussians, targets)
-    scores = [psnr(*each) for each in zip(shown, targets.images, targets.valid, strict=True)]
-    return sum(scores) / len(scores)
 
 
 def as_lines(rows: list[dict[str, Any]]) -> str:

@@ -10,6 +10,7 @@ import viser
 from viewer.coloring import COLORINGS
 from viewer.look import SHAPES, Look
 from viewer.panels import put
+from viewer.stage import paint_background
 
 if TYPE_CHECKING:
     from viewer.app import Viewer
@@ -63,8 +64,7 @@ class DisplayPanel:
 
     def _apply(self, look: Look) -> None:
         if look.background != self.viewer.look.background:
-            color = np.array(look.background, np.uint8)[None, None]
-            self.viewer.server.scene.set_background_image(color, format="png")
+            paint_background(self.viewer.server, look.background)
         self.viewer.set_look(look)
 
     def _fov_changed(self, event: viser.GuiEvent) -> None:
