@@ -11,33 +11,8 @@ from render.cameras import Cameras
 from render.gaussians import Gaussians
 from render.quaternions import quats_to_rotmats, rotmats_to_quats
 
-DEFAULT_FOV_DEG = 60.0
 ORBIT_DEG = 12.0
 SWAY_DEG = 6.0
-
-
-def default_camera(gaussians: Gaussians, width: int, height: int) -> Cameras:
-    """A camera for a scene that comes without any.
-
-    It looks along +z with y down, as photos' first cameras often do, from where the
-    middle 90 % of the Gaussians fit a field of view of 60 degrees.
-    """
-    low, middle, high = _quantiles(gaussians.means, [0.05, 0.5, 0.95])
-    radius = float((high - low)[:2].norm()) / 2
-    focal = 0.5 * max(width, height) / math.tan(math.radians(DEFAULT_FOV_DEG) / 2)
-    distance = radius * focal / (0.5 * min(width, height))
-    center = middle.clone()
-    center[2] = low[2] - max(distance, 1e-6)
-    viewmat = torch.eye(4).to(gaussians.means)
-    viewmat[:3, 3] = -center
-    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]).to(center)
-    return Cameras(viewmat[None], K[None], width, height)
-
-
-def _quantiles(means: Float[Tensor, "n 3"], q: list[float]) -> Float[Tensor, "q 3"]:
-    # torch.quantile takes at most 16 million values: a regular subset is as good.
-    part = means[:: max(1, len(means) // 100_000)]
-    return torch.quantile(part, torch.tensor(q).to(part), dim=0)
 
 
 def focus_point(gaussians: Gaussians, camera: Cameras) -> Float[Tensor, "3"]:

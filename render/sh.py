@@ -10,8 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from render.directions import spread_directions
+
 MAX_DEGREE = 4
 C0 = 0.28209479177387814
+# Directions at which rotations are solved for.
+SAMPLES = 64
 
 
 def num_coefficients(degree: int) -> int:
@@ -100,7 +104,7 @@ def rotate_sh(sh: Float[Tensor, "*b k 3"], rotmat: Float[Tensor, "3 3"]) -> Floa
     solving for the band at sample directions, in float64.
     """
     degree = degree_of(sh.shape[-2])
-    dirs = _sample_directions().to(sh.device)
+    dirs = spread_directions(SAMPLES).to(sh.device)
     before = sh_basis(degree, dirs)
     after = sh_basis(degree, dirs @ rotmat.detach().double().T)
     rotated = []
@@ -110,12 +114,3 @@ def rotate_sh(sh: Float[Tensor, "*b k 3"], rotmat: Float[Tensor, "3 3"]) -> Floa
         matrix = torch.linalg.lstsq(after[:, rows], before[:, rows]).solution
         rotated.append(matrix.to(sh) @ sh[..., rows, :])
     return torch.cat(rotated, -2)
-
-
-def _sample_directions(count: int = 64) -> Float[Tensor, "count 3"]:
-    """Unit directions spread evenly over the sphere (Fibonacci lattice)."""
-    index = torch.arange(count, dtype=torch.float64) + 0.5
-    z = 1 - 2 * index / count
-    azimuth = math.pi * (1 + math.sqrt(5)) * index
-    radius = (1 - z * z).sqrt()
-    return torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), z], -1)

@@ -46,6 +46,9 @@ class Viewer:
         to the next free one: see `address`."""
         self.scenes, self.look = list(scenes), look or Look()
         cameras = None if photos is None or len(photos) == 0 else photos.cameras()
+        if cameras is not None and photos is not None:
+            for scene in self.scenes:
+                scene.judges = photos.judges()
         first = self.scenes[0].gaussians
         self.space = Space.of(first)
         self.start = Start.of(first, cameras, self.space)
@@ -58,8 +61,8 @@ class Viewer:
         )
         set_stage(self.server, self.start, self.look.background)
         self.facts = ScenesPanel(self)
-        self.display = DisplayPanel(self)
         self.cameras = None if cameras is None or photos is None else CamerasPanel(self, photos)
+        self.display = DisplayPanel(self)
         self.edit, self.picture = EditPanel(self), PicturePanel(self)
         self.path = PathPanel(self)
         self.server.on_client_connect(self._connected)

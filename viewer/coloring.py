@@ -15,11 +15,14 @@ from render.sh import C0, sh_to_colors
 Coloring = Literal["colour", "depth", "normals", "contribution"]
 COLORINGS: tuple[Coloring, ...] = ("colour", "depth", "normals", "contribution")
 
+# Contributions below this are all one colour.
+LEAST_PX = 0.01
+
 
 def colors_of(
     gaussians: Gaussians, eye: Cameras, coloring: Coloring, use_sh: bool, weight: Float[Tensor, "n"]
 ) -> Float[Tensor, "n 3"]:
-    """As seen from the eye, 0 to 1. `weight` is what contribution shows, on any scale."""
+    """As seen from the eye, 0 to 1. `weight` is what contribution shows (px)."""
     if coloring == "depth":
         viewmat = eye.viewmats[0]
         depth = gaussians.means @ viewmat[2, :3] + viewmat[2, 3]
@@ -27,7 +30,7 @@ def colors_of(
     if coloring == "normals":
         return _normals(gaussians, eye)
     if coloring == "contribution":
-        return turbo(weight.clamp_min(1e-12).log())
+        return turbo(weight.clamp_min(LEAST_PX).log())
     if not use_sh or gaussians.sh_degree == 0:
         return (0.5 + C0 * gaussians.sh[:, 0]).clamp(0, 1)
     dirs = torch.nn.functional.normalize(gaussians.means - eye.centers[0], dim=-1)

@@ -76,7 +76,9 @@ def visible_part(scene: ShownScene, look: Look, space: Space) -> Gaussians:
 def arrays_of(scene: ShownScene, look: Look, eye: Cameras, space: Space) -> Arrays:
     """The scene for one eye."""
     index = scene.chosen(lambda gaussians: passing(gaussians, look, space), look.limit)
-    shown, weight = scene.gaussians.select(index), scene.weight[index]
+    shown = scene.gaussians.select(index)
+    measured = look.coloring == "contribution"
+    weight = (scene.contribution() if measured else scene.weight)[index]
     rgbs = colors_of(shown, eye, look.coloring, look.use_sh, weight)
     if look.shape == "points":
         viewmat = eye.viewmats[0]

@@ -11,6 +11,8 @@ from render.video import to_bytes
 THUMBNAIL_PX, PHOTO_PX = 160, 768
 # With more frustums than this nothing could be told apart.
 MAX_SHOWN = 64
+# To measure contributions: so many cameras, of this long side.
+MAX_JUDGES, JUDGE_PX = 16, 512
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class Photos:
     def cameras(self) -> Cameras:
         """Of all, without distortion, for pictures of one size."""
         return pinhole_cameras(self.capture)
+
+    def judges(self) -> Cameras:
+        """Some of them, small: to measure what matters."""
+        cameras = self.cameras()
+        chosen = np.linspace(0, len(cameras) - 1, min(len(cameras), MAX_JUDGES)).round()
+        share = JUDGE_PX / max(cameras.width, cameras.height)
+        small = cameras.resized(round(share * cameras.width), round(share * cameras.height))
+        return small[chosen.astype(int).tolist()]
 
     def name(self, number: int) -> str:
         """What the capture calls it."""

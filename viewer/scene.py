@@ -1,5 +1,6 @@
 """A scene as it is looked at and edited."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -7,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from render import Gaussians
+from recon.compress import contribution, sphere
+from render import Cameras, Gaussians
 
 
 @dataclass
@@ -21,11 +23,15 @@ class ShownScene:
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Beside the others (browser units)."""
     weight: Float[Tensor, "n"] = field(init=False)
-    """How much each one matters in pictures: opacity times the area of its two longer axes."""
+    """How much each one may matter in pictures: opacity times the area of its two longer axes."""
     kept: Bool[Tensor, "n"] = field(init=False)
     history: list[Bool[Tensor, "n"]] = field(default_factory=list)
     version: int = 0
     """Counts changes, so that sessions know what they have sent."""
+    judges: Cameras | None = None
+    """Where contributions are measured; without, all around."""
+    _contribution: Float[Tensor, "n"] | None = field(default=None, init=False, repr=False)
+    _measuring: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._measure()
@@ -35,6 +41,15 @@ class ShownScene:
         self.weight = self.gaussians.opacities * scales[:, 1] * scales[:, 2]
         self.kept = torch.ones(len(self.gaussians), dtype=torch.bool)
         self.history.clear()
+        self._contribution = None
+
+    def contribution(self) -> Float[Tensor, "n"]:
+        """How much each one does matter in pictures; measured when it is first asked for."""
+        with self._measuring:
+            gaussians = self.gaussians
+            if self._contribution is None or len(self._contribution) != len(gaussians):
+                self._contribution = contribution(gaussians, self.judges or sphere(gaussians))
+            return self._contribution
 
     def replace(self, gaussians: Gaussians) -> None:
         """A newer state of the scene, from a running optimisation; edits are lost."""

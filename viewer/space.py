@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from render import Cameras, Gaussians
-from render.paths import default_camera, focus_point
+from render.guess import default_camera
+from render.paths import focus_point
 from render.quaternions import quats_to_rotmats, rotmats_to_quats
 
 SHOWN_RADIUS = 10.0

@@ -78,7 +78,8 @@ class Render:
 
     def _cameras(self, gaussians: "Gaussians", suffix: str) -> tuple["Cameras", list[str]]:
         """The cameras to render and the names of their pictures."""
-        from render.paths import PATHS, default_camera
+        from render.guess import default_camera
+        from render.paths import PATHS
 
         width, height = parse_size(self.size) if self.size else DEFAULT_SIZE_PX
         if self.cameras is None:

@@ -1,5 +1,6 @@
 """Fewer Gaussians for the same pictures."""
 
+from recon.compress.importance import contribution as contribution
 from recon.compress.importance import importance_order as importance_order
 from recon.compress.looks import Looks as Looks
 from recon.compress.looks import sphere as sphere

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recon.capture.types import Views
 from render import Cameras, Gaussians, RasterizeSettings, rasterize
+from render.directions import spread_directions
 from render.paths import interpolate
 
 SETTINGS = RasterizeSettings(render_mode="RGB")
@@ -80,11 +81,8 @@ def sphere(scene: Gaussians) -> Cameras:
     radius = float((high - low).norm()) / 2
     focal = 0.5 * SPHERE_PX / math.tan(math.radians(SPHERE_FOV_DEG) / 2)
     distance = max(radius / math.sin(math.radians(SPHERE_FOV_DEG) / 2), 1e-6)
-    number = torch.arange(SPHERE_VIEWS) + 0.5
-    height = 1 - 2 * number / SPHERE_VIEWS
-    turn = math.pi * (1 + 5**0.5) * number
-    flat = (1 - height.square()).sqrt()
-    outward = torch.stack([flat * turn.cos(), height, flat * turn.sin()], 1).to(scene.means)
+    # Rows of cameras at one height, y.
+    outward = spread_directions(SPHERE_VIEWS)[:, [0, 2, 1]].to(scene.means)
     ahead = -outward
     right = torch.nn.functional.normalize(
         torch.linalg.cross(outward.new_tensor([0.0, 1.0, 0.0]).expand_as(ahead), ahead), dim=1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recon.compress.approach import approach
+from recon.compress.harmonics import lower_sh
 from recon.compress.importance import importance_order
 from recon.compress.looks import Looks
 from recon.compress.quantise import Steps, find_steps, quantise
@@ -125,7 +126,7 @@ class Packer:
     def _cut(self, limit_db: float) -> Gaussians:
         """Without the spherical harmonics that can be spared."""
         for degree in range(self.scene.sh_degree):
-            cut = self.scene.cut_sh(degree)
+            cut = lower_sh(self.scene, degree, self.looks.lessons.cameras)
             if self.looks.loss_db(cut) <= SH_SHARE * limit_db:
                 return cut
         return self.scene

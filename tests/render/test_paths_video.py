@@ -9,7 +9,8 @@ import torch
 from helpers import look_at_cameras, random_gaussians
 from PIL import Image
 
-from render.paths import PATHS, default_camera, focus_point
+from render.guess import default_camera
+from render.paths import PATHS, focus_point
 from render.video import depth_to_color, write_image, write_video
 
 

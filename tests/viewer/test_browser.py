@@ -18,6 +18,8 @@ from viewer.space import SHOWN_RADIUS
 
 pytestmark = pytest.mark.slow
 WIDTH, HEIGHT = 480, 360
+# Of the documentation's pictures.
+DESKTOP = {"width": 1280, "height": 860}
 
 
 def shown(session) -> torch.Tensor:
@@ -43,8 +45,14 @@ def picture(page, name: str) -> None:
     if os.environ.get("RECON_SCREENSHOTS"):
         folder = ROOT / "docs" / "viewer"
         folder.mkdir(exist_ok=True)
-        page.wait_for_timeout(3000)
+        before = page.viewport_size
+        page.set_viewport_size(DESKTOP)
+        # viser's remark that this browser has no graphics card.
+        for button in page.locator("[class*=Notification-closeButton]").all():
+            button.click()
+        page.wait_for_timeout(4000)
         page.screenshot(path=folder / f"{name}.jpg", quality=80, type="jpeg")
+        page.set_viewport_size(before)
 
 
 def hide_cameras(page, viewer: Viewer) -> None:

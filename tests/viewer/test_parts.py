@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from browsing import photos  # noqa: F401
 from helpers import look_at_cameras, random_gaussians
 
 from render import Cameras, Gaussians
 from render.projection import project_covars, projection_jacobian
+from viewer import Photos
 from viewer.coloring import COLORINGS, colors_of
 from viewer.look import Look, arrays_of, passing, visible_part
 from viewer.scene import ShownScene
@@ -115,3 +117,26 @@ def test_edits_and_thresholds(cloud: Gaussians) -> None:
     longest = cloud.scales.amax(-1) * space.scale
     middle = float(longest.median()) / SHOWN_RADIUS
     assert len(visible_part(scene, Look(max_size=middle), space)) == 200
+
+
+def test_contributions_are_measured_where_photos_are(cloud: Gaussians, eye: Cameras) -> None:
+    behind = eye.centers[0] - 2 * eye.viewmats[0, 2, :3]
+    hidden = torch.arange(400) < 40
+    means = torch.where(hidden[:, None], behind + 0.01 * cloud.means, cloud.means)
+    cloud = Gaussians(means, cloud.quats, cloud.scales, cloud.opacities, cloud.sh)
+    scene = ShownScene("a", cloud, judges=eye)
+    assert (scene.contribution()[hidden] == 0).all() and scene.contribution()[~hidden].sum() > 0
+    assert scene.contribution() is scene.contribution()
+    scene.replace(cloud.select(~hidden))
+    assert len(scene.contribution()) == 360
+    around = ShownScene("a", cloud)
+    assert (around.contribution()[hidden] > 0).any()
+
+
+def test_judges_are_few_and_small(photos: Photos) -> None:
+    judges = photos.judges()
+    assert len(judges) == len(photos) and max(judges.width, judges.height) == 512
+    whole = photos.cameras()
+    assert torch.equal(judges.viewmats, whole.viewmats)
+    ratio = judges.Ks[:, 0, 0] / judges.width
+    assert torch.allclose(ratio, whole.Ks[:, 0, 0] / whole.width)

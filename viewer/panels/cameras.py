@@ -29,8 +29,6 @@ class CamerasPanel:
         self.quats = rotmats_to_quats(self.cameras.c2w[:, :3, :3])
         gui, blank = viewer.server.gui, np.full((8, 12, 3), 40, np.uint8)
         with gui.add_folder("Photos"):
-            self.shown = gui.add_checkbox("Show cameras", True)
-            self.size = gui.add_slider("Camera size", 0.2, 5.0, 0.1, 1.0)
             names = [photos.name(number) for number in range(len(photos))]
             self.choice = gui.add_dropdown("Photo", ["-", *names])
             self.facts = gui.add_markdown("Click a camera to compare with its photo")
@@ -39,6 +37,10 @@ class CamerasPanel:
             self.difference = gui.add_image(
                 blank, label=f"Difference, {DIFFERENCE_GAIN:g} times", visible=False
             )
+            self.shown = gui.add_checkbox("Show cameras", True)
+            self.size = gui.add_slider("Camera size", 0.2, 5.0, 0.1, 1.0)
+        self.thumbnails: dict[int, np.ndarray] = {}
+        self.visited: int | None = None
         self.frustums = [self._frustum(number) for number in range(len(photos))]
         self.shown.on_update(self._toggle)
         self.size.on_update(self._resize)
@@ -61,9 +63,11 @@ class CamerasPanel:
         """The photos' thumbnails into their frustums, as they are read."""
         for number, frustum in enumerate(self.frustums):
             try:
-                frustum.image = self.photos.thumbnail(number)
+                self.thumbnails[number] = self.photos.thumbnail(number)
             except ReconError:
                 continue
+            if number != self.visited:
+                frustum.image = self.thumbnails[number]
 
     def _toggle(self, event: viser.GuiEvent) -> None:
         for frustum in self.frustums:
@@ -82,9 +86,16 @@ class CamerasPanel:
         """Fly to a photo's place and compare."""
         if client is not None:
             self.viewer.go_to(client, self.cameras[[number]])
-        for other, frustum in enumerate(self.frustums):
-            frustum.color = CHOSEN if other == number else COLOR
+        self._mark(number)
         self._compare(number)
+
+    def _mark(self, number: int) -> None:
+        before, self.visited = self.visited, number
+        if before is not None:
+            self.frustums[before].color = COLOR
+            self.frustums[before].image = self.thumbnails.get(before)
+        # From its own place, a camera's photo would hide the scene.
+        self.frustums[number].color, self.frustums[number].image = CHOSEN, None
 
     def _compare(self, number: int) -> None:
         try:
