@@ -9,7 +9,7 @@ from render import Gaussians
 # Cells that Gaussians may meet in to become one (px): larger than when a scene is made.
 CELLS_PX = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 # Pictures of the scene itself are right in every pixel: all may decide, exposures are one.
-RECOVERY = RefineConfig(steps=40, scale=0.02, quat=0.01, mean=0.1, gain=0.0, unanimous=False)
+RECOVERY = RefineConfig(steps=120, scale=0.04, quat=0.02, mean=0.1, gain=0.0, unanimous=False)
 
 
 def shrink(scene: Gaussians, count: int, looks: Looks) -> Gaussians:

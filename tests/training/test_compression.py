@@ -4,8 +4,13 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
+from helpers import random_gaussians
 
 from recon.settings import ReconstructSettings
+from render.quaternions import quats_to_rotmats
+from render.sh import sh_to_colors
+from training.compression.glossy import LIGHT, STRENGTH, glossy
 from training.compression.measure import FORMATS, Bench, prefixes_of, rows_of
 from training.suite import Case
 
@@ -23,3 +28,23 @@ def test_rows_and_prefixes(sample: Path, tmp_path: Path) -> None:
         assert abs(row["psnr"] - plain["psnr"]) < 0.2
     for row in prefixes_of(bench):
         assert row["prefix"] > row["random"] + 2
+    shiny = bench.shiny()
+    assert shiny.scene.sh_degree == 3 and len(shiny.scene) == len(bench.scene)
+    assert (shiny.targets.images - bench.targets.images).abs().max() > 0.05
+
+
+def test_highlights_are_where_mirrors_would_have_them(generator: torch.Generator) -> None:
+    dull = random_gaussians(300, generator, degree=0, dtype=torch.float32)
+    shiny = glossy(dull)
+    shiny.validate()
+    light = torch.nn.functional.normalize(torch.tensor(LIGHT), dim=0)
+    shortest = dull.scales.argmin(-1)
+    normal = quats_to_rotmats(dull.quats)[torch.arange(300), :, shortest]
+    mirrored = light - 2 * (normal @ light)[:, None] * normal
+    dirs = torch.nn.functional.normalize(torch.randn(300, 3, generator=generator), dim=1)
+    added = [
+        (sh_to_colors(shiny.sh, d) - sh_to_colors(dull.sh, d)).mean(-1)
+        for d in (mirrored, -mirrored, dirs)
+    ]
+    assert added[0].max() <= 1.01 * STRENGTH and added[0].mean() > 0.1 * STRENGTH
+    assert (added[0] >= added[2] - 1e-6).all() and added[1].abs().mean() < 0.2 * added[0].mean()

@@ -145,6 +145,13 @@ def test_click_on_a_camera(viewer: Viewer, visit) -> None:
     assert np.linalg.norm(before - session.client.camera.position) > 0.1
     found = float(viewer.cameras.facts.content.split("PSNR ")[1].split()[0])
     assert found > 15
+    visited = viewer.cameras.choice.value
+    assert visited in viewer.cameras.facts.content
+    shown = [frustum.image is not None for frustum in viewer.cameras.frustums]
+    assert shown == [name != visited for name in viewer.cameras.names]
+    choose(page, "Photo", next(name for name in viewer.cameras.names if name != visited))
+    wait_for(page, lambda: visited not in viewer.cameras.facts.content)
+    assert sum(frustum.image is None for frustum in viewer.cameras.frustums) == 1
     picture(page, "compare")
 
 

@@ -16,23 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from recon.capture import Views, open_capture
 from recon.commands.output import say
-from recon.compress import Looks, Packer, importance_order
+from recon.compress import Looks, Packed, Packer, importance_order
 from recon.formats import load_gaussians, save_gaussians
 from recon.model.registry import build_model
 from recon.pipeline import predict
 from recon.settings import ReconstructSettings
 from render import Gaussians
+from training.compression.glossy import glossy
 from training.evaluate import context_and_targets, mean_psnr, render_targets
 from training.suite import Case, read_split, read_suite
 
+PACKED = (".spz", ".sog")
 FORMATS = (".compressed.ply", ".splat", ".spz", ".sog")
 PARTS = (0.5, 0.25, 0.1)
-MAX_LOSS_DB = 0.1
-# Of the scene with a Gaussian for every pixel, as PLY.
-SMALLER = 30
+MAX_LOSS_DB, TARGET_MB = 0.1, 2.0
+# Of the scene with a Gaussian for every pixel, as PLY; and of the foreign tool's file.
+SMALLER, SMALLER_THAN_FOREIGN = 30, 1.5
 FOREIGN = "splat-transform"
 
 
@@ -60,6 +63,14 @@ class Bench:
         )
         return Bench(context, targets, scene, whole, folder)
 
+    def shiny(self) -> "Bench":
+        """With highlights of degree 3; the scene's own pictures are what is right."""
+        scene, whole = glossy(self.scene), glossy(self.whole)
+        context, targets = (
+            replace(views, images=_pictures(scene, views)) for views in (self.context, self.targets)
+        )
+        return replace(self, context=context, targets=targets, scene=scene, whole=whole)
+
     def row(self, name: str, path: Path, write: Callable[[], object]) -> dict[str, Any]:
         """Write a file and look at what it gives back."""
         started = time.perf_counter()
@@ -74,6 +85,10 @@ class Bench:
         }  # fmt: skip
 
 
+def _pictures(scene: Gaussians, views: Views) -> Tensor:
+    return render_targets(scene, views).clamp(0, 1)
+
+
 def rows_of(bench: Bench) -> Iterator[dict[str, Any]]:
     """Every way to store the scene."""
     raw, plain = bench.folder / "raw.ply", bench.folder / "plain.ply"
@@ -82,27 +97,43 @@ def rows_of(bench: Bench) -> Iterator[dict[str, Any]]:
     for suffix in FORMATS:
         path = bench.folder / f"plain{suffix}"
         yield bench.row(suffix, path, partial(save_gaussians, path, bench.scene))
+    sizes = {f"1/{SMALLER} of raw": raw.stat().st_size / SMALLER / 1e6}
+    sizes[f"--target-size {TARGET_MB:g}"] = TARGET_MB
     if shutil.which(FOREIGN):
         path = bench.folder / "foreign.sog"
         command = [FOREIGN, "-q", "-w", "-g", "cpu", str(plain), str(path)]
         yield bench.row(f"{FOREIGN} .sog", path, partial(subprocess.run, command, check=True))
+        share = f"1/{SMALLER_THAN_FOREIGN:g} of {FOREIGN}"
+        sizes[share] = path.stat().st_size / SMALLER_THAN_FOREIGN / 1e6
     looks = Looks.of(bench.scene, bench.context.cameras, bench.context)
-    target = raw.stat().st_size / SMALLER / 1e6
-    for suffix in (".spz", ".sog"):
-        with Packer(bench.scene, looks, suffix) as packer:
-            wishes = {
-                f"--max-loss {MAX_LOSS_DB:g} {suffix}": partial(packer.within_loss, MAX_LOSS_DB),
-                f"1/{SMALLER} of raw {suffix}": partial(packer.within_size, target),
-            }
-            for name, search in wishes.items():
-                path = bench.folder / f"packed{suffix}"
-                yield bench.row(name, path, partial(_packed, packer, search, path)) | {
-                    "wanted_bytes": target * 1e6 if name.startswith("1/") else None
-                }
+    for suffix in PACKED:
+        yield from packed_rows(bench, looks, suffix, sizes)
 
 
-def _packed(packer: Packer, search: Callable, path: Path) -> None:
-    packer.save(search(lambda done: None), path)
+def packed_rows(
+    bench: Bench, looks: Looks, suffix: str, sizes: dict[str, float]
+) -> Iterator[dict[str, Any]]:
+    """Within a loss, and within sizes (MB)."""
+    path = bench.folder / f"packed{suffix}"
+    with Packer(bench.scene, looks, suffix) as packer:
+        found: list[Packed] = []
+
+        def pack(search: Callable[[], Packed]) -> None:
+            found.append(search())
+            packer.save(found[-1], path)
+
+        searches: dict[str, Callable[[], Packed]] = {
+            f"--max-loss {MAX_LOSS_DB:g}": partial(packer.within_loss, MAX_LOSS_DB, _quiet)
+        }
+        for name, size in sizes.items():
+            searches[name] = partial(packer.within_size, size, _quiet)
+        for name, search in searches.items():
+            row = bench.row(f"{name} {suffix}", path, partial(pack, search))
+            yield row | {"wanted_mb": sizes.get(name), "claimed_loss_db": found[-1].loss_db}
+
+
+def _quiet(done: float) -> None:
+    pass
 
 
 def prefixes_of(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -123,10 +154,12 @@ def prefixes_of(bench: Bench) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def measure(case: Case, report: Callable[[str], None]) -> dict[str, Any]:
+def measure(case: Case, shiny: bool, report: Callable[[str], None]) -> dict[str, Any]:
     """Everything about one capture and split."""
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench.of(case, Path(folder), ReconstructSettings())
+        if shiny:
+            bench = bench.shiny()
         report(f"{case.capture.name} {case.split}")
         prefixes = list(prefixes_of(bench))
         for row in prefixes:
@@ -149,10 +182,11 @@ def main() -> None:
     parser.add_argument("suite", type=Path)
     parser.add_argument("--only", nargs="*", default=[], help="captures")
     parser.add_argument("--splits", nargs="*", default=["4v"])
+    parser.add_argument("--shiny", action="store_true", help="highlights of SH degree 3 on all")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results = [
-        measure(case, say)
+        measure(case, arguments.shiny, say)
         for case in read_suite(arguments.suite).cases
         if case.split in arguments.splits
         and (not arguments.only or case.capture.name in arguments.only)

@@ -9,6 +9,7 @@ import viser
 from recon.errors import ReconError
 from render.quaternions import rotmats_to_quats
 from render.video import to_bytes
+from viewer.panels import put
 from viewer.photos import Photos
 from viewer.space import SHOWN_RADIUS, vertical_fov
 
@@ -29,8 +30,8 @@ class CamerasPanel:
         self.quats = rotmats_to_quats(self.cameras.c2w[:, :3, :3])
         gui, blank = viewer.server.gui, np.full((8, 12, 3), 40, np.uint8)
         with gui.add_folder("Photos"):
-            names = [photos.name(number) for number in range(len(photos))]
-            self.choice = gui.add_dropdown("Photo", ["-", *names])
+            self.names = [photos.name(number) for number in range(len(photos))]
+            self.choice = gui.add_dropdown("Photo", ["-", *self.names])
             self.facts = gui.add_markdown("Click a camera to compare with its photo")
             self.photo = gui.add_image(blank, label="Photo", visible=False)
             self.render = gui.add_image(blank, label="Scene", visible=False)
@@ -78,15 +79,16 @@ class CamerasPanel:
             frustum.scale = FRUSTUM * self.size.value
 
     def _choose(self, event: viser.GuiEvent) -> None:
-        names = [self.photos.name(number) for number in range(len(self.photos))]
-        if self.choice.value in names:
-            self.visit(event.client, names.index(self.choice.value))
+        # The server sets the list, too.
+        if event.client is not None and self.choice.value in self.names:
+            self.visit(event.client, self.names.index(self.choice.value))
 
     def visit(self, client: viser.ClientHandle | None, number: int) -> None:
         """Fly to a photo's place and compare."""
         if client is not None:
             self.viewer.go_to(client, self.cameras[[number]])
         self._mark(number)
+        put(self.choice, self.names[number])
         self._compare(number)
 
     def _mark(self, number: int) -> None:

@@ -1,0 +1,104 @@
+"""Commands that show what they make while they make it, as users run them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browsing import SIZE, wait_for
+
+from recon.formats import load_gaussians
+
+pytestmark = pytest.mark.slow
+ADDRESS = re.compile(r"the scene as it is made: (http://127\.0\.0\.1:\d+)")
+
+
+class Running:
+    """A command in a process of its own, and what it has said."""
+
+    def __init__(self, folder: Path, *command: str) -> None:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "recon.cli", *command],
+            cwd=folder, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.said = ""
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said += line
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def interrupt(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(timeout=30)
+        self.reader.join(timeout=10)
+        return code
+
+
+@pytest.fixture()
+def run(tmp_path: Path) -> Iterator:
+    running = []
+
+    def start(*command: str) -> Running:
+        running.append(Running(tmp_path, *command))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.process.kill()
+
+
+def open_page(browser, running: Running):
+    """The page of a command, once it says where, and once it shows a scene."""
+    page = browser.new_page(viewport=SIZE)
+    wait_for(page, lambda: bool(ADDRESS.search(running.said)) or running.ended(), 120.0)
+    address = ADDRESS.search(running.said)
+    assert address is not None, running.said
+    page.goto(address[1], wait_until="domcontentloaded")
+    page.get_by_text("sent in").wait_for(timeout=60_000)
+    return page
+
+
+def test_refining(run, browser, sample: Path, tmp_path: Path) -> None:
+    running = run(
+        str(sample), "-o", "scene.ply", "--max-views", "2", "--resolution", "96",
+        "--refine", "400", "--view",
+    )  # fmt: skip
+    page = open_page(browser, running)
+    assert "scene.ply" in page.get_by_text("Gaussians").first.inner_text()
+    assert not (tmp_path / "scene.ply").exists()
+    page.close()
+    other = browser.new_page(viewport=SIZE)
+    wait_for(other, lambda: "still at" in running.said or running.ended(), 200.0)
+    scene = load_gaussians(tmp_path / "scene.ply")
+    other.close()
+    page = open_page(browser, running)
+    assert f"{len(scene):,} Gaussians" in page.get_by_text("Gaussians").first.inner_text()
+    page.close()
+    assert running.interrupt() == 130
+    assert "Traceback" not in running.said
+
+
+def test_training(run, browser) -> None:
+    running = run(
+        "train", "--view", "out=run", "network=sweep", "size=tiny", "data.width=64",
+        "data.height=48", "data.batch=1", "optimiser.steps=100000", "validate_every=1",
+        "validation_scenes=1",
+    )  # fmt: skip
+    page = open_page(browser, running)
+    assert "run" in page.get_by_text("Gaussians").first.inner_text()
+    page.close()
+    assert running.interrupt() == 130
+    assert "Traceback" not in running.said
