@@ -1,5 +1,6 @@
 """A scene to look at, and pages that do."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 from helpers import swept
 
 from recon.capture import load_views, open_capture
+from recon.formats import load_gaussians
 from render import Gaussians
 from viewer import Photos, ShownScene, Viewer
 
@@ -25,7 +27,10 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def gaussians(sample: Path) -> Gaussians:
-    """A small scene of the sample's photos 2 and 4."""
+    """A small scene of the sample's photos 2 and 4, or the one to take pictures of."""
+    better = os.environ.get("RECON_SCREENSHOTS", "")
+    if better.endswith(".ply"):
+        return load_gaussians(Path(better))
     frames = open_capture(sample).frames
     return swept(load_views([frames[2], frames[4]], 128))
 

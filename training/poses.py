@@ -140,9 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows = []
     say("| capture | placed | turn (deg) | place (%) | AUC@5 | AUC@30 | s |\n|" + "---|" * 7)
-    for folder in dict.fromkeys(case.capture for case in read_suite(options.suite).cases):
-        if options.only and folder.name not in options.only:
-            continue
+    cases = read_suite(options.suite).chosen(options.only)
+    for folder in dict.fromkeys(case.capture for case in cases):
         capture = open_capture(folder)
         if options.photos != "all":
             if options.photos not in read_splits(capture):

@@ -1,6 +1,7 @@
 """Which captures and splits to evaluate: `splits.json` and suite files."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,6 +54,18 @@ class Suite:
 
     cases: tuple[Case, ...]
     films: Films | None
+
+    def chosen(self, only: Sequence[str]) -> tuple[Case, ...]:
+        """The cases named as capture or capture/split, all without names; ReconError for a name
+        that none has."""
+        names = {
+            case: (case.capture.name, f"{case.capture.name}/{case.split}") for case in self.cases
+        }
+        for name in only:
+            if all(name not in each for each in names.values()):
+                known = ", ".join(each[1] for each in names.values())
+                raise ReconError(f"--only {name}: no such case in the suite; it has {known}")
+        return tuple(c for c in self.cases if not only or not set(only).isdisjoint(names[c]))
 
 
 def read_suite(path: Path) -> Suite:

@@ -51,7 +51,9 @@ def picture(page, name: str) -> None:
         for button in page.locator("[class*=Notification-closeButton]").all():
             button.click()
         page.wait_for_timeout(4000)
-        page.screenshot(path=folder / f"{name}.jpg", quality=80, type="jpeg")
+        page.screenshot(
+            path=folder / f"{name}.jpg", quality=80, type="jpeg", timeout=300_000
+        )  # fmt: skip
         page.set_viewport_size(before)
 
 
@@ -152,6 +154,8 @@ def test_click_on_a_camera(viewer: Viewer, visit) -> None:
     choose(page, "Photo", next(name for name in viewer.cameras.names if name != visited))
     wait_for(page, lambda: visited not in viewer.cameras.facts.content)
     assert sum(frustum.image is None for frustum in viewer.cameras.frustums) == 1
+    field.fill("1")
+    field.press("Enter")
     picture(page, "compare")
 
 

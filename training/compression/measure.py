@@ -1,6 +1,6 @@
 """Size, loss on held-out photos and time of every way to store a scene.
 
-python -m training.compression.measure configs/captures.yaml --only fox table --json sizes.json
+python -m training.compression.measure configs/captures.yaml --only fox/4v table/4v --json sizes.json
 """
 
 import argparse
@@ -180,16 +180,13 @@ def main() -> None:
     """A suite's cases, to a JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suite", type=Path)
-    parser.add_argument("--only", nargs="*", default=[], help="captures")
-    parser.add_argument("--splits", nargs="*", default=["4v"])
+    parser.add_argument("--only", nargs="*", default=[], help="cases: fox, fox/4v")
     parser.add_argument("--shiny", action="store_true", help="highlights of SH degree 3 on all")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results = [
         measure(case, arguments.shiny, say)
-        for case in read_suite(arguments.suite).cases
-        if case.split in arguments.splits
-        and (not arguments.only or case.capture.name in arguments.only)
+        for case in read_suite(arguments.suite).chosen(arguments.only)
     ]
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1), encoding="utf-8")

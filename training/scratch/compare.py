@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("suite", type=Path)
     parser.add_argument("--times", type=float, nargs="+", default=[1.0, 10.0])
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
-    parser.add_argument("--only", nargs="*", default=[], help="cases as capture/split")
+    parser.add_argument("--only", nargs="*", default=[], help="cases: fox, fox/4v")
     parser.add_argument("--refine", default=ReconstructSettings.refine)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -100,9 +100,7 @@ def main() -> None:
     settings = replace(ReconstructSettings(), refine=options.refine)
     config = CompareConfig(tuple(options.times), tuple(options.starts))
     rows = []
-    for case in read_suite(options.suite).cases:
-        if options.only and f"{case.capture.name}/{case.split}" not in options.only:
-            continue
+    for case in read_suite(options.suite).chosen(options.only):
         rows.append(compare_case(case, settings, config))
         say(as_lines(rows[-1:]).splitlines()[-1])
         if options.json:
