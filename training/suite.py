@@ -19,6 +19,11 @@ class Case:
     capture: Path
     split: str
 
+    @property
+    def name(self) -> str:
+        """capture/split."""
+        return f"{self.capture.name}/{self.split}"
+
 
 @dataclass(frozen=True)
 class Split:
@@ -58,14 +63,12 @@ class Suite:
     def chosen(self, only: Sequence[str]) -> tuple[Case, ...]:
         """The cases named as capture or capture/split, all without names; ReconError for a name
         that none has."""
-        names = {
-            case: (case.capture.name, f"{case.capture.name}/{case.split}") for case in self.cases
-        }
+        names = {case: {case.capture.name, case.name} for case in self.cases}
         for name in only:
             if all(name not in each for each in names.values()):
-                known = ", ".join(each[1] for each in names.values())
+                known = ", ".join(case.name for case in self.cases)
                 raise ReconError(f"--only {name}: no such case in the suite; it has {known}")
-        return tuple(c for c in self.cases if not only or not set(only).isdisjoint(names[c]))
+        return tuple(c for c in self.cases if not only or not names[c].isdisjoint(only))
 
 
 def read_suite(path: Path) -> Suite:

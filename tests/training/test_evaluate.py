@@ -83,6 +83,10 @@ def test_suite_file(tmp_path: Path) -> None:
     suite = read_suite(path)
     assert [(c.capture.name, c.split) for c in suite.cases] == [("fox", "2v"), ("fox", "4v")]
     assert suite.films is None
+    assert suite.chosen([]) == suite.chosen(["fox"]) == suite.cases
+    assert suite.chosen(["fox/4v"]) == suite.cases[1:]
+    with pytest.raises(ReconError, match="--only fix: no such case .* it has fox/2v, fox/4v"):
+        suite.chosen(["fix"])
     path.write_text("rooot: x\ncases: {}\n")
     with pytest.raises(ReconError, match="expected the keys 'root' and 'cases'"):
         read_suite(path)

@@ -1,6 +1,6 @@
 """Size, loss on held-out photos and time of every way to store a scene.
 
-python -m training.compression.measure configs/captures.yaml --only fox/4v table/4v --json sizes.json
+python -m training.compression.measure configs/captures.yaml --only fox/4v table --json f.json
 """
 
 import argparse
