@@ -228,6 +228,42 @@ def test_picture_and_film(viewer: Viewer, visit, tmp_path: Path) -> None:
     assert film.get(cv2.CAP_PROP_FRAME_HEIGHT) == 480
 
 
+def test_background(viewer: Viewer, visit) -> None:
+    page, session = visit(viewer)
+    hide_cameras(page, viewer)
+    field = page.locator('input[value^="rgb("]').first
+    field.fill("rgb(0, 200, 40)")
+    field.press("Enter")
+    wait_for(page, lambda: viewer.look.background == (0, 200, 40))
+    page.wait_for_timeout(1000)
+    found, expected = shown(session), viewer.rendered(session.eye(WIDTH, HEIGHT))
+    assert psnr(found, expected) > 27
+    corner = found[:, 2:6, 2:6].mean((1, 2)) * 255
+    assert torch.allclose(corner, torch.tensor([0.0, 200.0, 40.0]), atol=2)
+
+
+def test_path_is_shown_before_it_is_saved(viewer: Viewer, visit) -> None:
+    page, session = visit(viewer)
+    page.get_by_text("Camera path").click()
+    camera = session.client.camera
+    places = []
+    for number in range(2):
+        page.get_by_role("button", name="Add this view").click()
+        wait_for(page, lambda n=number: len(viewer.path.views) == n + 1)
+        places.append(np.array(camera.position))
+        camera.position = camera.position * 1.3
+        page.wait_for_timeout(500)
+    field = number_input(page, "Seconds")
+    field.fill("1")
+    field.press("Enter")
+    wait_for(page, lambda: viewer.path.seconds.value == 1)
+    page.get_by_role("button", name="Preview").click()
+    wait_for(page, lambda: np.linalg.norm(camera.position - places[0]) < 0.2)
+    wait_for(page, lambda: np.linalg.norm(camera.position - places[1]) < 0.2)
+    page.get_by_role("button", name="Clear").click()
+    wait_for(page, lambda: not viewer.path.views and "No views" in viewer.path.facts.content)
+
+
 def test_two_browsers_and_a_scene_that_changes(viewer: Viewer, visit, gaussians: Gaussians) -> None:
     _, one = visit(viewer)
     page, two = visit(viewer)

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 FPS, PREVIEW_FPS = 30.0, 15.0
 
 
+def film_width(height: int) -> int:
+    """Of 16:9, even as codecs want it (px)."""
+    return 2 * round(height * 8 / 9)
+
+
 class PathPanel:
     """Views are added where the camera is; the path goes through them in order."""
 
@@ -45,7 +50,7 @@ class PathPanel:
     def _add(self, event: viser.GuiEvent) -> None:
         if event.client is not None:
             height = int(self.height.value)
-            self.views.append(self.viewer.eye(event.client, 2 * round(height * 8 / 9), height))
+            self.views.append(self.viewer.eye(event.client, film_width(height), height))
             self._say()
 
     def _clear(self, event: viser.GuiEvent) -> None:
@@ -57,7 +62,7 @@ class PathPanel:
         self.facts.content = f"{count} view{'' if count == 1 else 's'}" if count else "No views yet"
 
     def _along(self, fps: float, height: int) -> Cameras:
-        width = 2 * round(height * 8 / 9)
+        width = film_width(height)
         resized = [view.resized(width, height) for view in self.views]
         viewmats, Ks = (torch.cat([getattr(v, n) for v in resized]) for n in ("viewmats", "Ks"))
         kept = Cameras(viewmats, Ks, width, height)
