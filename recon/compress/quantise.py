@@ -78,8 +78,10 @@ def find_steps(
     found: dict[str, Any] = {
         name: _find(scene, looks, name, share * n) for name, n in numbers.items()
     }
-    limit = looks.loss_db(stored(scene, 0)) + POSITION_NUMBERS * share
-    return Steps(**found, dropped_bits=_find_dropped(scene, looks, limit, stored))
+    # Palettes of harmonics take long to make and say nothing about positions.
+    plain = scene.cut_sh(0)
+    limit = looks.loss_db(stored(plain, 0)) + POSITION_NUMBERS * share
+    return Steps(**found, dropped_bits=_find_dropped(plain, looks, limit, stored))
 
 
 def _find(scene: Gaussians, looks: Looks, name: str, loss_db: float) -> float:
