@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -127,11 +128,16 @@ class Viewer:
     @torch.no_grad()
     def rendered(self, eye: Cameras) -> Float[Tensor, "3 h w"]:
         """What is visible, by recon's own rasterizer (CPU)."""
-        parts = [visible_part(scene, self.look, self.space) for scene in self.visible_scenes()]
+        parts = [self._placed(scene) for scene in self.visible_scenes()]
         degree = min(part.sh_degree for part in parts) if self.look.use_sh else 0
         whole = Gaussians.concatenate([part.cut_sh(degree) for part in parts])
         background = torch.tensor([self.look.background]).float() / 255
         return rasterize(whole, eye, background).rgb[0].clamp(0, 1)
+
+    def _placed(self, scene: ShownScene) -> Gaussians:
+        """What is visible of a scene, where the browser has it."""
+        part = visible_part(scene, self.look, self.space)
+        return replace(part, means=part.means + torch.tensor(scene.offset) / self.space.scale)
 
     def eye(self, client: viser.ClientHandle, width: int, height: int) -> Cameras:
         """A browser's camera, for a picture of this size (px)."""
@@ -150,11 +156,14 @@ class Viewer:
             client.camera.fov = vertical_fov(camera)
 
     def go_to_start(self, client: viser.ClientHandle) -> None:
-        """Back to the first view."""
+        """Back to the first view, or so far back that scenes beside each other are in it."""
+        offsets = np.array([scene.offset for scene in self.visible_scenes()])
+        middle = offsets.mean(0) if len(offsets) else np.zeros(3)
+        back = max(len(offsets), 1) * (self.start.position - self.start.look_at)
         with client.atomic():
             client.camera.up_direction = self.start.up
-            client.camera.position = self.start.position
-            client.camera.look_at = self.start.look_at
+            client.camera.position = self.start.look_at + middle + back
+            client.camera.look_at = self.start.look_at + middle
             client.camera.fov = self.start.fov
 
     def tell(self, client: viser.ClientHandle | None, text: str) -> None:

@@ -22,10 +22,18 @@ class LiveViewer:
         if self.viewer is not None:
             self.viewer.update(gaussians)
         elif len(gaussians):
-            scene = ShownScene(self.name, gaussians.detach().to("cpu"))
+            scene = ShownScene(f"{self.name}, being made", gaussians.detach().to("cpu"))
             photos = None if capture is None else Photos.of(capture)
             self.viewer = Viewer([scene], photos, self.host, self.port)
             note(f"the scene as it is made: {self.viewer.address}")
+
+    def finish(self, gaussians: Gaussians, capture: Capture, megabytes: float) -> None:
+        """The scene as it was written."""
+        self.show(gaussians, capture)
+        if self.viewer is not None:
+            scene = self.viewer.scenes[0]
+            scene.name, scene.megabytes = self.name, megabytes
+            self.viewer.facts.update()
 
     def stay(self) -> None:
         """Serve until Ctrl-C."""

@@ -80,16 +80,24 @@ class Start:
     up: np.ndarray
     fov: float
     """Vertical (radians)."""
+    camera: int | None
+    """Photo that it is a little behind of."""
 
     @staticmethod
     def of(gaussians: Gaussians, cameras: Cameras | None, space: Space) -> "Start":
         """A little behind the photo that sees most of the scene, looking at what it looks at."""
         known = cameras if cameras is not None else default_camera(gaussians, 768, 512)
-        first = known[[_best_view(gaussians, known)]]
+        best = _best_view(gaussians, known)
+        first = known[[best]]
         focus = focus_point(gaussians, first)
         place = first.centers[0] + START_BACK * (first.centers[0] - focus)
-        fov = vertical_fov(first)
-        return Start(space.shown(place), space.shown(focus), up_direction(known).numpy(), fov)
+        return Start(
+            position=space.shown(place),
+            look_at=space.shown(focus),
+            up=up_direction(known).numpy(),
+            fov=vertical_fov(first),
+            camera=best if cameras is not None else None,
+        )
 
 
 def _best_view(gaussians: Gaussians, cameras: Cameras) -> int:

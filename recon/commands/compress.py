@@ -28,12 +28,12 @@ class Compress:
     target_size: float | None = None
     """Size of the file to stay within (MB)."""
     max_loss: float | None = None
-    """Loss of PSNR to stay within (dB); 0.1 if nothing else is asked for."""
+    """Loss of PSNR to stay within (dB); without any wish, 0.1. The search takes minutes."""
     keep: float | None = None
     """Part of the Gaussians to keep, the most important ones, as they are (0 to 1)."""
     cameras: Path | None = None
     """Capture of the scene: quality is measured against its photos and between its cameras.
-    Without, it is measured from all around, for a scene that is right to 30 dB."""
+    Without, from all around."""
     max_views: int = 8
     """Most photos of it to use (photos)."""
     resolution: int = 512
@@ -53,6 +53,8 @@ class Compress:
         self._check()
         suffix = format_of(self.output)
         check_output(self.output)
+        if self.output.exists() and self.output.samefile(self.scene):
+            raise ReconError(f"{self.output} is the scene itself: what goes could not come back")
         scene = load_gaussians(self.scene)
         if len(scene) == 0:
             raise ReconError(f"{self.scene} holds no Gaussians: nothing to compress")

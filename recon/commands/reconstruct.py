@@ -97,7 +97,7 @@ class Reconstruct:
         elif not self.quiet:
             say(_closing_line(summary))
         if live is not None:
-            live.show(scene.gaussians, scene.solved.capture)
+            live.finish(scene.gaussians, scene.solved.capture, megabytes(self.output))
             live.stay()
 
     def _live(self) -> "LiveViewer | None":

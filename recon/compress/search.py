@@ -152,8 +152,8 @@ class Packer:
         if not good:
             least = min(packed.count for packed in found)
             raise ReconError(
-                f"--target-size {megabytes:g}: even {least} Gaussians need more; choose a larger "
-                "size or another format"
+                f"--target-size {megabytes:g}: even {least:,} of the Gaussians take more; choose a "
+                "larger size or another format"
             )
         return min(good, key=lambda packed: packed.loss_db)
 

@@ -94,7 +94,7 @@ def test_colouring(viewer: Viewer, visit) -> None:
     choose(page, "Drawn as", "points")
     wait_for(page, lambda: session.sent[0].look.shape == "points")
     picture(page, "points")
-    page.get_by_role("button", name="Reset view").click()
+    page.get_by_role("button", name="Reset", exact=True).click()
     wait_for(page, lambda: session.sent[0].look == Look())
     page.wait_for_timeout(1500)
     assert psnr(shown(session), seen[0]) > 30
@@ -118,6 +118,7 @@ def test_thresholds_and_field_of_view(viewer: Viewer, visit) -> None:
         wait_for(page, lambda before=whole: count() < before)
         whole = count()
     wait_for(page, lambda: session.sent[0].look == viewer.look)
+    assert f"{whole:,} within the thresholds" in viewer.facts.facts.content
     field = number_input(page, "Field of view")
     field.fill("30")
     field.press("Enter")
@@ -129,7 +130,11 @@ def test_click_on_a_camera(viewer: Viewer, visit) -> None:
     field = number_input(page, "Camera size")
     field.fill("3")
     field.press("Enter")
-    wait_for(page, lambda: all(f.image is not None for f in viewer.cameras.frustums))
+    start = viewer.start.camera
+    frustums = [f for n, f in enumerate(viewer.cameras.frustums) if n != start]
+    wait_for(page, lambda: all(f.image is not None for f in frustums))
+    # Its photo would hide the scene from the first view.
+    assert viewer.cameras.frustums[start].image is None
     page.wait_for_timeout(2000)
     box = page.locator("canvas").first.bounding_box()
     eye = session.eye(round(box["width"]), round(box["height"]))
@@ -149,14 +154,22 @@ def test_click_on_a_camera(viewer: Viewer, visit) -> None:
     assert found > 15
     visited = viewer.cameras.choice.value
     assert visited in viewer.cameras.facts.content
-    shown = [frustum.image is not None for frustum in viewer.cameras.frustums]
-    assert shown == [name != visited for name in viewer.cameras.names]
-    choose(page, "Photo", next(name for name in viewer.cameras.names if name != visited))
-    wait_for(page, lambda: visited not in viewer.cameras.facts.content)
-    assert sum(frustum.image is None for frustum in viewer.cameras.frustums) == 1
+
+    def hidden() -> list[str]:
+        shown = zip(viewer.cameras.names, viewer.cameras.frustums, strict=True)
+        return [name for name, frustum in shown if not frustum.visible]
+
+    assert hidden() == [visited]
+    other = next(name for name in viewer.cameras.names if name != visited)
+    choose(page, "Photo", other)
+    wait_for(page, lambda: other in viewer.cameras.facts.content)
+    assert hidden() == [other]
     field.fill("1")
     field.press("Enter")
     picture(page, "compare")
+    choose(page, "Photo", "-")
+    wait_for(page, lambda: not viewer.cameras.photo.visible)
+    assert not hidden() and "PSNR" not in viewer.cameras.facts.content
 
 
 def test_crop_undo_and_save(viewer: Viewer, visit, tmp_path: Path) -> None:
@@ -258,8 +271,14 @@ def test_path_is_shown_before_it_is_saved(viewer: Viewer, visit) -> None:
     field.press("Enter")
     wait_for(page, lambda: viewer.path.seconds.value == 1)
     page.get_by_role("button", name="Preview").click()
-    wait_for(page, lambda: np.linalg.norm(camera.position - places[0]) < 0.2)
     wait_for(page, lambda: np.linalg.norm(camera.position - places[1]) < 0.2)
+    field.fill("60")
+    field.press("Enter")
+    wait_for(page, lambda: viewer.path.seconds.value == 60)
+    page.get_by_role("button", name="Preview").click()
+    wait_for(page, lambda: viewer.path.busy.locked())
+    page.get_by_role("button", name="Preview").click()
+    wait_for(page, lambda: not viewer.path.busy.locked())
     page.get_by_role("button", name="Clear").click()
     wait_for(page, lambda: not viewer.path.views and "No views" in viewer.path.facts.content)
 
@@ -299,7 +318,19 @@ def test_several_scenes(gaussians: Gaussians, photos: Photos, visit) -> None:
         choose(page, "Show", "side by side")
         wait_for(page, lambda: all(scene.visible for scene in scenes))
         assert scenes[1].offset != scenes[0].offset
+        hide_cameras(page, viewer)
+        page.wait_for_timeout(2000)
+        found, expected = shown(session), viewer.rendered(session.eye(WIDTH, HEIGHT))
+        assert psnr(found, expected) > 22
+        # Both are in the picture.
+        assert all(float(half.max()) > 0.3 for half in expected.chunk(2, 2))
         picture(page, "side_by_side")
+        page.get_by_text("Crop and save").click()
+        names = []
+        page.on("download", lambda download: names.append(download.suggested_filename))
+        page.get_by_role("button", name="Save", exact=True).click()
+        wait_for(page, lambda: len(names) == 2)
+        assert sorted(names) == ["a-edited.ply", "b-edited.ply"]
 
 
 def test_view_dependent_colours_follow_the_camera(visit) -> None:

@@ -77,7 +77,7 @@ def test_refining(run, browser, sample: Path, tmp_path: Path) -> None:
         "--refine", "400", "--view",
     )  # fmt: skip
     page = open_page(browser, running)
-    assert "scene.ply" in page.get_by_text("Gaussians").first.inner_text()
+    assert "scene.ply, being made" in page.get_by_text("Gaussians").first.inner_text()
     assert not (tmp_path / "scene.ply").exists()
     page.close()
     other = browser.new_page(viewport=SIZE)
@@ -85,7 +85,8 @@ def test_refining(run, browser, sample: Path, tmp_path: Path) -> None:
     scene = load_gaussians(tmp_path / "scene.ply")
     other.close()
     page = open_page(browser, running)
-    assert f"{len(scene):,} Gaussians" in page.get_by_text("Gaussians").first.inner_text()
+    said = page.get_by_text("Gaussians").first.inner_text()
+    assert f"scene.ply: {len(scene):,} Gaussians, " in said and "MB" in said
     page.close()
     assert running.interrupt() == 130
     assert "Traceback" not in running.said

@@ -16,7 +16,8 @@ from viewer.space import SHOWN_RADIUS, vertical_fov
 if TYPE_CHECKING:
     from viewer.app import Viewer
 
-FRUSTUM, COLOR, CHOSEN = 0.03 * SHOWN_RADIUS, (20, 110, 220), (255, 140, 0)
+FRUSTUM, COLOR = 0.02 * SHOWN_RADIUS, (20, 110, 220)
+NONE, ASK = "-", "Click a camera to compare with its photo"
 # Differences are shown so much stronger.
 DIFFERENCE_GAIN = 3.0
 
@@ -31,8 +32,8 @@ class CamerasPanel:
         gui, blank = viewer.server.gui, np.full((8, 12, 3), 40, np.uint8)
         with gui.add_folder("Photos"):
             self.names = [photos.name(number) for number in range(len(photos))]
-            self.choice = gui.add_dropdown("Photo", ["-", *self.names])
-            self.facts = gui.add_markdown("Click a camera to compare with its photo")
+            self.choice = gui.add_dropdown("Photo", [NONE, *self.names])
+            self.facts = gui.add_markdown(ASK)
             self.photo = gui.add_image(blank, label="Photo", visible=False)
             self.render = gui.add_image(blank, label="Scene", visible=False)
             self.difference = gui.add_image(
@@ -40,7 +41,6 @@ class CamerasPanel:
             )
             self.shown = gui.add_checkbox("Show cameras", True)
             self.size = gui.add_slider("Camera size", 0.2, 5.0, 0.1, 1.0)
-        self.thumbnails: dict[int, np.ndarray] = {}
         self.visited: int | None = None
         self.frustums = [self._frustum(number) for number in range(len(photos))]
         self.shown.on_update(self._toggle)
@@ -63,16 +63,21 @@ class CamerasPanel:
     def _fill(self) -> None:
         """The photos' thumbnails into their frustums, as they are read."""
         for number, frustum in enumerate(self.frustums):
+            # The first view is behind this one: its photo would hide the scene.
+            if number == self.viewer.start.camera:
+                continue
             try:
-                self.thumbnails[number] = self.photos.thumbnail(number)
+                frustum.image = self.photos.thumbnail(number)
             except ReconError:
                 continue
-            if number != self.visited:
-                frustum.image = self.thumbnails[number]
 
     def _toggle(self, event: viser.GuiEvent) -> None:
-        for frustum in self.frustums:
-            frustum.visible = self.shown.value
+        self._show()
+
+    def _show(self) -> None:
+        # From its own place, a camera's frustum would frame the view and its photo hide the scene.
+        for number, frustum in enumerate(self.frustums):
+            frustum.visible = self.shown.value and number != self.visited
 
     def _resize(self, event: viser.GuiEvent) -> None:
         for frustum in self.frustums:
@@ -80,24 +85,30 @@ class CamerasPanel:
 
     def _choose(self, event: viser.GuiEvent) -> None:
         # The server sets the list, too.
-        if event.client is not None and self.choice.value in self.names:
+        if event.client is None:
+            return
+        if self.choice.value in self.names:
             self.visit(event.client, self.names.index(self.choice.value))
+        else:
+            self.clear()
 
     def visit(self, client: viser.ClientHandle | None, number: int) -> None:
         """Fly to a photo's place and compare."""
         if client is not None:
             self.viewer.go_to(client, self.cameras[[number]])
-        self._mark(number)
+        self.visited = number
+        self._show()
         put(self.choice, self.names[number])
         self._compare(number)
 
-    def _mark(self, number: int) -> None:
-        before, self.visited = self.visited, number
-        if before is not None:
-            self.frustums[before].color = COLOR
-            self.frustums[before].image = self.thumbnails.get(before)
-        # From its own place, a camera's photo would hide the scene.
-        self.frustums[number].color, self.frustums[number].image = CHOSEN, None
+    def clear(self) -> None:
+        """No comparison."""
+        self.visited = None
+        put(self.choice, NONE)
+        self.facts.content = ASK
+        for picture in (self.photo, self.render, self.difference):
+            picture.visible = False
+        self._show()
 
     def _compare(self, number: int) -> None:
         try:

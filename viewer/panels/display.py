@@ -43,7 +43,7 @@ class DisplayPanel:
             )  # fmt: skip
             self.background = gui.add_rgb("Background", self.default.background)
             self.fov = gui.add_slider("Field of view", 10, 120, 1, round(viewer.start_fov_deg))
-            self.reset = gui.add_button("Reset view", icon=viser.Icon.REFRESH)
+            self.reset = gui.add_button("Reset", icon=viser.Icon.REFRESH)
         controls: tuple[Any, ...] = (
             self.coloring, self.shape, self.use_sh, self.min_opacity, self.max_size,
             self.background,
@@ -76,5 +76,7 @@ class DisplayPanel:
         for control, value in self.defaults:
             put(control, value)
         self._apply(self.default)
+        if self.viewer.cameras is not None:
+            self.viewer.cameras.clear()
         if event.client is not None:
             self.viewer.go_to_start(event.client)

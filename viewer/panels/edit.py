@@ -9,7 +9,6 @@ import torch
 import viser
 
 from recon.formats import WRITERS, save_gaussians
-from render import Gaussians
 from render.quaternions import quats_to_rotmats
 from viewer.look import visible_part
 from viewer.scene import ShownScene
@@ -83,19 +82,18 @@ class EditPanel:
             self.viewer.tell(event.client, "Nothing to undo")
 
     def _save(self, event: viser.GuiEvent) -> None:
-        parts = [
-            visible_part(scene, self.viewer.look, self.viewer.space)
-            for scene in self.viewer.visible_scenes()
-        ]
-        count = sum(map(len, parts))
-        if event.client is None or count == 0:
-            self.viewer.tell(event.client, "Nothing is visible: nothing to save")
+        for scene in self.viewer.visible_scenes():
+            self._save_one(event.client, scene)
+
+    def _save_one(self, client: viser.ClientHandle | None, scene: ShownScene) -> None:
+        """As a file of its own, at its own place."""
+        part = visible_part(scene, self.viewer.look, self.viewer.space)
+        if client is None or len(part) == 0:
+            self.viewer.tell(client, f"Nothing of {scene.name} is visible: nothing to save")
             return
-        degree = min(part.sh_degree for part in parts)
-        whole = Gaussians.concatenate([part.cut_sh(degree) for part in parts])
-        name = f"{Path(self.viewer.visible_scenes()[0].name).stem}{self.format.value}"
+        name = f"{Path(scene.name).stem}-edited{self.format.value}"
         with tempfile.TemporaryDirectory(prefix="recon-view-") as folder:
             path = Path(folder) / name
-            save_gaussians(path, whole)
-            event.client.send_file_download(name, path.read_bytes(), save_immediately=True)
-        self.viewer.tell(event.client, f"{count:,} Gaussians saved as {name}")
+            save_gaussians(path, part)
+            client.send_file_download(name, path.read_bytes(), save_immediately=True)
+        self.viewer.tell(client, f"{len(part):,} Gaussians saved as {name}")

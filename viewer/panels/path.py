@@ -32,14 +32,16 @@ class PathPanel:
     def __init__(self, viewer: "Viewer") -> None:
         self.viewer, gui = viewer, viewer.server.gui
         self.views: list[Cameras] = []
-        self.busy = threading.Lock()
+        self.busy, self.stop = threading.Lock(), threading.Event()
         with gui.add_folder("Camera path", expand_by_default=False):
             self.facts = gui.add_markdown("No views yet")
             self.add = gui.add_button("Add this view", icon=viser.Icon.PLUS)
             self.clear = gui.add_button("Clear", icon=viser.Icon.TRASH)
             self.seconds = gui.add_slider("Seconds", 1.0, 60.0, 0.5, 4.0)
             self.height = gui.add_dropdown("Film height, px", ("480", "720", "1080"))
-            self.preview = gui.add_button("Preview", icon=viser.Icon.PLAYER_PLAY)
+            self.preview = gui.add_button(
+                "Preview", hint="A second click ends it", icon=viser.Icon.PLAYER_PLAY
+            )
             self.film = gui.add_button("Save film", icon=viser.Icon.MOVIE)
             self.progress = gui.add_progress_bar(0.0, visible=False)
         self.add.on_click(self._add)
@@ -75,21 +77,29 @@ class PathPanel:
         if len(self.views) < 2:
             self.viewer.tell(event.client, "Add at least two views first")
             return False
+        if not self.busy.acquire(blocking=False):
+            # A second click ends a preview.
+            self.stop.set()
+            self.viewer.tell(event.client, "Preview ended, or a film is being made")
+            return False
         return True
 
     def _preview(self, event: viser.GuiEvent) -> None:
-        if not self._ready(event) or event.client is None or not self.busy.acquire(blocking=False):
+        if not self._ready(event) or event.client is None:
             return
+        self.stop.clear()
         try:
             path = self._along(PREVIEW_FPS, 480)
             for number in range(len(path)):
+                if self.stop.is_set():
+                    break
                 self.viewer.go_to(event.client, path[[number]])
-                threading.Event().wait(1 / PREVIEW_FPS)
+                self.stop.wait(1 / PREVIEW_FPS)
         finally:
             self.busy.release()
 
     def _film(self, event: viser.GuiEvent) -> None:
-        if not self._ready(event) or event.client is None or not self.busy.acquire(blocking=False):
+        if not self._ready(event) or event.client is None:
             return
         try:
             self.progress.visible = True

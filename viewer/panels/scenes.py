@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import viser
 
+from viewer.look import visible_part
+
 if TYPE_CHECKING:
     from viewer.app import Viewer
 
@@ -24,6 +26,8 @@ class ScenesPanel:
     def _choose(self, event: viser.GuiEvent) -> None:
         self._arrange(self.shown.value)
         self.viewer.refresh()
+        for client in self.viewer.server.get_clients().values():
+            self.viewer.go_to_start(client)
 
     def _arrange(self, choice: str) -> None:
         beside = self.viewer.beside()
@@ -42,11 +46,15 @@ class ScenesPanel:
             if not scene.visible:
                 continue
             total, left = len(scene.gaussians), int(scene.kept.sum())
-            lines.append(f"**{scene.name}**: {total:,} Gaussians, {scene.megabytes:.1f} MB")
+            size = f", {scene.megabytes:.1f} MB" if scene.megabytes else ""
+            lines.append(f"**{scene.name}**: {total:,} Gaussians{size}")
             if left < total:
                 lines.append(f"{total - left:,} removed")
-            if left > self.viewer.look.limit:
+            seen = len(visible_part(scene, self.viewer.look, self.viewer.space))
+            if seen > self.viewer.look.limit:
                 lines.append(f"the {self.viewer.look.limit:,} most important ones are shown")
+            elif seen < left:
+                lines.append(f"{seen:,} within the thresholds")
         if seconds is not None:
             lines.append(f"sent in {1000 * seconds:.0f} ms")
         return "  \n".join(lines)

@@ -137,6 +137,15 @@ def test_wrong_wishes(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_scene_itself_is_not_overwritten(scene: Path, tmp_path: Path, capsys) -> None:
+    copy = tmp_path / "copy.ply"
+    copy.write_bytes(scene.read_bytes())
+    with pytest.raises(SystemExit) as end:
+        cli.main(["compress", str(copy), "-o", f"{tmp_path}/../{tmp_path.name}/copy.ply"])
+    assert end.value.code == 2 and "is the scene itself" in capsys.readouterr().err
+    assert copy.read_bytes() == scene.read_bytes()
+
+
 def test_impossible_wishes(scene: Path, looks: Looks, tmp_path: Path) -> None:
     with (
         Packer(load_gaussians(scene), looks, ".splat") as packer,
