@@ -1,5 +1,6 @@
 """A scene as one web page, for any web server or none."""
 
+import html
 from pathlib import Path
 
 from recon.files import atomic_output
@@ -30,6 +31,7 @@ def write_page(folder: Path, scene: ShownScene, photos: Photos | None, look: Loo
         page = server.scene.as_html(dark_mode=True)
     finally:
         stop_server(server)
+    page = page.replace("<title>Viser</title>", f"<title>{html.escape(scene.name)}</title>", 1)
     with atomic_output(folder) as temporary:
         temporary.mkdir()
         (temporary / "index.html").write_text(page, encoding="utf-8")
