@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import viser
 
-from viewer.look import visible_part
+from viewer.look import passing
 
 if TYPE_CHECKING:
     from viewer.app import Viewer
@@ -50,7 +50,8 @@ class ScenesPanel:
             lines.append(f"**{scene.name}**: {total:,} Gaussians{size}")
             if left < total:
                 lines.append(f"{total - left:,} removed")
-            seen = len(visible_part(scene, self.viewer.look, self.viewer.space))
+            passes = passing(scene.gaussians, self.viewer.look, self.viewer.space)
+            seen = int((scene.kept & passes).sum())
             if seen > self.viewer.look.limit:
                 lines.append(f"the {self.viewer.look.limit:,} most important ones are shown")
             elif seen < left:
