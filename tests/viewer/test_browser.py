@@ -244,10 +244,16 @@ def test_picture_and_film(viewer: Viewer, visit, tmp_path: Path) -> None:
 def test_background(viewer: Viewer, visit) -> None:
     page, session = visit(viewer)
     hide_cameras(page, viewer)
-    field = page.locator('input[value^="rgb("]').first
-    field.fill("rgb(0, 200, 40)")
-    field.press("Enter")
-    wait_for(page, lambda: viewer.look.background == (0, 200, 40))
+    field = page.locator("input[value^='rgb(']").first
+
+    def typed() -> bool:
+        field.fill("rgb(0, 200, 40)")
+        field.press("Enter")
+        page.wait_for_timeout(500)
+        return viewer.look.background == (0, 200, 40)
+
+    # A first try may come before the page listens.
+    wait_for(page, typed)
     page.wait_for_timeout(1000)
     found, expected = shown(session), viewer.rendered(session.eye(WIDTH, HEIGHT))
     assert psnr(found, expected) > 27
