@@ -30,6 +30,8 @@ from viewer.stage import set_stage
 LOCAL = "127.0.0.1"
 # Scenes beside each other stand this many times the scene's radius apart.
 APART = 2.5
+# Of most windows, beside the panel.
+WIDTH_OVER_HEIGHT = 1.3
 
 
 class Viewer:
@@ -159,7 +161,11 @@ class Viewer:
         """Back to the first view, or so far back that scenes beside each other are in it."""
         offsets = np.array([scene.offset for scene in self.visible_scenes()])
         middle = offsets.mean(0) if len(offsets) else np.zeros(3)
-        back = max(len(offsets), 1) * (self.start.position - self.start.look_at)
+        back = self.start.position - self.start.look_at
+        if len(offsets) > 1:
+            wide = float(np.linalg.norm(offsets - middle, axis=1).max()) + SHOWN_RADIUS
+            away = wide / np.tan(self.start.fov / 2) / WIDTH_OVER_HEIGHT
+            back = back * max(away / max(float(np.linalg.norm(back)), 1e-9), 1.0)
         with client.atomic():
             client.camera.up_direction = self.start.up
             client.camera.position = self.start.look_at + middle + back
