@@ -50,8 +50,9 @@ class Viewer:
         self.scenes, self.look = list(scenes), look or Look()
         cameras = None if photos is None or len(photos) == 0 else photos.cameras()
         if cameras is not None and photos is not None:
+            judges = photos.judges()
             for scene in self.scenes:
-                scene.judges = photos.judges()
+                scene.judges = judges
         first = self.scenes[0].gaussians
         self.space = Space.of(first)
         self.start = Start.of(first, cameras, self.space)

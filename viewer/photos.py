@@ -25,7 +25,7 @@ class Photos:
     def of(capture: Capture) -> "Photos":
         """At most MAX_SHOWN, evenly spread over their names."""
         frames = tuple(frame for frame in capture.frames if frame.camera is not None)
-        chosen = np.linspace(0, len(frames) - 1, min(len(frames), MAX_SHOWN)).round().astype(int)
+        chosen = _evenly(len(frames), MAX_SHOWN)
         return Photos(replace(capture, frames=tuple(frames[i] for i in chosen)))
 
     def __len__(self) -> int:
@@ -38,10 +38,9 @@ class Photos:
     def judges(self) -> Cameras:
         """Some of them, small: to measure what matters."""
         cameras = self.cameras()
-        chosen = np.linspace(0, len(cameras) - 1, min(len(cameras), MAX_JUDGES)).round()
         share = JUDGE_PX / max(cameras.width, cameras.height)
         small = cameras.resized(round(share * cameras.width), round(share * cameras.height))
-        return small[chosen.astype(int).tolist()]
+        return small[_evenly(len(cameras), MAX_JUDGES)]
 
     def name(self, number: int) -> str:
         """What the capture calls it."""
@@ -54,3 +53,8 @@ class Photos:
     def thumbnail(self, number: int) -> np.ndarray:
         """The same, small, [h, w, 3] bytes."""
         return to_bytes(load_views([self.capture.frames[number]], THUMBNAIL_PX).images[0])
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """At most so many of the numbers below `count`."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()

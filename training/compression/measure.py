@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from recon.capture import Views, open_capture
 from recon.commands.output import say
@@ -67,7 +66,8 @@ class Bench:
         """With highlights of degree 3; the scene's own pictures are what is right."""
         scene, whole = glossy(self.scene), glossy(self.whole)
         context, targets = (
-            replace(views, images=_pictures(scene, views)) for views in (self.context, self.targets)
+            replace(views, images=render_targets(scene, views))
+            for views in (self.context, self.targets)
         )
         return replace(self, context=context, targets=targets, scene=scene, whole=whole)
 
@@ -83,10 +83,6 @@ class Bench:
             "psnr": mean_psnr(scene, self.targets),
             "encode_s": written - started, "decode_s": read - written,
         }  # fmt: skip
-
-
-def _pictures(scene: Gaussians, views: Views) -> Tensor:
-    return render_targets(scene, views).clamp(0, 1)
 
 
 def rows_of(bench: Bench) -> Iterator[dict[str, Any]]:

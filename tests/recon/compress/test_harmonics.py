@@ -4,9 +4,9 @@ import pytest
 import torch
 from helpers import random_gaussians, sample_views, swept
 
-from recon.compress import Looks
+from recon.compress import Looks, sphere
 from recon.compress.harmonics import lower_sh
-from render import Cameras, Gaussians
+from render import Gaussians
 from render.sh import sh_to_colors
 
 
@@ -35,17 +35,11 @@ def test_better_than_cutting(shiny: tuple[Gaussians, Looks], degree: int) -> Non
 
 def test_views_from_everywhere_change_little() -> None:
     scene = random_gaussians(50, torch.Generator().manual_seed(0), degree=2, dtype=torch.float32)
-    looks = Looks.of(scene, sphere_around(scene), None)
+    looks = Looks.of(scene, sphere(scene), None)
     lower = lower_sh(scene, 1, looks.lessons.cameras)
     change = (lower.sh - scene.sh[:, :4]).norm() / scene.sh[:, 4:].norm()
     assert change < 1.0
     assert looks.loss_db(lower) <= looks.loss_db(scene.cut_sh(1))
-
-
-def sphere_around(scene: Gaussians) -> Cameras:
-    from recon.compress import sphere
-
-    return sphere(scene)
 
 
 def test_enough_degrees_stay_as_they_are(shiny: tuple[Gaussians, Looks]) -> None:
