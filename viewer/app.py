@@ -53,7 +53,7 @@ class Viewer:
             judges = photos.judges()
             for scene in self.scenes:
                 scene.judges = judges
-        first = self.scenes[0].gaussians
+        first = self.scenes[0].state.gaussians
         self.space = Space.of(first)
         self.start = Start.of(first, cameras, self.space)
         self.sessions: dict[int, Session] = {}
@@ -150,7 +150,7 @@ class Viewer:
     def go_to(self, client: viser.ClientHandle, camera: Cameras) -> None:
         """Move a browser's camera to where one of ours is."""
         quat = rotmats_to_quats(camera.c2w[:, :3, :3])[0]
-        focus = focus_point(self.scenes[0].gaussians, camera)
+        focus = focus_point(self.scenes[0].state.gaussians, camera)
         with client.atomic():
             client.camera.up_direction = -(camera.c2w[0, :3, 1]).numpy()
             client.camera.position = self.space.shown(camera.centers[0])

@@ -81,7 +81,7 @@ class Session:
             if handle is not None:
                 handle.visible, handle.position = scene.visible, scene.offset
             wanted = _Sent(scene.version, look, eye)
-            sent, degree = self.sent.get(number), scene.gaussians.sh_degree
+            sent, degree = self.sent.get(number), scene.state.gaussians.sh_degree
             if not scene.visible or not _stale(sent, wanted, degree, viewer.space.center):
                 continue
             arrays = arrays_of(scene, look, eye, viewer.space).as_arguments()

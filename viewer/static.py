@@ -19,8 +19,8 @@ def write_page(folder: Path, scene: ShownScene, photos: Photos | None, look: Loo
     """A new folder with an index.html that holds viser's viewer and the scene; it opens from disk,
     too. Colours and widths are those of the start view."""
     cameras = None if photos is None or len(photos) == 0 else photos.cameras()
-    space = Space.of(scene.gaussians)
-    start = Start.of(scene.gaussians, cameras, space)
+    space = Space.of(scene.state.gaussians)
+    start = Start.of(scene.state.gaussians, cameras, space)
     server = start_server("127.0.0.1", 0)
     try:
         eye = space.looking(start.position, start.look_at, start.up, start.fov, PAGE_PX)

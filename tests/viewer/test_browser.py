@@ -107,7 +107,7 @@ def test_thresholds_and_field_of_view(viewer: Viewer, visit) -> None:
     def count() -> int:
         return len(arrays_of(scene, viewer.look, session.eye(), viewer.space).centers)
 
-    longest = scene.gaussians.scales.amax(-1).median() * viewer.space.scale / SHOWN_RADIUS
+    longest = scene.state.gaussians.scales.amax(-1).median() * viewer.space.scale / SHOWN_RADIUS
     # All of plane-sweep's Gaussians have one opacity.
     thresholds = {"Largest size": 100 * float(longest), "Least opacity": 0.96}
     whole = count()
@@ -180,14 +180,15 @@ def test_crop_undo_and_save(viewer: Viewer, visit, tmp_path: Path) -> None:
     page.wait_for_timeout(500)
     picture(page, "crop")
     scene = viewer.scenes[0]
-    inside, total = int(viewer.edit.contains(scene).sum()), len(scene.gaussians)
+    gaussians = scene.state.gaussians
+    inside, total = int(viewer.edit.contains(scene.offset, gaussians).sum()), len(gaussians)
     assert 0 < inside < total
     page.get_by_role("button", name="Delete inside").click()
-    wait_for(page, lambda: int(scene.kept.sum()) == total - inside)
+    wait_for(page, lambda: int(scene.state.kept.sum()) == total - inside)
     page.get_by_role("button", name="Undo").click()
-    wait_for(page, lambda: int(scene.kept.sum()) == total)
+    wait_for(page, lambda: int(scene.state.kept.sum()) == total)
     page.get_by_role("button", name="Delete outside").click()
-    wait_for(page, lambda: int(scene.kept.sum()) == inside)
+    wait_for(page, lambda: int(scene.state.kept.sum()) == inside)
     for extension in (".ply", ".spz"):
         choose(page, "Format", extension)
         wait_for(page, lambda e=extension: viewer.edit.format.value == e)
@@ -197,7 +198,7 @@ def test_crop_undo_and_save(viewer: Viewer, visit, tmp_path: Path) -> None:
         download.value.save_as(path)
         assert len(load_gaussians(path)) == inside
     kept = load_gaussians(tmp_path / "saved.ply")
-    expected = scene.gaussians.select(scene.kept)
+    expected = gaussians.select(scene.state.kept)
     assert torch.allclose(kept.means, expected.means)
 
 

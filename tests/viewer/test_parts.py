@@ -1,6 +1,8 @@
 """What the browser is sent: sizes, colours, choices, edits."""
 
 import math
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,27 +98,53 @@ def test_depth_is_red_where_it_is_near(cloud: Gaussians, eye: Cameras) -> None:
 
 def test_the_most_important_ones_are_shown(cloud: Gaussians, eye: Cameras) -> None:
     scene, space = ShownScene("a", cloud), Space.of(cloud)
-    index = scene.chosen(lambda g: passing(g, Look(), space), 100)
+    index = scene.state.chosen(passing(cloud, Look(), space), 100)
     assert len(index) == 100 and (index.diff() > 0).all()
     rest = torch.ones(400, dtype=torch.bool)
     rest[index] = False
-    assert scene.weight[index].min() >= scene.weight[rest].max()
+    assert scene.state.weight[index].min() >= scene.state.weight[rest].max()
     arrays = arrays_of(scene, Look(limit=100), eye, space)
     assert arrays.centers.shape == (100, 3) and arrays.opacities.shape == (100, 1)
 
 
 def test_edits_and_thresholds(cloud: Gaussians) -> None:
     scene, space = ShownScene("a", cloud), Space.of(cloud)
-    half = torch.arange(400) < 200
+
+    def half(gaussians: Gaussians) -> torch.Tensor:
+        return torch.arange(400) < 200
+
     assert scene.hide(half) == 200 and scene.hide(half) == 0
-    assert int(scene.kept.sum()) == 200
-    assert scene.undo() and int(scene.kept.sum()) == 200
-    assert scene.undo() and bool(scene.kept.all()) and not scene.undo()
+    assert int(scene.state.kept.sum()) == 200
+    assert scene.undo() and int(scene.state.kept.sum()) == 200
+    assert scene.undo() and bool(scene.state.kept.all()) and not scene.undo()
     faint = int((cloud.opacities < 0.5).sum())
     assert len(visible_part(scene, Look(min_opacity=0.5), space)) == 400 - faint
     longest = cloud.scales.amax(-1) * space.scale
     middle = float(longest.median()) / SHOWN_RADIUS
     assert len(visible_part(scene, Look(max_size=middle), space)) == 200
+
+
+def test_a_scene_may_change_while_it_is_looked_at(cloud: Gaussians, eye: Cameras) -> None:
+    """As during refinement, which ends with fewer Gaussians."""
+    scene, space, over = ShownScene("a", cloud), Space.of(cloud), threading.Event()
+    states = [cloud.select(torch.arange(400) < count) for count in (100, 400, 250)]
+
+    def optimise() -> None:
+        while not over.is_set():
+            for state in states:
+                scene.replace(state)
+
+    running = threading.Thread(target=optimise)
+    running.start()
+    try:
+        for _ in range(300):
+            arrays = arrays_of(scene, Look(min_opacity=0.3), eye, space)
+            assert len(arrays.centers) == len(arrays.rgbs) > 0
+            assert scene.hide(lambda gaussians: gaussians.opacities > 0.5) >= 0
+            assert len(visible_part(scene, Look(), space)) > 0
+    finally:
+        over.set()
+        running.join()
 
 
 def test_contributions_are_measured_where_photos_are(cloud: Gaussians, eye: Cameras) -> None:
@@ -125,12 +153,13 @@ def test_contributions_are_measured_where_photos_are(cloud: Gaussians, eye: Came
     means = torch.where(hidden[:, None], behind + 0.01 * cloud.means, cloud.means)
     cloud = Gaussians(means, cloud.quats, cloud.scales, cloud.opacities, cloud.sh)
     scene = ShownScene("a", cloud, judges=eye)
-    assert (scene.contribution()[hidden] == 0).all() and scene.contribution()[~hidden].sum() > 0
-    assert scene.contribution() is scene.contribution()
-    scene.replace(cloud.select(~hidden))
-    assert len(scene.contribution()) == 360
+    found = scene.contribution(cloud)
+    assert (found[hidden] == 0).all() and found[~hidden].sum() > 0
+    assert scene.contribution(cloud) is found
+    scene.replace(replace(cloud, opacities=cloud.opacities / 2))
+    assert not torch.equal(scene.contribution(scene.state.gaussians), found)
     around = ShownScene("a", cloud)
-    assert (around.contribution()[hidden] > 0).any()
+    assert (around.contribution(cloud)[hidden] > 0).any()
 
 
 def test_judges_are_few_and_small(photos: Photos) -> None:

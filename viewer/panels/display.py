@@ -34,7 +34,7 @@ class DisplayPanel:
             self.shape = gui.add_dropdown("Drawn as", SHAPES)
             self.use_sh = gui.add_checkbox(
                 "View-dependent", True, hint="Spherical harmonics, evaluated as you move",
-                disabled=max((s.gaussians.sh_degree for s in viewer.scenes), default=0) == 0,
+                disabled=max((s.state.gaussians.sh_degree for s in viewer.scenes), default=0) == 0,
             )  # fmt: skip
             self.min_opacity = gui.add_slider("Least opacity", 0.0, 1.0, 0.01, 0.0)
             self.max_size = gui.add_slider(

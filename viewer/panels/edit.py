@@ -1,14 +1,18 @@
 """Cut parts of the scene away, and take home what is left."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import viser
+from jaxtyping import Bool
+from torch import Tensor
 
 from recon.formats import WRITERS, save_gaussians
+from render import Gaussians
 from render.quaternions import quats_to_rotmats
 from viewer.look import visible_part
 from viewer.scene import ShownScene
@@ -57,13 +61,20 @@ class EditPanel:
     def _resize(self, event: viser.GuiEvent) -> None:
         self.box.dimensions = self.size.value
 
-    def contains(self, scene: ShownScene) -> torch.Tensor:
-        """Which means lie in the box, [n]."""
-        place = np.asarray(self.gizmo.position) - np.asarray(scene.offset)
+    def contains(
+        self, offset: tuple[float, float, float], gaussians: Gaussians
+    ) -> Bool[Tensor, "n"]:
+        """Which means of a scene at this offset lie in the box."""
+        place = np.asarray(self.gizmo.position) - np.asarray(offset)
         rotmat = quats_to_rotmats(torch.as_tensor(np.asarray(self.gizmo.wxyz))[None])[0].float()
-        local = (scene.gaussians.means - self.viewer.space.world(place)) @ rotmat
+        local = (gaussians.means - self.viewer.space.world(place)) @ rotmat
         half = torch.tensor(self.size.value) / 2 / self.viewer.space.scale
         return (local.abs() <= half).all(-1)
+
+    def _marked(
+        self, offset: tuple[float, float, float], inside: bool, gaussians: Gaussians
+    ) -> Bool[Tensor, "n"]:
+        return self.contains(offset, gaussians) == inside
 
     def _cut(self, event: viser.GuiEvent, inside: bool) -> None:
         if not self.on.value:
@@ -71,7 +82,7 @@ class EditPanel:
             return
         gone = 0
         for scene in self.viewer.visible_scenes():
-            gone += scene.hide(self.contains(scene) == inside)
+            gone += scene.hide(partial(self._marked, scene.offset, inside))
         self.viewer.refresh()
         self.viewer.tell(event.client, f"{gone:,} Gaussians removed")
 

@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,52 +69,52 @@ class PathPanel:
         viewmats, Ks = (torch.cat([getattr(v, n) for v in resized]) for n in ("viewmats", "Ks"))
         kept = Cameras(viewmats, Ks, width, height)
         count = max(round(fps * self.seconds.value), 2)
-        return interpolate(self.viewer.scenes[0].gaussians, kept, count)
-
-    def _ready(self, event: viser.GuiEvent) -> bool:
-        if event.client is None:
-            return False
-        if len(self.views) < 2:
-            self.viewer.tell(event.client, "Add at least two views first")
-            return False
-        if not self.busy.acquire(blocking=False):
-            # A second click ends a preview.
-            self.stop.set()
-            self.viewer.tell(event.client, "Preview ended, or a film is being made")
-            return False
-        return True
+        return interpolate(self.viewer.scenes[0].state.gaussians, kept, count)
 
     def _preview(self, event: viser.GuiEvent) -> None:
-        if not self._ready(event) or event.client is None:
-            return
-        self.stop.clear()
-        try:
-            path = self._along(PREVIEW_FPS, 480)
-            for number in range(len(path)):
-                if self.stop.is_set():
-                    break
-                self.viewer.go_to(event.client, path[[number]])
-                self.stop.wait(1 / PREVIEW_FPS)
-        finally:
-            self.busy.release()
+        self._alone(event, self._play)
 
     def _film(self, event: viser.GuiEvent) -> None:
-        if not self._ready(event) or event.client is None:
+        self._alone(event, self._record)
+
+    def _alone(self, event: viser.GuiEvent, act: Callable[[viser.ClientHandle], None]) -> None:
+        """Along the path, one at a time."""
+        client = event.client
+        if client is None:
             return
+        if len(self.views) < 2:
+            self.viewer.tell(client, "Add at least two views first")
+        elif not self.busy.acquire(blocking=False):
+            # A second click ends a preview.
+            self.stop.set()
+            self.viewer.tell(client, "Preview ended, or a film is being made")
+        else:
+            try:
+                act(client)
+            finally:
+                self.busy.release()
+
+    def _play(self, client: viser.ClientHandle) -> None:
+        self.stop.clear()
+        path = self._along(PREVIEW_FPS, 480)
+        for number in range(len(path)):
+            if self.stop.is_set():
+                break
+            self.viewer.go_to(client, path[[number]])
+            self.stop.wait(1 / PREVIEW_FPS)
+
+    def _record(self, client: viser.ClientHandle) -> None:
         try:
             self.progress.visible = True
             path = self._along(FPS, int(self.height.value))
             with tempfile.TemporaryDirectory(prefix="recon-view-") as folder:
                 file = Path(folder) / "path.mp4"
                 write_video(file, self._frames(path), FPS)
-                event.client.send_file_download(
-                    "path.mp4", file.read_bytes(), save_immediately=True
-                )
+                client.send_file_download("path.mp4", file.read_bytes(), save_immediately=True)
         except OSError as error:
-            self.viewer.tell(event.client, str(error))
+            self.viewer.tell(client, str(error))
         finally:
             self.progress.visible = False
-            self.busy.release()
 
     def _frames(self, path: Cameras) -> Iterator[Tensor]:
         for number in range(len(path)):

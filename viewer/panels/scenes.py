@@ -45,13 +45,14 @@ class ScenesPanel:
         for scene in self.viewer.scenes:
             if not scene.visible:
                 continue
-            total, left = len(scene.gaussians), int(scene.kept.sum())
+            state = scene.state
+            total, left = len(state.gaussians), int(state.kept.sum())
             size = f", {scene.megabytes:.1f} MB" if scene.megabytes else ""
             lines.append(f"**{scene.name}**: {total:,} Gaussians{size}")
             if left < total:
                 lines.append(f"{total - left:,} removed")
-            passes = passing(scene.gaussians, self.viewer.look, self.viewer.space)
-            seen = int((scene.kept & passes).sum())
+            passes = passing(state.gaussians, self.viewer.look, self.viewer.space)
+            seen = int((state.kept & passes).sum())
             if seen > self.viewer.look.limit:
                 lines.append(f"the {self.viewer.look.limit:,} most important ones are shown")
             elif seen < left:

@@ -174,8 +174,8 @@ def test_overfits_a_scene_and_shows_a_held_out_view(name: str) -> None:
     batch, depth = select_views(everything, [0, 1, 2, 3]), sample_depth(context)
     torch.manual_seed(0)
     network = build_network(name, named_size(name, "tiny"))
-    # Depths that are drawn at random make gradients noisy: `epipolar` needs longer steps.
-    steps, lr = 300, 5e-3 if name == "epipolar" else 2e-3
+    # Depths that are drawn at random make gradients noisy: `epipolar` needs longer steps, and more.
+    steps, lr = (400, 8e-3) if name == "epipolar" else (300, 2e-3)
     adam = torch.optim.Adam(network.parameters(), lr=lr, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, lr, total_steps=steps, pct_start=0.1)
     for step in range(steps):
