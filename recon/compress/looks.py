@@ -38,24 +38,27 @@ class Looks:
         error = 10 ** (-BEST_DB / 10)
         shown = _render(scene, cameras)
         if photos is not None:
-            pixels = 3 * photos.valid.sum()
-            found = float(((shown - photos.images).square() * photos.valid).sum() / pixels)
-            error = max(found, error)
+            wrong = (shown.clamp(0, 1) - photos.images).square() * photos.valid
+            error = max(float(wrong.sum() / (3 * photos.valid.sum())), error)
         learned, pictures = _with_more(scene, cameras, shown, 1 / 3)
         judged, truth = _with_more(scene, cameras, shown, 1 / 2)
         ones = torch.ones_like(pictures[:, :1])
         names = tuple(str(number) for number in range(len(learned)))
         lessons = Views(pictures, ones, ones, learned, names)
-        return Looks(lessons, judged, truth, error)
+        return Looks(lessons, judged, truth.clamp(0, 1), error)
 
     def loss_db(self, smaller: Gaussians) -> float:
         """How much lower the PSNR against the truth will be: what was changed adds to the scene's
         own error as if they had nothing to do with each other."""
+        return 10 * math.log10(1 + self.change(smaller) / self.error)
+
+    def change(self, smaller: Gaussians) -> float:
+        """Mean squared difference of its pictures from the truth, as a screen shows them."""
         changed = 0.0
         for view in range(len(self.judged)):
-            shown = rasterize(smaller, self.judged[[view]], settings=SETTINGS).rgb[0]
+            shown = rasterize(smaller, self.judged[[view]], settings=SETTINGS).rgb[0].clamp(0, 1)
             changed += float((shown - self.truth[view]).square().mean()) / len(self.judged)
-        return 10 * math.log10(1 + changed / self.error)
+        return changed
 
 
 def between(scene: Gaussians, cameras: Cameras, part: float) -> Cameras | None:
@@ -99,7 +102,7 @@ def sphere(scene: Gaussians) -> Cameras:
 
 def _render(scene: Gaussians, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
     views = [rasterize(scene, cameras[[v]], settings=SETTINGS).rgb[0] for v in range(len(cameras))]
-    return torch.stack(views).clamp(0, 1)
+    return torch.stack(views)
 
 
 def _with_more(

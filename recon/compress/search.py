@@ -111,7 +111,7 @@ class Packer:
                 f"--max-loss {limit_db:g}: {self.suffix} alone loses {whole.loss_db:.2f} dB; allow "
                 "more or choose another format"
             )
-        steps = self._steps(scene, ROUNDING_SHARE * limit_db)
+        steps = self._steps(scene, ROUNDING_SHARE * (limit_db - whole.loss_db))
 
         def attempt(count: int) -> Packed:
             return self.pack(shrink(scene, count, self.looks), steps)
@@ -138,15 +138,14 @@ class Packer:
         if whole.size <= limit:
             return whole
 
-        def attempt(count: int) -> Packed:
-            fewer = shrink(self.scene, count, self.looks)
-            # Rounding may cost its share of what having fewer costs.
-            lost = self.looks.loss_db(fewer) * ROUNDING_SHARE / (1 - ROUNDING_SHARE)
-            return self.pack(fewer, self._steps(fewer, lost))
+        count = round(len(self.scene) * limit / whole.size)
+        scene = self._spared(count)
 
-        count, all_of_them = round(len(self.scene) * limit / whole.size), len(self.scene)
+        def attempt(count: int) -> Packed:
+            return self._balanced(scene, count)
+
         found = approach(
-            attempt, lambda packed: packed.size, limit, SIZE_SLOPE, count, all_of_them, progress
+            attempt, lambda packed: packed.size, limit, SIZE_SLOPE, count, len(scene), progress
         )
         good = [packed for packed in found if packed.size <= limit]
         if not good:
@@ -156,6 +155,18 @@ class Packer:
                 "larger size or another format"
             )
         return min(good, key=lambda packed: packed.loss_db)
+
+    def _spared(self, count: int) -> Gaussians:
+        """Without the spherical harmonics that say less than more Gaussians in their place."""
+        if self.scene.sh_degree == 0:
+            return self.scene
+        return self._cut(self._balanced(self.scene, count).loss_db)
+
+    def _balanced(self, scene: Gaussians, count: int) -> Packed:
+        """So many Gaussians; rounding may cost its share of what having fewer costs."""
+        fewer = shrink(scene, count, self.looks)
+        lost = self.looks.loss_db(fewer) * ROUNDING_SHARE / (1 - ROUNDING_SHARE)
+        return self.pack(fewer, self._steps(fewer, lost))
 
     def keep(self, share: float) -> Packed:
         """The most important ones, as they are."""

@@ -11,6 +11,7 @@ MAX_STEPS = 3000
 MANY_PHOTOS, MANY_TURNS = 4, 2
 # Fewer photos tell little of shapes that the network did not see: those learn so much slower.
 FEW_SCALE, FEW_QUAT = 0.25, 0.5
+SCENE_RATES = ("color", "opacity", "scale", "quat", "mean")
 FEW_MEAN = {1: 0.2, 2: 0.2, 3: 1 / 3}
 
 
@@ -52,6 +53,11 @@ class RefineConfig:
         return replace(
             self, mean=mean * self.mean, scale=FEW_SCALE * self.scale, quat=FEW_QUAT * self.quat
         )
+
+    def times(self, factor: float) -> "RefineConfig":
+        """With all the scene's learning rates so many times as high."""
+        rates = {name: factor * getattr(self, name) for name in SCENE_RATES}
+        return replace(self, **rates)
 
     def share(self, part: float) -> "RefineConfig":
         """With this part of the time, if time is limited."""

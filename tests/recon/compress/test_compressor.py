@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from recon.capture import load_views, open_capture, select_spread
 from recon.compress import Looks, Packer, sphere
 from recon.compress.importance import contribution, importance_order, light_gaussian
 from recon.compress.looks import between
+from recon.compress.shrink import shrink
 from recon.formats import load_gaussians, save_gaussians
 from render import rasterize
 
@@ -72,6 +74,16 @@ def test_size_is_kept(scene: Path, sample: Path, extension: str, tmp_path: Path,
     assert 0.9 * wanted <= out.stat().st_size / 1e6 <= wanted
     summary = json.loads(capsys.readouterr().out)
     assert summary["loss_db"] > 0
+
+
+def test_nothing_is_lost_where_colours_are_too_bright(scene: Path, looks: Looks) -> None:
+    whole = load_gaussians(scene)
+    bright = replace(whole, sh=whole.sh + 1.0)
+    seen = Looks.of(bright, looks.judged, None)
+    assert float(seen.truth.max()) == 1.0
+    assert seen.loss_db(bright) == 0
+    fewer = shrink(bright, round(0.9 * len(bright)), seen)
+    assert seen.loss_db(fewer) < 0.05
 
 
 def test_first_parts_are_the_best_ones(scene: Path, looks: Looks) -> None:
