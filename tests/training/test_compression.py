@@ -7,10 +7,13 @@ import pytest
 import torch
 from helpers import random_gaussians
 
+from recon.compress import Looks
+from recon.formats import load_gaussians
 from recon.settings import ReconstructSettings
 from render.quaternions import quats_to_rotmats
 from render.sh import sh_to_colors
 from training.compression.glossy import LIGHT, STRENGTH, glossy
+from training.compression.independent import has_foreign, independent_loss_db
 from training.compression.measure import FORMATS, Bench, prefixes_of, rows_of
 from training.suite import Case
 
@@ -28,6 +31,11 @@ def test_rows_and_prefixes(sample: Path, tmp_path: Path) -> None:
         assert abs(row["psnr"] - plain["psnr"]) < 0.2
     for row in prefixes_of(bench):
         assert row["prefix"] > row["random"] + 2
+    if has_foreign():
+        looks = Looks.of(bench.scene, bench.context.cameras, bench.context)
+        path = tmp_path / "plain.sog"
+        lost = independent_loss_db(path, looks, tmp_path)
+        assert lost == pytest.approx(looks.loss_db(load_gaussians(path)), rel=0.02)
     shiny = bench.shiny()
     assert shiny.scene.sh_degree == 3 and len(shiny.scene) == len(bench.scene)
     assert (shiny.targets.images - bench.targets.images).abs().max() > 0.05

@@ -5,8 +5,6 @@ python -m training.compression.measure configs/captures.yaml --only fox/4v table
 
 import argparse
 import json
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +24,12 @@ from recon.pipeline import predict
 from recon.settings import ReconstructSettings
 from render import Gaussians
 from training.compression.glossy import glossy
+from training.compression.independent import (
+    FOREIGN,
+    has_foreign,
+    independent_loss_db,
+    run_foreign,
+)
 from training.evaluate import context_and_targets, mean_psnr, render_targets
 from training.suite import Case, read_split, read_suite
 
@@ -35,7 +39,6 @@ PARTS = (0.5, 0.25, 0.1)
 MAX_LOSS_DB, TARGET_MB = 0.1, 2.0
 # Of the scene with a Gaussian for every pixel, as PLY; and of the foreign tool's file.
 SMALLER, SMALLER_THAN_FOREIGN = 30, 1.5
-FOREIGN = "splat-transform"
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,13 @@ def rows_of(bench: Bench) -> Iterator[dict[str, Any]]:
         yield bench.row(suffix, path, partial(save_gaussians, path, bench.scene))
     sizes = {f"1/{SMALLER} of raw": raw.stat().st_size / SMALLER / 1e6}
     sizes[f"--target-size {TARGET_MB:g}"] = TARGET_MB
-    if shutil.which(FOREIGN):
+    looks = Looks.of(bench.scene, bench.context.cameras, bench.context)
+    if has_foreign():
         path = bench.folder / "foreign.sog"
-        command = [FOREIGN, "-q", "-w", "-g", "cpu", str(plain), str(path)]
-        yield bench.row(f"{FOREIGN} .sog", path, partial(subprocess.run, command, check=True))
+        row = bench.row(f"{FOREIGN} .sog", path, partial(run_foreign, str(plain), str(path)))
+        yield row | {"independent_loss_db": independent_loss_db(path, looks, bench.folder)}
         share = f"1/{SMALLER_THAN_FOREIGN:g} of {FOREIGN}"
         sizes[share] = path.stat().st_size / SMALLER_THAN_FOREIGN / 1e6
-    looks = Looks.of(bench.scene, bench.context.cameras, bench.context)
     for suffix in PACKED:
         yield from packed_rows(bench, looks, suffix, sizes)
 
@@ -125,7 +128,10 @@ def packed_rows(
             searches[name] = partial(packer.within_size, size, _quiet)
         for name, search in searches.items():
             row = bench.row(f"{name} {suffix}", path, partial(pack, search))
-            yield row | {"wanted_mb": sizes.get(name), "claimed_loss_db": found[-1].loss_db}
+            row |= {"wanted_mb": sizes.get(name), "claimed_loss_db": found[-1].loss_db}
+            if has_foreign():
+                row["independent_loss_db"] = independent_loss_db(path, looks, bench.folder)
+            yield row
 
 
 def _quiet(done: float) -> None:
