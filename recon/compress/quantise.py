@@ -71,12 +71,14 @@ def _even_quats(quats: Tensor, step: float) -> Tensor:
 def find_steps(
     scene: Gaussians, looks: Looks, loss_db: float, stored: Callable[[Gaussians, int], Gaussians]
 ) -> Steps:
-    """The largest steps that lose about so much together. `stored` gives back what the format
-    keeps of a scene with so many binary digits of positions left out."""
+    """The largest steps that lose about so much together, beside what the scene has lost already.
+    `stored` gives back what the format keeps of a scene with so many binary digits of positions
+    left out."""
     numbers = {name: n for name, n in NUMBERS.items() if name != "sh" or scene.sh_degree}
+    already = looks.loss_db(scene)
     share = loss_db / (POSITION_NUMBERS + sum(numbers.values()))
     found: dict[str, Any] = {
-        name: _find(scene, looks, name, share * n) for name, n in numbers.items()
+        name: _find(scene, looks, name, already, share * n) for name, n in numbers.items()
     }
     # Palettes of harmonics take long to make and say nothing about positions.
     plain = scene.cut_sh(0)
@@ -84,12 +86,12 @@ def find_steps(
     return Steps(**found, dropped_bits=_find_dropped(plain, looks, limit, stored))
 
 
-def _find(scene: Gaussians, looks: Looks, name: str, loss_db: float) -> float:
+def _find(scene: Gaussians, looks: Looks, name: str, already: float, loss_db: float) -> float:
     """The step of one attribute."""
     first, largest = FIRST[name], LARGEST[name]
     step, best = first, SMALLEST_PART * first
     for _ in range(ROUNDS):
-        lost = looks.loss_db(quantise(scene, _only(name, step)))
+        lost = looks.loss_db(quantise(scene, _only(name, step))) - already
         if lost <= loss_db:
             best = max(best, step)
         # Losses this small grow with the square of the step; the next one is to be just below.

@@ -165,8 +165,8 @@ class Packer:
     def _balanced(self, scene: Gaussians, count: int) -> Packed:
         """So many Gaussians; rounding may cost its share of what having fewer costs."""
         fewer = shrink(scene, count, self.looks)
-        lost = self.looks.loss_db(fewer) * ROUNDING_SHARE / (1 - ROUNDING_SHARE)
-        return self.pack(fewer, self._steps(fewer, lost))
+        rounding = self.looks.loss_db(fewer) * ROUNDING_SHARE / (1 - ROUNDING_SHARE)
+        return self.pack(fewer, self._steps(fewer, rounding))
 
     def keep(self, share: float) -> Packed:
         """The most important ones, as they are."""

@@ -13,6 +13,7 @@ from recon.capture import load_views, open_capture, select_spread
 from recon.compress import Looks, Packer, sphere
 from recon.compress.importance import contribution, importance_order, light_gaussian
 from recon.compress.looks import between
+from recon.compress.quantise import find_steps, quantise
 from recon.compress.shrink import shrink
 from recon.formats import load_gaussians, save_gaussians
 from render import rasterize
@@ -84,6 +85,20 @@ def test_nothing_is_lost_where_colours_are_too_bright(scene: Path, looks: Looks)
     assert seen.loss_db(bright) == 0
     fewer = shrink(bright, round(0.9 * len(bright)), seen)
     assert seen.loss_db(fewer) < 0.05
+
+
+@pytest.mark.slow
+def test_steps_are_found_for_a_scene_that_lost_something(scene: Path, looks: Looks) -> None:
+    """As when a size is wished for: what is lost already is not what rounding may lose."""
+    whole = load_gaussians(scene)
+    fewer = shrink(whole, round(0.3 * len(whole)), looks)
+    already = looks.loss_db(fewer)
+    rounding = already / 4
+    assert rounding > 0.005
+    steps = find_steps(fewer, looks, rounding, lambda stored, dropped: stored)
+    assert min(steps.color, steps.scale, steps.quat, steps.opacity) > 0.004
+    more = looks.loss_db(quantise(fewer, steps)) - already
+    assert 0.2 * rounding < more < 1.3 * rounding
 
 
 def test_first_parts_are_the_best_ones(scene: Path, looks: Looks) -> None:
