@@ -17,10 +17,9 @@ from recon.errors import ReconError
 from recon.model.registry import build_model
 from recon.model.types import Model
 from recon.refine import Watch, parse_refine, refine, useful_steps
-from recon.settings import ReconstructSettings
+from recon.settings import ReconstructSettings, check_views
 from render import Cameras, Gaussians
 
-MIN_RESOLUTION_PX = 32
 # Part of a limited time for refinement that may go into finding out how much of it helps.
 CHECK_SHARE = 0.3
 
@@ -154,18 +153,13 @@ def choose_render_device(name: str) -> torch.device:
 
 
 def _check_settings(settings: ReconstructSettings) -> None:
-    if settings.max_views < 1:
-        raise ReconError(f"--max-views must be at least 1, found {settings.max_views}")
+    check_views(settings.max_views, settings.resolution)
     parse_refine(settings.refine)
     if not 0 < settings.metric_scale < math.inf:
         raise ReconError(f"--metric-scale must be above 0, found {settings.metric_scale}")
     if not 0 <= settings.prune < 1:
         raise ReconError(
             f"--prune must be a part of the Gaussians, from 0 to below 1, found {settings.prune}"
-        )
-    if settings.resolution < MIN_RESOLUTION_PX:
-        raise ReconError(
-            f"--resolution must be at least {MIN_RESOLUTION_PX} px, found {settings.resolution}"
         )
 
 

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from recon.errors import ReconError
+
 # Photos that are taken from a video.
 VIDEO_FRAMES = 40
+MIN_RESOLUTION_PX = 32
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,13 @@ class ReconstructSettings:
     """Where to compute; auto takes a CUDA GPU when there is one."""
     seed: int = 0
     """Seed of all random numbers."""
+
+
+def check_views(max_views: int, resolution: int) -> None:
+    """ReconError when no scene can be told from so many photos of this long side (px)."""
+    if max_views < 1:
+        raise ReconError(f"--max-views must be at least 1, found {max_views}")
+    if resolution < MIN_RESOLUTION_PX:
+        raise ReconError(
+            f"--resolution must be at least {MIN_RESOLUTION_PX} px, found {resolution}"
+        )

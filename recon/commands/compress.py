@@ -1,5 +1,6 @@
 """`recon compress SCENE -o OUT`: a smaller scene that looks the same."""
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from render import Gaussians
 
 DEFAULT_LOSS_DB = 0.1
+# Mean squared error against photos from which on they are another scene's (10 dB).
+UNLIKE = 0.1
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,15 @@ class Compress:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Scene file to write; the extension chooses the format (.sog is the smallest)."""
     target_size: float | None = None
-    """Size of the file to stay within (MB)."""
+    """Size of the file to stay within (MB). The search takes minutes."""
     max_loss: float | None = None
     """Loss of PSNR to stay within (dB); without any wish, 0.1. The search takes minutes."""
     keep: float | None = None
-    """Part of the Gaussians to keep, the most important ones, as they are (0 to 1)."""
+    """Part of the Gaussians to keep, the most important ones, as they are (0 to 1): quick, but the
+    others leave holes, where the searches teach the rest to fill them."""
     cameras: Path | None = None
     """Capture of the scene: quality is measured against its photos and between its cameras.
-    Without, from all around."""
+    Without, from all around and from where photos may have been taken."""
     max_views: int = 8
     """Most photos of it to use (photos)."""
     resolution: int = 512
@@ -76,13 +80,16 @@ class Compress:
         if self.json:
             say_json(summary)
         elif not self.quiet:
+            where = "" if self.cameras else " seen from imagined cameras"
             say(
                 f"wrote {self.output}: {summary['gaussians']:,} of {len(scene):,} Gaussians, "
                 f"{summary['megabytes']:.2f} MB ({summary['megabytes_before']:.2f} before), "
-                f"loses {packed.loss_db:.2f} dB, {summary['seconds']:.1f} s"
+                f"loses {packed.loss_db:.2f} dB{where}, {summary['seconds']:.1f} s"
             )
 
     def _check(self) -> None:
+        from recon.settings import check_views
+
         wishes = {"--target-size": self.target_size, "--max-loss": self.max_loss}
         wishes["--keep"] = self.keep
         asked = [name for name, value in wishes.items() if value is not None]
@@ -94,18 +101,26 @@ class Compress:
                 expected = "above 0, at most 1" if name == "--keep" else "above 0"
                 raise ReconError(f"{name} must be {expected}, found {value:g}")
 
+        check_views(self.max_views, self.resolution)
+
     def _looks(self, scene: "Gaussians") -> "Looks":
         from recon.capture import load_views, open_capture, select_spread
-        from recon.compress import Looks, sphere
+        from recon.compress import Looks, imagined_cameras
 
         if self.cameras is None:
-            return Looks.of(scene, sphere(scene), None)
+            return Looks.of(scene, imagined_cameras(scene), None)
         capture = open_capture(self.cameras)
         if not capture.has_cameras:
             raise ReconError(f"{self.cameras} has no cameras; leave --cameras out")
         frames = [capture.frames[i] for i in select_spread(capture, self.max_views)]
         views = load_views(frames, self.resolution)
-        return Looks.of(scene, views.cameras, views)
+        looks = Looks.of(scene, views.cameras, views)
+        if looks.error > UNLIKE:
+            raise ReconError(
+                f"{self.scene} looks nothing like the photos of {self.cameras}: PSNR "
+                f"{-10 * math.log10(looks.error):.1f} dB; give its own, or leave --cameras out"
+            )
+        return looks
 
     def _search(self, packer: "Packer", progress) -> "Packed":
         if self.keep is not None:

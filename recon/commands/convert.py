@@ -31,29 +31,33 @@ class Convert:
         from dataclasses import replace
 
         from recon.files import check_output
-        from recon.formats import format_of, open_scene, write_scene
+        from recon.formats import MAX_SH_DEGREE, format_of, open_scene, write_scene
 
         started = time.perf_counter()
         if self.sh_degree is not None and not 0 <= self.sh_degree <= 4:
             raise ReconError(f"--sh-degree must be from 0 to 4, found {self.sh_degree}")
-        format_of(self.output)
+        suffix = format_of(self.output)
         check_output(self.output)
         source = open_scene(self.scene)
+        before = source.sh_degree
         if self.sh_degree is not None:
             source = source.cut_to(self.sh_degree)
+        degree = min(source.sh_degree, MAX_SH_DEGREE.get(suffix, source.sh_degree))
         with progress_reporter(self.quiet or self.json) as progress:
             write_scene(self.output, replace(source, report=lambda d: progress("converting", d)))
         summary = {
             "output": str(self.output),
             "gaussians": source.count,
-            "sh_degree": source.sh_degree,
+            "sh_degree": degree,
+            "sh_degree_before": before,
             "megabytes": round(megabytes(self.output), 3),
             "seconds": round(time.perf_counter() - started, 2),
         }
         if self.json:
             say_json(summary)
         elif not self.quiet:
+            lost = f" ({before} before)" if degree < before else ""
             say(
-                f"wrote {self.output}: {source.count:,} Gaussians, SH degree {source.sh_degree}, "
+                f"wrote {self.output}: {source.count:,} Gaussians, SH degree {degree}{lost}, "
                 f"{summary['megabytes']:.1f} MB, {summary['seconds']:.1f} s"
             )

@@ -30,7 +30,7 @@ class Render:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Picture (.png, .jpg), video (.mp4), or a folder for one picture a camera."""
     cameras: Path | None = None
-    """Capture or transforms.json whose cameras to use; without, the scene seen along +z."""
+    """Capture or transforms.json whose cameras to use; without, where photos may have been."""
     view: str | None = None
     """Which of those cameras: its photo's name or its number from 0; default the first."""
     path: Literal["orbit", "wave", "interpolate"] | None = None
@@ -66,6 +66,8 @@ class Render:
             raise ReconError("--frames must be at least 1 and --fps between 0 and 240")
         check_output(self.output)
         gaussians = load_gaussians(self.scene).to(choose_render_device(self.device))
+        if len(gaussians) == 0:
+            raise ReconError(f"{self.scene} holds no Gaussians: nothing to render")
         cameras, names = self._cameras(gaussians, suffix)
         with progress_reporter(self.quiet) as progress:
             pictures = self._pictures(gaussians, cameras, progress)
@@ -73,7 +75,7 @@ class Render:
         if not self.quiet:
             size = f"{cameras.width}x{cameras.height}"
             count = f"{len(cameras)} pictures" if len(cameras) > 1 else "1 picture"
-            view = "" if self.cameras else "; seen along +z, give --cameras for the photos' views"
+            view = "" if self.cameras else "; place guessed, give --cameras for the photos' views"
             say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians{view}")
 
     def _cameras(self, gaussians: "Gaussians", suffix: str) -> tuple["Cameras", list[str]]:

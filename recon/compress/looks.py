@@ -8,16 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture.types import Views
+from recon.compress.imagine import stack_cameras
 from render import Cameras, Gaussians, RasterizeSettings, rasterize
-from render.directions import spread_directions
 from render.paths import interpolate
 
 SETTINGS = RasterizeSettings(render_mode="RGB")
 # From where no photo was taken a scene is not better than this (PSNR, dB), however well it agrees
 # with the photos it was made from.
 BEST_DB = 30.0
-# Of generated cameras.
-SPHERE_VIEWS, SPHERE_PX, SPHERE_FOV_DEG = 16, 384, 50.0
 
 
 @dataclass(frozen=True)
@@ -72,32 +70,7 @@ def between(scene: Gaussians, cameras: Cameras, part: float) -> Cameras | None:
         interpolate(scene, cameras[[i, int(away[i].argmin())]], steps + 1)[[1]]
         for i in range(len(cameras))
     ]
-    return _stack(found)
-
-
-def sphere(scene: Gaussians) -> Cameras:
-    """Cameras all around, evenly spread (Fibonacci), looking at the middle; for scenes without."""
-    low, middle, high = (
-        torch.quantile(scene.means[:: max(1, len(scene) // 100_000)], q, dim=0)
-        for q in (0.05, 0.5, 0.95)
-    )
-    radius = float((high - low).norm()) / 2
-    focal = 0.5 * SPHERE_PX / math.tan(math.radians(SPHERE_FOV_DEG) / 2)
-    distance = max(radius / math.sin(math.radians(SPHERE_FOV_DEG) / 2), 1e-6)
-    # Rows of cameras at one height, y.
-    outward = spread_directions(SPHERE_VIEWS)[:, [0, 2, 1]].to(scene.means)
-    ahead = -outward
-    right = torch.nn.functional.normalize(
-        torch.linalg.cross(outward.new_tensor([0.0, 1.0, 0.0]).expand_as(ahead), ahead), dim=1
-    )
-    rotmats = torch.stack([right, torch.linalg.cross(ahead, right), ahead], 1)
-    viewmats = torch.eye(4).to(scene.means).repeat(SPHERE_VIEWS, 1, 1)
-    viewmats[:, :3, :3] = rotmats
-    centers = middle + distance * outward
-    viewmats[:, :3, 3] = -(rotmats @ centers[:, :, None])[:, :, 0]
-    half = SPHERE_PX / 2
-    K = torch.tensor([[focal, 0, half], [0, focal, half], [0, 0, 1]]).to(scene.means)
-    return Cameras(viewmats, K.expand(SPHERE_VIEWS, 3, 3), SPHERE_PX, SPHERE_PX)
+    return stack_cameras(found)
 
 
 def _render(scene: Gaussians, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
@@ -112,11 +85,4 @@ def _with_more(
     more = between(scene, cameras, part)
     if more is None:
         return cameras, shown
-    return _stack([cameras, more]), torch.cat([shown, _render(scene, more)])
-
-
-def _stack(parts: list[Cameras]) -> Cameras:
-    first = parts[0]
-    viewmats = torch.cat([part.viewmats for part in parts])
-    Ks = torch.cat([part.Ks for part in parts])
-    return Cameras(viewmats, Ks, first.width, first.height)
+    return stack_cameras([cameras, more]), torch.cat([shown, _render(scene, more)])

@@ -138,8 +138,7 @@ class Packer:
         if whole.size <= limit:
             return whole
 
-        count = round(len(self.scene) * limit / whole.size)
-        scene = self._spared(count)
+        scene, count = self._spared(limit)
 
         def attempt(count: int) -> Packed:
             return self._balanced(scene, count)
@@ -149,18 +148,26 @@ class Packer:
         )
         good = [packed for packed in found if packed.size <= limit]
         if not good:
-            least = min(packed.count for packed in found)
+            least = min(found, key=lambda packed: packed.size)
             raise ReconError(
-                f"--target-size {megabytes:g}: even {least:,} of the Gaussians take more; choose a "
-                "larger size or another format"
+                f"--target-size {megabytes:g}: {least.count:,} of the Gaussians take "
+                f"{least.size / BYTES_PER_MB:.4g} MB already; choose more or another format"
             )
         return min(good, key=lambda packed: packed.loss_db)
 
-    def _spared(self, count: int) -> Gaussians:
-        """Without the spherical harmonics that say less than more Gaussians in their place."""
-        if self.scene.sh_degree == 0:
-            return self.scene
-        return self._cut(self._balanced(self.scene, count).loss_db)
+    def _spared(self, limit: float) -> tuple[Gaussians, int]:
+        """Without the spherical harmonics that say less than more Gaussians in their place; and
+        about how many fit into the bytes."""
+        tried: list[tuple[float, Gaussians, int]] = []
+        for degree in range(self.scene.sh_degree + 1):
+            scene = lower_sh(self.scene, degree, self.looks.lessons.cameras)
+            size = self._write(scene, Steps()).stat().st_size
+            count = min(max(round(len(scene) * limit / size), 1), len(scene))
+            if self.scene.sh_degree == 0:
+                return scene, count
+            tried.append((self._balanced(scene, count).loss_db, scene, count))
+        _, scene, count = min(tried, key=lambda each: each[0])
+        return scene, count
 
     def _balanced(self, scene: Gaussians, count: int) -> Packed:
         """So many Gaussians; rounding may cost its share of what having fewer costs."""

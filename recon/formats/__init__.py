@@ -21,6 +21,8 @@ WRITERS: dict[str, Callable[[Path, SceneSource], None]] = {
     ".sog": write_sog,
     ".glb": write_glb,
 }
+# The others keep spherical harmonics up to degree 4.
+MAX_SH_DEGREE = {".splat": 0, ".sog": 3}
 READERS: dict[str, Callable[[Path], SceneSource]] = {
     ".ply": open_ply,
     ".splat": open_splat,

@@ -56,7 +56,7 @@ def encode_sh(sh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def decode_sh(f_dc: np.ndarray, f_rest: np.ndarray) -> np.ndarray:
     """f_dc and f_rest to [n, k, 3]."""
-    rest = f_rest.reshape(len(f_dc), 3, -1).transpose(0, 2, 1)
+    rest = f_rest.reshape(len(f_dc), 3, f_rest.shape[1] // 3).transpose(0, 2, 1)
     return np.concatenate([f_dc[:, None], rest], 1)
 
 

@@ -14,7 +14,6 @@ from recon.formats.compressed_ply import is_compressed, open_compressed_ply
 from recon.formats.ply_header import read_header, read_table
 from recon.formats.source import ROWS, SceneSource, regrouped
 from render import Gaussians
-from render.sh import degree_of
 
 log = logging.getLogger(__name__)
 _GROUPS = {
@@ -24,11 +23,13 @@ _GROUPS = {
     "scales": ("scale_0", "scale_1", "scale_2"),
     "quats": ("rot_0", "rot_1", "rot_2", "rot_3"),
 }
+# Numbers of properties f_rest by SH degree.
+RESTS = (0, 9, 24, 45, 72)
 
 
 def write_ply(path: Path, source: SceneSource) -> None:
     """Binary little-endian, float32, one element `vertex`; the layout every viewer reads."""
-    rest = 3 * ((source.sh_degree + 1) ** 2 - 1)
+    rest = RESTS[source.sh_degree]
     names = ["x", "y", "z", "nx", "ny", "nz", *_GROUPS["f_dc"]]
     names += [f"f_rest_{i}" for i in range(rest)]
     names += ["opacity", *_GROUPS["scales"], *_GROUPS["quats"]]
@@ -64,12 +65,9 @@ def open_ply(path: Path) -> SceneSource:
         _check_properties(path, [name for name, _ in header.properties])
         table = read_table(path, file, header)
     rest = sum(name.startswith("f_rest_") for name in table.dtype.names or ())
-    try:
-        degree = degree_of(1 + rest // 3)
-    except ValueError as error:
-        raise ReconError(
-            f"{path} has {rest} f_rest properties; expected 0, 9, 24, 45 or 72"
-        ) from error
+    if rest not in RESTS:
+        raise ReconError(f"{path} has {rest} f_rest properties; expected 0, 9, 24, 45 or 72")
+    degree = RESTS.index(rest)
     count = sum(int(_finite(_groups(rows, rest)).sum()) for rows in _chunks(table))
     if count < len(table):
         log.warning("%s: left out %d rows with non-finite values", path, len(table) - count)

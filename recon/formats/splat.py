@@ -20,6 +20,8 @@ _RECORD = np.dtype(
 
 def write_splat(path: Path, source: SceneSource) -> None:
     """In the scene's order; higher SH are left out."""
+    if source.count == 0:
+        raise ReconError(f"cannot write {path}: a .splat needs at least one Gaussian")
     with atomic_output(path) as temporary, temporary.open("wb") as file:
         for part in source.read():
             rows = np.zeros(len(part), _RECORD)

@@ -10,7 +10,7 @@ import torch
 
 from recon import ReconError, cli
 from recon.capture import load_views, open_capture, select_spread
-from recon.compress import Looks, Packer, sphere
+from recon.compress import Looks, Packer, imagined_cameras, sphere
 from recon.compress.importance import contribution, importance_order, light_gaussian
 from recon.compress.looks import between
 from recon.compress.quantise import find_steps, quantise
@@ -140,6 +140,10 @@ def test_cameras_around_a_scene_look_at_it(scene: Path) -> None:
     assert (depth > 0).all()
     assert ((pixels - cameras.width / 2).abs() < 0.2 * cameras.width).all()
     assert torch.allclose(torch.linalg.det(cameras.viewmats), torch.ones(len(cameras)), atol=1e-4)
+    more = imagined_cameras(whole)
+    assert len(more) > len(cameras) and torch.equal(more.viewmats[: len(cameras)], cameras.viewmats)
+    _, depth = more.project(whole.means.median(0).values[None])
+    assert (depth > 0).all()
     assert between(whole, cameras[[0]], 0.5) is None
     half = between(whole, cameras[[0, 1]], 0.5)
     assert half is not None
@@ -152,6 +156,8 @@ def test_cameras_around_a_scene_look_at_it(scene: Path) -> None:
         (["--keep", "0"], "--keep must be above 0, at most 1, found 0"),
         (["--keep", "2"], "--keep must be above 0, at most 1, found 2"),
         (["--max-loss", "-1"], "--max-loss must be above 0, found -1"),
+        (["--max-views", "0"], "--max-views must be at least 1, found 0"),
+        (["--resolution", "1"], "--resolution must be at least 32 px, found 1"),
         (["--max-loss", "1", "--keep", "0.5"], "--max-loss and --keep exclude each other"),
     ],
 )
@@ -162,6 +168,30 @@ def test_wrong_wishes(
         cli.main(["compress", str(scene), "-o", str(tmp_path / "b.sog"), *options])
     assert end.value.code == 2 and message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_cameras_of_another_scene(scene: Path, sample: Path, tmp_path: Path, capsys) -> None:
+    whole = load_gaussians(scene)
+    away = replace(whole, means=whole.means + 1000.0)
+    save_gaussians(tmp_path / "away.ply", away)
+    options = ["-o", str(tmp_path / "b.sog"), "--cameras", str(sample), *FAST]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["compress", str(tmp_path / "away.ply"), *options])
+    assert end.value.code == 2 and "looks nothing like the photos" in capsys.readouterr().err
+    assert not (tmp_path / "b.sog").exists()
+
+
+@pytest.mark.slow
+def test_harmonics_that_say_little_make_room(scene: Path, looks: Looks) -> None:
+    whole = load_gaussians(scene)
+    noise = torch.randn(len(whole), 8, 3, generator=torch.Generator().manual_seed(0))
+    for strength, degrees in ((0.002, (0, 1)), (0.3, (2,))):
+        shiny = replace(whole, sh=torch.cat([whole.sh, strength * noise], 1))
+        seen = Looks.of(shiny, looks.judged, None)
+        with Packer(shiny, seen, ".spz") as packer:
+            packed = packer.within_size(0.15, lambda done: None)
+            assert packed.size <= 150_000
+            assert load_gaussians(packed.path).sh_degree in degrees
 
 
 def test_the_scene_itself_is_not_overwritten(scene: Path, tmp_path: Path, capsys) -> None:

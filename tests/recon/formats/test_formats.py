@@ -9,7 +9,7 @@ import pytest
 import torch
 from format_helpers import BYTE, EXACT, FORMATS, ROUNDING, as_stored, assert_close, scene_of
 
-from recon import ReconError
+from recon import ReconError, cli
 from recon.formats import load_gaussians, save_gaussians
 from recon.formats.codebook import codebook, nearest, palette
 from recon.formats.encodings import sh_signs
@@ -19,6 +19,18 @@ from recon.formats.spz import SpzConfig, write_spz
 from render import Gaussians, Sim3
 
 FOREIGN = {".compressed.ply": "compressed.ply", ".splat": "splat", ".spz": "spz", ".sog": "sog"}
+
+
+@pytest.mark.parametrize("extension, kept", [(".splat", 0), (".sog", 3), (".spz", 4), (".glb", 4)])
+def test_convert_says_which_harmonics_are_kept(
+    extension: str, kept: int, tmp_path: Path, capsys
+) -> None:
+    save_gaussians(tmp_path / "a.ply", scene_of(4))
+    out = tmp_path / f"b{extension}"
+    cli.main(["convert", str(tmp_path / "a.ply"), "-o", str(out)])
+    assert load_gaussians(out).sh_degree == kept
+    said = f"SH degree {kept}" + (" (4 before)" if kept < 4 else "") + ","
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("degree", range(4))
@@ -40,11 +52,9 @@ def test_one_gaussian(extension: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("extension", FORMATS)
 def test_none_at_all(extension: str, tmp_path: Path) -> None:
     nothing, path = scene_of(1).select(torch.zeros(0, dtype=torch.long)), tmp_path / f"a{extension}"
-    if extension in (".sog",):
+    if extension in (".sog", ".splat"):
         with pytest.raises(ReconError, match="needs at least one Gaussian"):
             save_gaussians(path, nothing)
-    elif extension == ".splat":
-        save_gaussians(path, nothing)
     else:
         save_gaussians(path, nothing)
         assert len(load_gaussians(path)) == 0

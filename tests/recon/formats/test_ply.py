@@ -127,6 +127,15 @@ def test_bad_rows_are_dropped_and_zero_quats_mended(tmp_path: Path, caplog) -> N
     assert torch.equal(back.quats[4], torch.tensor([1.0, 0, 0, 0]))
 
 
+@pytest.mark.parametrize("degree", [0, 1])
+def test_no_row_is_good(degree: int, tmp_path: Path, caplog) -> None:
+    save_gaussians(tmp_path / "a.ply", scene_of(degree, 10))
+    table = table_of(tmp_path / "a.ply")
+    table["opacity"][:] = np.inf
+    write_table(tmp_path / "b.ply", table, "binary_little_endian")
+    assert len(load_gaussians(tmp_path / "b.ply")) == 0 and "10 rows" in caplog.text
+
+
 def test_damaged_files(tmp_path: Path) -> None:
     save_gaussians(tmp_path / "a.ply", scene_of(0))
     whole = (tmp_path / "a.ply").read_bytes()
@@ -141,6 +150,7 @@ def test_damaged_files(tmp_path: Path) -> None:
             b"float opacity", b"float opacite"
         ): "without Gaussians: its vertices lack opacity",
         whole.replace(b"float scale_0", b"quad scale_0"): "unknown type 'quad'",
+        whole.replace(b"float ny", b"float f_rest_0"): "has 1 f_rest properties; expected 0, 9",
     }
     for content, message in cases.items():
         (tmp_path / "b.ply").write_bytes(content)
