@@ -165,7 +165,10 @@ class Packer:
             count = min(max(round(len(scene) * limit / size), 1), len(scene))
             if self.scene.sh_degree == 0:
                 return scene, count
-            tried.append((self._balanced(scene, count).loss_db, scene, count))
+            found = self._balanced(scene, count)
+            # At the same size; those that are all there already could not be more.
+            unlike = found.size / limit if count < len(scene) else max(found.size / limit, 1.0)
+            tried.append((found.loss_db * unlike**-LOSS_SLOPE, scene, count))
         _, scene, count = min(tried, key=lambda each: each[0])
         return scene, count
 
