@@ -12,7 +12,7 @@ from recon.commands.output import megabytes, say
 from recon.errors import ReconError
 
 if TYPE_CHECKING:
-    from viewer import Photos, ShownScene
+    from viewer import Photos, ShownScene, Viewer
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class View:
             loaded.append(ShownScene(name, gaussians, megabytes(path)))
         return loaded
 
-    def _announce(self, viewer) -> None:
-        count = sum(len(scene.gaussians) for scene in viewer.scenes)
+    def _announce(self, viewer: "Viewer") -> None:
+        count = sum(len(scene.state.gaussians) for scene in viewer.scenes)
         port = viewer.server.get_port()
         taken = f" (port {self.port} is taken)" if port != self.port else ""
         names = ", ".join(scene.name for scene in viewer.scenes)

@@ -146,6 +146,6 @@ def test_live(cloud: Gaussians, capsys) -> None:
     live.show(cloud)
     live.show(cloud.select(torch.arange(50)))
     assert live.viewer is not None
-    assert len(live.viewer.scenes[0].gaussians) == 50 and live.viewer.scenes[0].version == 1
+    assert len(live.viewer.scenes[0].state.gaussians) == 50 and live.viewer.scenes[0].version == 1
     assert live.viewer.address in capsys.readouterr().err
     live.stop()
