@@ -255,10 +255,10 @@ def test_background(viewer: Viewer, visit) -> None:
 
     # A first try may come before the page listens.
     wait_for(page, typed)
-    page.wait_for_timeout(1000)
-    found, expected = shown(session), viewer.rendered(session.eye(WIDTH, HEIGHT))
-    assert psnr(found, expected) > 27
-    corner = found[:, 2:6, 2:6].mean((1, 2)) * 255
+    expected = viewer.rendered(session.eye(WIDTH, HEIGHT))
+    # The page draws it when it comes to it.
+    wait_for(page, lambda: psnr(shown(session), expected) > 27)
+    corner = shown(session)[:, 2:6, 2:6].mean((1, 2)) * 255
     assert torch.allclose(corner, torch.tensor([0.0, 200.0, 40.0]), atol=2)
 
 
