@@ -1,5 +1,6 @@
 """Pinhole cameras: where the photos were taken from, and how they see."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -42,6 +43,14 @@ class Cameras:
         """Back to one batch axis of that many scenes."""
         viewmats, Ks = (t.unflatten(0, (scenes, -1)) for t in (self.viewmats, self.Ks))
         return replace(self, viewmats=viewmats, Ks=Ks)
+
+    @staticmethod
+    def concatenate(parts: Sequence["Cameras"]) -> "Cameras":
+        """One after the other, without batch axes; their pictures are all of the first one's
+        size."""
+        viewmats = torch.cat([part.viewmats for part in parts])
+        Ks = torch.cat([part.Ks for part in parts])
+        return Cameras(viewmats, Ks, parts[0].width, parts[0].height)
 
     @property
     def device(self) -> torch.device:

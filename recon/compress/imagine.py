@@ -16,7 +16,7 @@ SPHERE_VIEWS, WAVE_VIEWS, SPHERE_PX, SPHERE_FOV_DEG = 12, 8, 384, 50.0
 def imagined_cameras(scene: Gaussians) -> Cameras:
     """From all around, and from about where its photos may have been taken."""
     guess = default_camera(scene, SPHERE_PX, SPHERE_PX)
-    return stack_cameras([sphere(scene), wave(scene, guess, WAVE_VIEWS)])
+    return Cameras.concatenate([sphere(scene), wave(scene, guess, WAVE_VIEWS)])
 
 
 def sphere(scene: Gaussians) -> Cameras:
@@ -42,11 +42,3 @@ def sphere(scene: Gaussians) -> Cameras:
     half = SPHERE_PX / 2
     K = torch.tensor([[focal, 0, half], [0, focal, half], [0, 0, 1]]).to(scene.means)
     return Cameras(viewmats, K.expand(SPHERE_VIEWS, 3, 3), SPHERE_PX, SPHERE_PX)
-
-
-def stack_cameras(parts: list[Cameras]) -> Cameras:
-    """One after the other; their size is the first's."""
-    first = parts[0]
-    viewmats = torch.cat([part.viewmats for part in parts])
-    Ks = torch.cat([part.Ks for part in parts])
-    return Cameras(viewmats, Ks, first.width, first.height)

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture.types import Views
-from recon.compress.imagine import stack_cameras
 from render import Cameras, Gaussians, RasterizeSettings, rasterize
 from render.paths import interpolate
 
@@ -70,7 +69,7 @@ def between(scene: Gaussians, cameras: Cameras, part: float) -> Cameras | None:
         interpolate(scene, cameras[[i, int(away[i].argmin())]], steps + 1)[[1]]
         for i in range(len(cameras))
     ]
-    return stack_cameras(found)
+    return Cameras.concatenate(found)
 
 
 def _render(scene: Gaussians, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
@@ -85,4 +84,4 @@ def _with_more(
     more = between(scene, cameras, part)
     if more is None:
         return cameras, shown
-    return stack_cameras([cameras, more]), torch.cat([shown, _render(scene, more)])
+    return Cameras.concatenate([cameras, more]), torch.cat([shown, _render(scene, more)])

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from recon.compress.approach import approach
@@ -138,14 +139,11 @@ class Packer:
         if whole.size <= limit:
             return whole
 
-        scene, count = self._spared(limit)
-
-        def attempt(count: int) -> Packed:
-            return self._balanced(scene, count)
-
+        scene, count = self._spared(limit, whole.size)
         found = approach(
-            attempt, lambda packed: packed.size, limit, SIZE_SLOPE, count, len(scene), progress
-        )
+            partial(self._balanced, scene), lambda packed: packed.size, limit, SIZE_SLOPE,
+            count, len(scene), progress,
+        )  # fmt: skip
         good = [packed for packed in found if packed.size <= limit]
         if not good:
             least = min(found, key=lambda packed: packed.size)
@@ -155,13 +153,14 @@ class Packer:
             )
         return min(good, key=lambda packed: packed.loss_db)
 
-    def _spared(self, limit: float) -> tuple[Gaussians, int]:
+    def _spared(self, limit: float, whole: int) -> tuple[Gaussians, int]:
         """Without the spherical harmonics that say less than more Gaussians in their place; and
-        about how many fit into the bytes."""
+        about how many fit into the bytes; `whole` is the size of all."""
         tried: list[tuple[float, Gaussians, int]] = []
         for degree in range(self.scene.sh_degree + 1):
             scene = lower_sh(self.scene, degree, self.looks.lessons.cameras)
-            size = self._write(scene, Steps()).stat().st_size
+            all_there = degree == self.scene.sh_degree
+            size = whole if all_there else self._write(scene, Steps()).stat().st_size
             count = min(max(round(len(scene) * limit / size), 1), len(scene))
             if self.scene.sh_degree == 0:
                 return scene, count

@@ -12,10 +12,10 @@ from recon.errors import ReconError
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.morton import in_morton_order
-from recon.formats.ply_header import PlyHeader, mapped_table
+from recon.formats.ply_header import RESTS, PlyHeader, degree_of_rest, mapped_table
 from recon.formats.source import ROWS, SceneSource, regrouped
 from render import Gaussians
-from render.sh import C0, degree_of
+from render.sh import C0
 
 CHUNK = 256
 # Logarithms of scales beyond this are not meant.
@@ -38,7 +38,7 @@ _PACKED = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 def write_compressed_ply(path: Path, source: SceneSource) -> None:
     """Gaussians are ordered along a Morton curve, within parts of 262,144."""
     chunks = -(-source.count // CHUNK)
-    rest = 3 * ((source.sh_degree + 1) ** 2 - 1)
+    rest = RESTS[source.sh_degree]
     header = ["ply", "format binary_little_endian 1.0", f"element chunk {chunks}"]
     header += [f"property float {name}" for name in _BOUNDS]
     header += [f"element vertex {source.count}", *(f"property uint {name}" for name in _PACKED)]
@@ -123,10 +123,7 @@ def open_compressed_ply(path: Path, file: BinaryIO, header: PlyHeader) -> SceneS
     terms = len(names)
     if set(names) != {f"f_rest_{i}" for i in range(terms)}:
         raise ReconError(f"{path} has SH without some of f_rest_0 to f_rest_{terms - 1}")
-    try:
-        degree = degree_of(1 + terms // 3)
-    except ValueError as error:
-        raise ReconError(f"{path} has {terms} f_rest; expected 0, 9, 24, 45 or 72") from error
+    degree = degree_of_rest(path, terms)
 
     def parts() -> Iterator[Gaussians]:
         for start in range(0, count, ROWS):

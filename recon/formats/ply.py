@@ -11,7 +11,7 @@ from recon.errors import ReconError
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.compressed_ply import is_compressed, open_compressed_ply
-from recon.formats.ply_header import read_header, read_table
+from recon.formats.ply_header import RESTS, degree_of_rest, read_header, read_table
 from recon.formats.source import ROWS, SceneSource, regrouped
 from render import Gaussians
 
@@ -23,8 +23,6 @@ _GROUPS = {
     "scales": ("scale_0", "scale_1", "scale_2"),
     "quats": ("rot_0", "rot_1", "rot_2", "rot_3"),
 }
-# Numbers of properties f_rest by SH degree.
-RESTS = (0, 9, 24, 45, 72)
 
 
 def write_ply(path: Path, source: SceneSource) -> None:
@@ -65,9 +63,7 @@ def open_ply(path: Path) -> SceneSource:
         _check_properties(path, [name for name, _ in header.properties])
         table = read_table(path, file, header)
     rest = sum(name.startswith("f_rest_") for name in table.dtype.names or ())
-    if rest not in RESTS:
-        raise ReconError(f"{path} has {rest} f_rest properties; expected 0, 9, 24, 45 or 72")
-    degree = RESTS.index(rest)
+    degree = degree_of_rest(path, rest)
     count = sum(int(_finite(_groups(rows, rest)).sum()) for rows in _chunks(table))
     if count < len(table):
         log.warning("%s: left out %d rows with non-finite values", path, len(table) - count)

@@ -17,6 +17,8 @@ _TYPES = {
 }  # fmt: skip
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
 MAX_HEADER_BYTES = 65536
+# Numbers of properties f_rest by SH degree.
+RESTS = (0, 9, 24, 45, 72)
 
 
 @dataclass
@@ -103,6 +105,13 @@ def _add_property(path: Path, elements: list[PlyElement], words: list[str]) -> N
         raise ReconError(f"{path} has two properties {name!r} on its {elements[-1].name}")
     # What comes after the vertices (faces, say) is looked at only where it is known.
     elements[-1].properties.append((name, _TYPES.get(words[1], "u1")))
+
+
+def degree_of_rest(path: Path, rest: int) -> int:
+    """SH degree of so many properties f_rest; ReconError when it is none's number."""
+    if rest not in RESTS:
+        raise ReconError(f"{path} has {rest} f_rest properties; expected 0, 9, 24, 45 or 72")
+    return RESTS.index(rest)
 
 
 def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:

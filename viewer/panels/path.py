@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 import viser
 from torch import Tensor
 
@@ -65,9 +64,7 @@ class PathPanel:
 
     def _along(self, fps: float, height: int) -> Cameras:
         width = film_width(height)
-        resized = [view.resized(width, height) for view in self.views]
-        viewmats, Ks = (torch.cat([getattr(v, n) for v in resized]) for n in ("viewmats", "Ks"))
-        kept = Cameras(viewmats, Ks, width, height)
+        kept = Cameras.concatenate([view.resized(width, height) for view in self.views])
         count = max(round(fps * self.seconds.value), 2)
         return interpolate(self.viewer.scenes[0].state.gaussians, kept, count)
 
