@@ -91,8 +91,11 @@ class Viewer:
 
     def stop(self) -> None:
         """Close all connections and the port."""
-        for session in list(self.sessions.values()):
+        sessions = list(self.sessions.values())
+        for session in sessions:
             session.close()
+        for session in sessions:
+            session.join()
         stop_server(self.server)
 
     def update(self, gaussians: Gaussians) -> None:

@@ -11,11 +11,19 @@ from viewer.scene import ShownScene
 
 
 class LiveViewer:
-    """Starts with the first state of the scene and takes newer ones; browsers come and go."""
+    """Starts with the first state of the scene and takes newer ones; browsers come and go. A
+    context, so that what ends the making closes the port, too."""
 
     def __init__(self, name: str, host: str = LOCAL, port: int = 8080) -> None:
         self.name, self.host, self.port = name, host, port
         self.viewer: Viewer | None = None
+
+    def __enter__(self) -> "LiveViewer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.viewer is not None:
+            self.viewer.stop()
 
     def show(self, gaussians: Gaussians, capture: Capture | None = None) -> None:
         """Another state of the scene; the capture's photos are taken from the first call."""
@@ -39,11 +47,5 @@ class LiveViewer:
         """Serve until Ctrl-C."""
         if self.viewer is not None:
             note(f"still at {self.viewer.address} (Ctrl-C ends)")
-            with self.viewer:
-                while True:
-                    time.sleep(3600)
-
-    def stop(self) -> None:
-        """Close the port."""
-        if self.viewer is not None:
-            self.viewer.stop()
+            while True:
+                time.sleep(3600)

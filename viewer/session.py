@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FAR_MOVE, TURN = 0.12, 0.05
 # The camera must rest so long before scenes are sent anew (s).
 REST_S = 0.25
+# Waiting for the last sending of a closed session ends after so long (s).
+LONGEST_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Session:
         """The browser is gone."""
         self.over = True
         self.wake.set()
+
+    def join(self) -> None:
+        """Wait for what is under way, since Python may not end while a thread computes."""
+        self.thread.join(LONGEST_S)
 
     def eye(self, width: int | None = None, height: int | None = None) -> Cameras:
         """The browser's camera, for a picture of its own size unless another is asked for."""

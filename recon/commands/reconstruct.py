@@ -1,6 +1,7 @@
 """`recon INPUT -o OUT`: photos to a scene file."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,8 @@ from recon.errors import ReconError
 from recon.settings import VIDEO_FRAMES, ReconstructSettings
 
 if TYPE_CHECKING:
+    from recon.capture import Capture
+    from recon.pipeline import Scene
     from viewer import LiveViewer
 
 
@@ -45,13 +48,37 @@ class Reconstruct:
 
     def run(self) -> None:
         """Check the outputs first, so that no work is lost to a typing error."""
-        from recon.capture import open_capture, write_transforms
-        from recon.capture.solve import export_colmap
-        from recon.files import check_new_folder, check_output
-        from recon.formats import format_of, save_gaussians
-        from recon.pipeline import reconstruct
-
         start = time.perf_counter()
+        capture = self._checked()
+        with self._live() as live:
+            scene = self._make(capture, live)
+            size = megabytes(self.output)
+            summary = {
+                "output": str(self.output),
+                "gaussians": len(scene.gaussians),
+                "megabytes": round(size, 3),
+                "seconds": round(time.perf_counter() - start, 2),
+                "model": scene.model,
+                "views_used": [frame.name for frame in scene.frames],
+                "views_found": len(capture.frames),
+                "cameras": "given" if scene.solved.model is None else "solved",
+                "left_out": list(scene.solved.left_out),
+                "depth_is_guessed": scene.depth_is_guessed,
+            }
+            if self.json:
+                say_json(summary)
+            elif not self.quiet:
+                say(_closing_line(summary))
+            if live is not None:
+                live.finish(scene.gaussians, scene.solved.capture, size)
+                live.stay()
+
+    def _checked(self) -> "Capture":
+        """The photos, once everything can be written."""
+        from recon.capture import open_capture
+        from recon.files import check_new_folder, check_output
+        from recon.formats import format_of
+
         format_of(self.output)
         check_output(self.output)
         if self.save_cameras is not None:
@@ -70,7 +97,15 @@ class Reconstruct:
                 f"--save-colmap writes cameras that recon solves, and {self.input} is one photo: "
                 "there is nothing to solve; leave it out or add photos"
             )
-        live = self._live()
+        return capture
+
+    def _make(self, capture: "Capture", live: "LiveViewer | None") -> "Scene":
+        """Reconstruct, and write all that was asked for."""
+        from recon.capture import write_transforms
+        from recon.capture.solve import export_colmap
+        from recon.formats import save_gaussians
+        from recon.pipeline import reconstruct
+
         with progress_reporter(self.quiet or self.json) as progress:
             scene = reconstruct(capture, self.settings, progress, live.show if live else None)
             progress("writing", 0.0)
@@ -79,30 +114,11 @@ class Reconstruct:
                 write_transforms(self.save_cameras, scene.frames_with_cameras)
             if self.save_colmap is not None:
                 export_colmap(scene.solved, self.save_colmap)
-        seconds = time.perf_counter() - start
-        summary = {
-            "output": str(self.output),
-            "gaussians": len(scene.gaussians),
-            "megabytes": round(megabytes(self.output), 3),
-            "seconds": round(seconds, 2),
-            "model": scene.model,
-            "views_used": [frame.name for frame in scene.frames],
-            "views_found": len(capture.frames),
-            "cameras": "given" if scene.solved.model is None else "solved",
-            "left_out": list(scene.solved.left_out),
-            "depth_is_guessed": scene.depth_is_guessed,
-        }
-        if self.json:
-            say_json(summary)
-        elif not self.quiet:
-            say(_closing_line(summary))
-        if live is not None:
-            live.finish(scene.gaussians, scene.solved.capture, megabytes(self.output))
-            live.stay()
+        return scene
 
-    def _live(self) -> "LiveViewer | None":
+    def _live(self) -> "AbstractContextManager[LiveViewer | None]":
         if not self.view:
-            return None
+            return nullcontext()
         from viewer import LiveViewer
 
         return LiveViewer(self.output.name)

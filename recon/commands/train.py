@@ -1,5 +1,6 @@
 """`recon train --config FILE key=value`: train a network."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,21 +44,17 @@ class Train:
             raise ReconError(
                 f"{config.out} already holds a run; go on with --resume, or give another out=FOLDER"
             )
-        live = self._live(Path(config.out).name)
-        watch = live.show if live is not None else None
-        trainer = Trainer(config, (lambda line: None) if self.quiet else say, watch)
-        if self.resume:
-            trainer.resume()
-        try:
+        with self._live(Path(config.out).name) as live:
+            watch = live.show if live is not None else None
+            trainer = Trainer(config, (lambda line: None) if self.quiet else say, watch)
+            if self.resume:
+                trainer.resume()
             trainer.train(self.until)
-        finally:
-            if live is not None:
-                live.stop()
         say(f"wrote {Path(config.out) / WEIGHTS}: step {trainer.step} of {config.optimiser.steps}")
 
-    def _live(self, name: str) -> "LiveViewer | None":
+    def _live(self, name: str) -> "AbstractContextManager[LiveViewer | None]":
         if not self.view:
-            return None
+            return nullcontext()
         from viewer import LiveViewer
 
         return LiveViewer(name)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -312,7 +313,7 @@ def test_a_closed_browser_does_not_matter(viewer: Viewer, visit, gaussians: Gaus
     wait_for(other, lambda: all(s.sent[0].version == 1 for s in viewer.sessions.values()))
 
 
-def test_several_scenes(gaussians: Gaussians, photos: Photos, visit) -> None:
+def test_several_scenes(gaussians: Gaussians, photos: Photos, visit, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     cloud = random_gaussians(500, generator, degree=1, dtype=torch.float32)
     scenes = [ShownScene("a.ply", gaussians), ShownScene("b.ply", cloud)]
@@ -333,11 +334,13 @@ def test_several_scenes(gaussians: Gaussians, photos: Photos, visit) -> None:
         assert all(float(half.max()) > 0.3 for half in expected.chunk(2, 2))
         picture(page, "side_by_side")
         page.get_by_text("Crop and save").click()
-        names = []
-        page.on("download", lambda download: names.append(download.suggested_filename))
-        page.get_by_role("button", name="Save", exact=True).click()
-        wait_for(page, lambda: len(names) == 2)
-        assert sorted(names) == ["a-edited.ply", "b-edited.ply"]
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save", exact=True).click()
+        assert saved.value.suggested_filename == "scenes-edited.zip"
+        with ZipFile(saved.value.path()) as archive:
+            assert archive.namelist() == ["a-edited.ply", "b-edited.ply"]
+            archive.extractall(tmp_path)
+        assert len(load_gaussians(tmp_path / "b-edited.ply")) == len(cloud)
 
 
 def test_view_dependent_colours_follow_the_camera(visit) -> None:

@@ -74,16 +74,25 @@ def open_page(browser, running: Running):
 def test_refining(run, browser, sample: Path, tmp_path: Path) -> None:
     running = run(
         str(sample), "-o", "scene.ply", "--max-views", "2", "--resolution", "96",
-        "--refine", "400", "--view",
+        "--refine", "100000", "--view",
     )  # fmt: skip
     page = open_page(browser, running)
     assert "scene.ply, being made" in page.get_by_text("Gaussians").first.inner_text()
-    assert not (tmp_path / "scene.ply").exists()
     page.close()
-    other = browser.new_page(viewport=SIZE)
-    wait_for(other, lambda: "still at" in running.said or running.ended(), 200.0)
+    assert running.interrupt() == 130
+    assert "Traceback" not in running.said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_made(run, browser, sample: Path, tmp_path: Path) -> None:
+    running = run(
+        str(sample), "-o", "scene.ply", "--max-views", "2", "--resolution", "96",
+        "--refine", "10", "--view",
+    )  # fmt: skip
+    waiting = browser.new_page(viewport=SIZE)
+    wait_for(waiting, lambda: "still at" in running.said or running.ended(), 200.0)
+    waiting.close()
     scene = load_gaussians(tmp_path / "scene.ply")
-    other.close()
     page = open_page(browser, running)
     said = page.get_by_text("Gaussians").first.inner_text()
     assert f"scene.ply: {len(scene):,} Gaussians, " in said and "MB" in said

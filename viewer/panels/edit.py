@@ -1,6 +1,7 @@
 """Cut parts of the scene away, and take home what is left."""
 
 import tempfile
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,18 +94,32 @@ class EditPanel:
             self.viewer.tell(event.client, "Nothing to undo")
 
     def _save(self, event: viser.GuiEvent) -> None:
-        for scene in self.viewer.visible_scenes():
-            self._save_one(event.client, scene)
-
-    def _save_one(self, client: viser.ClientHandle | None, scene: ShownScene) -> None:
-        """As a file of its own, at its own place."""
-        part = visible_part(scene, self.viewer.look, self.viewer.space)
-        if client is None or len(part) == 0:
-            self.viewer.tell(client, f"Nothing of {scene.name} is visible: nothing to save")
+        """Each visible scene as a file of its own, at its own place; several travel as one .zip,
+        since browsers may drop all but one of the downloads that begin together."""
+        if (client := event.client) is None:
             return
-        name = f"{Path(scene.name).stem}-edited{self.format.value}"
         with tempfile.TemporaryDirectory(prefix="recon-view-") as folder:
-            path = Path(folder) / name
-            save_gaussians(path, part)
-            client.send_file_download(name, path.read_bytes(), save_immediately=True)
-        self.viewer.tell(client, f"{len(part):,} Gaussians saved as {name}")
+            paths = [
+                path
+                for scene in self.viewer.visible_scenes()
+                if (path := self._save_one(client, scene, Path(folder)))
+            ]
+            if len(paths) > 1:
+                together = Path(folder) / "scenes-edited.zip"
+                with zipfile.ZipFile(together, "w") as archive:
+                    for path in paths:
+                        archive.write(path, path.name)
+                paths = [together]
+            for path in paths:
+                client.send_file_download(path.name, path.read_bytes(), save_immediately=True)
+
+    def _save_one(self, client: viser.ClientHandle, scene: ShownScene, folder: Path) -> Path | None:
+        """The file of a scene, None when nothing of it is visible."""
+        part = visible_part(scene, self.viewer.look, self.viewer.space)
+        if len(part) == 0:
+            self.viewer.tell(client, f"Nothing of {scene.name} is visible: nothing to save")
+            return None
+        path = folder / f"{Path(scene.name).stem}-edited{self.format.value}"
+        save_gaussians(path, part)
+        self.viewer.tell(client, f"{len(part):,} Gaussians saved as {path.name}")
+        return path
