@@ -142,10 +142,13 @@ def test_page(scene: Path, capsys) -> None:
 
 
 def test_live(cloud: Gaussians, capsys) -> None:
-    live = LiveViewer("run", port=free_port())
-    live.show(cloud)
-    live.show(cloud.select(torch.arange(50)))
-    assert live.viewer is not None
-    assert len(live.viewer.scenes[0].state.gaussians) == 50 and live.viewer.scenes[0].version == 1
-    assert live.viewer.address in capsys.readouterr().err
-    live.stop()
+    with LiveViewer("run", port=free_port()) as live:
+        live.show(cloud)
+        live.show(cloud.select(torch.arange(50)))
+        assert live.viewer is not None
+        scene, port = live.viewer.scenes[0], live.viewer.server.get_port()
+        assert len(scene.state.gaussians) == 50 and scene.version == 1
+        assert live.viewer.address in capsys.readouterr().err
+    # The port is free again.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
