@@ -15,17 +15,18 @@ from recon.settings import VIDEO_FRAMES
 TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
 
 
-def open_capture(path: Path, frames: int = VIDEO_FRAMES) -> Capture:
+def open_capture(path: Path, frames: int = VIDEO_FRAMES, photos: bool = True) -> Capture:
     """Read a capture without touching its pixels; ReconError when it is none.
 
     A folder is, in this order: nerfstudio (transforms.json), COLMAP (a model in it, in
     `sparse`, `sparse/0` or `colmap/sparse/0`), LLFF (poses_bounds.npy), or plain photos.
     A path to a transforms.json or poses_bounds.npy itself works too. Of a video, so many `frames`
-    are taken (and written to the cache).
+    are taken (and written to the cache). Without `photos`, those of a transforms.json need not be
+    there, provided that it gives their sizes.
     """
     if path.is_file():
         if path.suffix == ".json":
-            return read_transforms(path)
+            return read_transforms(path, photos)
         if path.suffix == ".npy":
             return read_llff(path)
         if is_video(path):
@@ -41,7 +42,7 @@ def open_capture(path: Path, frames: int = VIDEO_FRAMES) -> Capture:
         )
     for name in TRANSFORMS_NAMES:
         if (path / name).is_file():
-            return read_transforms(path / name)
+            return read_transforms(path / name, photos)
     model = find_colmap(path)
     if model is not None:
         return read_colmap(path, model)

@@ -43,8 +43,9 @@ COEFFICIENTS: dict[DistortionModel, tuple[str, ...]] = {
 FOCAL_TOLERANCE = 0.01
 
 
-def read_transforms(path: Path) -> Capture:
-    """The capture that a transforms.json describes; ReconError names file and frame."""
+def read_transforms(path: Path, photos: bool = True) -> Capture:
+    """The capture that a transforms.json describes; ReconError names file and frame. Where nothing
+    but cameras is wanted, photos and masks need not be there."""
     document = _load_json(path)
     frames = document.get("frames")
     if not isinstance(frames, list) or not frames:
@@ -53,7 +54,9 @@ def read_transforms(path: Path) -> Capture:
     return Capture(
         root=path.parent,
         kind="transforms",
-        frames=tuple(_frame(path, document, i, entry, points) for i, entry in enumerate(frames)),
+        frames=tuple(
+            _frame(path, document, i, entry, points, photos) for i, entry in enumerate(frames)
+        ),
     )
 
 
@@ -75,18 +78,21 @@ def _frame(
     index: int,
     entry: Any,
     points: Float[Tensor, "m 3"] | None,
+    photos: bool,
 ) -> Frame:
     where = f"{path}, frame {index}"
     if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
         raise ReconError(f"{where} has no file_path; expected the name of its photo")
     name = entry["file_path"].removeprefix("./")
     where = f"{where} ({name})"
-    image_path = _find_image(path.parent, name, where)
-    camera = _camera(image_path, _merged(document, entry), where)
+    values = _merged(document, entry)
+    sized = "w" in values and "h" in values
+    image_path = _find_image(path.parent, name, where, photos or not sized)
+    camera = _camera(image_path, values, where)
     mask_path = None
     if entry.get("mask_path"):
         mask_path = path.parent / str(entry["mask_path"])
-        if not mask_path.is_file():
+        if photos and not mask_path.is_file():
             raise ReconError(
                 f"{where} names the mask {mask_path}, which does not exist; "
                 "mend mask_path or put the mask there"
@@ -104,11 +110,13 @@ def _merged(document: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
     return {**common, **entry}
 
 
-def _find_image(folder: Path, name: str, where: str) -> Path:
+def _find_image(folder: Path, name: str, where: str, needed: bool) -> Path:
     # The NeRF synthetic scenes leave the extension out.
     for candidate in [folder / name, *(folder / (name + ending) for ending in EXTENSIONS)]:
         if candidate.is_file():
             return candidate
+    if not needed:
+        return folder / name
     raise ReconError(
         f"{where} names the image {folder / name}, which does not exist; "
         "mend file_path or put the image there"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from recon.commands.output import megabytes, progress_reporter, say, say_json
+from recon.commands.output import megabytes, note, progress_reporter, say, say_json, shown_size
 from recon.errors import ReconError
 
 if TYPE_CHECKING:
@@ -77,13 +77,18 @@ class Compress:
             "loss_db": round(packed.loss_db, 4),
             "seconds": round(time.perf_counter() - started, 2),
         }
+        if not self.quiet and megabytes(self.output) > megabytes(self.scene):
+            note(
+                f"{self.output} is larger than {self.scene}, which is in a tighter format; "
+                ".sog is the smallest"
+            )
         if self.json:
             say_json(summary)
         elif not self.quiet:
             where = "" if self.cameras else " seen from imagined cameras"
             say(
                 f"wrote {self.output}: {summary['gaussians']:,} of {len(scene):,} Gaussians, "
-                f"{summary['megabytes']:.2f} MB ({summary['megabytes_before']:.2f} before), "
+                f"{shown_size(self.output)} ({shown_size(self.scene)} before), "
                 f"loses {packed.loss_db:.2f} dB{where}, {summary['seconds']:.1f} s"
             )
 

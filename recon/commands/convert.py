@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from recon.commands.output import megabytes, progress_reporter, say, say_json
+from recon.commands.output import megabytes, progress_reporter, say, say_json, shown_size
 from recon.errors import ReconError
 
 
@@ -59,5 +59,5 @@ class Convert:
             lost = f" ({before} before)" if degree < before else ""
             say(
                 f"wrote {self.output}: {source.count:,} Gaussians, SH degree {degree}{lost}, "
-                f"{summary['megabytes']:.1f} MB, {summary['seconds']:.1f} s"
+                f"{shown_size(self.output)}, {summary['seconds']:.1f} s"
             )

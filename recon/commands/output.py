@@ -67,3 +67,11 @@ def parse_size(text: str) -> tuple[int, int]:
 def megabytes(path: Path) -> float:
     """Size of a file (MB, 10^6 bytes)."""
     return path.stat().st_size / 1e6
+
+
+def shown_size(path: Path) -> str:
+    """The same for people: "23 kB", "1.25 MB", "38.6 MB"."""
+    size = megabytes(path)
+    if size < 1:
+        return f"{1000 * size:.0f} kB"
+    return f"{size:.2f} MB" if size < 10 else f"{size:.1f} MB"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from recon.commands.output import megabytes, progress_reporter, say, say_json
+from recon.commands.output import megabytes, progress_reporter, say, say_json, shown_size
 from recon.errors import ReconError
 from recon.settings import VIDEO_FRAMES, ReconstructSettings
 
@@ -52,11 +52,10 @@ class Reconstruct:
         capture = self._checked()
         with self._live() as live:
             scene = self._make(capture, live)
-            size = megabytes(self.output)
             summary = {
                 "output": str(self.output),
                 "gaussians": len(scene.gaussians),
-                "megabytes": round(size, 3),
+                "megabytes": round(megabytes(self.output), 3),
                 "seconds": round(time.perf_counter() - start, 2),
                 "model": scene.model,
                 "views_used": [frame.name for frame in scene.frames],
@@ -68,9 +67,9 @@ class Reconstruct:
             if self.json:
                 say_json(summary)
             elif not self.quiet:
-                say(_closing_line(summary))
+                say(_closing_line(summary, shown_size(self.output)))
             if live is not None:
-                live.finish(scene.gaussians, scene.solved.capture, size)
+                live.finish(scene.gaussians, scene.solved.capture, megabytes(self.output))
                 live.stay()
 
     def _checked(self) -> "Capture":
@@ -124,7 +123,7 @@ class Reconstruct:
         return LiveViewer(self.output.name)
 
 
-def _closing_line(summary: dict) -> str:
+def _closing_line(summary: dict, size: str) -> str:
     used, found = len(summary["views_used"]), summary["views_found"]
     photos = f"{used} photos" if used > 1 else "1 photo"
     if used < found:
@@ -134,7 +133,7 @@ def _closing_line(summary: dict) -> str:
         guess += f"; could not place {_listed(summary['left_out'])}"
     return (
         f"wrote {summary['output']}: {summary['gaussians']:,} Gaussians from {photos}, "
-        f"{summary['megabytes']:.1f} MB, {summary['seconds']:.1f} s{guess}"
+        f"{size}, {summary['seconds']:.1f} s{guess}"
     )
 
 

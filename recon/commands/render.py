@@ -30,7 +30,8 @@ class Render:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Picture (.png, .jpg), video (.mp4), or a folder for one picture a camera."""
     cameras: Path | None = None
-    """Capture or transforms.json whose cameras to use; without, where photos may have been."""
+    """Capture or transforms.json (its photos need not be there) whose cameras to use; without,
+    where photos may have been."""
     view: str | None = None
     """Which of those cameras: its photo's name or its number from 0; default the first."""
     path: Literal["orbit", "wave", "interpolate"] | None = None
@@ -139,7 +140,7 @@ def _given_cameras(path: Path, size: tuple[int, int] | None) -> tuple["Cameras",
     """Pinhole cameras of a capture (distortion left out) at one size."""
     from recon.capture import open_capture, pinhole_cameras
 
-    capture = open_capture(path)
+    capture = open_capture(path, photos=False)
     if not capture.has_cameras:
         raise ReconError(f"{path} has no cameras; expected a capture with known cameras")
     return pinhole_cameras(capture, size), _file_names(capture)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from recon.commands.output import megabytes, say
+from recon.commands.output import megabytes, say, shown_size
 from recon.errors import ReconError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class View:
         if self.static is not None:
             write_page(self.static, scenes[0], photos, look)
             page = self.static / "index.html"
-            say(f"wrote {page}: open it, or put it on a web server; {megabytes(page):.1f} MB")
+            say(f"wrote {page}: open it, or put it on a web server; {shown_size(page)}")
             return
         with Viewer(scenes, photos, self.host, self.port, look) as viewer:
             self._announce(viewer)

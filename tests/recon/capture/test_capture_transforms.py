@@ -45,6 +45,19 @@ def test_folder_and_file_are_the_same(written: Path):
     assert_same_cameras(cameras_of(written), cameras_of(written.parent))
 
 
+def test_cameras_without_their_photos(written: Path, tmp_path: Path):
+    expected, alone = cameras_of(written), tmp_path / "elsewhere" / "path.json"
+    alone.parent.mkdir()
+    alone.write_text(written.read_text())
+    found = [frame.camera for frame in open_capture(alone, photos=False).frames]
+    assert_same_cameras([camera for camera in found if camera is not None], expected)
+    with pytest.raises(ReconError, match="does not exist"):
+        open_capture(alone)
+    rewrite(alone, lambda document: document["frames"][0].pop("w"))
+    with pytest.raises(ReconError, match="does not exist"):
+        open_capture(alone, photos=False)
+
+
 def test_values_for_all_frames_and_three_rows(written: Path):
     expected = cameras_of(written)
 

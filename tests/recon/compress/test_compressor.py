@@ -126,6 +126,17 @@ def test_keep(scene: Path, sample: Path, tmp_path: Path) -> None:
     assert torch.equal(first.means, kept.means)
 
 
+@pytest.mark.slow
+def test_a_larger_file_is_said(scene: Path, sample: Path, tmp_path: Path, capsys) -> None:
+    options = ["--keep", "1", "--cameras", str(sample), *FAST]
+    small, large = str(tmp_path / "b.sog"), str(tmp_path / "c.ply")
+    cli.main(["compress", str(scene), "-o", small, *options])
+    said = capsys.readouterr()
+    assert "is larger than" not in said.err and "kB (" in said.out
+    cli.main(["compress", small, "-o", large, *options])
+    assert f"{large} is larger than {small}" in capsys.readouterr().err
+
+
 def test_scores(scene: Path, looks: Looks) -> None:
     whole, cameras = load_gaussians(scene), looks.lessons.cameras
     plain, weighed = contribution(whole, cameras), light_gaussian(whole, cameras)
