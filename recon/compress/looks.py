@@ -8,13 +8,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture.types import Views
+from recon.compress.places import around, between
 from render import Cameras, Gaussians, RasterizeSettings, rasterize
-from render.paths import interpolate
 
 SETTINGS = RasterizeSettings(render_mode="RGB")
 # From where no photo was taken a scene is not better than this (PSNR, dB), however well it agrees
 # with the photos it was made from.
 BEST_DB = 30.0
+# Of the way to a camera's neighbour.
+LEARNED_PART, JUDGED_PART = 1 / 3, 1 / 2
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,21 @@ class Looks:
 
     @staticmethod
     def of(scene: Gaussians, cameras: Cameras, photos: Views | None) -> "Looks":
-        """Learn from the cameras and from a third of the way to their neighbours; judge half-way
-        between neighbours, where nobody learned, and at the cameras."""
+        """Learn from the cameras, from a third of the way to their neighbours, and around the
+        cameras of photos: what is hidden from photos and from between them may be seen from beside.
+        Judge half-way between neighbours, where nobody learned, and at the cameras."""
         error = 10 ** (-BEST_DB / 10)
-        shown = _render(scene, cameras)
+        beside = [] if photos is None else [around(scene, cameras, LEARNED_PART)]
+        learned = _joined(cameras, between(scene, cameras, LEARNED_PART), *beside)
+        judged = _joined(cameras, between(scene, cameras, JUDGED_PART))
+        pictures = _render(scene, learned)
         if photos is not None:
-            wrong = (shown.clamp(0, 1) - photos.images).square() * photos.valid
+            wrong = (pictures[: len(photos)].clamp(0, 1) - photos.images).square() * photos.valid
             error = max(float(wrong.sum() / (3 * photos.valid.sum())), error)
-        learned, pictures = _with_more(scene, cameras, shown, 1 / 3)
-        judged, truth = _with_more(scene, cameras, shown, 1 / 2)
         ones = torch.ones_like(pictures[:, :1])
         names = tuple(str(number) for number in range(len(learned)))
         lessons = Views(pictures, ones, ones, learned, names)
-        return Looks(lessons, judged, truth.clamp(0, 1), error)
+        return Looks(lessons, judged, _render(scene, judged).clamp(0, 1), error)
 
     def loss_db(self, smaller: Gaussians) -> float:
         """How much lower the PSNR against the truth will be: what was changed adds to the scene's
@@ -58,30 +62,10 @@ class Looks:
         return changed
 
 
-def between(scene: Gaussians, cameras: Cameras, part: float) -> Cameras | None:
-    """A camera part of the way from each one to its neighbour; None for one camera alone."""
-    if len(cameras) < 2:
-        return None
-    centers = cameras.centers
-    away = torch.cdist(centers, centers).fill_diagonal_(torch.inf)
-    steps = round(1 / part)
-    found = [
-        interpolate(scene, cameras[[i, int(away[i].argmin())]], steps + 1)[[1]]
-        for i in range(len(cameras))
-    ]
-    return Cameras.concatenate(found)
-
-
 def _render(scene: Gaussians, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
     views = [rasterize(scene, cameras[[v]], settings=SETTINGS).rgb[0] for v in range(len(cameras))]
     return torch.stack(views)
 
 
-def _with_more(
-    scene: Gaussians, cameras: Cameras, shown: Float[Tensor, "v 3 h w"], part: float
-) -> tuple[Cameras, Float[Tensor, "m 3 h w"]]:
-    """The cameras and what they show, and those part of the way to their neighbours, too."""
-    more = between(scene, cameras, part)
-    if more is None:
-        return cameras, shown
-    return Cameras.concatenate([cameras, more]), torch.cat([shown, _render(scene, more)])
+def _joined(*parts: Cameras | None) -> Cameras:
+    return Cameras.concatenate([part for part in parts if part is not None])

@@ -12,7 +12,6 @@ from recon import ReconError, cli
 from recon.capture import load_views, open_capture, select_spread
 from recon.compress import Looks, Packer, imagined_cameras, sphere
 from recon.compress.importance import contribution, importance_order, light_gaussian
-from recon.compress.looks import between
 from recon.compress.quantise import find_steps, quantise
 from recon.compress.shrink import shrink
 from recon.formats import load_gaussians, save_gaussians
@@ -155,10 +154,6 @@ def test_cameras_around_a_scene_look_at_it(scene: Path) -> None:
     assert len(more) > len(cameras) and torch.equal(more.viewmats[: len(cameras)], cameras.viewmats)
     _, depth = more.project(whole.means.median(0).values[None])
     assert (depth > 0).all()
-    assert between(whole, cameras[[0]], 0.5) is None
-    half = between(whole, cameras[[0, 1]], 0.5)
-    assert half is not None
-    assert torch.allclose(half.centers, cameras[[0, 1]].centers.mean(0).expand(2, 3), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""Cameras between and around those of photos."""
+
+import torch
+from helpers import look_at_cameras, random_gaussians
+
+from recon.capture.types import Views
+from recon.compress.importance import contribution
+from recon.compress.looks import Looks
+from recon.compress.places import FARTHEST, around, between
+from render import Cameras, Gaussians, rasterize
+from render.paths import focus_point
+
+
+def cameras_and_scene() -> tuple[Cameras, Gaussians]:
+    cameras = look_at_cameras(3, dtype=torch.float32)
+    return cameras, random_gaussians(200, torch.Generator().manual_seed(0), dtype=torch.float32)
+
+
+def test_between() -> None:
+    cameras, scene = cameras_and_scene()
+    assert between(scene, cameras[[0]], 0.5) is None
+    half = between(scene, cameras[[0, 1]], 0.5)
+    assert half is not None
+    assert torch.allclose(half.centers, cameras[[0, 1]].centers.mean(0).expand(2, 3), atol=1e-4)
+
+
+def test_around() -> None:
+    cameras, scene = cameras_and_scene()
+    spacing = float((cameras.centers[0] - cameras.centers[1]).norm())
+    moved = around(scene, cameras, 0.1)
+    assert len(moved) == 4 * len(cameras)
+    for i in range(len(cameras)):
+        mine = moved[list(range(4 * i, 4 * i + 4))]
+        step = mine.centers - cameras.centers[i]
+        assert torch.allclose(step.norm(dim=1), torch.tensor(0.1 * spacing), rtol=1e-3)
+        # On all sides of it, and looking at what it looks at.
+        assert float(step.mean(0).norm()) < 1e-4
+        focus = focus_point(scene, cameras[[i]])
+        pixels, depth = mine.project(focus[None])
+        assert (depth > 0).all()
+        assert torch.allclose(pixels[:, 0], mine.Ks[:, :2, 2], atol=1e-2)
+        assert torch.allclose(torch.linalg.det(mine.viewmats), torch.ones(4), atol=1e-4)
+        # As upright as it.
+        assert (mine.viewmats[:, 1, :3] @ cameras.viewmats[i, 1, :3] > 0.9).all()
+
+
+def test_around_one_camera() -> None:
+    cameras, scene = cameras_and_scene()
+    moved = around(scene, cameras[[0]], 0.3)
+    reach = float((focus_point(scene, cameras[[0]]) - cameras.centers[0]).norm())
+    distance = (moved.centers - cameras.centers[0]).norm(dim=1)
+    assert torch.allclose(distance, torch.tensor(FARTHEST * reach), rtol=1e-3)
+
+
+def test_what_is_seen_only_from_beside_matters() -> None:
+    camera = look_at_cameras(1, dtype=torch.float32)
+    count = 2
+    scene = Gaussians(
+        # One behind the other, but for the smaller one's edge.
+        means=torch.tensor([[0.0, 0.0, -2.0], [0.0, 0.0, 2.0]]),
+        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(count, 4),
+        scales=torch.tensor([[0.6, 0.6, 0.01], [0.05, 0.05, 0.01]]),
+        opacities=torch.full((count,), 0.999),
+        sh=torch.zeros(count, 1, 3),
+    )
+    hidden = contribution(scene, camera)[1]
+    shown = rasterize(scene, camera).rgb
+    ones = torch.ones_like(shown[:, :1])
+    looks = Looks.of(scene, camera, Views(shown, ones, ones, camera, ("photo",)))
+    assert contribution(scene, looks.lessons.cameras)[1] > 10 * hidden + 1e-3
