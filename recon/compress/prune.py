@@ -71,6 +71,11 @@ def _cheapest(
     kept[order[needed]] = True
     kept &= saved > 0
     single = ~kept[groups]
+    # Of the last one no more members than are needed, so that the number is met.
+    spare = int(saved[kept].sum()) - excess
+    if spare > 0:
+        last = order[needed][-1]
+        single[(groups == last).nonzero()[:spare, 0]] = True
     alone = count + torch.arange(int(single.sum()), device=groups.device)
     return groups.masked_scatter(single, alone)
 

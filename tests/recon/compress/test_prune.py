@@ -36,13 +36,20 @@ def test_half_goes_and_the_picture_stays(views: Views, predicted: Gaussians, sha
     cameras = views.cameras[[0, 1]]
     left = prune(predicted, cameras, PruneConfig(share=share))
     left.validate()
-    assert abs(len(left) / len(predicted) - (1 - share)) < 0.01
+    assert len(left) == round(len(predicted) * (1 - share))
     before, after = (psnr(shown(g, views), views.images[2]) for g in (predicted, left))
     assert after > before - 0.2
     order = torch.randperm(len(predicted), generator=torch.Generator().manual_seed(0))
     random = predicted.select(order[: len(left)])
     kept, lost = (psnr(shown(g, views), shown(predicted, views)) for g in (left, random))
     assert kept > lost + 1
+
+
+def test_large_groups_do_not_take_too_many(views: Views, predicted: Gaussians) -> None:
+    config = PruneConfig(share=0.95, cells_px=(16.0,))
+    left = prune(predicted, views.cameras[[0, 1]], config)
+    left.validate()
+    assert len(left) == round(0.05 * len(predicted))
 
 
 def test_what_no_camera_sees_goes_first(views: Views, predicted: Gaussians) -> None:
