@@ -22,7 +22,7 @@ from render import Gaussians
 
 Progress = Callable[[float], None]
 # Part of a loss that spherical harmonics which are left out, and rounded numbers, may take.
-SH_SHARE, ROUNDING_SHARE = 0.3, 0.35
+SH_SHARE, ROUNDING_SHARE = 0.3, 0.2
 # Where the search starts: part of the Gaussians; how a loss grows with their number, and a size.
 FIRST_SHARE, LOSS_SLOPE, SIZE_SLOPE = 0.3, -1.5, 1.0
 BYTES_PER_MB = 1_000_000
