@@ -191,7 +191,7 @@ def test_cameras_of_another_scene(scene: Path, sample: Path, tmp_path: Path, cap
 def test_harmonics_that_say_little_make_room(scene: Path, looks: Looks) -> None:
     whole = load_gaussians(scene)
     noise = torch.randn(len(whole), 8, 3, generator=torch.Generator().manual_seed(0))
-    for strength, size, degree in ((0.002, 0.15, 0), (0.3, 0.5, 2)):
+    for strength, size, degree in ((0.002, 0.15, 0), (0.2, 0.5, 2)):
         shiny = replace(whole, sh=torch.cat([whole.sh, strength * noise], 1))
         seen = Looks.of(shiny, looks.judged, None)
         with Packer(shiny, seen, ".spz") as packer:
