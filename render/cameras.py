@@ -135,10 +135,14 @@ def pixel_centers(
     return rows, columns
 
 
-def look_at(place: Float[Tensor, "3"], target: Float[Tensor, "3"]) -> Float[Tensor, "4 4"]:
-    """View matrix of a camera that looks from one point at another, level in a world with z up."""
+def look_at(
+    place: Float[Tensor, "3"], target: Float[Tensor, "3"], up: Float[Tensor, "3"] | None = None
+) -> Float[Tensor, "4 4"]:
+    """View matrix of a camera that looks from one point at another, level in a world with that
+    direction up (z unless given)."""
     forward = torch.nn.functional.normalize(target - place, dim=0)
-    up = place.new_tensor([0.0, 0.0, 1.0])
+    if up is None:
+        up = place.new_tensor([0.0, 0.0, 1.0])
     right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=0)
     viewmat = torch.eye(4).to(place)
     viewmat[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])

@@ -91,11 +91,8 @@ class Viewer:
 
     def stop(self) -> None:
         """Close all connections and the port."""
-        sessions = list(self.sessions.values())
-        for session in sessions:
+        for session in list(self.sessions.values()):
             session.close()
-        for session in sessions:
-            session.join()
         stop_server(self.server)
 
     def update(self, gaussians: Gaussians) -> None:

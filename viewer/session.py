@@ -51,12 +51,10 @@ class Session:
         self.wake.set()
 
     def close(self) -> None:
-        """The browser is gone."""
+        """The browser is gone. Waits for what is under way, since Python may not end while a thread
+        computes."""
         self.over = True
         self.wake.set()
-
-    def join(self) -> None:
-        """Wait for what is under way, since Python may not end while a thread computes."""
         self.thread.join(LONGEST_S)
 
     def eye(self, width: int | None = None, height: int | None = None) -> Cameras:

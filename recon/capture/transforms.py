@@ -45,7 +45,7 @@ FOCAL_TOLERANCE = 0.01
 
 def read_transforms(path: Path, photos: bool = True) -> Capture:
     """The capture that a transforms.json describes; ReconError names file and frame. Where nothing
-    but cameras is wanted, photos and masks need not be there."""
+    but cameras is wanted, photos and masks need not be there, if the file gives photos' sizes."""
     document = _load_json(path)
     frames = document.get("frames")
     if not isinstance(frames, list) or not frames:

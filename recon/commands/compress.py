@@ -78,10 +78,7 @@ class Compress:
             "seconds": round(time.perf_counter() - started, 2),
         }
         if not self.quiet and megabytes(self.output) > megabytes(self.scene):
-            note(
-                f"{self.output} is larger than {self.scene}, which is in a tighter format; "
-                ".sog is the smallest"
-            )
+            note(f"{self.output} is larger than {self.scene}; .sog is the smallest format")
         if self.json:
             say_json(summary)
         elif not self.quiet:

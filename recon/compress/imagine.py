@@ -5,6 +5,7 @@ import math
 import torch
 
 from render import Cameras, Gaussians
+from render.cameras import look_at
 from render.directions import spread_directions
 from render.guess import default_camera
 from render.paths import wave
@@ -30,15 +31,8 @@ def sphere(scene: Gaussians) -> Cameras:
     distance = max(radius / math.sin(math.radians(SPHERE_FOV_DEG) / 2), 1e-6)
     # Rows of cameras at one height, y.
     outward = spread_directions(SPHERE_VIEWS)[:, [0, 2, 1]].to(scene.means)
-    ahead = -outward
-    right = torch.nn.functional.normalize(
-        torch.linalg.cross(outward.new_tensor([0.0, 1.0, 0.0]).expand_as(ahead), ahead), dim=1
-    )
-    rotmats = torch.stack([right, torch.linalg.cross(ahead, right), ahead], 1)
-    viewmats = torch.eye(4).to(scene.means).repeat(SPHERE_VIEWS, 1, 1)
-    viewmats[:, :3, :3] = rotmats
-    centers = middle + distance * outward
-    viewmats[:, :3, 3] = -(rotmats @ centers[:, :, None])[:, :, 0]
+    up = outward.new_tensor([0.0, -1.0, 0.0])
+    viewmats = torch.stack([look_at(middle + distance * each, middle, up) for each in outward])
     half = SPHERE_PX / 2
     K = torch.tensor([[focal, 0, half], [0, focal, half], [0, 0, 1]]).to(scene.means)
     return Cameras(viewmats, K.expand(SPHERE_VIEWS, 3, 3), SPHERE_PX, SPHERE_PX)

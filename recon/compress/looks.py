@@ -1,6 +1,7 @@
 """From where a scene is looked at, to see what matters and what a smaller one loses."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,17 +37,19 @@ class Looks:
         cameras of photos: what is hidden from photos and from between them may be seen from beside.
         Judge half-way between neighbours, where nobody learned, and at the cameras."""
         error = 10 ** (-BEST_DB / 10)
-        beside = [] if photos is None else [around(scene, cameras, LEARNED_PART)]
-        learned = _joined(cameras, between(scene, cameras, LEARNED_PART), *beside)
-        judged = _joined(cameras, between(scene, cameras, JUDGED_PART))
-        pictures = _render(scene, learned)
+        shown = _render(scene, cameras)
         if photos is not None:
-            wrong = (pictures[: len(photos)].clamp(0, 1) - photos.images).square() * photos.valid
+            wrong = (shown.clamp(0, 1) - photos.images).square() * photos.valid
             error = max(float(wrong.sum() / (3 * photos.valid.sum())), error)
+        more = [between(scene, cameras, LEARNED_PART)]
+        if photos is not None:
+            more.append(around(scene, cameras, LEARNED_PART))
+        learned, pictures = _with_more(scene, cameras, shown, more)
+        judged, truth = _with_more(scene, cameras, shown, [between(scene, cameras, JUDGED_PART)])
         ones = torch.ones_like(pictures[:, :1])
         names = tuple(str(number) for number in range(len(learned)))
         lessons = Views(pictures, ones, ones, learned, names)
-        return Looks(lessons, judged, _render(scene, judged).clamp(0, 1), error)
+        return Looks(lessons, judged, truth.clamp(0, 1), error)
 
     def loss_db(self, smaller: Gaussians) -> float:
         """How much lower the PSNR against the truth will be: what was changed adds to the scene's
@@ -67,5 +70,13 @@ def _render(scene: Gaussians, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
     return torch.stack(views)
 
 
-def _joined(*parts: Cameras | None) -> Cameras:
-    return Cameras.concatenate([part for part in parts if part is not None])
+def _with_more(
+    scene: Gaussians,
+    cameras: Cameras,
+    shown: Float[Tensor, "v 3 h w"],
+    more: Sequence[Cameras | None],
+) -> tuple[Cameras, Float[Tensor, "m 3 h w"]]:
+    """The cameras and what they show, and more of both where there are."""
+    found = [part for part in more if part is not None]
+    pictures = [_render(scene, part) for part in found]
+    return Cameras.concatenate([cameras, *found]), torch.cat([shown, *pictures])

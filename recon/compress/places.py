@@ -1,11 +1,14 @@
 """Cameras between others and around them."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from render import Cameras, Gaussians
+from render.cameras import look_at
 from render.paths import focus_point, interpolate
 
 # Corners of a tetrahedron: right, down, ahead of a camera.
@@ -51,10 +54,5 @@ def _away(cameras: Cameras) -> Float[Tensor, "v v"]:
 def _moved(camera: Cameras, step: Float[Tensor, "3"], focus: Float[Tensor, "3"]) -> Cameras:
     """Moved along its own axes, then turned towards a point."""
     down, c2w = camera.viewmats[0, 1, :3], camera.viewmats[0, :3, :3].mT
-    center = camera.centers[0] + c2w @ step
-    ahead = normalize(focus - center, dim=0)
-    right = normalize(torch.linalg.cross(down, ahead), dim=0)
-    rotmat = torch.stack([right, torch.linalg.cross(ahead, right), ahead])
-    viewmat = torch.eye(4).to(camera.viewmats)
-    viewmat[:3, :3], viewmat[:3, 3] = rotmat, -rotmat @ center
-    return Cameras(viewmat[None], camera.Ks, camera.width, camera.height)
+    viewmat = look_at(camera.centers[0] + c2w @ step, focus, -down)
+    return replace(camera, viewmats=viewmat[None])

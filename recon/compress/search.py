@@ -58,6 +58,7 @@ class Packer:
     def __init__(self, scene: Gaussians, looks: Looks, suffix: str) -> None:
         self.scene, self.looks, self.suffix = scene, looks, suffix
         self.tried = 0
+        self.balanced: dict[tuple[int, int], Packed] = {}
 
     def __enter__(self) -> "Packer":
         self.scratch = tempfile.TemporaryDirectory(prefix="recon-compress-")
@@ -172,10 +173,14 @@ class Packer:
         return scene, count
 
     def _balanced(self, scene: Gaussians, count: int) -> Packed:
-        """So many Gaussians; rounding may cost its share of what having fewer costs."""
-        fewer = shrink(scene, count, self.looks)
-        rounding = self.looks.loss_db(fewer) * ROUNDING_SHARE / (1 - ROUNDING_SHARE)
-        return self.pack(fewer, self._steps(fewer, rounding))
+        """So many Gaussians of the scene with the harmonics it has here; rounding may cost its
+        share of what having fewer costs."""
+        wish = scene.sh_degree, count
+        if wish not in self.balanced:
+            fewer = shrink(scene, count, self.looks)
+            rounding = self.looks.loss_db(fewer) * ROUNDING_SHARE / (1 - ROUNDING_SHARE)
+            self.balanced[wish] = self.pack(fewer, self._steps(fewer, rounding))
+        return self.balanced[wish]
 
     def keep(self, share: float) -> Packed:
         """The most important ones, as they are."""

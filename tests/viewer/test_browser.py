@@ -341,6 +341,11 @@ def test_several_scenes(gaussians: Gaussians, photos: Photos, visit, tmp_path: P
             assert archive.namelist() == ["a-edited.ply", "b-edited.ply"]
             archive.extractall(tmp_path)
         assert len(load_gaussians(tmp_path / "b-edited.ply")) == len(cloud)
+        scenes[0].name = "elsewhere/b.splat"
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save", exact=True).click()
+        with ZipFile(saved.value.path()) as archive:
+            assert archive.namelist() == ["b-edited.ply", "b-edited-2.ply"]
 
 
 def test_view_dependent_colours_follow_the_camera(visit) -> None:

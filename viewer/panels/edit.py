@@ -119,7 +119,11 @@ class EditPanel:
         if len(part) == 0:
             self.viewer.tell(client, f"Nothing of {scene.name} is visible: nothing to save")
             return None
-        path = folder / f"{Path(scene.name).stem}-edited{self.format.value}"
+        stem, suffix = f"{Path(scene.name).stem}-edited", self.format.value
+        path, number = folder / f"{stem}{suffix}", 2
+        while path.exists():
+            # Scenes of other folders or formats may have the same name.
+            path, number = folder / f"{stem}-{number}{suffix}", number + 1
         save_gaussians(path, part)
         self.viewer.tell(client, f"{len(part):,} Gaussians saved as {path.name}")
         return path

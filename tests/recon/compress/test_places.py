@@ -54,14 +54,13 @@ def test_around_one_camera() -> None:
 
 def test_what_is_seen_only_from_beside_matters() -> None:
     camera = look_at_cameras(1, dtype=torch.float32)
-    count = 2
     scene = Gaussians(
         # One behind the other, but for the smaller one's edge.
         means=torch.tensor([[0.0, 0.0, -2.0], [0.0, 0.0, 2.0]]),
-        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(count, 4),
+        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(2, 4),
         scales=torch.tensor([[0.6, 0.6, 0.01], [0.05, 0.05, 0.01]]),
-        opacities=torch.full((count,), 0.999),
-        sh=torch.zeros(count, 1, 3),
+        opacities=torch.full((2,), 0.999),
+        sh=torch.zeros(2, 1, 3),
     )
     hidden = contribution(scene, camera)[1]
     shown = rasterize(scene, camera).rgb
