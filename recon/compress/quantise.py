@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,10 @@ class Steps:
     """Of the higher spherical harmonics."""
     dropped_bits: int = 0
     """Binary digits of positions that are left out of what the format keeps."""
+
+    def times(self, factor: float) -> "Steps":
+        """Coarser by a factor, but for positions."""
+        return replace(self, **{name: factor * getattr(self, name) for name in NUMBERS})
 
 
 # Numbers of a Gaussian. Errors are shared out among attributes by them: they grow with the square

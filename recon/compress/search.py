@@ -1,5 +1,6 @@
 """The smallest file within a loss, or the best one of a size: tried, rendered and measured."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from recon.compress.approach import approach
+from recon.compress.approach import CLOSE, approach
 from recon.compress.harmonics import lower_sh
 from recon.compress.importance import importance_order
 from recon.compress.looks import Looks
@@ -25,6 +26,9 @@ Progress = Callable[[float], None]
 SH_SHARE, ROUNDING_SHARE = 0.3, 0.2
 # Where the search starts: part of the Gaussians; how a loss grows with their number, and a size.
 FIRST_SHARE, LOSS_SLOPE, SIZE_SLOPE = 0.3, -1.5, 1.0
+# Parts of a loss between which rounding makes up for what numbers of Gaussians cannot; how often,
+# and how much more or less it may take for that.
+NEAR, TUNINGS, TUNED = (0.85, 1.05), 2, (0.25, 4.0)
 BYTES_PER_MB = 1_000_000
 # These pack few different values into less.
 PACKING: dict[str, Callable[[Path, SceneSource, int], None]] = {
@@ -113,10 +117,11 @@ class Packer:
                 f"--max-loss {limit_db:g}: {self.suffix} alone loses {whole.loss_db:.2f} dB; allow "
                 "more or choose another format"
             )
-        steps = self._steps(scene, ROUNDING_SHARE * (limit_db - whole.loss_db))
+        rounding = ROUNDING_SHARE * (limit_db - whole.loss_db)
+        steps = self._steps(scene, rounding)
 
         def attempt(count: int) -> Packed:
-            return self.pack(shrink(scene, count, self.looks), steps)
+            return self._tuned(limit_db, shrink(scene, count, self.looks), steps, rounding)
 
         found = approach(
             attempt, lambda packed: packed.loss_db, limit_db, LOSS_SLOPE,
@@ -124,6 +129,24 @@ class Packer:
         )  # fmt: skip
         good = [packed for packed in (whole, *found) if packed.loss_db <= limit_db]
         return min(good, key=lambda packed: packed.size)
+
+    def _tuned(self, limit_db: float, fewer: Gaussians, steps: Steps, rounding_db: float) -> Packed:
+        """Packed with these steps, which cost so much; or with coarser or finer ones where these
+        bring the loss just below the limit: it need not fall evenly with the number of Gaussians.
+        """
+        plain = tuned = self.pack(fewer, steps)
+        (low, high), goal = NEAR, 0.5 * (1 + CLOSE) * limit_db
+        if self.suffix not in PACKING or not low * limit_db <= plain.loss_db <= high * limit_db:
+            return plain
+        for _ in range(TUNINGS):
+            if CLOSE * limit_db <= tuned.loss_db <= limit_db:
+                return tuned
+            # What rounding loses goes with the square of its steps, beside the format's own grid.
+            more = 1 + (goal - tuned.loss_db) / max(rounding_db, 1e-9)
+            more = min(max(more, TUNED[0]), TUNED[1])
+            steps, rounding_db = steps.times(math.sqrt(more)), rounding_db * more
+            tuned = self.pack(fewer, steps)
+        return tuned if CLOSE * limit_db <= tuned.loss_db <= limit_db else plain
 
     def _cut(self, limit_db: float) -> Gaussians:
         """Without the spherical harmonics that can be spared."""

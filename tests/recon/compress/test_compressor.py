@@ -48,6 +48,27 @@ def test_loss_is_kept(scene: Path, sample: Path, extension: str, tmp_path: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("extension", [".sog", ".spz"])
+def test_rounding_makes_up_for_a_loss_nearby(scene: Path, looks: Looks, extension: str) -> None:
+    whole = load_gaussians(scene)
+    fewer = shrink(whole, round(0.15 * len(whole)), looks)
+    rounding = looks.loss_db(fewer) / 4
+    with Packer(whole, looks, extension) as packer:
+        steps = packer._steps(fewer, rounding)
+        plain = packer.pack(fewer, steps)
+        for part in (0.9, 1.03):
+            limit = plain.loss_db / part
+            tuned = packer._tuned(limit, fewer, steps, rounding)
+            # Two grids, one on the other, may do as they please: then nothing is changed.
+            if extension == ".sog" or tuned.size != plain.size:
+                assert 0.95 * limit <= tuned.loss_db <= limit
+                assert (tuned.size < plain.size) == (part < 1)
+        for part in (0.5, 0.97, 1.3):
+            untouched = packer._tuned(plain.loss_db / part, fewer, steps, rounding)
+            assert (untouched.loss_db, untouched.size) == (plain.loss_db, plain.size)
+
+
+@pytest.mark.slow
 def test_measured_loss_is_what_others_measure(scene: Path, looks: Looks) -> None:
     whole = load_gaussians(scene)
     with Packer(whole, looks, ".spz") as packer:
