@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import psnr
 from PIL import Image
 
 import recon
 from recon import cli
 from recon.capture import load_views, open_capture
+from recon.commands.info import _quantiles
 from recon.formats import load_gaussians
 from recon.settings import ReconstructSettings
 from render import rasterize
@@ -52,6 +54,14 @@ def test_every_option_has_help(command: tuple[str, str]) -> None:
 def test_version(capsys) -> None:
     cli.main(["--version"])
     assert capsys.readouterr().out == f"recon {recon.__version__}\n"
+
+
+def test_quantiles_of_very_many_values() -> None:
+    """More than float32 can count: 10 million Gaussians have 30 million scales."""
+    values = torch.zeros(2**24 + 10)
+    values[-1], values[0] = 1.0, -1.0
+    found = _quantiles(values)
+    assert (found["min"], found["median"], found["max"]) == (-1.0, 0.0, 1.0)
 
 
 def test_main_job_end_to_end(sample: Path, tmp_path: Path, capsys) -> None:
