@@ -8,6 +8,8 @@ Found = TypeVar("Found")
 ROUNDS = 8
 # A goal is met between this part of it and all of it.
 CLOSE = 0.95
+# Part of a goal that attempts aim at.
+AIM = 0.5 * (1 + CLOSE)
 # Slopes that measurements may suggest.
 GENTLE, STEEP = 0.2, 6.0
 
@@ -34,7 +36,7 @@ def approach(
         progress(turn / ROUNDS)
         found.append(attempt(number))
         now = max(float(value(found[-1])), 1e-9)
-        if CLOSE * goal <= now <= goal:
+        if is_met(now, goal):
             break
         if (now < goal) == (slope > 0):
             low = number
@@ -43,11 +45,16 @@ def approach(
         if before is not None:
             slope = _fitted(before, (number, now), slope)
         before = number, now
-        guess = round(number * (0.5 * (1 + CLOSE) * goal / now) ** (1 / slope))
+        guess = round(number * (AIM * goal / now) ** (1 / slope))
         number = guess if low < guess < high else round(math.sqrt(max(low, 0.5) * high))
         if not low < number < high:
             break
     return found
+
+
+def is_met(value: float, goal: float) -> bool:
+    """Just below it."""
+    return CLOSE * goal <= value <= goal
 
 
 def _fitted(one: tuple[int, float], two: tuple[int, float], slope: float) -> float:

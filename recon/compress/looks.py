@@ -38,11 +38,10 @@ class Looks:
         Judge half-way between neighbours, where nobody learned, and at the cameras."""
         error = 10 ** (-BEST_DB / 10)
         shown = _render(scene, cameras)
+        more = [between(scene, cameras, LEARNED_PART)]
         if photos is not None:
             wrong = (shown.clamp(0, 1) - photos.images).square() * photos.valid
             error = max(float(wrong.sum() / (3 * photos.valid.sum())), error)
-        more = [between(scene, cameras, LEARNED_PART)]
-        if photos is not None:
             more.append(around(scene, cameras, LEARNED_PART))
         learned, pictures = _with_more(scene, cameras, shown, more)
         judged, truth = _with_more(scene, cameras, shown, [between(scene, cameras, JUDGED_PART)])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from recon.compress.approach import CLOSE, approach
+from recon.compress.approach import AIM, approach, is_met
 from recon.compress.harmonics import lower_sh
 from recon.compress.importance import importance_order
 from recon.compress.looks import Looks
@@ -135,18 +135,18 @@ class Packer:
         bring the loss just below the limit: it need not fall evenly with the number of Gaussians.
         """
         plain = tuned = self.pack(fewer, steps)
-        (low, high), goal = NEAR, 0.5 * (1 + CLOSE) * limit_db
+        low, high = NEAR
         if self.suffix not in PACKING or not low * limit_db <= plain.loss_db <= high * limit_db:
             return plain
         for _ in range(TUNINGS):
-            if CLOSE * limit_db <= tuned.loss_db <= limit_db:
-                return tuned
+            if is_met(tuned.loss_db, limit_db):
+                break
             # What rounding loses goes with the square of its steps, beside the format's own grid.
-            more = 1 + (goal - tuned.loss_db) / max(rounding_db, 1e-9)
+            more = 1 + (AIM * limit_db - tuned.loss_db) / max(rounding_db, 1e-9)
             more = min(max(more, TUNED[0]), TUNED[1])
             steps, rounding_db = steps.times(math.sqrt(more)), rounding_db * more
             tuned = self.pack(fewer, steps)
-        return tuned if CLOSE * limit_db <= tuned.loss_db <= limit_db else plain
+        return tuned if is_met(tuned.loss_db, limit_db) else plain
 
     def _cut(self, limit_db: float) -> Gaussians:
         """Without the spherical harmonics that can be spared."""
