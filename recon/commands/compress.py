@@ -37,7 +37,7 @@ class Compress:
     others leave holes, where the searches teach the rest to fill them."""
     cameras: Path | None = None
     """Capture of the scene: quality is measured against its photos and between its cameras.
-    Without, from all around and from where photos may have been taken."""
+    Without, from all around, from where photos may have been taken, and from nearer."""
     max_views: int = 8
     """Most photos of it to use (photos)."""
     resolution: int = 512
@@ -110,13 +110,13 @@ class Compress:
         from recon.compress import Looks, imagined_cameras
 
         if self.cameras is None:
-            return Looks.of(scene, imagined_cameras(scene), None)
+            return Looks.of(scene, *imagined_cameras(scene))
         capture = open_capture(self.cameras)
         if not capture.has_cameras:
             raise ReconError(f"{self.cameras} has no cameras; leave --cameras out")
         frames = [capture.frames[i] for i in select_spread(capture, self.max_views)]
         views = load_views(frames, self.resolution)
-        looks = Looks.of(scene, views.cameras, views)
+        looks = Looks.of(scene, views.cameras, photos=views)
         if looks.error > UNLIKE:
             raise ReconError(
                 f"{self.scene} looks nothing like the photos of {self.cameras}: PSNR "

@@ -10,6 +10,8 @@ ROUNDS = 8
 CLOSE = 0.95
 # Part of a goal that attempts aim at.
 AIM = 0.5 * (1 + CLOSE)
+# Numbers so near each other that what is left between them is chance.
+NARROW = 1.015
 # Slopes that measurements may suggest.
 GENTLE, STEEP = 0.2, 6.0
 
@@ -47,7 +49,7 @@ def approach(
         before = number, now
         guess = round(number * (AIM * goal / now) ** (1 / slope))
         number = guess if low < guess < high else round(math.sqrt(max(low, 0.5) * high))
-        if not low < number < high:
+        if not low < number < high or high < NARROW * low:
             break
     return found
 

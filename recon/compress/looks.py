@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon.capture.types import Views
@@ -28,27 +28,31 @@ class Looks:
     judged: Cameras
     truth: Float[Tensor, "j 3 h w"]
     """What the scene looks like from the cameras that judge."""
+    kind: Int[Tensor, "j"]
+    """Of each camera that judges: the worst kind counts."""
     error: float
     """Mean squared error of the scene itself, against photos or as assumed."""
 
     @staticmethod
-    def of(scene: Gaussians, cameras: Cameras, photos: Views | None) -> "Looks":
+    def of(scene: Gaussians, *kinds: Cameras, photos: Views | None = None) -> "Looks":
         """Learn from the cameras, from a third of the way to their neighbours, and around the
         cameras of photos: what is hidden from photos and from between them may be seen from beside.
         Judge half-way between neighbours, where nobody learned, and at the cameras."""
         error = 10 ** (-BEST_DB / 10)
+        cameras = Cameras.concatenate(kinds)
         shown = _render(scene, cameras)
-        more = [between(scene, cameras, LEARNED_PART)]
+        more = [between(scene, each, LEARNED_PART) for each in kinds]
         if photos is not None:
             wrong = (shown.clamp(0, 1) - photos.images).square() * photos.valid
             error = max(float(wrong.sum() / (3 * photos.valid.sum())), error)
             more.append(around(scene, cameras, LEARNED_PART))
         learned, pictures = _with_more(scene, cameras, shown, more)
-        judged, truth = _with_more(scene, cameras, shown, [between(scene, cameras, JUDGED_PART)])
+        halves = [between(scene, each, JUDGED_PART) for each in kinds]
+        judged, truth = _with_more(scene, cameras, shown, halves)
         ones = torch.ones_like(pictures[:, :1])
         names = tuple(str(number) for number in range(len(learned)))
         lessons = Views(pictures, ones, ones, learned, names)
-        return Looks(lessons, judged, truth.clamp(0, 1), error)
+        return Looks(lessons, judged, truth.clamp(0, 1), _numbers(kinds, halves), error)
 
     def loss_db(self, smaller: Gaussians) -> float:
         """How much lower the PSNR against the truth will be: what was changed adds to the scene's
@@ -57,11 +61,19 @@ class Looks:
 
     def change(self, smaller: Gaussians) -> float:
         """Mean squared difference of its pictures from the truth, as a screen shows them."""
-        changed = 0.0
+        changed = torch.zeros(len(self.judged), dtype=torch.float64)
         for view in range(len(self.judged)):
             shown = rasterize(smaller, self.judged[[view]], settings=SETTINGS).rgb[0].clamp(0, 1)
-            changed += float((shown - self.truth[view]).square().mean()) / len(self.judged)
-        return changed
+            changed[view] = (shown - self.truth[view]).square().mean()
+        return max(float(changed[self.kind == kind].mean()) for kind in self.kind.unique())
+
+
+def _numbers(*parts: Sequence[Cameras | None]) -> Int[Tensor, "j"]:
+    """Of the kind that each camera is of, in parts that each have all kinds in order."""
+    counts = [
+        (kind, len(found)) for part in parts for kind, found in enumerate(part) if found is not None
+    ]
+    return torch.tensor([kind for kind, count in counts for _ in range(count)])
 
 
 def _render(scene: Gaussians, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:

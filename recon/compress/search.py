@@ -26,9 +26,9 @@ Progress = Callable[[float], None]
 SH_SHARE, ROUNDING_SHARE = 0.3, 0.2
 # Where the search starts: part of the Gaussians; how a loss grows with their number, and a size.
 FIRST_SHARE, LOSS_SLOPE, SIZE_SLOPE = 0.3, -1.5, 1.0
-# Parts of a loss between which rounding makes up for what numbers of Gaussians cannot; how often,
-# and how much more or less it may take for that.
-NEAR, TUNINGS, TUNED = (0.85, 1.05), 2, (0.25, 4.0)
+# How often rounding may make up for what numbers of Gaussians cannot, and how much more or less it
+# may take for that.
+TUNINGS, TUNED = 2, (0.25, 4.0)
 BYTES_PER_MB = 1_000_000
 # These pack few different values into less.
 PACKING: dict[str, Callable[[Path, SceneSource, int], None]] = {
@@ -121,32 +121,36 @@ class Packer:
         steps = self._steps(scene, rounding)
 
         def attempt(count: int) -> Packed:
-            return self._tuned(limit_db, shrink(scene, count, self.looks), steps, rounding)
+            return self.pack(shrink(scene, count, self.looks), steps)
 
         found = approach(
             attempt, lambda packed: packed.loss_db, limit_db, LOSS_SLOPE,
             round(FIRST_SHARE * len(scene)), len(scene), progress,
         )  # fmt: skip
         good = [packed for packed in (whole, *found) if packed.loss_db <= limit_db]
-        return min(good, key=lambda packed: packed.size)
+        best = min(good, key=lambda packed: packed.size)
+        if best is whole or self.suffix not in PACKING or is_met(best.loss_db, limit_db):
+            return best
+        fewer = shrink(scene, best.count, self.looks)
+        return self._rounded_more(limit_db, best, fewer, steps, rounding)
 
-    def _tuned(self, limit_db: float, fewer: Gaussians, steps: Steps, rounding_db: float) -> Packed:
-        """Packed with these steps, which cost so much; or with coarser or finer ones where these
-        bring the loss just below the limit: it need not fall evenly with the number of Gaussians.
-        """
-        plain = tuned = self.pack(fewer, steps)
-        low, high = NEAR
-        if self.suffix not in PACKING or not low * limit_db <= plain.loss_db <= high * limit_db:
-            return plain
+    def _rounded_more(
+        self, limit_db: float, best: Packed, fewer: Gaussians, steps: Steps, rounding_db: float
+    ) -> Packed:
+        """These Gaussians, with coarser steps than those that cost so much: the loss need not fall
+        evenly with the number of Gaussians, so that none may bring it just below the limit."""
+        last = best
         for _ in range(TUNINGS):
-            if is_met(tuned.loss_db, limit_db):
-                break
             # What rounding loses goes with the square of its steps, beside the format's own grid.
-            more = 1 + (AIM * limit_db - tuned.loss_db) / max(rounding_db, 1e-9)
+            more = 1 + (AIM * limit_db - last.loss_db) / max(rounding_db, 1e-9)
             more = min(max(more, TUNED[0]), TUNED[1])
             steps, rounding_db = steps.times(math.sqrt(more)), rounding_db * more
-            tuned = self.pack(fewer, steps)
-        return tuned if is_met(tuned.loss_db, limit_db) else plain
+            last = self.pack(fewer, steps)
+            if last.loss_db <= limit_db and last.size < best.size:
+                best = last
+            if is_met(last.loss_db, limit_db):
+                break
+        return best
 
     def _cut(self, limit_db: float) -> Gaussians:
         """Without the spherical harmonics that can be spared."""

@@ -32,7 +32,7 @@ def test_rows_and_prefixes(sample: Path, tmp_path: Path) -> None:
     for row in prefixes_of(bench):
         assert row["prefix"] > row["random"] + 2
     if has_foreign():
-        looks = Looks.of(bench.scene, bench.context.cameras, bench.context)
+        looks = Looks.of(bench.scene, bench.context.cameras, photos=bench.context)
         path = tmp_path / "plain.sog"
         lost = independent_loss_db(path, looks, tmp_path)
         assert lost == pytest.approx(looks.loss_db(load_gaussians(path)), rel=0.02)

@@ -1,6 +1,8 @@
 """The procedural scenes: exact, deterministic, varied, fast."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -154,21 +156,37 @@ def test_textures_tile_and_get_smaller(bank: TextureBank) -> None:
     assert float((far - mean).abs().mean()) < 0.2
 
 
+def a_like_task(values: torch.Tensor) -> None:
+    for _ in range(200):
+        torch.sqrt(values * values + values).clamp(max=1).where(values > 0.5, values)
+
+
+def cpu_seconds(task: Callable[[], None]) -> float:
+    start = time.process_time()
+    task()
+    return time.process_time() - start
+
+
 @pytest.mark.slow
 def test_speed(bank: TextureBank) -> None:
-    """At least 15 views a second of one core at 128 px."""
+    """Twelve scenes at 128 px take at most ten times as long as 200 passes of plain arithmetic: of
+    one core about 14 views a second where 7 (20 views) were measured. Others may be busy on the
+    machine, so that is what counts, and the best of several turns.
+    """
+    values = torch.rand(128 * 128 * 16)
+
+    def scenes() -> None:
+        for seed in range(12):
+            generate(SampleRequest(seed), CONFIG, bank)
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         generate(SampleRequest(0), CONFIG, bank)
-        start = time.process_time()
-        samples: list[TrainingSample] = [
-            generate(SampleRequest(seed), CONFIG, bank) for seed in range(12)
-        ]
-        seconds = time.process_time() - start
+        turns = [cpu_seconds(scenes) / cpu_seconds(partial(a_like_task, values)) for _ in range(4)]
     finally:
         torch.set_num_threads(threads)
-    assert sum(len(s.images) for s in samples) / seconds > 15
+    assert min(turns) < 10
 
 
 def test_soups_are_what_a_mesh_caster_hits() -> None:

@@ -98,7 +98,7 @@ def rows_of(bench: Bench) -> Iterator[dict[str, Any]]:
         yield bench.row(suffix, path, partial(save_gaussians, path, bench.scene))
     sizes = {f"1/{SMALLER} of raw": raw.stat().st_size / SMALLER / 1e6}
     sizes[f"--target-size {TARGET_MB:g}"] = TARGET_MB
-    looks = Looks.of(bench.scene, bench.context.cameras, bench.context)
+    looks = Looks.of(bench.scene, bench.context.cameras, photos=bench.context)
     if has_foreign():
         path = bench.folder / "foreign.sog"
         row = bench.row(f"{FOREIGN} .sog", path, partial(run_foreign, str(plain), str(path)))

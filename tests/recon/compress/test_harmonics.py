@@ -20,7 +20,7 @@ def shiny(sample) -> tuple[Gaussians, Looks]:
     scene = Gaussians(
         scene.means, scene.quats, scene.scales, scene.opacities, torch.cat([scene.sh, rest], 1)
     )
-    return scene, Looks.of(scene, views.cameras[[0, 1, 2]], None)
+    return scene, Looks.of(scene, views.cameras[[0, 1, 2]])
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2])
@@ -35,7 +35,7 @@ def test_better_than_cutting(shiny: tuple[Gaussians, Looks], degree: int) -> Non
 
 def test_views_from_everywhere_change_little() -> None:
     scene = random_gaussians(50, torch.Generator().manual_seed(0), degree=2, dtype=torch.float32)
-    looks = Looks.of(scene, sphere(scene), None)
+    looks = Looks.of(scene, sphere(scene))
     lower = lower_sh(scene, 1, looks.lessons.cameras)
     change = (lower.sh - scene.sh[:, :4]).norm() / scene.sh[:, 4:].norm()
     assert change < 1.0

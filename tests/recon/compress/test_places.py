@@ -65,5 +65,5 @@ def test_what_is_seen_only_from_beside_matters() -> None:
     hidden = contribution(scene, camera)[1]
     shown = rasterize(scene, camera).rgb
     ones = torch.ones_like(shown[:, :1])
-    looks = Looks.of(scene, camera, Views(shown, ones, ones, camera, ("photo",)))
+    looks = Looks.of(scene, camera, photos=Views(shown, ones, ones, camera, ("photo",)))
     assert contribution(scene, looks.lessons.cameras)[1] > 10 * hidden + 1e-3
