@@ -37,7 +37,8 @@ class Compress:
     others leave holes, where the searches teach the rest to fill them."""
     cameras: Path | None = None
     """Capture of the scene: quality is measured against its photos and between its cameras.
-    Without, from all around, from where photos may have been taken, and from nearer."""
+    Without, from all around, from one guessed place, and from nearer: photos taken elsewhere,
+    further inside the scene, may lose more than is said."""
     max_views: int = 8
     """Most photos of it to use (photos)."""
     resolution: int = 512
