@@ -56,15 +56,13 @@ def test_rounding_makes_up_for_a_loss_nearby(scene: Path, looks: Looks, extensio
     with Packer(whole, looks, extension) as packer:
         steps = packer._steps(fewer, rounding)
         plain = packer.pack(fewer, steps)
-        for part in (0.5, 0.9):
+        for part, close in ((0.5, 0.8), (0.9, 0.95)):
             limit = plain.loss_db / part
             more = packer._rounded_more(limit, plain, fewer, steps, rounding)
             assert part * limit <= more.loss_db <= limit
             # Two grids, one on the other, may do as they please: then nothing is changed.
             if extension == ".sog":
-                assert (
-                    more.size < plain.size and more.loss_db >= (0.95 if part > 0.5 else 0.8) * limit
-                )
+                assert more.size < plain.size and more.loss_db >= close * limit
             else:
                 assert more is plain or more.size < plain.size
 
