@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
-from recon.capture import Capture, Frame, Views, load_views, open_capture, select_spread
-from recon.capture.solve import SolveConfig, Solved, solve_cameras
-from recon.capture.types import StageProgress
-from recon.compress import PruneConfig, importance_order, prune
+from recon.capture import Capture, Frame, load_views, open_capture, select_spread
+from recon.capture.sfm import SolveConfig, Solved, solve_cameras
 from recon.errors import ReconError
 from recon.model.registry import build_model
 from recon.model.types import Model
-from recon.refine import Watch, parse_refine, refine, useful_steps
+from recon.optimise import Watch, parse_refine, refine, useful_steps
 from recon.settings import ReconstructSettings, check_views
+from recon.simplify import PruneConfig, importance_order, prune
+from recon.types import StageProgress, Views
 from render import Cameras, Gaussians
 
 # Part of a limited time for refinement that may go into finding out how much of it helps.

@@ -7,8 +7,8 @@ from render.cameras import Cameras as Cameras
 from render.contributions import Contributions as Contributions
 from render.contributions import measure_contributions as measure_contributions
 from render.gaussians import Gaussians as Gaussians
-from render.rasterize import BackendUnavailable as BackendUnavailable
-from render.rasterize import RasterizeSettings as RasterizeSettings
-from render.rasterize import RenderOutput as RenderOutput
 from render.rasterize import rasterize as rasterize
 from render.sim3 import Sim3 as Sim3
+from render.types import BackendUnavailable as BackendUnavailable
+from render.types import RasterizeSettings as RasterizeSettings
+from render.types import RenderOutput as RenderOutput

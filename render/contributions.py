@@ -8,7 +8,7 @@ from torch import Tensor
 
 from render.cameras import Cameras
 from render.gaussians import Gaussians
-from render.rasterize import RasterizeSettings
+from render.types import RasterizeSettings
 
 
 @dataclass(frozen=True)

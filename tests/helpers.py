@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from recon.capture import Views, load_views, open_capture
+from recon.capture import load_views, open_capture
 from recon.model.registry import build_model
+from recon.types import Views
 from render import Cameras, Gaussians, Sim3
 from render.quaternions import quats_to_rotmats
 

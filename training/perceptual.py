@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from recon.errors import ReconError
-from training.st_lpips import load_st_lpips
+from training.evaluation.st_lpips import load_st_lpips
 
 PerceptualNet = Literal["st_lpips_vgg", "st_lpips_alex", "torchvision_vgg19"]
 # Ends of the compared features of VGG19: relu1_2, 2_2, 3_2, 4_2, 5_2, and their weights, as in

@@ -16,13 +16,13 @@ from torch import nn
 from recon.config import overlay
 from recon.errors import ReconError
 from recon.model.checkpoint import load_checkpoint, save_checkpoint
-from recon.model.networks import build_network, named_size, run_network
+from recon.model.network_registry import build_network, named_size, run_network
 from render import Gaussians, RasterizeSettings, rasterize
 from render.video import write_image
 from training.batches import Batch, make_batch, seed_of
 from training.config import OptimiserConfig, TrainConfig
-from training.logbook import Logbook, Report
 from training.losses import backgrounds_of, losses_of
+from training.metrics_logger import Logbook, Report
 from training.sources import Mixture
 from training.state import load_state, save_state
 from training.validation import Validator

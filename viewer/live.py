@@ -3,7 +3,7 @@
 import time
 
 from recon.capture import Capture
-from recon.commands.output import note
+from recon.reporting import note
 from render import Gaussians
 from viewer.app import LOCAL, Viewer
 from viewer.photos import Photos

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recon.capture import Capture, Views, load_views, pinhole_cameras
+from recon.capture import Capture, load_views, pinhole_cameras
+from recon.types import Views
 from render import Cameras
 from render.video import to_bytes
 

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from recon.compress import contribution, sphere
+from recon.compress import sphere
+from recon.simplify import contribution
 from render import Cameras, Gaussians
 
 

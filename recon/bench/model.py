@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from recon.errors import ReconError
 from recon.model.batch import ViewBatch
-from recon.model.networks import build_network, named_size, run_network
+from recon.model.network_registry import build_network, named_size, run_network
 from render import Cameras, RasterizeSettings, rasterize
 from render.cameras import look_at
 

@@ -126,7 +126,7 @@ def _rows(name: str, degree: int, case: Case, repeats: int, every: int) -> list[
 def against_reference(rounds: int) -> dict[str, float]:
     """Forward and backward on s1 with all threads: the float64 reference over the kernel.
 
-    In a process of its own: the command line keeps freed memory (see `recon.cli`), which
+    In a process of its own: the command line keeps freed memory (see `recon.cli.main`), which
     spares the reference's hundreds of temporary tensors a third of their time.
     """
     return json.loads(_in_new_process(f"_print_against_reference({rounds})"))

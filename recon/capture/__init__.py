@@ -8,4 +8,3 @@ from recon.capture.select import select_spread as select_spread
 from recon.capture.types import Capture as Capture
 from recon.capture.types import Frame as Frame
 from recon.capture.types import FrameCamera as FrameCamera
-from recon.capture.types import Views as Views

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from recon.capture.images import read_image, resized, scaled_size
-from recon.capture.types import Frame, StageProgress
+from recon.capture.types import Frame
+from recon.types import StageProgress
 
 # Of more photos than this only as many, one after the other from the first, are looked at.
 MAX_LOOKS = 40

@@ -12,8 +12,8 @@ import torch
 
 from recon.capture.geometry import Intrinsics, canonical_distortion, checked_K
 from recon.capture.images import is_image
+from recon.capture.isolated_process import run_script
 from recon.capture.listing import natural_key
-from recon.capture.scripts import run_script
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.errors import ReconError
 

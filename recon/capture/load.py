@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture.images import read_image, read_mask, resized, scaled_size
-from recon.capture.types import Frame, FrameCamera, Views
+from recon.capture.types import Frame, FrameCamera
 from recon.capture.undistort import undistort
 from recon.errors import ReconError
+from recon.types import Views
 from render import Cameras
 
 OVERSAMPLING = 2

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from recon.compress.importance import contribution
+from recon.simplify.importance import contribution
 from render import Cameras, Gaussians
 from render.sh import degree_of, num_coefficients, sh_basis
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recon.capture.types import Views
 from recon.compress.places import around, between
+from recon.types import Views
 from render import Cameras, Gaussians, RasterizeSettings, rasterize
 
 SETTINGS = RasterizeSettings(render_mode="RGB")

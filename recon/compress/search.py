@@ -10,7 +10,6 @@ from pathlib import Path
 
 from recon.compress.approach import AIM, approach, is_met
 from recon.compress.harmonics import lower_sh
-from recon.compress.importance import importance_order
 from recon.compress.looks import Looks
 from recon.compress.quantise import Steps, find_steps, quantise
 from recon.compress.shrink import shrink
@@ -19,6 +18,7 @@ from recon.files import atomic_output
 from recon.formats import SceneSource, load_gaussians, save_gaussians
 from recon.formats.sog import write_sog
 from recon.formats.spz import SpzConfig, write_spz
+from recon.simplify.importance import importance_order
 from render import Gaussians
 
 Progress = Callable[[float], None]

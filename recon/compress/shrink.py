@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from recon.compress.importance import importance_order
 from recon.compress.looks import Looks
-from recon.compress.prune import PruneConfig, prune
-from recon.refine import RefineConfig, refine
+from recon.optimise import RefineConfig, refine
+from recon.simplify.importance import importance_order
+from recon.simplify.prune import PruneConfig, prune
 from render import Gaussians
 
 # Cells that Gaussians may meet in to become one (px): larger than when a scene is made.

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.capture.types import Views
-from recon.model.depth_range import DepthRange
+from recon.model.mvs.depth_range import DepthRange
+from recon.types import Views
 from render import Cameras, Gaussians
 
 

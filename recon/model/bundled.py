@@ -4,7 +4,7 @@ from pathlib import Path
 
 from recon.errors import ReconError
 from recon.model.checkpoint import load_checkpoint
-from recon.model.networks import NetworkModel
+from recon.model.network_registry import NetworkModel
 
 # In a source tree, in an installed package.
 PLACES = (

@@ -17,7 +17,7 @@ from torch import nn
 from recon.config import overlay
 from recon.errors import ReconError
 from recon.files import atomic_output
-from recon.model.networks import NETWORKS, build_network
+from recon.model.network_registry import NETWORKS, build_network
 
 KEY = "recon"
 

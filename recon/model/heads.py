@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.model.batch import NetworkOutput, ViewBatch
-from recon.model.precision import full_precision
+from recon.model.layers.precision import full_precision
 from render import Gaussians
 from render.quaternions import multiply_quats, rotmats_to_quats
 from render.sh import C0, num_coefficients

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recon.errors import ReconError
-from recon.model.constant_depth import ConstantDepth
-from recon.model.plane_sweep import PlaneSweep
+from recon.model.mvs.constant_depth import ConstantDepth
+from recon.model.mvs.plane_sweep import PlaneSweep
 from recon.model.types import Model
 
 
@@ -28,7 +28,7 @@ def build_model(name: str) -> Model:
         return MODELS[name]()
     if name.endswith(".safetensors"):
         from recon.model.checkpoint import load_checkpoint
-        from recon.model.networks import NetworkModel
+        from recon.model.network_registry import NetworkModel
 
         return NetworkModel(load_checkpoint(Path(name)).network)
     raise ReconError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recon.capture.types import Views
+from recon.types import Views
 from render import Gaussians
 
 Progress = Callable[[float], None]

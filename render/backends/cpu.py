@@ -14,7 +14,7 @@ from torch import Tensor
 from render.backends import native
 from render.cameras import Cameras
 from render.gaussians import Gaussians
-from render.rasterize import RasterizeSettings, RenderOutput
+from render.types import RasterizeSettings, RenderOutput
 
 _FLOATS = ctypes.c_void_p
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from render.cameras import Cameras
 from render.gaussians import Gaussians
-from render.rasterize import BackendUnavailable, RasterizeSettings, RenderOutput
+from render.types import BackendUnavailable, RasterizeSettings, RenderOutput
 
 REMEDY = "use --device cpu, or pip install 'reconsplat[cuda]' beside a CUDA build of torch"
 DEVICE = "cuda"

@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from render import projection
 from render.cameras import Cameras
 from render.gaussians import Gaussians
-from render.rasterize import RasterizeSettings, RenderOutput
 from render.sh import sh_to_colors
+from render.types import RasterizeSettings, RenderOutput
 
 PAIRS_PER_BAND = 1_500_000
 

@@ -9,8 +9,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
 from recon.bench.model import ModelCase, bench_model
-from recon.commands.bench import model_table
-from recon.commands.output import say
+from recon.cli.bench import model_table
+from recon.reporting import say
 
 MIN_TRAINING_UTILISATION, MAX_INFERENCE_MS = 0.45, 100.0
 CASES = [

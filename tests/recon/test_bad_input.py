@@ -12,7 +12,7 @@ import torch
 from helpers import random_gaussians
 from PIL import Image
 
-from recon import cli
+from recon.cli import main as cli
 from recon.formats import save_gaussians
 
 

@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT
 
 from recon.bench.scenes import SCENES
-from recon.cli import main
+from recon.cli.main import main
 from render import measure_contributions
 
 

@@ -10,7 +10,7 @@ from recon import ReconstructSettings, reconstruct
 from recon.capture import load_views, open_capture
 from recon.formats import load_gaussians, save_gaussians
 from render import rasterize
-from training.suite import read_split
+from training.evaluation.suite import read_split
 
 pytestmark = pytest.mark.captures
 ALL = ["dtu-scan65", "fountain", "fox", "kitti360-drive", "lego", "llff-horns"]

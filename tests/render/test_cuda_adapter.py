@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import look_at_cameras, random_gaussians
 
-from recon.cli import main
+from recon.cli.main import main
 from render import BackendUnavailable, Cameras, Gaussians, RasterizeSettings, rasterize
 from render.backends import cuda
 
@@ -162,7 +162,7 @@ def test_command_line_says_it_in_one_line(
     def broken(_: object) -> None:
         raise BackendUnavailable("gsplat's kernels do not build (ninja failed); use --device cpu")
 
-    monkeypatch.setattr("recon.commands.doctor.Doctor.run", broken)
+    monkeypatch.setattr("recon.cli.doctor.Doctor.run", broken)
     with pytest.raises(SystemExit) as end:
         main(["doctor"])
     assert end.value.code == 2

@@ -9,9 +9,9 @@ from re10k_files import frames_of, write_chunk
 
 from recon import ReconError
 from recon.capture import open_capture
-from recon.cli import main
-from training import metrics
-from training.suite import read_split, read_suite
+from recon.cli.main import main
+from training.evaluation import metrics
+from training.evaluation.suite import read_split, read_suite
 
 
 def pictures(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,16 +16,16 @@ from conftest import ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
-from recon.cli import main
+from recon.cli.main import main
 from recon.config import overlay
 from recon.errors import ReconError
 from recon.formats import load_gaussians
-from recon.model.networks import named_size
+from recon.model.network_registry import named_size
 from training.batches import Batch, make_batch
 from training.config import CurriculumConfig, DataConfig, OptimiserConfig, TrainConfig, read_config
-from training.logbook import BOARD, METRICS
+from training.evaluation.suite import read_suite
+from training.metrics_logger import BOARD, METRICS
 from training.sources import Mixture
-from training.suite import read_suite
 from training.trainer import PICTURES, STATE, WEIGHTS, Trainer, learning_rate
 
 TINY = [
@@ -65,7 +65,7 @@ def test_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     """SIGKILL at any moment leaves a whole state behind."""
-    command = [sys.executable, "-m", "recon.cli", "train", "--quiet", *TINY]
+    command = [sys.executable, "-m", "recon", "train", "--quiet", *TINY]
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*command, f"out={whole}"], check=True, env=environment)

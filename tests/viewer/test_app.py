@@ -15,7 +15,7 @@ import torch
 from browsing import free_port
 from helpers import random_gaussians
 
-from recon.cli import main
+from recon.cli.main import main
 from recon.formats import save_gaussians
 from render import Gaussians
 from viewer import LiveViewer, ShownScene, Viewer
@@ -80,7 +80,7 @@ def test_nothing_of_the_disk_is_served(cloud: Gaussians, path: str) -> None:
 
 def test_interrupt_ends_it(scene: Path) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "recon.cli", "view", str(scene), "--port", str(port)]
+    command = [sys.executable, "-m", "recon", "view", str(scene), "--port", str(port)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

@@ -24,7 +24,7 @@ class Running:
     def __init__(self, folder: Path, *command: str) -> None:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "recon.cli", *command],
+            [sys.executable, "-m", "recon", *command],
             cwd=folder, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.capture import Capture, Views, load_views, open_capture
+from recon.capture import Capture, load_views, open_capture
 from recon.errors import ReconError
-from recon.model.depth_range import depth_range_of
+from recon.model.mvs.depth_range import depth_range_of
+from recon.types import Views
 from render import Cameras
 from training.data.types import SampleRequest, TrainingSample
 

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from recon.capture.scripts import FOLDER
+from recon.capture.isolated_process import FOLDER
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from capture_files import (
     write_transforms_capture,
 )
 
-from recon.capture import Views, load_views, open_capture
+from recon.capture import load_views, open_capture
+from recon.types import Views
 
 OPENCV = (-0.12, 0.03, 0.002, -0.003)
 FISHEYE = (0.05, -0.01, 0.003, 0.0)

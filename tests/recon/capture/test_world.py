@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from recon import ReconError, ReconstructSettings, cli, reconstruct
+from recon import ReconError, ReconstructSettings, reconstruct
 from recon.capture import open_capture
 from recon.capture.exif import exif_down
 from recon.capture.images import read_image
-from recon.capture.solve import SolveConfig, solve_cameras
+from recon.capture.sfm import SolveConfig, solve_cameras
 from recon.capture.world import chosen_world, moved
+from recon.cli import main as cli
 from recon.formats import load_gaussians
 from render.cameras import camera_centers
 

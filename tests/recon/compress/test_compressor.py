@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from recon import ReconError, cli
+from recon import ReconError
 from recon.capture import load_views, open_capture, select_spread
+from recon.cli import main as cli
 from recon.compress import Looks, Packer, imagined_cameras, sphere
-from recon.compress.importance import contribution, importance_order, light_gaussian
 from recon.compress.quantise import find_steps, quantise
 from recon.compress.shrink import shrink
 from recon.formats import load_gaussians, save_gaussians
+from recon.simplify.importance import contribution, importance_order, light_gaussian
 from render import rasterize
 
 FAST = ["--max-views", "3", "--resolution", "96"]

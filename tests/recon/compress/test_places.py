@@ -3,10 +3,10 @@
 import torch
 from helpers import look_at_cameras, random_gaussians
 
-from recon.capture.types import Views
-from recon.compress.importance import contribution
 from recon.compress.looks import Looks
 from recon.compress.places import FARTHEST, around, between
+from recon.simplify.importance import contribution
+from recon.types import Views
 from render import Cameras, Gaussians, rasterize
 from render.paths import focus_point
 

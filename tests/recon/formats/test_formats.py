@@ -9,7 +9,8 @@ import pytest
 import torch
 from format_helpers import BYTE, EXACT, FORMATS, ROUNDING, as_stored, assert_close, scene_of
 
-from recon import ReconError, cli
+from recon import ReconError
+from recon.cli import main as cli
 from recon.formats import load_gaussians, save_gaussians
 from recon.formats.codebook import codebook, nearest, palette
 from recon.formats.encodings import sh_signs

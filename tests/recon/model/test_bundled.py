@@ -10,12 +10,12 @@ from network_helpers import random_batch
 from recon.errors import ReconError
 from recon.model import bundled
 from recon.model.checkpoint import load_checkpoint
-from recon.model.networks import run_network
+from recon.model.network_registry import run_network
 from recon.model.registry import build_model
 from recon.settings import ReconstructSettings
-from training.bundle import bundle
-from training.evaluate import evaluate_case
-from training.suite import Case
+from training.evaluation.reconstruction import evaluate_case
+from training.evaluation.suite import Case
+from training.export_checkpoint import bundle
 
 WEIGHTS = ROOT / "assets" / "sweep.safetensors"
 

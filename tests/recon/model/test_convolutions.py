@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from recon.model.convolutions import CONV
-from recon.model.warp import sample
+from recon.model.layers.convolutions import CONV
+from recon.model.mvs.warp import sample
 
 
 @pytest.mark.parametrize("stride", [1, 2])

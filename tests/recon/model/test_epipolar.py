@@ -4,12 +4,17 @@ import pytest
 import torch
 from network_helpers import sample_batch, sample_depth
 
-from recon.model.epipolar import SIZES, Epipolar, EpipolarConfig
-from recon.model.epipolar.attention import OCTAVES, EpipolarAttention, Lines, depth_encoding
-from recon.model.epipolar.depth import draw, mean_fraction, opacity_of
 from recon.model.heads import GaussianHeadConfig
-from recon.model.networks import run_network
-from recon.model.sources import choose_sources
+from recon.model.mvs.source_views import choose_sources
+from recon.model.network_registry import run_network
+from recon.model.networks.epipolar import SIZES, Epipolar, EpipolarConfig
+from recon.model.networks.epipolar.attention import (
+    OCTAVES,
+    EpipolarAttention,
+    Lines,
+    depth_encoding,
+)
+from recon.model.networks.epipolar.depth import draw, mean_fraction, opacity_of
 
 
 def test_likeliest_buckets_outside_training() -> None:

@@ -17,13 +17,19 @@ from network_helpers import (
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from recon.capture import Views
 from recon.errors import ReconError
-from recon.model.attention import attend
 from recon.model.batch import NetworkOutput
-from recon.model.gs_lrm import SIZES, GsLrm
 from recon.model.heads import GaussianHeadConfig
-from recon.model.networks import NETWORKS, NetworkModel, build_network, named_size, run_network
+from recon.model.layers.attention import attend
+from recon.model.network_registry import (
+    NETWORKS,
+    NetworkModel,
+    build_network,
+    named_size,
+    run_network,
+)
+from recon.model.networks.gs_lrm import SIZES, GsLrm
+from recon.types import Views
 from render import Gaussians
 
 EVERY = pytest.mark.parametrize("name", list(NETWORKS))

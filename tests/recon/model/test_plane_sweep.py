@@ -7,11 +7,12 @@ import pytest
 import torch
 from helpers import psnr, random_sim3
 
-from recon.capture import Views, load_views, open_capture
-from recon.model.depth_range import depth_range_of
-from recon.model.pixel_gaussians import PixelGaussianConfig, pixel_gaussians
-from recon.model.plane_sweep import PlaneSweep
+from recon.capture import load_views, open_capture
+from recon.model.mvs.depth_range import depth_range_of
+from recon.model.mvs.pixel_gaussians import PixelGaussianConfig, pixel_gaussians
+from recon.model.mvs.plane_sweep import PlaneSweep
 from recon.model.registry import MODELS, build_model
+from recon.types import Views
 from render import rasterize
 from training.data.sample_scene import render_sample, sample_cameras
 

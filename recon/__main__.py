@@ -1,0 +1,5 @@
+"""Run the command line: `python -m recon`."""
+
+from recon.cli.main import main
+
+main()

@@ -1,0 +1,82 @@
+"""`recon doctor`: what this installation can and cannot do."""
+
+import importlib.metadata
+import importlib.util
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+from recon.reporting import say, say_json
+
+# package -> (extra that brings it, what it is for)
+OPTIONAL = {
+    "gsplat": ("cuda", "fast rendering on an NVIDIA GPU"),
+    "xformers": ("cuda", "fast attention on an NVIDIA GPU"),
+    "pycolmap": ("sfm", "reading COLMAP projects"),
+    "pi_heif": ("heic", "reading HEIC photos"),
+    "accelerate": ("train", "training"),
+    "torchmetrics": ("train", "recon eval"),
+    "stlpips_pytorch": ("perceptual", "the ST-LPIPS column of recon eval"),
+}
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Check this installation and say what is missing for what."""
+
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+    def run(self) -> None:
+        """Nothing is an error here: the report itself is the result."""
+        facts = _facts()
+        if self.json:
+            say_json(facts)
+            return
+        for key in ("recon", "python", "platform", "torch", "threads", "device"):
+            say(f"{key:<10}  {facts[key]}")
+        say(f"{'cpu kernel':<10}  {facts['cpu_kernel']}")
+        for name, version in facts["optional"].items():
+            extra, use = OPTIONAL[name]
+            found = version or f"not installed: pip install 'reconsplat[{extra}]'"
+            say(f"{name:<16}  {found} ({use})")
+
+
+def _facts() -> dict[str, Any]:
+    import torch
+
+    import recon
+
+    cuda = torch.cuda.is_available()
+    return {
+        "recon": recon.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu (torch sees no CUDA GPU)",
+        "cpu_kernel": _cpu_kernel(),
+        "optional": {name: _version(name) for name in OPTIONAL},
+    }
+
+
+def _cpu_kernel() -> str:
+    from render.backends import native
+
+    try:
+        return (
+            f"{native.instruction_set()}, ABI {native.abi_version()}, "
+            f"{native.library_path(native.instruction_set())}"
+        )
+    except RuntimeError as error:
+        return f"missing: {error}"
+
+
+def _version(name: str) -> str | None:
+    """Version of an installed package, without importing it."""
+    if importlib.util.find_spec(name) is None:
+        return None
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "installed"

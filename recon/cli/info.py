@@ -1,0 +1,137 @@
+"""`recon info PATH`: what a scene file or a capture holds."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from recon.reporting import megabytes, progress_reporter, say, say_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from recon.capture.types import Frame
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what a scene file or a capture holds."""
+
+    path: tyro.conf.Positional[Path]
+    """Scene file (.ply, .spz, .sog, ...), capture folder or video."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+    def run(self) -> None:
+        """A file with a scene's extension is a scene, all else a capture."""
+        from recon.formats import is_scene
+
+        if is_scene(self.path):
+            facts = _scene_facts(self.path)
+        else:
+            facts = _capture_facts(self.path, self.json)
+        if self.json:
+            say_json(facts)
+            return
+        warnings = facts.pop("warnings", ())
+        width = max(map(len, facts))
+        for key, value in facts.items():
+            say(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
+        for warning in warnings:
+            say(f"warning: {warning}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {_text(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return " ".join(_text(v) for v in value)
+    return {True: "yes", False: "no", None: "unknown"}.get(value, str(value))
+
+
+def _scene_facts(path: Path) -> dict[str, Any]:
+    from recon.formats import load_gaussians
+    from recon.formats.shares import attribute_bytes
+
+    scene = load_gaussians(path)
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "megabytes": round(megabytes(path), 3),
+        "gaussians": len(scene),
+        "sh_degree": scene.sh_degree,
+    }
+    if len(scene) == 0:
+        return facts
+    return facts | {
+        "bytes_per_gaussian": path.stat().st_size / len(scene),
+        "bytes_by_attribute": attribute_bytes(path, len(scene), scene.sh_degree),
+        "bounds_min": scene.means.amin(0).tolist(),
+        "bounds_max": scene.means.amax(0).tolist(),
+        "opacity": _quantiles(scene.opacities),
+        "opacity_histogram": _histogram(scene.opacities),
+        "scale_world_units": _quantiles(scene.scales),
+    }
+
+
+def _quantiles(values: "torch.Tensor") -> dict[str, float]:
+    ordered = values.flatten().sort().values
+    shares = {"min": 0.0, "10%": 0.1, "median": 0.5, "90%": 0.9, "max": 1.0}
+    # Not as tensors: float32 does not know the places of 17 million values.
+    return {name: float(ordered[round(n * (len(ordered) - 1))]) for name, n in shares.items()}
+
+
+def _histogram(opacities: "torch.Tensor") -> dict[str, str]:
+    """Part of the Gaussians in each tenth of the range."""
+    counts = (10 * opacities).long().clamp(0, 9).bincount(minlength=10).tolist()
+    return {f"{i / 10:.1f}": f"{100 * n / len(opacities):.0f} %" for i, n in enumerate(counts)}
+
+
+def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
+    from recon.capture import open_capture
+    from recon.capture.check import check_photos
+    from recon.capture.images import image_size
+
+    capture = open_capture(path)
+    sizes = Counter("{}x{}".format(*image_size(f.image_path)) for f in capture.frames)
+    with progress_reporter(quiet) as report:
+        check = check_photos(capture.frames, report)
+    return {
+        "capture": str(path),
+        "kind": capture.kind,
+        "photos": len(capture.frames),
+        "sizes_px": dict(sizes),
+        "cameras": capture.has_cameras,
+        "masks": sum(frame.mask_path is not None for frame in capture.frames),
+        **_camera_facts(capture.frames),
+        "photos_looked_at": check.looked_at,
+        "overlap_partners_median": check.partners,
+        "overlap_groups": check.groups,
+        "warnings": list(check.warnings),
+    }
+
+
+def _camera_facts(frames: "Sequence[Frame]") -> dict[str, Any]:
+    import torch
+
+    from render.cameras import camera_centers
+
+    cameras = [frame.camera for frame in frames if frame.camera is not None]
+    if not cameras:
+        return {}
+    viewmats = torch.stack([camera.viewmat for camera in cameras])
+    centers = camera_centers(viewmats)
+    return {
+        "distortion": dict(Counter(camera.distortion for camera in cameras)),
+        "focal_px": float(torch.stack([camera.K[0, 0] for camera in cameras]).median()),
+        "camera_spread_world_units": float((centers - centers.mean(0)).norm(dim=1).max()),
+        "sfm_points": sum(len(f.points) for f in frames if f.points is not None),
+        "depth_bounds": any(frame.depth_bounds is not None for frame in frames),
+    }

@@ -1,0 +1,108 @@
+"""Attention and transformer blocks. The only file that may import xformers."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from recon.errors import ReconError
+from recon.model.layers.norms import LayerNorm, RMSNorm
+
+AttentionBackend = Literal["sdpa", "xformers"]
+
+
+def attend(
+    q: Float[Tensor, "b h n d"],
+    k: Float[Tensor, "b h m d"],
+    v: Float[Tensor, "b h m d"],
+    backend: AttentionBackend,
+) -> Float[Tensor, "b h n d"]:
+    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1).
+
+    xformers computes the same and exists for CUDA tensors only; ReconError otherwise.
+    """
+    if backend == "sdpa":
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+    if q.device.type != "cuda":
+        raise ReconError(
+            f"attention 'xformers' needs a CUDA GPU, tensors are on {q.device}; use 'sdpa'"
+        )
+    try:
+        from xformers.ops import memory_efficient_attention
+    except ImportError as error:
+        raise ReconError(
+            f"attention 'xformers': {error}; pip install 'reconsplat[cuda]' or use 'sdpa'"
+        ) from None
+    rows = (t.transpose(1, 2) for t in (q, k, v))
+    return memory_efficient_attention(*rows).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention without biases, optionally with normalised queries and keys
+    (QK-norm, Henry et al. 2020; as RMSNorm per head in LVSM, Jin et al. 2024)."""
+
+    def __init__(self, width: int, heads: int, qk_norm: bool, backend: AttentionBackend) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not a multiple of {heads} heads")
+        self.heads, self.backend = heads, backend
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        head = width // heads
+        self.q_norm = RMSNorm(head) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(head) if qk_norm else nn.Identity()
+
+    def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """Every token looks at every token."""
+        q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = self.q_norm(q), self.k_norm(k)
+        return self.out(attend(q, k, v, self.backend).transpose(1, 2).flatten(-2))
+
+
+class Block(nn.Module):
+    """Pre-LayerNorm transformer block: attention, then an MLP four times as wide with GELU."""
+
+    def __init__(self, width: int, heads: int, qk_norm: bool, backend: AttentionBackend) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(width)
+        self.attention = Attention(width, heads, qk_norm, backend)
+        self.norm2 = LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width, bias=False),
+            nn.GELU(),
+            nn.Linear(4 * width, width, bias=False),
+        )
+
+    def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """Residual around both parts."""
+        tokens = tokens + self.attention(self.norm1(tokens))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class Trunk(nn.Module):
+    """Blocks one after the other over the tokens of all views: nothing tells views apart but
+    their rays, so any number of views goes in and their order does not matter."""
+
+    def __init__(
+        self,
+        layers: int,
+        width: int,
+        heads: int,
+        qk_norm: bool = True,
+        backend: AttentionBackend = "sdpa",
+        recompute: bool = False,
+    ) -> None:
+        super().__init__()
+        self.recompute = recompute
+        self.blocks = nn.ModuleList(Block(width, heads, qk_norm, backend) for _ in range(layers))
+
+    def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """With `recompute` the backward pass computes each block again instead of keeping it."""
+        for block in self.blocks:
+            if self.recompute and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, use_reentrant=False)
+            else:
+                tokens = block(tokens)
+        return tokens

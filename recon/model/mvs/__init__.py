@@ -1,0 +1,1 @@
+"""Classical multi-view stereo: warping, matching, cost volumes, consistency."""

@@ -1,0 +1,60 @@
+"""The plane-sweep cost volume: how badly each pixel matches at each depth."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.model.mvs.warp import Warp, inside, sample
+from recon.model.mvs.zncc import zncc
+from render import Cameras
+
+# Cost where no source sees a plane's point: neither good nor bad.
+UNSEEN_COST = 0.4
+PLANES_AT_ONCE = 16
+
+
+def cost_volume(
+    images: Float[Tensor, "v 3 h w"],
+    cameras: Cameras,
+    view: int,
+    sources: list[int],
+    disparity: Float[Tensor, "d"] | Float[Tensor, "d h w"],
+    radii: tuple[int, ...],
+) -> Float[Tensor, "d h w"]:
+    """Costs (1 - ZNCC) / 2 in [0, 1] of a view's pixels at each disparity.
+
+    The disparities are planes, or a stack of maps. ZNCC is averaged over the window
+    radii (px); over the sources, the better half counts, since a surface may be hidden
+    from some (Kang, Szeliski & Chai 2001, "Handling occlusions in dense multi-view stereo").
+    """
+    grey = images.mean(1, keepdim=True)
+    if disparity.dim() == 1:
+        disparity = disparity[:, None, None]
+    warps = [Warp.between(cameras, view, source) for source in sources]
+    costs = []
+    for planes in disparity.split(PLANES_AT_ONCE):
+        matches = [
+            _match(grey[view], grey[source], warp, planes, radii)
+            for source, warp in zip(sources, warps, strict=True)
+        ]
+        stacked = torch.stack(matches)
+        half = math.ceil(len(sources) / 2)
+        costs.append(stacked.topk(half, 0, largest=False).values.mean(0))
+    return torch.cat(costs)
+
+
+def _match(
+    reference: Float[Tensor, "1 h w"],
+    source: Float[Tensor, "1 h w"],
+    warp: Warp,
+    planes: Float[Tensor, "d #h #w"],
+    radii: tuple[int, ...],
+) -> Float[Tensor, "d h w"]:
+    height, width = source.shape[-2:]
+    pixels, ratio = warp.pixels(planes)
+    warped = sample(source.expand(len(pixels), 1, height, width), pixels)
+    scores = [zncc(reference[None], warped, radius) for radius in radii]
+    seen = inside(pixels, ratio, width, height)
+    return torch.where(seen, (1 - torch.stack(scores).mean(0)[:, 0]) / 2, UNSEEN_COST)

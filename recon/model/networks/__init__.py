@@ -1,0 +1,1 @@
+"""Trainable networks: posed views in, Gaussians out."""

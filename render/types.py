@@ -1,0 +1,70 @@
+"""Settings and outputs of the rasterizer, shared by its entry and its backends."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from render.cameras import Cameras
+from render.gaussians import Gaussians
+
+
+@dataclass(frozen=True)
+class RasterizeSettings:
+    """What gsplat's `rasterization` takes, with its defaults (version 1.5.3)."""
+
+    near: float = 0.01
+    """Gaussians nearer than this depth are left out (world units)."""
+    far: float = 1e10
+    """Gaussians farther than this depth are left out (world units)."""
+    eps2d: float = 0.3
+    """Added to the diagonal of the picture covariance (px^2)."""
+    radius_clip: float = 0.0
+    """Gaussians whose radius is at most this are left out (px)."""
+    antialiased: bool = False
+    """Lower the opacity of Gaussians that eps2d widens (Mip-Splatting, Yu et al. 2024, eq. 9)."""
+    alpha_max: float = 0.999
+    """Largest alpha of one Gaussian at one pixel."""
+    alpha_min: float = 1 / 255
+    """Smaller alphas draw nothing."""
+    transmittance_min: float = 1e-4
+    """A pixel is done when a Gaussian would bring its transmittance to this or below."""
+    render_mode: Literal["RGB", "D", "RGB+D"] = "RGB+D"
+    """What to composite. gsplat's "ED" modes are `RenderOutput.expected_depth`."""
+    absgrad: bool = False
+    """Also measure `RenderOutput.absgrad` in the backward pass."""
+    require_finite: bool = False
+    """Raise ValueError when a Gaussian was dropped for NaN or infinite values."""
+
+
+@dataclass(frozen=True)
+class RenderOutput:
+    """Pictures of one call, display sRGB."""
+
+    rgb: Float[Tensor, "*b v c h w"]
+    """Colours (c = 3) or features; c = 0 in mode "D"."""
+    alpha: Float[Tensor, "*b v 1 h w"]
+    depth: Float[Tensor, "*b v d h w"]
+    """Accumulated depth, sum of weight times z (gsplat's "D"); d = 1, or 0 in mode "RGB"."""
+    nonfinite: Int[Tensor, "*b v"]
+    """Gaussians left out because a value of theirs is NaN or infinite, or becomes so on
+    the way to the picture. Colours count only where the Gaussian would be seen."""
+    absgrad: Float[Tensor, "*b v n 2"] | None = None
+    """Sum over pixels of |dL/d(projected mean)| in 1/px, for density control (AbsGS, Ye et
+    al. 2024, eq. 6). Zero until the backward pass has filled it."""
+
+    @property
+    def expected_depth(self) -> Float[Tensor, "*b v d h w"]:
+        """Mean z of what is seen (gsplat's "ED"); 0 where nothing is."""
+        return self.depth / self.alpha.clamp_min(1e-10)
+
+
+class BackendUnavailable(RuntimeError):
+    """A backend cannot run on this machine; the message is one line with the remedy."""
+
+
+Backend = Callable[
+    [Gaussians, Cameras, RasterizeSettings, Tensor | None, Tensor | None], RenderOutput
+]

@@ -1,0 +1,120 @@
+"""Fewer Gaussians: the right ones go, and the pictures stay."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import psnr, random_gaussians, sample_views, swept
+
+from recon import ReconError
+from recon.cli.main import main
+from recon.formats import load_gaussians
+from recon.simplify import PruneConfig, prune
+from recon.simplify.cells import cells
+from recon.simplify.merge import merge
+from recon.types import Views
+from render import Gaussians, rasterize
+from render.footprints import Footprints
+
+
+@pytest.fixture(scope="module")
+def views(sample: Path) -> Views:
+    return sample_views(sample, 128)
+
+
+@pytest.fixture(scope="module")
+def predicted(views: Views) -> Gaussians:
+    return swept(views.select(slice(0, 2)))
+
+
+def shown(gaussians: Gaussians, views: Views) -> torch.Tensor:
+    return rasterize(gaussians, views.cameras[[2]]).rgb[0].clamp(0, 1)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_half_goes_and_the_picture_stays(views: Views, predicted: Gaussians, share: float) -> None:
+    cameras = views.cameras[[0, 1]]
+    left = prune(predicted, cameras, PruneConfig(share=share))
+    left.validate()
+    assert len(left) == round(len(predicted) * (1 - share))
+    before, after = (psnr(shown(g, views), views.images[2]) for g in (predicted, left))
+    assert after > before - 0.2
+    order = torch.randperm(len(predicted), generator=torch.Generator().manual_seed(0))
+    random = predicted.select(order[: len(left)])
+    kept, lost = (psnr(shown(g, views), shown(predicted, views)) for g in (left, random))
+    assert kept > lost + 1
+
+
+def test_large_groups_do_not_take_too_many(views: Views, predicted: Gaussians) -> None:
+    config = PruneConfig(share=0.95, cells_px=(16.0,))
+    left = prune(predicted, views.cameras[[0, 1]], config)
+    left.validate()
+    assert len(left) == round(0.05 * len(predicted))
+
+
+def test_what_no_camera_sees_goes_first(views: Views, predicted: Gaussians) -> None:
+    cameras = views.cameras[[0, 1]]
+    behind = cameras.centers[0] - 3 * cameras.viewmats[0, 2, :3]
+    lost = predicted.select(torch.arange(100))
+    lost = Gaussians(behind.expand(100, 3), lost.quats, lost.scales, lost.opacities, lost.sh)
+    both = Gaussians.concatenate([predicted, lost])
+    left = prune(both, cameras, PruneConfig(share=0.2))
+    assert len(left) > 0.75 * len(both)
+    assert float((left.means - behind).norm(dim=-1).min()) > 1e-3
+    assert psnr(shown(left, views), shown(predicted, views)) > 30
+
+
+def test_alike_ones_merge_before_different_ones(views: Views, predicted: Gaussians) -> None:
+    """Half of the picture plain, the other half noise: the plain half pays."""
+    first = predicted.select(torch.arange(128 * 96))
+    column = torch.arange(len(first)) % 128
+    noise = torch.rand(len(first), 1, 3, generator=torch.Generator().manual_seed(1)) - 0.5
+    sh = torch.where((column < 64)[:, None, None], torch.zeros(()), 2 * noise)
+    made = Gaussians(first.means, first.quats, first.scales, first.opacities, sh)
+    left = prune(made, views.cameras[[0]], PruneConfig(share=0.3))
+    plain = float((left.sh[:, 0].abs().amax(-1) < 1e-4).float().mean())
+    assert abs(len(left) / len(made) - 0.7) < 0.02 and plain < 0.4
+
+
+def test_merged_moments() -> None:
+    """Two at one place become one that lets through as much as both; two apart one between."""
+    one = random_gaussians(1, torch.Generator().manual_seed(2)).to(torch.float32)
+    pair = Gaussians.concatenate([one, one])
+    found = merge(pair, torch.zeros(2), torch.zeros(2, dtype=torch.long), 1)
+    assert torch.allclose(found.means, one.means, atol=1e-6)
+    assert torch.allclose(found.covars(), one.covars(), rtol=1e-3, atol=1e-6)
+    assert torch.allclose(1 - found.opacities, (1 - one.opacities).square(), atol=1e-4)
+    far = Gaussians(one.means + 0.5, one.quats, one.scales, one.opacities, one.sh + 0.2)
+    groups = torch.tensor([0, 1, 0])
+    found = merge(Gaussians.concatenate([one, one, far]), torch.zeros(3), groups, 2)
+    assert torch.allclose(found.means[0], one.means[0] + 0.25, atol=1e-5)
+    assert torch.allclose(found.sh[0], one.sh[0] + 0.1, atol=1e-5)
+    assert torch.allclose(found.covars()[1], one.covars()[0], rtol=1e-3, atol=1e-6)
+    assert float(found.scales[0].max()) > float(one.scales.max())
+
+
+def test_cells_are_blocks_of_pixels(views: Views) -> None:
+    """A wall before a camera: four pixels a cell; a second wall behind has its own cells."""
+    camera = views.cameras[[0]]
+    rays_o, rays_d = camera.rays()
+    walls = [(rays_o + depth * rays_d)[0].reshape(-1, 3) for depth in (2.0, 3.0)]
+    found = cells(Footprints.of(torch.cat(walls), camera), 2.0).view(2, *rays_d.shape[1:3])
+    assert torch.equal(found[0, ::2, ::2], found[0, 1::2, 1::2])
+    size = found[0].numel()
+    assert found[0].unique().numel() == size // 4 and found.unique().numel() == size // 2
+
+
+def test_command_line(sample: Path, tmp_path: Path) -> None:
+    options = ["--resolution", "64", "--max-views", "2", "--quiet", "--refine", "2"]
+    counts = []
+    for share in ("0", "0.5"):
+        main([str(sample), "-o", str(tmp_path / "scene.ply"), *options, "--prune", share])
+        counts.append(len(load_gaussians(tmp_path / "scene.ply")))
+    assert counts[1] <= 0.55 * counts[0]
+
+
+def test_bad_share_is_refused(sample: Path, tmp_path: Path) -> None:
+    from recon import ReconstructSettings, reconstruct
+
+    with pytest.raises(ReconError, match="--prune must be a part"):
+        reconstruct(sample, ReconstructSettings(prune=1.0))

@@ -1,0 +1,58 @@
+"""The measurement of files, on the sample and small."""
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import random_gaussians
+
+from recon.compress import Looks
+from recon.formats import load_gaussians
+from recon.settings import ReconstructSettings
+from render.quaternions import quats_to_rotmats
+from render.sh import sh_to_colors
+from training.evaluation.glossy import LIGHT, STRENGTH, glossy
+from training.evaluation.rate_distortion import FORMATS, Bench, prefixes_of, rows_of
+from training.evaluation.splat_transform import has_foreign, independent_loss_db
+from training.evaluation.suite import Case
+
+
+@pytest.mark.slow
+def test_rows_and_prefixes(sample: Path, tmp_path: Path) -> None:
+    settings = ReconstructSettings(resolution=96, refine="5")
+    bench = Bench.of(Case(sample, "2v"), tmp_path, settings)
+    rows = list(islice(rows_of(bench), 2 + len(FORMATS)))
+    assert [row["name"] for row in rows] == ["raw PLY", "PLY", *FORMATS]
+    raw, plain, *others = rows
+    assert plain["gaussians"] < 0.6 * raw["gaussians"] and plain["bytes"] < 0.6 * raw["bytes"]
+    for row in others:
+        assert row["gaussians"] == plain["gaussians"] and row["bytes"] < 0.6 * plain["bytes"]
+        assert abs(row["psnr"] - plain["psnr"]) < 0.2
+    for row in prefixes_of(bench):
+        assert row["prefix"] > row["random"] + 2
+    if has_foreign():
+        looks = Looks.of(bench.scene, bench.context.cameras, photos=bench.context)
+        path = tmp_path / "plain.sog"
+        lost = independent_loss_db(path, looks, tmp_path)
+        assert lost == pytest.approx(looks.loss_db(load_gaussians(path)), rel=0.02)
+    shiny = bench.shiny()
+    assert shiny.scene.sh_degree == 3 and len(shiny.scene) == len(bench.scene)
+    assert (shiny.targets.images - bench.targets.images).abs().max() > 0.05
+
+
+def test_highlights_are_where_mirrors_would_have_them(generator: torch.Generator) -> None:
+    dull = random_gaussians(300, generator, degree=0, dtype=torch.float32)
+    shiny = glossy(dull)
+    shiny.validate()
+    light = torch.nn.functional.normalize(torch.tensor(LIGHT), dim=0)
+    shortest = dull.scales.argmin(-1)
+    normal = quats_to_rotmats(dull.quats)[torch.arange(300), :, shortest]
+    mirrored = light - 2 * (normal @ light)[:, None] * normal
+    dirs = torch.nn.functional.normalize(torch.randn(300, 3, generator=generator), dim=1)
+    added = [
+        (sh_to_colors(shiny.sh, d) - sh_to_colors(dull.sh, d)).mean(-1)
+        for d in (mirrored, -mirrored, dirs)
+    ]
+    assert added[0].max() <= 1.01 * STRENGTH and added[0].mean() > 0.1 * STRENGTH
+    assert (added[0] >= added[2] - 1e-6).all() and added[1].abs().mean() < 0.2 * added[0].mean()
