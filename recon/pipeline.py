@@ -13,11 +13,10 @@ from recon.capture import Capture, Frame, load_views, open_capture, select_sprea
 from recon.capture.sfm import SolveConfig, Solved, solve_cameras
 from recon.errors import ReconError
 from recon.model.registry import build_model
-from recon.model.types import Model
 from recon.optimise import Watch, parse_refine, refine, useful_steps
 from recon.settings import ReconstructSettings, check_views
 from recon.simplify import PruneConfig, importance_order, prune
-from recon.types import StageProgress, Views
+from recon.types import Model, StageProgress, Views
 from render import Cameras, Gaussians
 
 # Part of a limited time for refinement that may go into finding out how much of it helps.
@@ -101,12 +100,16 @@ def predict(
     if config.steps == 0 or len(found.gaussians) == 0:
         return found.gaussians
     device = choose_render_device("auto" if found.gaussians.device.type == "cuda" else "cpu")
-    gaussians, photo, views = found.gaussians.to(device), found.photo.to(device), views.to(device)
+    gaussians, source_view, views = (
+        found.gaussians.to(device),
+        found.source_view.to(device),
+        views.to(device),
+    )
     config = config.for_photos(len(views))
     started, check = time.monotonic(), config.share(CHECK_SHARE)
     thin = partial(prune, config=PruneConfig(share=settings.prune))
     steps = useful_steps(
-        gaussians, photo, views, check, lambda done: report("checking", done), thin
+        gaussians, source_view, views, check, lambda done: report("checking", done), thin
     )
     config = config.rest(time.monotonic() - started, steps)
     if config.steps == 0:

@@ -2,12 +2,15 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recon.errors import ReconError
+
+if TYPE_CHECKING:
+    from recon.types import StageProgress
 
 
 def say(text: str) -> None:
@@ -28,7 +31,7 @@ def say_json(values: dict[str, Any]) -> None:
 
 
 @contextmanager
-def progress_reporter(quiet: bool) -> Iterator[Callable[[str, float], None]]:
+def progress_reporter(quiet: bool) -> "Iterator[StageProgress]":
     """A function to tell (stage, fraction): a bar on a terminal, else a line a stage."""
     if quiet:
         yield lambda stage, fraction: None

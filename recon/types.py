@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from render import Cameras
+from render import Cameras, Gaussians
 
-# Told the stage of a long task and how much of it is done (0 to 1).
+# Called with the completed fraction (0 to 1) of a task.
+Progress = Callable[[float], None]
+# Called with the name of a stage and its completed fraction (0 to 1).
 StageProgress = Callable[[str, float], None]
 
 
@@ -70,3 +72,21 @@ class Views:
             valid=shrink(self.valid),
             cameras=self.cameras.resized(width, height),
         )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The output of a model for a set of views."""
+
+    gaussians: Gaussians
+    """World frame of the views' cameras; no batch axes."""
+    source_view: Int[Tensor, "n"]
+    """Index of the view whose pixel each Gaussian was predicted from."""
+    depth: Float[Tensor, "v h w"]
+    """Depth (z, world units) of every pixel."""
+    confidence: Float[Tensor, "v h w"]
+    """Confidence of the depth of every pixel, 0 to 1."""
+
+
+# A method that predicts a scene: networks and classical methods alike.
+Model = Callable[[Views, Progress], Prediction]

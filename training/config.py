@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import yaml
 
-from recon.config import overlay
 from recon.errors import ReconError
+from recon.overlay import overlay
 from training.data.captures import CapturesConfig
 from training.data.clips import RealEstate10KConfig
 from training.data.meshes import MeshesConfig

@@ -13,10 +13,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from recon.config import overlay
 from recon.errors import ReconError
 from recon.model.checkpoint import load_checkpoint, save_checkpoint
 from recon.model.network_registry import build_network, named_size, run_network
+from recon.overlay import overlay
 from render import Gaussians, RasterizeSettings, rasterize
 from render.video import write_image
 from training.batches import Batch, make_batch, seed_of

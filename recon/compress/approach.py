@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import TypeVar
 
+from recon.types import Progress
+
 Found = TypeVar("Found")
 ROUNDS = 8
 # A goal is met between this part of it and all of it.
@@ -23,7 +25,7 @@ def approach(
     slope: float,
     first: int,
     most: int,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> list[Found]:
     """Attempts with numbers from 1 to `most`, from `first` on, until the last one's value is just
     below the goal, or nothing is left to try.

@@ -19,9 +19,9 @@ from recon.formats import SceneSource, load_gaussians, save_gaussians
 from recon.formats.sog import write_sog
 from recon.formats.spz import SpzConfig, write_spz
 from recon.simplify.importance import importance_order
+from recon.types import Progress
 from render import Gaussians
 
-Progress = Callable[[float], None]
 # Part of a loss that spherical harmonics which are left out, and rounded numbers, may take.
 SH_SHARE, ROUNDING_SHARE = 0.3, 0.2
 # Where the search starts: part of the Gaussians; how a loss grows with their number, and a size.

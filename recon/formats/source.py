@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
+from recon.types import Progress
 from render import Gaussians
 
 # Gaussians of a part; a multiple of the 256 that formats take at once.
@@ -24,11 +25,11 @@ class SceneSource:
     sh_degree: int
     parts: Callable[[], Iterator[Gaussians]]
     """On the CPU, without gradients."""
-    report: Callable[[float], None] = ignore
+    report: Progress = ignore
     """Told how much is done (0 to 1)."""
 
     @staticmethod
-    def of(gaussians: Gaussians, report: Callable[[float], None] = ignore) -> "SceneSource":
+    def of(gaussians: Gaussians, report: Progress = ignore) -> "SceneSource":
         """A scene in memory."""
         scene = gaussians.detach().to("cpu")
 

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from recon.config import overlay
 from recon.errors import ReconError
 from recon.files import atomic_output
 from recon.model.network_registry import NETWORKS, build_network
+from recon.overlay import overlay
 
 KEY = "recon"
 

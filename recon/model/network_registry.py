@@ -10,7 +10,7 @@ from torch import nn
 from recon.errors import ReconError
 from recon.model.batch import NetworkOutput, ViewBatch
 from recon.model.mvs.depth_range import depth_range_of
-from recon.model.mvs.pixel_gaussians import MIN_MASK, photo_of
+from recon.model.mvs.pixel_gaussians import MIN_MASK, source_view_of
 from recon.model.networks.cost_volume import SIZES as SWEEP_SIZES
 from recon.model.networks.cost_volume import Sweep, SweepConfig
 from recon.model.networks.epipolar import SIZES as EPIPOLAR_SIZES
@@ -18,8 +18,7 @@ from recon.model.networks.epipolar import Epipolar, EpipolarConfig
 from recon.model.networks.gs_lrm import SIZES as GS_LRM_SIZES
 from recon.model.networks.gs_lrm import GsLrm, GsLrmConfig
 from recon.model.normalise import Normalisation
-from recon.model.types import Prediction, Progress
-from recon.types import Views
+from recon.types import Prediction, Progress, Views
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,6 @@ class NetworkModel:
         # A pixel's Gaussians stand together.
         each = len(gaussians) // len(keep)
         gaussians = gaussians.select(keep.repeat_interleave(each))
-        photo = photo_of(keep.view(len(views), -1)).repeat_interleave(each)
+        source_view = source_view_of(keep.view(len(views), -1)).repeat_interleave(each)
         progress(1.0)
-        return Prediction(gaussians, photo, output.depth[0], output.confidence[0])
+        return Prediction(gaussians, source_view, output.depth[0], output.confidence[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 from recon.errors import ReconError
 from recon.model.mvs.constant_depth import ConstantDepth
 from recon.model.mvs.plane_sweep import PlaneSweep
-from recon.model.types import Model
+from recon.types import Model
 
 
 def _sweep() -> Model:

@@ -7,9 +7,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from recon.optimise.config import RefineConfig
-from recon.optimise.loop import Progress, take_steps
+from recon.optimise.loop import take_steps
 from recon.optimise.parameters import SETTINGS, Parameters
-from recon.types import Views
+from recon.types import Progress, Views
 from render import Cameras, Gaussians, rasterize
 
 # With fewer photos the others say too little about the one that is held out.
@@ -45,14 +45,14 @@ class Holdout:
 
     @staticmethod
     def of(
-        gaussians: Gaussians, photo: Int[Tensor, "n"], views: Views, thin: Thin = leave
+        gaussians: Gaussians, source_view: Int[Tensor, "n"], views: Views, thin: Thin = leave
     ) -> "Holdout":
         """The photo nearest the middle of all: the others show most of it."""
         centers = views.cameras.centers
         chosen = int((centers - centers.mean(0)).norm(dim=-1).argmin())
         others = [v for v in range(len(views)) if v != chosen]
         seen, target = views.select(others), views.select(slice(chosen, chosen + 1))
-        rest = thin(gaussians.select(photo != chosen), seen.cameras)
+        rest = thin(gaussians.select(source_view != chosen), seen.cameras)
         alpha = rasterize(rest, target.cameras, settings=SETTINGS).alpha
         covered = (alpha[0] > MIN_ALPHA) & (target.valid[0] > 0)
         return Holdout(rest, seen, target, covered)
@@ -68,7 +68,7 @@ class Holdout:
 
 def useful_steps(
     gaussians: Gaussians,
-    photo: Int[Tensor, "n"],
+    source_view: Int[Tensor, "n"],
     views: Views,
     config: RefineConfig,
     progress: Progress = lambda done: None,
@@ -77,12 +77,12 @@ def useful_steps(
     """Steps after which a photo that is left out looks best; None when more never hurt it, or
     when there are too few photos to tell.
 
-    `photo` says which view each Gaussian came from: those of the photo that is left out would
+    `source_view` says which view each Gaussian came from: those of the photo that is left out would
     show it as it is. `thin` is what is done to the scene before it is optimised.
     """
     if len(views) < MIN_PHOTOS or config.steps == 0:
         return None
-    holdout = Holdout.of(gaussians, photo, views, thin)
+    holdout = Holdout.of(gaussians, source_view, views, thin)
     if not bool(holdout.covered.any()):
         return None
     scene = Parameters(holdout.gaussians, holdout.views.cameras, config)

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from recon.optimise.config import RefineConfig
 from recon.optimise.parameters import Parameters
-from recon.types import Views
+from recon.types import Progress, Views
 from render import Gaussians
 
-Progress = Callable[[float], None]
 Watch = Callable[[Gaussians], None]
 # Steps between two states that a watcher is shown.
 WATCH_EVERY = 5

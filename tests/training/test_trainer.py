@@ -17,10 +17,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from recon.cli.main import main
-from recon.config import overlay
 from recon.errors import ReconError
 from recon.formats import load_gaussians
 from recon.model.network_registry import named_size
+from recon.overlay import overlay
 from training.batches import Batch, make_batch
 from training.config import CurriculumConfig, DataConfig, OptimiserConfig, TrainConfig, read_config
 from training.evaluation.suite import read_suite

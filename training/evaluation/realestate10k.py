@@ -1,6 +1,5 @@
 """A RealEstate10K test set by pixelSplat's evaluation index."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from recon.errors import ReconError
 from recon.model.registry import build_model
 from recon.pipeline import choose_device, predict
 from recon.settings import ReconstructSettings
-from recon.types import Views
+from recon.types import StageProgress, Views
 from render import Cameras
 from training.data.realestate10k import EvaluationItem, evaluation_views, read_evaluation_index
 from training.data.types import Skipped
@@ -24,7 +23,7 @@ SUITE = "RealEstate10K"
 
 @torch.no_grad()
 def evaluate_films(
-    films: Films, settings: ReconstructSettings, progress: Callable[[str, float], None]
+    films: Films, settings: ReconstructSettings, progress: StageProgress
 ) -> tuple[list[CaseResult], Skipped]:
     """Every scene of the index that is there and whole, and what was skipped; ReconError when
     none is."""

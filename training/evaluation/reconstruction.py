@@ -18,7 +18,7 @@ from recon.capture.sfm import SolveConfig
 from recon.capture.world import moved
 from recon.pipeline import choose_render_device, reconstruct
 from recon.settings import ReconstructSettings
-from recon.types import Views
+from recon.types import StageProgress, Views
 from render import Gaussians, rasterize
 from training.evaluation import metrics
 from training.evaluation.camera_poses import solve_again
@@ -73,7 +73,7 @@ class CaseResult:
 def evaluate_cases(
     cases: Sequence[Case],
     settings: ReconstructSettings,
-    progress: Callable[[str, float], None],
+    progress: StageProgress,
 ) -> list[CaseResult]:
     """Evaluate the cases one after the other."""
     results = []

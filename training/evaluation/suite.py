@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from recon.capture import Capture, Frame
-from recon.config import overlay
 from recon.errors import ReconError
+from recon.overlay import overlay
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import torch
 
 from recon.model.mvs.depth_range import depth_range_of
 from recon.model.mvs.pixel_gaussians import PixelGaussianConfig, pixel_gaussians
-from recon.model.types import Prediction, Progress
-from recon.types import Views
+from recon.types import Prediction, Progress, Views
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,6 @@ class ConstantDepth:
         median = depth_range_of(views).median
         depth = median[:, None, None].expand(len(views), *views.images.shape[-2:])
         keep = torch.ones_like(depth, dtype=torch.bool)
-        gaussians, photo = pixel_gaussians(views, depth, keep, self.gaussians)
+        gaussians, source_view = pixel_gaussians(views, depth, keep, self.gaussians)
         progress(1.0)
-        return Prediction(gaussians, photo, depth, torch.zeros_like(depth))
+        return Prediction(gaussians, source_view, depth, torch.zeros_like(depth))

@@ -54,10 +54,10 @@ def pixel_gaussians(
         opacities=config.opacity * mask[keep],
         sh=colors_to_sh(colors.clamp(0, 1)),
     )
-    return gaussians, photo_of(keep)
+    return gaussians, source_view_of(keep)
 
 
-def photo_of(keep: Bool[Tensor, "v *pixels"]) -> Int[Tensor, "n"]:
+def source_view_of(keep: Bool[Tensor, "v *pixels"]) -> Int[Tensor, "n"]:
     """The view of each kept pixel, in the pixels' order."""
     return keep.nonzero()[:, 0]
 

@@ -23,8 +23,7 @@ from recon.model.mvs.sgm import aggregate, best_plane
 from recon.model.mvs.source_views import select_sources
 from recon.model.mvs.warp import Warp
 from recon.model.mvs.zncc import box_mean
-from recon.model.types import Prediction, Progress
-from recon.types import Views
+from recon.types import Prediction, Progress, Views
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,11 @@ class PlaneSweep:
         progress(0.9)
         disparity = _enlarged(maps.disparity, views)
         keep = _enlarged(small_keep.float(), views) > 0.5
-        gaussians, photo = pixel_gaussians(views, 1 / disparity, keep, self.config.gaussians)
+        gaussians, source_view = pixel_gaussians(views, 1 / disparity, keep, self.config.gaussians)
         progress(1.0)
-        return Prediction(gaussians, photo, 1 / disparity, _enlarged(confirmed.float(), views))
+        return Prediction(
+            gaussians, source_view, 1 / disparity, _enlarged(confirmed.float(), views)
+        )
 
     def _prepare(self, views: Views) -> _Sweep:
         depth_range = depth_range_of(views)

@@ -10,13 +10,13 @@ from network_helpers import random_batch
 from safetensors.torch import load_file, save_file
 
 from recon.cli.main import main
-from recon.config import overlay
 from recon.errors import ReconError
 from recon.formats import load_gaussians
 from recon.model.checkpoint import KEY, load_checkpoint, save_checkpoint
 from recon.model.network_registry import build_network, named_size, run_network
 from recon.model.networks.gs_lrm import GsLrmConfig
 from recon.model.registry import build_model
+from recon.overlay import overlay
 
 
 @pytest.fixture()

@@ -12,10 +12,9 @@ from recon.capture import load_views, open_capture
 from recon.cli.main import main
 from recon.formats import load_gaussians
 from recon.model.registry import build_model
-from recon.model.types import Prediction
 from recon.optimise import RefineConfig, parse_refine, refine, useful_steps
 from recon.optimise.early_stopping import Holdout
-from recon.types import Views
+from recon.types import Prediction, Views
 from render import Gaussians, rasterize
 
 
@@ -130,7 +129,7 @@ def four(sample: Path) -> tuple[Prediction, Views]:
 
 def test_steps_that_help_a_photo_left_out_are_all_taken(four: tuple[Prediction, Views]) -> None:
     found, views = four
-    assert useful_steps(found.gaussians, found.photo, views, RefineConfig(steps=20)) is None
+    assert useful_steps(found.gaussians, found.source_view, views, RefineConfig(steps=20)) is None
 
 
 def test_steps_that_only_memorise_are_not_taken(four: tuple[Prediction, Views]) -> None:
@@ -141,23 +140,23 @@ def test_steps_that_only_memorise_are_not_taken(four: tuple[Prediction, Views]) 
     gray = replace(found.gaussians, sh=torch.zeros_like(found.gaussians.sh))
     noise = replace(views, images=(smooth + 0.3 * torch.randn_like(smooth)).clamp(0, 1))
     config = RefineConfig(steps=40, color=0.05)
-    steps = useful_steps(gray, found.photo, noise, config)
+    steps = useful_steps(gray, found.source_view, noise, config)
     assert steps is not None and steps <= 8
 
 
 def test_few_photos_cannot_be_checked(views: Views) -> None:
     context = views.select(slice(0, 2))
     found = build_model("constant-depth")(context, lambda done: None)
-    assert useful_steps(found.gaussians, found.photo, context, RefineConfig(steps=5)) is None
+    assert useful_steps(found.gaussians, found.source_view, context, RefineConfig(steps=5)) is None
 
 
 def test_the_photo_left_out_is_shown_by_the_others_only(four: tuple[Prediction, Views]) -> None:
     found, views = four
-    holdout = Holdout.of(found.gaussians, found.photo, views)
+    holdout = Holdout.of(found.gaussians, found.source_view, views)
     assert len(holdout.views) == 3 and len(holdout.target) == 1
     assert holdout.target.names[0] not in holdout.views.names
     chosen = views.names.index(holdout.target.names[0])
-    assert len(holdout.gaussians) == int((found.photo != chosen).sum())
+    assert len(holdout.gaussians) == int((found.source_view != chosen).sum())
     assert 0.3 < float(holdout.covered.float().mean()) <= 1.0
     # A photo taken darker is no error.
     darker = replace(holdout, target=replace(holdout.target, images=0.5 * holdout.target.images))
