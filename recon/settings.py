@@ -24,9 +24,9 @@ class ReconstructSettings:
     """Move the middle of the cameras to the origin."""
     cache: bool = True
     """Keep solved cameras, and take those that were found for the same photos before."""
-    model: str = "sweep"
-    """Model by name: sweep (the bundled network), plane-sweep, or constant-depth (a baseline);
-    or a checkpoint file (.safetensors) of a trained network."""
+    model: str = "cost-volume"
+    """Model by name: cost-volume (the bundled network), plane-sweep or constant-depth (a
+    baseline); or a checkpoint file (.safetensors) of a trained network."""
     max_views: int = 8
     """Most photos to use; of more, the best spread ones are taken (photos). From one photo, depth
     is a guess."""

@@ -91,7 +91,7 @@ class TrainConfig:
 
     out: str = "runs/default"
     """Folder of checkpoints and measurements."""
-    network: str = "sweep"
+    network: str = "cost-volume"
     """Network by name."""
     size: str = "base"
     """Its named size."""

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from recon.errors import ReconError
-from recon.model.checkpoint import load_checkpoint, save_checkpoint
+from recon.model.checkpoint import save_checkpoint
+from recon.model.registry import load_checkpoint
 
 
 def bundle(source: Path, target: Path, note: str, changes: dict[str, int] | None = None) -> None:

@@ -14,8 +14,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from recon.errors import ReconError
-from recon.model.checkpoint import load_checkpoint, save_checkpoint
-from recon.model.network_registry import build_network, named_size, run_network
+from recon.model.checkpoint import save_checkpoint
+from recon.model.inference import run_network
+from recon.model.registry import build_network, load_checkpoint, named_size
 from recon.overlay import overlay
 from render import Gaussians, RasterizeSettings, rasterize
 from render.video import write_image

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recon.model.network_registry import run_network
+from recon.model.inference import run_network
 from render import Gaussians, RasterizeSettings, rasterize
 from training.batches import Batch, make_batch
 from training.config import CurriculumConfig, TrainConfig

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from recon.errors import ReconError
 from recon.model.batch import ViewBatch
-from recon.model.network_registry import build_network, named_size, run_network
+from recon.model.inference import run_network
+from recon.model.registry import build_network, named_size
 from render import Cameras, RasterizeSettings, rasterize
 from render.cameras import look_at
 
@@ -27,7 +28,7 @@ PEAK_SIDE = {"cpu": 1024, "cuda": 8192}
 class ModelCase:
     """What is timed."""
 
-    network: str = "sweep"
+    network: str = "cost-volume"
     size: str = "base"
     views: int = 2
     """Context views."""

@@ -21,7 +21,7 @@ class Bench:
     """raster: 131 k Gaussians at 256x256, 262 k at 512x512, 1 M at 960x540."""
     degrees: tuple[Literal[0, 1, 2, 3, 4], ...] = (0, 3)
     """raster: SH degrees of the colours."""
-    networks: tuple[str, ...] = ("sweep:base", "gs_lrm:small", "epipolar:small")
+    networks: tuple[str, ...] = ("cost-volume:base", "gs-lrm:small", "epipolar:small")
     """model: networks by name:size."""
     side: int = 256
     """model: side of the pictures (px)."""

@@ -16,20 +16,18 @@ from torch import nn
 
 from recon.errors import ReconError
 from recon.files import atomic_output
-from recon.model.network_registry import NETWORKS, build_network
-from recon.overlay import overlay
 
 KEY = "recon"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network with its weights, and what the file says about them."""
+    """A network with its weights and their provenance."""
 
     name: str
     network: nn.Module
     provenance: dict[str, Any]
-    """Data, compute, licence, scores: whatever the training wrote."""
+    """Data, compute, licence and scores, as written by the training."""
 
 
 def save_checkpoint(
@@ -39,9 +37,9 @@ def save_checkpoint(
     provenance: dict[str, Any],
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write the weights and how to build the network; the file is whole or not there.
+    """Write a network's weights and configuration; the file is replaced only when complete.
 
-    Read again, weights are float32 whatever the file's `dtype`.
+    The weights are stored as `dtype` and cast to float32 when they are loaded.
     """
     config: Any = network.config
     header = {"network": name, "config": asdict(config), "provenance": provenance}
@@ -53,8 +51,12 @@ def save_checkpoint(
         temporary.write_bytes(save(tensors, {KEY: json.dumps(header)}))
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """The network of a file, in evaluation mode on the CPU; ReconError when it is none of ours."""
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Read the JSON header and the weights of a checkpoint.
+
+    Raises:
+        ReconError: The file is missing or damaged, or it is not a checkpoint of recon.
+    """
     if not path.is_file():
         raise ReconError(f"no checkpoint at {path}; expected a .safetensors file of recon train")
     try:
@@ -69,22 +71,4 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ReconError(
             f"{path} holds weights, but not of recon: its header lacks the key {KEY!r}"
         )
-    header = json.loads(metadata[KEY])
-    name = header["network"]
-    if name not in NETWORKS:
-        raise ReconError(
-            f"{path} holds a {name!r} network, which this version does not know; "
-            f"known: {', '.join(NETWORKS)}"
-        )
-    config = overlay(NETWORKS[name].config(), header["config"], str(path))
-    network = build_network(name, config)
-    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in tensors.items()}
-    if wanted != found:
-        wrong = next(key for key in {**wanted, **found} if wanted.get(key) != found.get(key))
-        raise ReconError(
-            f"{path} does not fit its own configuration: {wrong} is {found.get(wrong)}, "
-            f"expected {wanted.get(wrong)}"
-        )
-    network.load_state_dict(tensors)
-    return Checkpoint(name, network.eval(), header["provenance"])
+    return json.loads(metadata[KEY]), tensors

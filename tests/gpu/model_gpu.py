@@ -14,10 +14,10 @@ from recon.reporting import say
 
 MIN_TRAINING_UTILISATION, MAX_INFERENCE_MS = 0.45, 100.0
 CASES = [
-    ModelCase("gs_lrm", "base", views=4, side=256, batch=16),
-    ModelCase("gs_lrm", "paper", views=4, side=256, batch=8),
-    ModelCase("sweep", "base", views=4, side=256, batch=4),
-    ModelCase("gs_lrm", "paper", views=4, side=512, train=False),
+    ModelCase("gs-lrm", "base", views=4, side=256, batch=16),
+    ModelCase("gs-lrm", "paper", views=4, side=256, batch=8),
+    ModelCase("cost-volume", "base", views=4, side=256, batch=4),
+    ModelCase("gs-lrm", "paper", views=4, side=512, train=False),
 ]
 
 
@@ -40,12 +40,12 @@ def main() -> int:
     missed = [
         f"{row['network']} {row['size']}: training uses {row['training_utilisation']:.0%}"
         for row in results["rows"]
-        if row["network"] == "gs_lrm"
+        if row["network"] == "gs-lrm"
         and row.get("training_utilisation", 1) < MIN_TRAINING_UTILISATION
     ]
     answer = results["rows"][-1]["inference_ms"]
     if answer > MAX_INFERENCE_MS:
-        missed.append(f"gs_lrm paper at 4x512x512 takes {answer:.0f} ms")
+        missed.append(f"gs-lrm paper at 4x512x512 takes {answer:.0f} ms")
     for line in missed:
         say(f"missed: {line}")
     return 1 if missed else 0

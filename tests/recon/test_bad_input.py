@@ -71,7 +71,9 @@ def test_missing_folder(tmp_path: Path, capsys) -> None:
 def test_one_image_cannot_be_matched(capture: Path, capsys) -> None:
     spoil(capture, lambda d: d.update(frames=d["frames"][:1]))
     arguments = [str(capture), "-o", f"{capture}/o.ply", "--model", "plane-sweep"]
-    expect_error(arguments, capsys, "plane-sweep", "at least 2, found 1", "--model sweep")
+    expect_error(
+        arguments, capsys, "plane-sweep", "at least 2, found 1", "use the model cost-volume"
+    )
 
 
 def test_images_without_cameras(capture: Path, capsys) -> None:
@@ -166,7 +168,7 @@ def test_failure_while_writing_keeps_the_old_file(capture: Path, capsys, monkeyp
     [
         (["--max-views", "0"], "--max-views must be at least 1, found 0"),
         (["--resolution", "3"], "--resolution must be at least 32 px, found 3"),
-        (["--model", "magic"], "unknown model 'magic'; expected one of: plane-sweep"),
+        (["--model", "magic"], "unknown model 'magic'; expected one of: cost-volume, plane-sweep"),
         (["--cameras", "guess"], "--cameras"),
         (["--foo"], "Unrecognized options: --foo (see recon --help)"),
         (["--max-views", "x"], "bad value for --max-views: expected a whole number, found 'x'"),

@@ -43,8 +43,8 @@ def test_bad_options_are_named(capsys: pytest.CaptureFixture) -> None:
         (["--repeats", "0"], "--repeats must be at least 1, found 0"),
         (["--scenes", "s9"], "s9"),
         (["model", "--side", "0"], "--side must be at least 1, found 0"),
-        (["model", "--networks", "nerf"], "unknown network 'nerf'; expected one of: sweep"),
-        (["model", "--networks", "sweep:huge"], "sweep has no size 'huge'"),
+        (["model", "--networks", "nerf"], "unknown network 'nerf'; expected one of: cost-volume"),
+        (["model", "--networks", "cost-volume:huge"], "cost-volume has no size 'huge'"),
     ):
         with pytest.raises(SystemExit) as end:
             main(["bench", *options])
@@ -71,7 +71,7 @@ def test_gpu_script_runs_dry(tmp_path: Path) -> None:
 
 
 def test_networks_are_timed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    names = ["sweep:tiny", "gs_lrm:tiny", "epipolar:tiny"]
+    names = ["cost-volume:tiny", "gs-lrm:tiny", "epipolar:tiny"]
     options = ["--networks", *names, "--side", "32", "--views", "3", "--repeats", "1", "--quiet"]
     main(["bench", "model", *options, "--json", str(tmp_path / "m.json")])
     rows = json.loads((tmp_path / "m.json").read_text())["rows"]

@@ -124,7 +124,7 @@ def test_eval_prints_and_writes_all_methods(sample: Path, tmp_path: Path, capsys
     cli.main(["eval", str(sample), "--split", "2v", *options])
     table = capsys.readouterr().out
     for word in (
-        "sweep",
+        "cost-volume",
         "nearest photo",
         "constant depth",
         "PSNR",
@@ -134,7 +134,7 @@ def test_eval_prints_and_writes_all_methods(sample: Path, tmp_path: Path, capsys
         assert word in table
     (case,) = json.loads(out.read_text())["cases"]
     means = {method: scores["psnr"] for method, scores in case["mean"].items()}
-    assert means["sweep"] > max(means["nearest photo"], means["constant depth"])
+    assert means["cost-volume"] > max(means["nearest photo"], means["constant depth"])
     assert [p.name for p in pictures.iterdir()] == ["sample_2v_003.png"]
 
 

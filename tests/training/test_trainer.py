@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from recon.cli.main import main
 from recon.errors import ReconError
 from recon.formats import load_gaussians
-from recon.model.network_registry import named_size
+from recon.model.registry import named_size
 from recon.overlay import overlay
 from training.batches import Batch, make_batch
 from training.config import CurriculumConfig, DataConfig, OptimiserConfig, TrainConfig, read_config
@@ -29,7 +29,7 @@ from training.sources import Mixture
 from training.trainer import PICTURES, STATE, WEIGHTS, Trainer, learning_rate
 
 TINY = [
-    "network=gs_lrm", "size=tiny", "data.width=24", "data.height=16", "data.context=[2,3]",
+    "network=gs-lrm", "size=tiny", "data.width=24", "data.height=16", "data.context=[2,3]",
     "data.batch=2", "optimiser.steps=8", "optimiser.warmup=2", "save_every=2", "log_every=1",
     "validate_every=0",
 ]  # fmt: skip
@@ -204,12 +204,12 @@ def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
     second = Trainer(tiny(tmp_path / "second", f"init={weights}"))
     for key, value in load_file(weights).items():
         assert torch.equal(second.network.state_dict()[key], value)
-    with pytest.raises(ReconError, match="holds a gs_lrm of another shape than sweep tiny"):
-        Trainer(tiny(tmp_path / "third", f"init={weights}", "network=sweep"))
+    with pytest.raises(ReconError, match="holds a gs-lrm of another shape than cost-volume tiny"):
+        Trainer(tiny(tmp_path / "third", f"init={weights}", "network=cost-volume"))
 
 
 def test_a_part_learns_alone(tmp_path: Path) -> None:
-    config = tiny(tmp_path, "network=sweep", "optimiser.only=decoder", "optimiser.steps=2")
+    config = tiny(tmp_path, "network=cost-volume", "optimiser.only=decoder", "optimiser.steps=2")
     trainer = Trainer(config)
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     trainer.train()
@@ -255,7 +255,7 @@ def test_command_line_from_start_to_scene(
     out, scene = tmp_path / "run", tmp_path / "scene.ply"
     config = tmp_path / "x.yaml"
     config.write_text(
-        f"out: {out}\nnetwork: gs_lrm\nsize: tiny\noptimiser: {{steps: 3, warmup: 1}}\n"
+        f"out: {out}\nnetwork: gs-lrm\nsize: tiny\noptimiser: {{steps: 3, warmup: 1}}\n"
     )
     options = ["data.width=16", "data.height=16", "validate_every=0"]
     main(["train", "--config", str(config), *options, "--until", "2"])
@@ -275,9 +275,9 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         tiny(tmp_path, "optimiser.lrr=1")
     with pytest.raises(ReconError, match="expected key=value"):
         tiny(tmp_path, "lr")
-    with pytest.raises(ReconError, match="unknown network 'nerf'; expected one of: sweep, gs_lrm"):
+    with pytest.raises(ReconError, match="unknown network 'nerf'; expected one of: cost-volume"):
         Trainer(tiny(tmp_path, "network=nerf"))
-    with pytest.raises(ReconError, match="gs_lrm has no size 'huge'"):
+    with pytest.raises(ReconError, match="gs-lrm has no size 'huge'"):
         Trainer(tiny(tmp_path, "size=huge"))
     with pytest.raises(ReconError, match="changes: unknown key widht; did you mean width"):
         Trainer(tiny(tmp_path, "changes={widht: 3}"))

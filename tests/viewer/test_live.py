@@ -103,7 +103,7 @@ def test_made(run, browser, sample: Path, tmp_path: Path) -> None:
 
 def test_training(run, browser) -> None:
     running = run(
-        "train", "--view", "out=run", "network=sweep", "size=tiny", "data.width=64",
+        "train", "--view", "out=run", "network=cost-volume", "size=tiny", "data.width=64",
         "data.height=48", "data.batch=1", "optimiser.steps=100000", "validate_every=1",
         "validation_scenes=1",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A pyramid of features with a transformer at its top, shared by `sweep` and `epipolar`."""
+"""A pyramid of features with a transformer at its top, shared by `cost-volume` and `epipolar`."""
 
 from dataclasses import dataclass
 

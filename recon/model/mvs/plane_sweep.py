@@ -81,8 +81,8 @@ class PlaneSweep:
         """Depth of every pixel at a reduced size, then one Gaussian per full pixel."""
         if len(views) < 2:
             raise ReconError(
-                "--model plane-sweep matches photos: expected at least 2, found 1; "
-                "--model sweep can guess from one"
+                "the model plane-sweep matches photos: expected at least 2, found 1; "
+                "use the model cost-volume, which also takes one"
             )
         sweep = self._prepare(views.resized(self.config.sweep_scale))
         progress(0.1)

@@ -53,7 +53,7 @@ SIZES = {
 }
 
 
-class GsLrm(nn.Module):
+class GsLrmNetwork(nn.Module):
     """Takes a normalised batch of any number of views and any picture size."""
 
     def __init__(self, config: GsLrmConfig) -> None:

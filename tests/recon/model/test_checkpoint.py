@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from recon.cli.main import main
 from recon.errors import ReconError
 from recon.formats import load_gaussians
-from recon.model.checkpoint import KEY, load_checkpoint, save_checkpoint
-from recon.model.network_registry import build_network, named_size, run_network
+from recon.model.checkpoint import KEY, save_checkpoint
+from recon.model.inference import run_network
 from recon.model.networks.gs_lrm import GsLrmConfig
-from recon.model.registry import build_model
+from recon.model.registry import build_model, build_network, load_checkpoint, named_size
 from recon.overlay import overlay
 
 
@@ -24,7 +24,7 @@ def checkpoint(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "tiny.safetensors"
     save_checkpoint(
-        path, "gs_lrm", build_network("gs_lrm", named_size("gs_lrm", "tiny")), {"data": "noise"}
+        path, "gs-lrm", build_network("gs-lrm", named_size("gs-lrm", "tiny")), {"data": "noise"}
     )
     return path
 
@@ -32,11 +32,11 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_round_trip(checkpoint: Path, generator: torch.Generator) -> None:
     torch.manual_seed(0)
     network, batch = (
-        build_network("gs_lrm", named_size("gs_lrm", "tiny")),
+        build_network("gs-lrm", named_size("gs-lrm", "tiny")),
         random_batch(generator, 1, 2, 24, 16),
     )
     found = load_checkpoint(checkpoint)
-    assert found.name == "gs_lrm" and found.provenance == {"data": "noise"}
+    assert found.name == "gs-lrm" and found.provenance == {"data": "noise"}
     assert found.network.config == network.config
     with torch.no_grad():
         ours, theirs = run_network(network, batch), run_network(found.network, batch)
@@ -46,7 +46,7 @@ def test_round_trip(checkpoint: Path, generator: torch.Generator) -> None:
 def rewrite(path: Path, **header: object) -> None:
     """Change the JSON header of a checkpoint."""
     found = load_checkpoint(path)
-    old = {"network": "gs_lrm", "config": asdict(found.network.config), "provenance": {}}
+    old = {"network": "gs-lrm", "config": asdict(found.network.config), "provenance": {}}
     save_file(load_file(path), path, {KEY: json.dumps({**old, **header})})
 
 

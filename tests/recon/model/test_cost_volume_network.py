@@ -1,4 +1,4 @@
-"""The parts of `sweep`: what the evidence says, how beliefs and enlargements behave."""
+"""The parts of `cost-volume`: what the evidence says, how beliefs and enlargements behave."""
 
 from dataclasses import replace
 
@@ -6,11 +6,11 @@ import pytest
 import torch
 from network_helpers import random_batch, sample_batch, sample_depth, select_views
 
+from recon.model.inference import run_network
 from recon.model.layers.group_product import GroupProduct
 from recon.model.mvs.source_views import choose_sources
 from recon.model.mvs.warp import Warp, source_pixels
-from recon.model.network_registry import run_network
-from recon.model.networks.cost_volume import SIZES, Sweep, SweepConfig
+from recon.model.networks.cost_volume import SIZES, CostVolumeConfig, CostVolumeNetwork
 from recon.model.networks.cost_volume.decoder import NEIGHBOURS, SCALE, enlarge
 from recon.model.networks.cost_volume.depth_distribution import Planes, believe
 from recon.model.networks.cost_volume.matching import PHOTOMETRIC, RADII, Level
@@ -121,22 +121,22 @@ def test_enlarging_mixes_neighbours(generator: torch.Generator) -> None:
 
 def test_other_numbers_of_planes_and_sources_take_the_same_weights() -> None:
     tiny = SIZES["tiny"]
-    weights = Sweep(tiny).state_dict()
+    weights = CostVolumeNetwork(tiny).state_dict()
     batch = sample_batch([1, 2, 3, 4, 5], 32, 32)
     for planes, fine, sources in ((16, 8, 4), (32, 4, 2), (8, 16, 1)):
         config = replace(tiny, planes=planes, fine_planes=fine, sources=sources)
-        network = Sweep(config).eval()
+        network = CostVolumeNetwork(config).eval()
         network.load_state_dict(weights)
         with torch.no_grad():
             assert bool(torch.isfinite(run_network(network, batch).depth).all())
     with pytest.raises(ValueError, match="multiples of 4"):
-        SweepConfig(planes=30)
+        CostVolumeConfig(planes=30)
 
 
 def test_training_and_inference_give_the_same() -> None:
     """Views one by one without gradients, all at once with them."""
     torch.manual_seed(0)
-    network, batch = Sweep(SIZES["tiny"]), sample_batch(VIEWS, 32, 32)
+    network, batch = CostVolumeNetwork(SIZES["tiny"]), sample_batch(VIEWS, 32, 32)
     with torch.no_grad():
         alone = run_network(network, batch)
     together = run_network(network, batch)
@@ -150,13 +150,13 @@ def test_training_and_inference_give_the_same() -> None:
 
 def test_ships_under_40_megabytes() -> None:
     with torch.device("meta"):
-        count = sum(p.numel() for p in Sweep(SweepConfig()).parameters())
+        count = sum(p.numel() for p in CostVolumeNetwork(CostVolumeConfig()).parameters())
     assert 5e6 < count < 10e6
 
 
 def test_one_view_has_depth_from_context_alone() -> None:
     torch.manual_seed(0)
-    network = Sweep(SIZES["tiny"]).eval()
+    network = CostVolumeNetwork(SIZES["tiny"]).eval()
     batch = select_views(sample_batch(VIEWS, 32, 32), [0])
     with torch.no_grad():
         depth = run_network(network, batch).depth
@@ -165,7 +165,7 @@ def test_one_view_has_depth_from_context_alone() -> None:
 
 def test_large_pictures_are_swept_small_first(generator: torch.Generator) -> None:
     """As often as it takes; every level's depth is there to be supervised, at full size."""
-    network = Sweep(SIZES["tiny"]).eval()
+    network = CostVolumeNetwork(SIZES["tiny"]).eval()
     for width, height in ((64, 48), (58, 43)):
         batch, found = random_batch(generator, 1, 2, height, width), []
         for px, levels in ((64, 2), (32, 3), (16, 4)):

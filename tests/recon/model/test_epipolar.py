@@ -5,9 +5,9 @@ import torch
 from network_helpers import sample_batch, sample_depth
 
 from recon.model.heads import GaussianHeadConfig
+from recon.model.inference import run_network
 from recon.model.mvs.source_views import choose_sources
-from recon.model.network_registry import run_network
-from recon.model.networks.epipolar import SIZES, Epipolar, EpipolarConfig
+from recon.model.networks.epipolar import SIZES, EpipolarConfig, EpipolarNetwork
 from recon.model.networks.epipolar.attention import (
     OCTAVES,
     EpipolarAttention,
@@ -92,7 +92,7 @@ def test_attention_finds_the_matching_point() -> None:
 
 def test_three_gaussians_a_pixel_share_their_looks() -> None:
     torch.manual_seed(0)
-    network, batch = Epipolar(SIZES["tiny"]).eval(), sample_batch([2, 4], 32, 32)
+    network, batch = EpipolarNetwork(SIZES["tiny"]).eval(), sample_batch([2, 4], 32, 32)
     with torch.no_grad():
         gaussians = run_network(network, batch).gaussians
     assert gaussians.means.shape == (1, 2 * 32 * 32 * 3, 3)
@@ -104,7 +104,7 @@ def test_three_gaussians_a_pixel_share_their_looks() -> None:
 
 
 def test_draws_differ_while_training_only() -> None:
-    network, batch = Epipolar(SIZES["tiny"]), sample_batch([2, 4], 32, 32)
+    network, batch = EpipolarNetwork(SIZES["tiny"]), sample_batch([2, 4], 32, 32)
     with torch.no_grad():
         one, two = (run_network(network, batch).gaussians.means for _ in range(2))
         assert not torch.equal(one, two)

@@ -20,15 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from recon.errors import ReconError
 from recon.model.batch import NetworkOutput
 from recon.model.heads import GaussianHeadConfig
+from recon.model.inference import NetworkModel, run_network
 from recon.model.layers.attention import attend
-from recon.model.network_registry import (
-    NETWORKS,
-    NetworkModel,
-    build_network,
-    named_size,
-    run_network,
-)
-from recon.model.networks.gs_lrm import SIZES, GsLrm
+from recon.model.networks.gs_lrm import SIZES, GsLrmNetwork
+from recon.model.registry import NETWORKS, build_network, named_size
 from recon.types import Views
 from render import Gaussians
 
@@ -202,7 +197,7 @@ def test_overfits_a_scene_and_shows_a_held_out_view(name: str) -> None:
 
 def test_gs_lrm_paper_size_has_about_300_million_parameters() -> None:
     with torch.device("meta"):
-        count = sum(p.numel() for p in GsLrm(SIZES["paper"]).parameters())
+        count = sum(p.numel() for p in GsLrmNetwork(SIZES["paper"]).parameters())
     assert count == pytest.approx(300e6, rel=0.02)
 
 
@@ -210,7 +205,7 @@ def test_gs_lrm_paper_size_has_about_300_million_parameters() -> None:
 def test_gs_lrm_flops_are_torchs(
     views: int, width: int, height: int, generator: torch.Generator
 ) -> None:
-    network, batch = tiny("gs_lrm"), random_batch(generator, 1, views, width, height)
+    network, batch = tiny("gs-lrm"), random_batch(generator, 1, views, width, height)
     # Torch counts the plain attention kernel, not the fused one for CPUs.
     plain = sdpa_kernel(SDPBackend.MATH)
     with torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
@@ -220,7 +215,7 @@ def test_gs_lrm_flops_are_torchs(
 
 @pytest.mark.slow
 def test_gs_lrm_paper_size_runs_on_a_cpu(generator: torch.Generator) -> None:
-    network = GsLrm(SIZES["paper"]).eval()
+    network = GsLrmNetwork(SIZES["paper"]).eval()
     with torch.no_grad():
         output = run_network(network, random_batch(generator, 1, 2, 256, 256))
     assert output.gaussians.means.shape == (1, 2 * 256 * 256, 3)

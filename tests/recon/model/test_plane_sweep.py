@@ -11,7 +11,7 @@ from recon.capture import load_views, open_capture
 from recon.model.mvs.depth_range import depth_range_of
 from recon.model.mvs.pixel_gaussians import PixelGaussianConfig, pixel_gaussians
 from recon.model.mvs.plane_sweep import PlaneSweep
-from recon.model.registry import MODELS, build_model
+from recon.model.registry import build_model, model_names
 from recon.types import Views
 from render import rasterize
 from training.data.sample_scene import render_sample, sample_cameras
@@ -112,7 +112,7 @@ def test_view_order_permutes_the_depths(prediction, views: Views) -> None:
     assert float(((depth / prediction.depth - 1).abs() < 0.01).float().mean()) > 0.99
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", model_names())
 def test_masked_pixels_become_no_gaussians(name: str, views: Views) -> None:
     masks = views.masks.clone()
     masks[:, :, :, : SIZE_PX // 2] = 0

@@ -1,4 +1,4 @@
-"""The network `sweep`: a plane sweep whose evidence is weighed by a network.
+"""The network `cost-volume`: a plane sweep whose evidence is weighed by a network.
 
 pictures -> pyramid of features -> transformer over all views, fused back into the pyramid
 (layers/pyramid.py) -> evidence of every plane: ZNCC and learned correlation, averaged over
@@ -8,5 +8,5 @@ Gaussians (decoder.py)
 """
 
 from recon.model.networks.cost_volume.config import SIZES as SIZES
-from recon.model.networks.cost_volume.config import SweepConfig as SweepConfig
-from recon.model.networks.cost_volume.network import Sweep as Sweep
+from recon.model.networks.cost_volume.config import CostVolumeConfig as CostVolumeConfig
+from recon.model.networks.cost_volume.network import CostVolumeNetwork as CostVolumeNetwork

@@ -1,4 +1,4 @@
-"""Shape of the network `sweep`."""
+"""Shape of the network `cost-volume`."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from recon.model.layers.pyramid import PyramidConfig
 
 
 @dataclass(frozen=True)
-class SweepConfig:
+class CostVolumeConfig:
     """Defaults are the size that ships. The numbers of planes and of sources are free: weights
     trained with some work with others."""
 
@@ -39,11 +39,11 @@ class SweepConfig:
 
 
 SIZES = {
-    "tiny": SweepConfig(
+    "tiny": CostVolumeConfig(
         PyramidConfig((16, 16, 32), width=64, layers=2, heads=2), planes=16, fine_planes=8, volume=8
     ),
-    "small": SweepConfig(
+    "small": CostVolumeConfig(
         PyramidConfig((24, 48, 64), width=128, layers=4), planes=32, fine_planes=8
     ),
-    "base": SweepConfig(),
+    "base": CostVolumeConfig(),
 }

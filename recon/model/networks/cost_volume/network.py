@@ -1,4 +1,4 @@
-"""The parts of `sweep` put together."""
+"""The parts of `cost-volume` put together."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from recon.model.heads import activate
 from recon.model.layers.precision import full_precision
 from recon.model.layers.pyramid import MULTIPLE_PX, Pyramid
 from recon.model.mvs.source_views import choose_sources
-from recon.model.networks.cost_volume.config import SweepConfig
+from recon.model.networks.cost_volume.config import CostVolumeConfig
 from recon.model.networks.cost_volume.decoder import Decoder
 from recon.model.networks.cost_volume.depth_distribution import Belief, Planes
 from recon.model.networks.cost_volume.matching import Level
@@ -28,10 +28,10 @@ REACH_SPREADS, REACH_PLANES = 2.0, 1.5
 MIN_PRIOR = 0.05
 
 
-class Sweep(nn.Module):
+class CostVolumeNetwork(nn.Module):
     """Takes a normalised batch of any number of views and any picture size."""
 
-    def __init__(self, config: SweepConfig) -> None:
+    def __init__(self, config: CostVolumeConfig) -> None:
         super().__init__()
         self.config = config
         half, quarter, _ = config.pyramid.channels

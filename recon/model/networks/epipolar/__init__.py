@@ -7,4 +7,4 @@ from which Gaussians are drawn (depth.py)
 
 from recon.model.networks.epipolar.config import SIZES as SIZES
 from recon.model.networks.epipolar.config import EpipolarConfig as EpipolarConfig
-from recon.model.networks.epipolar.network import Epipolar as Epipolar
+from recon.model.networks.epipolar.network import EpipolarNetwork as EpipolarNetwork

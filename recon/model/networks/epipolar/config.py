@@ -13,7 +13,7 @@ class EpipolarConfig:
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
     """Features, and the transformer over the tokens of one view (pixelSplat: ResNet and DINO)."""
     rounds: int = 2
-    """Epipolar attention layers."""
+    """EpipolarNetwork attention layers."""
     heads: int = 4
     """Attention heads of those."""
     samples: int = 32

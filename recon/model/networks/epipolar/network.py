@@ -22,7 +22,7 @@ ATTENTION_PX, HALF_PX = 4, 2
 MARGIN = 1e-4
 
 
-class Epipolar(nn.Module):
+class EpipolarNetwork(nn.Module):
     """Takes a normalised batch of any number of views and any picture size."""
 
     def __init__(self, config: EpipolarConfig) -> None:

@@ -1,0 +1,39 @@
+"""Run networks: in the frame of the cameras, and as models of `recon.reconstruct`."""
+
+import torch
+from torch import nn
+
+from recon.model.batch import NetworkOutput, ViewBatch
+from recon.model.mvs.depth_range import depth_range_of
+from recon.model.mvs.pixel_gaussians import MIN_MASK, source_view_of
+from recon.model.normalise import Normalisation
+from recon.types import Prediction, Progress, Views
+
+
+def run_network(network: nn.Module, batch: ViewBatch) -> NetworkOutput:
+    """Run a network in the batch's own frame and scale: normalise, run, undo."""
+    normalisation = Normalisation.of(batch)
+    return normalisation.undo(network(normalisation.apply(batch)))
+
+
+class NetworkModel:
+    """A trained network as a model of `recon.reconstruct`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    @torch.no_grad()
+    def __call__(self, views: Views, progress: Progress) -> Prediction:
+        """Predict all views in one forward pass; masked pixels become no Gaussians."""
+        network = self.network.to(views.images.device)
+        batch = ViewBatch.of_views(views, depth_range_of(views))
+        progress(0.3)
+        output = run_network(network, batch)
+        keep = (views.masks[:, 0] >= MIN_MASK).flatten()
+        gaussians = output.gaussians._mapped(lambda t: t[0])
+        # The Gaussians of one pixel are neighbours in the list.
+        per_pixel = len(gaussians) // len(keep)
+        gaussians = gaussians.select(keep.repeat_interleave(per_pixel))
+        source_view = source_view_of(keep.view(len(views), -1)).repeat_interleave(per_pixel)
+        progress(1.0)
+        return Prediction(gaussians, source_view, output.depth[0], output.confidence[0])

@@ -1,0 +1,127 @@
+"""Names of models, and the weights that come with the package."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from network_helpers import random_batch
+from torch import nn
+
+from recon.errors import ReconError
+from recon.model import registry
+from recon.model.batch import NetworkOutput, ViewBatch
+from recon.model.checkpoint import read_checkpoint, save_checkpoint
+from recon.model.heads import GaussianHeadConfig, activate
+from recon.model.inference import NetworkModel, run_network
+from recon.model.registry import (
+    NETWORKS,
+    NetworkKind,
+    build_model,
+    build_network,
+    load_checkpoint,
+    named_size,
+)
+from recon.pipeline import reconstruct
+from recon.settings import ReconstructSettings
+from training.evaluation.reconstruction import evaluate_case
+from training.evaluation.suite import Case
+from training.export_checkpoint import bundle
+
+WEIGHTS = ROOT / "assets" / "cost_volume.safetensors"
+
+
+def test_bundled_file_is_under_40_megabytes_and_has_a_licence() -> None:
+    assert WEIGHTS.stat().st_size < 40e6
+    found = load_checkpoint(WEIGHTS)
+    assert found.name == "cost-volume" and found.provenance["licence"] == "Apache-2.0"
+    assert all(p.dtype == torch.float32 for p in found.network.parameters())
+
+
+def test_better_than_the_constant_on_the_sample(sample: Path) -> None:
+    settings = ReconstructSettings(model="cost-volume", resolution=160)
+    result = evaluate_case(Case(sample, "2v"), settings)
+    ours, flat = (result.mean(name, "psnr") for name in ("cost-volume", "constant depth"))
+    assert ours is not None and flat is not None and ours > flat + 1
+
+
+def test_half_precision_changes_little(tmp_path: Path, generator: torch.Generator) -> None:
+    bundle(WEIGHTS, tmp_path / "again.safetensors", "a copy", {"direct_px": 99})
+    one, two = load_checkpoint(WEIGHTS), load_checkpoint(tmp_path / "again.safetensors")
+    assert two.provenance["note"] == "a copy" and two.network.config.direct_px == 99
+    batch = random_batch(generator, 1, 2, 32, 32)
+    with torch.no_grad():
+        a, b = (run_network(found.network, batch).depth for found in (one, two))
+    assert torch.allclose(a, b, rtol=1e-3)
+
+
+def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(registry, "WEIGHT_FOLDERS", (tmp_path,))
+    with pytest.raises(ReconError, match="weights of the model cost-volume are missing"):
+        build_model("cost-volume")
+
+
+def test_bundled_header_has_the_old_name_and_loads() -> None:
+    header, _ = read_checkpoint(WEIGHTS)
+    assert header["network"] == "sweep"
+    assert load_checkpoint(WEIGHTS).name == "cost-volume"
+
+
+def test_old_name_gives_the_new_one() -> None:
+    for build in (build_model, lambda name: named_size(name, "base")):
+        with pytest.raises(ReconError, match="sweep is now called cost-volume"):
+            build("sweep")
+
+
+def test_underscores_are_as_good_as_hyphens() -> None:
+    assert type(build_model("constant_depth")) is type(build_model("constant-depth"))
+    assert named_size("gs_lrm", "tiny") is named_size("gs-lrm", "tiny")
+    assert isinstance(build_model("cost_volume"), NetworkModel)
+
+
+def test_network_without_weights_asks_for_a_checkpoint() -> None:
+    for name in ("gs_lrm", "gs-lrm", "epipolar"):
+        with pytest.raises(ReconError, match="no weights come with .* give its .safetensors"):
+            build_model(name)
+
+
+def test_misspelled_name_gives_the_nearest() -> None:
+    with pytest.raises(ReconError, match=r"did you mean plane-sweep\?"):
+        build_model("plan-sweep")
+
+
+@dataclass(frozen=True)
+class WallConfig:
+    """Configuration of a network of our own."""
+
+    recompute: bool = False
+    head: GaussianHeadConfig = field(default_factory=GaussianHeadConfig)
+
+
+class Wall(nn.Module):
+    """One learned raw value per channel, the same for every pixel."""
+
+    def __init__(self, config: WallConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.raw = nn.Parameter(torch.zeros(config.head.channels))
+
+    def forward(self, batch: ViewBatch) -> NetworkOutput:
+        """Put every pixel at the middle of the range."""
+        b, v, _, h, w = batch.images.shape
+        return activate(self.raw.expand(b, v, h, w, -1), batch, self.config.head)
+
+
+def test_own_network_is_built_saved_and_loaded_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sample: Path
+) -> None:
+    monkeypatch.setitem(NETWORKS, "my_wall", NetworkKind(Wall, WallConfig, {"base": WallConfig()}))
+    network = build_network("my-wall", named_size("my_wall", "base"))
+    save_checkpoint(tmp_path / "wall.safetensors", "my_wall", network, {})
+    settings = ReconstructSettings(
+        model=str(tmp_path / "wall.safetensors"), resolution=64, max_views=2, refine="0"
+    )
+    assert len(reconstruct(sample, settings).gaussians) == 2 * 64 * 48
+    with pytest.raises(ReconError, match="no weights come with the network my_wall"):
+        build_model("my-wall")
