@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recon.errors import ReconError
+from recon.errors import InputError
 
 
 def check_output(path: Path) -> None:
     """ReconError unless a file (or folder of files) could be written at `path`."""
     parent = path.resolve().parent
     if not parent.is_dir():
-        raise ReconError(
+        raise InputError(
             f"cannot write {path}: the folder {parent} does not exist; create it or choose another"
         )
     if not os.access(parent, os.W_OK):
-        raise ReconError(
+        raise InputError(
             f"cannot write {path}: no permission to write in {parent}; choose another folder"
         )
 
@@ -27,7 +27,7 @@ def check_new_folder(path: Path) -> None:
     """ReconError unless a folder could be made at `path` without replacing anything."""
     check_output(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ReconError(f"cannot write {path}: it exists and holds something; choose a new folder")
+        raise InputError(f"cannot write {path}: it exists and holds something; choose a new folder")
 
 
 @contextmanager
@@ -47,6 +47,6 @@ def atomic_output(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.replace(path)
     except PermissionError as error:
-        raise ReconError(f"cannot write {path}: {error.strerror}; choose another place") from error
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

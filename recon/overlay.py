@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import dacite
 
-from recon.errors import ReconError
+from recon.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ def overlay(config: T, changes: Mapping[str, Any], where: str) -> T:
         return dacite.from_dict(type(config), merged, dacite.Config(cast=[tuple], strict=True))
     except dacite.WrongTypeError as error:
         expected = getattr(error.field_type, "__name__", str(error.field_type))
-        raise ReconError(
+        raise ConfigError(
             f"{where}: {error.field_path} must be {expected}, found {error.value!r}"
         ) from None
 
@@ -31,7 +31,7 @@ def overlay(config: T, changes: Mapping[str, Any], where: str) -> T:
 def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
     """Nested values of the configuration with the changes laid over."""
     if not isinstance(changes, Mapping):
-        raise ReconError(
+        raise ConfigError(
             f"{where}: {path.rstrip('.') or 'the file'} must hold named values, found {changes!r}"
         )
     known = {f.name: getattr(config, f.name) for f in fields(config)}
@@ -39,7 +39,7 @@ def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise ReconError(f"{where}: unknown key {path}{key}; {hint}")
+            raise ConfigError(f"{where}: unknown key {path}{key}; {hint}")
     merged: dict[str, Any] = {}
     for key, value in known.items():
         if key not in changes:

@@ -11,7 +11,7 @@ import torch
 
 from recon.capture import Capture, Frame, load_views, open_capture, select_spread
 from recon.capture.sfm import SolveConfig, Solved, solve_cameras
-from recon.errors import ReconError
+from recon.errors import ConfigError, InputError
 from recon.model.registry import build_model
 from recon.optimise import Watch, parse_refine, refine, useful_steps
 from recon.settings import ReconstructSettings, check_views
@@ -77,7 +77,7 @@ def reconstruct(
     shown: Watch | None = None if watch is None else (lambda scene: watch(scene, capture))
     gaussians = predict(model, views, settings, report, shown)
     if len(gaussians) == 0:
-        raise ReconError(
+        raise InputError(
             f"no Gaussians from {capture.title}: the masks leave nothing of the photos"
         )
     report("sorting", 0.0)
@@ -124,7 +124,7 @@ def _check_baseline(capture: Capture, cameras: Cameras) -> None:
     if len(centers) == 1:
         return
     if float((centers - centers[0]).norm(dim=1).max()) <= 1e-6 * float(centers.norm(dim=1).max()):
-        raise ReconError(
+        raise InputError(
             f"all cameras of {capture.title} stand at the same place; expected photos taken from "
             "different places, since depth comes from the parallax between them"
         )
@@ -133,8 +133,8 @@ def _check_baseline(capture: Capture, cameras: Cameras) -> None:
 def choose_device(name: str) -> torch.device:
     """The torch device of a --device choice; ReconError when it is not there."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise ReconError(
-            "--device cuda: torch sees no CUDA GPU; use --device cpu or run recon doctor"
+        raise ConfigError(
+            "device='cuda': torch sees no CUDA GPU; use device='cpu' or run recon doctor", "device"
         )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -149,7 +149,7 @@ def choose_render_device(name: str) -> torch.device:
 
         reason = cuda.unavailable()
         if reason is not None and name == "cuda":
-            raise ReconError(f"--device cuda: {reason}")
+            raise ConfigError(f"device='cuda': {reason}", "device")
         if reason is not None:
             return torch.device("cpu")
     return device
@@ -159,10 +159,12 @@ def _check_settings(settings: ReconstructSettings) -> None:
     check_views(settings.max_views, settings.resolution)
     parse_refine(settings.refine)
     if not 0 < settings.metric_scale < math.inf:
-        raise ReconError(f"--metric-scale must be above 0, found {settings.metric_scale}")
+        raise ConfigError(
+            f"metric_scale must be above 0, got {settings.metric_scale}", "metric_scale"
+        )
     if not 0 <= settings.prune < 1:
-        raise ReconError(
-            f"--prune must be a part of the Gaussians, from 0 to below 1, found {settings.prune}"
+        raise ConfigError(
+            f"prune must be a fraction of the Gaussians in [0, 1), got {settings.prune}", "prune"
         )
 
 
@@ -171,8 +173,8 @@ def locate(capture: Capture, settings: ReconstructSettings, report: StageProgres
     if settings.cameras == "solve" or (settings.cameras == "auto" and not capture.has_cameras):
         return solve_cameras(capture, SolveConfig(settings.seed, settings.cache), report)
     if not capture.has_cameras:
-        raise ReconError(
+        raise InputError(
             f"no cameras in {capture.title}: expected a transforms.json, a COLMAP project or "
-            "poses_bounds.npy beside the images; or let recon find them (--cameras auto)"
+            "poses_bounds.npy beside the images; or let recon solve them (cameras='auto')"
         )
     return Solved(capture)

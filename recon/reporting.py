@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recon.errors import ReconError
+from recon.errors import ConfigError
 
 if TYPE_CHECKING:
     from recon.types import StageProgress
@@ -64,7 +64,7 @@ def parse_size(text: str) -> tuple[int, int]:
     parts = text.lower().split("x")
     if len(parts) == 2 and all(p.isdigit() and 0 < int(p) <= 16384 for p in parts):
         return int(parts[0]), int(parts[1])
-    raise ReconError(f"--size must be WIDTHxHEIGHT in pixels, such as 640x480, found {text!r}")
+    raise ConfigError(f"size must be WIDTHxHEIGHT in pixels, such as 640x480, got {text!r}", "size")
 
 
 def megabytes(path: Path) -> float:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from recon.errors import ReconError
+from recon.errors import ConfigError
 
 # Photos that are taken from a video.
 VIDEO_FRAMES = 40
@@ -48,8 +48,8 @@ class ReconstructSettings:
 def check_views(max_views: int, resolution: int) -> None:
     """ReconError when no scene can be told from so many photos of this long side (px)."""
     if max_views < 1:
-        raise ReconError(f"--max-views must be at least 1, found {max_views}")
+        raise ConfigError(f"max_views must be at least 1, got {max_views}", "max_views")
     if resolution < MIN_RESOLUTION_PX:
-        raise ReconError(
-            f"--resolution must be at least {MIN_RESOLUTION_PX} px, found {resolution}"
+        raise ConfigError(
+            f"resolution must be at least {MIN_RESOLUTION_PX} px, got {resolution}", "resolution"
         )

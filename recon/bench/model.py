@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from recon.errors import ReconError
+from recon.errors import ConfigError
 from recon.model.batch import ViewBatch
 from recon.model.inference import run_network
 from recon.model.registry import build_network, named_size
@@ -190,4 +190,4 @@ def _wait(device: str) -> None:
 def check_device(device: str) -> None:
     """ReconError when there is no such device."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise ReconError("--device cuda: torch sees no CUDA GPU; use --device cpu")
+        raise ConfigError("device='cuda': torch sees no CUDA GPU; use device='cpu'", "device")

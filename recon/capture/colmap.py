@@ -15,7 +15,7 @@ from recon.capture.images import is_image
 from recon.capture.isolated_process import run_script
 from recon.capture.listing import natural_key
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
-from recon.errors import ReconError
+from recon.errors import InputError, MissingDependency
 
 PLACES = (".", "sparse", "sparse/0", "colmap/sparse/0")
 TIMEOUT_S = 600.0
@@ -51,7 +51,7 @@ def read_colmap(root: Path, model: Path) -> Capture:
     """
     dump = _dump(model)
     if not dump["images"]:
-        raise ReconError(f"the COLMAP model {model} has no registered image; run the mapper again")
+        raise InputError(f"the COLMAP model {model} has no registered image; run the mapper again")
     entries = sorted(dump["images"], key=lambda entry: natural_key(entry["name"]))
     paths = _find_images(root, [entry["name"] for entry in entries])
     points = torch.tensor(dump["points"], dtype=torch.float64).reshape(-1, 3)
@@ -67,7 +67,7 @@ def read_colmap(root: Path, model: Path) -> Capture:
 
 def _dump(model: Path) -> dict[str, Any]:
     if importlib.util.find_spec("pycolmap") is None:
-        raise ReconError(
+        raise MissingDependency(
             f"reading the COLMAP model {model} needs an extra package; "
             "pip install 'reconsplat[sfm]'"
         )
@@ -76,12 +76,12 @@ def _dump(model: Path) -> dict[str, Any]:
         try:
             reason = run_script("colmap_dump.py", [str(model), str(output)], TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
-            raise ReconError(
+            raise InputError(
                 f"reading the COLMAP model {model} took over {TIMEOUT_S:.0f} s; try a smaller model"
             ) from error
         if reason is None:
             return json.loads(output.read_text(encoding="utf-8"))
-    raise ReconError(
+    raise InputError(
         f"cannot read the COLMAP model {model}: {reason}; expected whole cameras, images and "
         "points3D files, all .bin or all .txt; export the model again"
     )
@@ -95,12 +95,12 @@ def _find_images(root: Path, names: list[str]) -> list[Path]:
         if len(missing) == len(names):
             continue
         if missing:
-            raise ReconError(
+            raise InputError(
                 f"{len(missing)} of the {len(names)} images of the COLMAP model are not in "
                 f"{folder}; the first is {missing[0]}; put them there"
             )
         return [path for path in found if path is not None]
-    raise ReconError(
+    raise InputError(
         f"the COLMAP project {root} comes without its images: expected {names[0]} and "
         f"{len(names) - 1} more in {root / 'images'}; put them there"
     )
@@ -118,7 +118,7 @@ def _find_image(folder: Path, name: str) -> Path | None:
 def _camera(camera: dict[str, Any], cam_from_world: list[list[float]], where: str) -> FrameCamera:
     name, params = camera["model"], camera["params"]
     if name not in _LAYOUTS:
-        raise ReconError(
+        raise InputError(
             f"{where} has the camera model {name}, which recon does not read; expected one of "
             f"{', '.join(_LAYOUTS)}; run `colmap image_undistorter` and use its output"
         )
@@ -129,7 +129,7 @@ def _camera(camera: dict[str, Any], cam_from_world: list[list[float]], where: st
     viewmat = torch.eye(4, dtype=torch.float64)
     viewmat[:3] = torch.tensor(cam_from_world, dtype=torch.float64)
     if not viewmat.isfinite().all():
-        raise ReconError(f"{where} has NaN or infinite values in its place; export the model again")
+        raise InputError(f"{where} has NaN or infinite values in its place; export the model again")
     return FrameCamera(
         viewmat,
         checked_K(values, where),

@@ -8,7 +8,7 @@ from recon.capture.llff import read_llff
 from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
 from recon.capture.video import is_video, read_video
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.settings import VIDEO_FRAMES
 
 # The second is the training part of a NeRF synthetic scene; the others are for testing.
@@ -31,12 +31,12 @@ def open_capture(path: Path, frames: int = VIDEO_FRAMES, photos: bool = True) ->
             return read_llff(path)
         if is_video(path):
             return read_video(path, frames)
-        raise ReconError(
+        raise InputError(
             f"{path} is a file; expected a folder of images, a video, a transforms.json, "
             "a COLMAP project or poses_bounds.npy; give the folder of the photos"
         )
     if not path.is_dir():
-        raise ReconError(
+        raise InputError(
             f"input not found: {path}; expected a folder of images or a transforms.json; "
             "check the path"
         )

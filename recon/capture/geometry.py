@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture.types import DistortionModel
-from recon.errors import ReconError
+from recon.errors import InputError
 
 # OpenGL cameras look along -z with y up; ours along +z with y down. Factors of columns.
 OPENGL_FLIP = np.array([1.0, -1.0, -1.0, 1.0])
@@ -37,7 +37,7 @@ def viewmat_from_c2w(c2w: Float[np.ndarray, "4 4"], where: str) -> Float[Tensor,
     ReconError, naming `where`, unless it is one within 1 % and the matrix finite.
     """
     if not np.isfinite(c2w).all():
-        raise ReconError(
+        raise InputError(
             f"{where} has NaN or infinite values; expected a finite camera-to-world matrix; "
             "mend or remove this frame"
         )
@@ -46,7 +46,7 @@ def viewmat_from_c2w(c2w: Float[np.ndarray, "4 4"], where: str) -> Float[Tensor,
     determinant = float(np.linalg.det(rotmat))
     if error > ROTATION_TOLERANCE or determinant < 0:
         kind = "mirrored" if error <= ROTATION_TOLERANCE else f"off a rotation by {error:.2g}"
-        raise ReconError(
+        raise InputError(
             f"{where} is {kind} (determinant {determinant:.3g}); expected a camera-to-world "
             "matrix whose upper left 3x3 part is a rotation, without scale or mirror; "
             "mend the export"
@@ -72,24 +72,24 @@ def checked_K(values: Intrinsics, where: str) -> Float[Tensor, "3 3"]:
     """K without skew, float64; ReconError, naming `where`, when it contradicts the size."""
     fx, fy, cx, cy, width, height = values
     if not all(math.isfinite(value) for value in values):
-        raise ReconError(
+        raise InputError(
             f"{where}: focal length and principal point must be finite, found {values}"
         )
     if width <= 0 or height <= 0:
-        raise ReconError(
+        raise InputError(
             f"{where}: width and height must be above 0 px, found {width} x {height}; "
             "leave them out to use the size of the image"
         )
     if fx <= 0 or fy <= 0:
-        raise ReconError(f"{where}: the focal length must be above 0 px, found {fx:g}, {fy:g}")
+        raise InputError(f"{where}: the focal length must be above 0 px, found {fx:g}, {fy:g}")
     if fx < MIN_FOCAL_RATIO * width or fy < MIN_FOCAL_RATIO * height:
-        raise ReconError(
+        raise InputError(
             f"{where}: a focal length of {fx:g}, {fy:g} px contradicts the size "
             f"{width} x {height}; expected pixels of that size"
         )
     # A crop may have its principal point outside, but not by far.
     if not (-0.5 <= cx / width <= 1.5 and -0.5 <= cy / height <= 1.5):
-        raise ReconError(
+        raise InputError(
             f"{where}: the principal point {cx:g}, {cy:g} px contradicts the size "
             f"{width} x {height}; expected pixels of that size"
         )

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageOps
 
-from recon.errors import ReconError
+from recon.errors import InputError, MissingDependency
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif")
 # Cameras with more pixels exist, but a bomb of a picture must not take the machine down.
@@ -46,7 +46,7 @@ def read_image(
         try:
             image.load()
         except DECODE_ERRORS as error:
-            raise ReconError(
+            raise InputError(
                 f"cannot read {path}: the file is damaged or cut short ({error}); "
                 "copy it again from the camera or remove it"
             ) from error
@@ -80,14 +80,14 @@ def opened(path: Path) -> Image.Image:
         _register_heif(path)
     try:
         if path.stat().st_size == 0:
-            raise ReconError(f"cannot read {path}: the file is empty; copy it again or remove it")
+            raise InputError(f"cannot read {path}: the file is empty; copy it again or remove it")
         return Image.open(path)
     except FileNotFoundError as error:
-        raise ReconError(f"image not found: {path}; check the path") from error
+        raise InputError(f"image not found: {path}; check the path") from error
     except PermissionError as error:
-        raise ReconError(f"cannot read {path}: no permission; change its rights") from error
+        raise InputError(f"cannot read {path}: no permission; change its rights") from error
     except DECODE_ERRORS as error:
-        raise ReconError(
+        raise InputError(
             f"cannot read {path}: expected an image file ({', '.join(EXTENSIONS)}), "
             "but its contents are not one that can be decoded; replace or remove it"
         ) from error
@@ -97,7 +97,7 @@ def _register_heif(path: Path) -> None:
     try:
         import pi_heif
     except ImportError as error:
-        raise ReconError(
+        raise MissingDependency(
             f"cannot read {path}: HEIC needs an extra package; pip install 'reconsplat[heic]'"
         ) from error
     pi_heif.register_heif_opener()

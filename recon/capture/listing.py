@@ -5,7 +5,7 @@ from pathlib import Path
 
 from recon.capture.images import EXTENSIONS, is_image
 from recon.capture.types import Capture, Frame
-from recon.errors import ReconError
+from recon.errors import InputError
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
@@ -31,7 +31,7 @@ def read_folder(folder: Path) -> Capture:
             return Capture(folder, "images", frames)
     found = sorted({p.suffix for p in folder.iterdir() if p.is_file() and p.suffix})
     held = f"only {', '.join(found)} files" if found else "no files"
-    raise ReconError(
+    raise InputError(
         f"no images in {folder}: found {held}, expected {', '.join(EXTENSIONS)}, "
         "a transforms.json, a COLMAP project or poses_bounds.npy"
     )

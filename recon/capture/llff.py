@@ -13,7 +13,7 @@ from recon.capture.geometry import Intrinsics, checked_K, viewmat_from_c2w
 from recon.capture.images import image_size
 from recon.capture.listing import list_images
 from recon.capture.types import Capture, Frame, FrameCamera
-from recon.errors import ReconError
+from recon.errors import InputError
 
 IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8")
 
@@ -32,7 +32,7 @@ def read_llff(path: Path) -> Capture:
             folder = path.parent / name
             break
     if len(images) != len(table):
-        raise ReconError(
+        raise InputError(
             f"{path} has {len(table)} cameras but {folder} holds {len(images)} images; "
             "expected one image a camera, in the order of their names"
         )
@@ -47,13 +47,13 @@ def _read_table(path: Path) -> Float[np.ndarray, "n 17"]:
     try:
         table = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise ReconError(
+        raise InputError(
             f"{path} is not a NumPy array file; expected LLFF's n x 17 array of numbers"
         ) from error
     if not isinstance(table, np.ndarray) or table.dtype.kind not in "fiu":
-        raise ReconError(f"{path} does not hold numbers; expected LLFF's n x 17 array of numbers")
+        raise InputError(f"{path} does not hold numbers; expected LLFF's n x 17 array of numbers")
     if table.ndim != 2 or table.shape[1] != 17 or len(table) == 0:
-        raise ReconError(f"{path} has shape {table.shape}; expected LLFF's (photos, 17)")
+        raise InputError(f"{path} has shape {table.shape}; expected LLFF's (photos, 17)")
     return table.astype(np.float64)
 
 
@@ -65,9 +65,9 @@ def _frame(row: Float[np.ndarray, "17"], image: Path, where: str) -> Frame:
     height, width, focal = matrix[:, 4]
     near, far = float(row[15]), float(row[16])
     if not (np.isfinite(row[[4, 9]]).all() and height > 0 and width > 0):
-        raise ReconError(f"{where}: height and width must be above 0, found {height:g}, {width:g}")
+        raise InputError(f"{where}: height and width must be above 0, found {height:g}, {width:g}")
     if not 0 < near < far < np.inf:
-        raise ReconError(f"{where}: expected 0 < near < far, found near {near:g}, far {far:g}")
+        raise InputError(f"{where}: expected 0 < near < far, found near {near:g}, far {far:g}")
     stored_width, stored_height = image_size(image)
     fx, fy = focal * stored_width / width, focal * stored_height / height
     center = stored_width / 2, stored_height / 2

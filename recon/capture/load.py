@@ -11,7 +11,7 @@ from torch import Tensor
 from recon.capture.images import read_image, read_mask, resized, scaled_size
 from recon.capture.types import Frame, FrameCamera
 from recon.capture.undistort import undistort
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.types import Views
 from render import Cameras
 
@@ -62,7 +62,7 @@ def _picture(frame: Frame, camera: FrameCamera, resolution: int) -> _Picture:
     colors, alpha = read_image(frame.image_path, apply_orientation=False)
     height, width = colors.shape[:2]
     if abs(width * camera.height - height * camera.width) > 0.01 * width * camera.height:
-        raise ReconError(
+        raise InputError(
             f"{frame.image_path} is {width}x{height} px but its camera is for "
             f"{camera.width}x{camera.height}; expected the same shape; mend the size in the "
             "camera file or use the original image"

@@ -23,7 +23,7 @@ from recon.capture.geometry import (
 )
 from recon.capture.images import EXTENSIONS, image_size
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
-from recon.errors import ReconError
+from recon.errors import InputError
 
 MODELS: dict[str, DistortionModel] = {
     "PINHOLE": "none",
@@ -49,7 +49,7 @@ def read_transforms(path: Path, photos: bool = True) -> Capture:
     document = _load_json(path)
     frames = document.get("frames")
     if not isinstance(frames, list) or not frames:
-        raise ReconError(f"{path} has no frames; expected a list 'frames' with one entry a photo")
+        raise InputError(f"{path} has no frames; expected a list 'frames' with one entry a photo")
     points = _sparse_points(path, document)
     return Capture(
         root=path.parent,
@@ -64,11 +64,11 @@ def _load_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ReconError(
+        raise InputError(
             f"{path} is not valid JSON ({error}); expected nerfstudio's layout; export it again"
         ) from error
     if not isinstance(document, dict):
-        raise ReconError(f"{path} holds a {type(document).__name__}; expected a JSON object")
+        raise InputError(f"{path} holds a {type(document).__name__}; expected a JSON object")
     return document
 
 
@@ -82,7 +82,7 @@ def _frame(
 ) -> Frame:
     where = f"{path}, frame {index}"
     if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
-        raise ReconError(f"{where} has no file_path; expected the name of its photo")
+        raise InputError(f"{where} has no file_path; expected the name of its photo")
     name = entry["file_path"].removeprefix("./")
     where = f"{where} ({name})"
     values = _merged(document, entry)
@@ -93,7 +93,7 @@ def _frame(
     if entry.get("mask_path"):
         mask_path = path.parent / str(entry["mask_path"])
         if photos and not mask_path.is_file():
-            raise ReconError(
+            raise InputError(
                 f"{where} names the mask {mask_path}, which does not exist; "
                 "mend mask_path or put the mask there"
             )
@@ -117,7 +117,7 @@ def _find_image(folder: Path, name: str, where: str, needed: bool) -> Path:
             return candidate
     if not needed:
         return folder / name
-    raise ReconError(
+    raise InputError(
         f"{where} names the image {folder / name}, which does not exist; "
         "mend file_path or put the image there"
     )
@@ -143,12 +143,12 @@ def _matrix(entry: dict[str, Any], where: str) -> Float[np.ndarray, "4 4"]:
         matrix = np.zeros(0)
     if matrix.shape not in ((4, 4), (3, 4)):
         found = "x".join(str(n) for n in matrix.shape) if matrix.size else "none"
-        raise ReconError(
+        raise InputError(
             f"{where}: transform_matrix must be a 4x4 matrix of numbers (camera to world), "
             f"found {found}"
         )
     if len(matrix) == 4 and np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6:
-        raise ReconError(
+        raise InputError(
             f"{where}: the last row of transform_matrix must be 0 0 0 1, found "
             f"{' '.join(f'{value:g}' for value in matrix[3])}; it may be transposed"
         )
@@ -162,13 +162,13 @@ def _focal(entry: dict[str, Any], width: int, height: int, where: str) -> tuple[
     by_angle = _focal_of_angle(entry, "camera_angle_x", width, where)
     if "fl_x" not in entry:
         if by_angle is None:
-            raise ReconError(
+            raise InputError(
                 f"{where} has no focal length; expected fl_x (px) or camera_angle_x (rad)"
             )
         return by_angle, _focal_of_angle(entry, "camera_angle_y", height, where) or by_angle
     fx = _number(entry, "fl_x", where)
     if by_angle is not None and abs(by_angle - fx) > FOCAL_TOLERANCE * abs(fx):
-        raise ReconError(
+        raise InputError(
             f"{where}: fl_x {fx:g} and camera_angle_x, which gives {by_angle:g} px, contradict "
             "each other; remove the wrong one"
         )
@@ -180,14 +180,14 @@ def _focal_of_angle(entry: dict[str, Any], key: str, side: int, where: str) -> f
         return None
     angle = _number(entry, key, where)
     if not 0 < angle < math.pi:
-        raise ReconError(f"{where}: {key} must be between 0 and pi radians, found {angle:g}")
+        raise InputError(f"{where}: {key} must be between 0 and pi radians, found {angle:g}")
     return 0.5 * side / math.tan(0.5 * angle)
 
 
 def _number(entry: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
     value = entry.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ReconError(f"{where}: {key} must be a finite number, found {value!r}")
+        raise InputError(f"{where}: {key} must be a finite number, found {value!r}")
     return float(value)
 
 
@@ -195,7 +195,7 @@ def _distortion(entry: dict[str, Any], where: str) -> tuple[DistortionModel, tup
     # instant-ngp, which uses the same layout, marks fisheyes by a flag.
     name = str(entry.get("camera_model", "OPENCV_FISHEYE" if entry.get("is_fisheye") else "OPENCV"))
     if name not in MODELS:
-        raise ReconError(
+        raise InputError(
             f"{where}: unknown camera_model {name!r}; expected one of {', '.join(MODELS)}; "
             "undistort the photos first"
         )
@@ -203,7 +203,7 @@ def _distortion(entry: dict[str, Any], where: str) -> tuple[DistortionModel, tup
     values = {key: _number(entry, key, where, 0.0) for key in COEFFICIENTS["opencv"]}
     unused = [key for key in values if values[key] and key not in COEFFICIENTS[model]]
     if unused:
-        raise ReconError(
+        raise InputError(
             f"{where}: camera_model {name} has no {', '.join(unused)}; expected a camera_model "
             "with distortion (OPENCV) or no such values; remove the wrong one"
         )
@@ -221,7 +221,7 @@ def _sparse_points(path: Path, document: dict[str, Any]) -> Float[Tensor, "m 3"]
         cloud = trimesh.load(path.parent / str(name), process=False)
     except Exception as error:
         # trimesh's readers raise whatever the broken bytes lead to.
-        raise ReconError(
+        raise InputError(
             f"{path}: cannot read ply_file_path {name} ({error}); expected a PLY of points; "
             "export it again or remove the entry"
         ) from error

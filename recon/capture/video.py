@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from recon.capture.cache import cache_folder, content_key
 from recon.capture.images import resized, scaled_size
 from recon.capture.types import Capture, Frame
-from recon.errors import ReconError
+from recon.errors import ConfigError, InputError
 from recon.files import atomic_output
 
 EXTENSIONS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
@@ -37,7 +37,7 @@ def read_video(path: Path, count: int) -> Capture:
     ReconError when the file holds no video that can be decoded, or less than two frames.
     """
     if count < 2:
-        raise ReconError(f"--frames must be at least 2, found {count}")
+        raise ConfigError(f"frames must be at least 2, got {count}", "frames")
     folder = cache_folder() / "frames" / content_key([(path.name, path)], count)
     if not folder.is_dir():
         chosen = set(choose_frames(*_measured(path), count).tolist())
@@ -91,7 +91,7 @@ def _measured(
         before = small
         rows.append((number, sharp, moved))
     if len(rows) < 2:
-        raise ReconError(
+        raise InputError(
             f"cannot read {path}: expected a video of at least 2 frames, found {len(rows)}; "
             "export it again as .mp4 (H.264)"
         )
@@ -123,7 +123,7 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
     video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         if path.stat().st_size == 0 or not video.isOpened():
-            raise ReconError(
+            raise InputError(
                 f"cannot read {path}: it holds no video that can be decoded; "
                 "export it again as .mp4 (H.264)"
             )

@@ -12,7 +12,7 @@ from pathlib import Path
 import tyro
 
 import recon
-from recon.errors import ReconError
+from recon.errors import ConfigError, ReconError
 
 # name -> (module, class, one line of help)
 COMMANDS = {
@@ -26,6 +26,8 @@ COMMANDS = {
     "bench": ("recon.cli.bench", "Bench", "how fast this machine renders"),
     "doctor": ("recon.cli.doctor", "Doctor", "what this installation can do"),
 }
+# Fields that have a flag of another name; all others are spelt like the field.
+FIELD_FLAGS: dict[str, str] = {}
 DEFAULT = ("recon.cli.reconstruct", "Reconstruct")
 
 
@@ -35,6 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     _keep_freed_memory()
     try:
         _run(arguments)
+    except ConfigError as error:
+        _fail(in_flags(error))
     except ReconError as error:
         _fail(str(error))
     except RuntimeError as error:
@@ -48,6 +52,16 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader of our output went away (`recon info x | head`): not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+
+
+def in_flags(error: ConfigError) -> str:
+    """The error's message with flags in place of field names: `max_views` -> `--max-views`."""
+    text = str(error)
+    for field in error.fields:
+        flag = FIELD_FLAGS.get(field, "--" + field.rpartition(".")[2].replace("_", "-"))
+        text = re.sub(rf"\b{re.escape(field)}=('?)([^\s']+)\1", rf"{flag} \2", text)
+        text = re.sub(rf"(?<![\w-]){re.escape(field)}\b", flag, text)
+    return text
 
 
 def _is_unavailable(error: RuntimeError) -> bool:

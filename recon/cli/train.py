@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from recon.errors import ReconError
+from recon.errors import MissingDependency, ReconError
 from recon.reporting import say
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ class Train:
         try:
             from training.trainer import STATE, WEIGHTS, Trainer
         except ImportError as error:
-            raise ReconError(f"recon train: {error}; pip install 'reconsplat[train]'") from None
+            raise MissingDependency(
+                f"recon train: {error}; pip install 'reconsplat[train]'"
+            ) from None
         config = read_config(self.config, self.assignments)
         if not self.resume and (Path(config.out) / STATE).exists():
             raise ReconError(

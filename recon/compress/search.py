@@ -13,7 +13,7 @@ from recon.compress.harmonics import lower_sh
 from recon.compress.looks import Looks
 from recon.compress.quantise import Steps, find_steps, quantise
 from recon.compress.shrink import shrink
-from recon.errors import ReconError
+from recon.errors import ConfigError
 from recon.files import atomic_output
 from recon.formats import SceneSource, load_gaussians, save_gaussians
 from recon.formats.sog import write_sog
@@ -113,9 +113,10 @@ class Packer:
         more."""
         scene, whole = self._cut(limit_db), self.pack(self.scene)
         if whole.loss_db > limit_db:
-            raise ReconError(
-                f"--max-loss {limit_db:g}: {self.suffix} alone loses {whole.loss_db:.2f} dB; allow "
-                "more or choose another format"
+            raise ConfigError(
+                f"max_loss={limit_db:g}: {self.suffix} alone loses {whole.loss_db:.2f} dB; allow "
+                "more or choose another format",
+                "max_loss",
             )
         rounding = ROUNDING_SHARE * (limit_db - whole.loss_db)
         steps = self._steps(scene, rounding)
@@ -175,9 +176,10 @@ class Packer:
         good = [packed for packed in found if packed.size <= limit]
         if not good:
             least = min(found, key=lambda packed: packed.size)
-            raise ReconError(
-                f"--target-size {megabytes:g}: {least.count:,} of the Gaussians take "
-                f"{least.size / BYTES_PER_MB:.4g} MB already; choose more or another format"
+            raise ConfigError(
+                f"target_size={megabytes:g}: {least.count:,} of the Gaussians take "
+                f"{least.size / BYTES_PER_MB:.4g} MB already; choose more or another format",
+                "target_size",
             )
         return min(good, key=lambda packed: packed.loss_db)
 

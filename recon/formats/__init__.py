@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.formats.compressed_ply import write_compressed_ply
 from recon.formats.glb import open_glb, write_glb
 from recon.formats.ply import open_ply, write_ply
@@ -61,7 +61,7 @@ def open_scene(path: Path) -> SceneSource:
     """The same in parts; plain and compressed PLY and .splat stay on disk until they are read."""
     reader = READERS[_extension(path, list(READERS), "read")]
     if not path.is_file():
-        raise ReconError(f"scene not found: {path}; check the path")
+        raise InputError(f"scene not found: {path}; check the path")
     return reader(path)
 
 
@@ -70,7 +70,7 @@ def _extension(path: Path, known: list[str], verb: str) -> str:
     for extension in sorted(known, key=len, reverse=True):
         if name.endswith(extension):
             return extension
-    raise ReconError(
+    raise InputError(
         f"cannot {verb} {path}: unknown scene format {path.suffix or '(no extension)'}; "
         f"recon can {verb} {', '.join(known)}"
     )

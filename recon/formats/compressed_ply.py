@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.morton import in_morton_order
@@ -118,11 +118,11 @@ def open_compressed_ply(path: Path, file: BinaryIO, header: PlyHeader) -> SceneS
     count, vertices, rest = len(tables["vertex"]), tables["vertex"], tables.get("sh")
     bounds = _columns(tables["chunk"], _BOUNDS)
     if not (np.abs(bounds) < MAX_BOUND).all():
-        raise ReconError(f"{path} has bounds beyond {MAX_BOUND:g}; the file is damaged")
+        raise InputError(f"{path} has bounds beyond {MAX_BOUND:g}; the file is damaged")
     names = () if rest is None else rest.dtype.names or ()
     terms = len(names)
     if set(names) != {f"f_rest_{i}" for i in range(terms)}:
-        raise ReconError(f"{path} has SH without some of f_rest_0 to f_rest_{terms - 1}")
+        raise InputError(f"{path} has SH without some of f_rest_0 to f_rest_{terms - 1}")
     degree = degree_of_rest(path, terms)
 
     def parts() -> Iterator[Gaussians]:
@@ -136,13 +136,13 @@ def open_compressed_ply(path: Path, file: BinaryIO, header: PlyHeader) -> SceneS
 
 def _tables(path: Path, file: BinaryIO, header: PlyHeader) -> dict[str, np.ndarray]:
     if header.encoding != "binary_little_endian":
-        raise ReconError(f"{path}: a compressed.ply must be little-endian, found {header.encoding}")
+        raise InputError(f"{path}: a compressed.ply must be little-endian, found {header.encoding}")
     offset, size, tables = file.tell(), path.stat().st_size, {}
     for number, element in enumerate(header.elements):
         layout = header.layout(number)
         end = offset + element.count * layout.itemsize
         if end > size:
-            raise ReconError(
+            raise InputError(
                 f"{path} is cut short: {element.count} rows of {element.name} end at byte {end}, "
                 f"the file has {size}"
             )
@@ -154,13 +154,13 @@ def _tables(path: Path, file: BinaryIO, header: PlyHeader) -> dict[str, np.ndarr
         needed = [p for p in properties if not p.endswith(("_r", "_g", "_b"))]
         missing = set(needed) - set(tables[name].dtype.names or ()) if name in tables else needed
         if missing:
-            raise ReconError(f"{path}: a compressed.ply needs {min(missing)} in {name}")
+            raise InputError(f"{path}: a compressed.ply needs {min(missing)} in {name}")
     count = len(tables["vertex"])
     if (
         len(tables["chunk"]) != -(-count // CHUNK)
         or len(tables.get("sh", tables["vertex"])) != count
     ):
-        raise ReconError(
+        raise InputError(
             f"{path}: {count} Gaussians need {-(-count // CHUNK)} chunks and as many rows of SH; "
             f"found {len(tables['chunk'])} chunks"
         )

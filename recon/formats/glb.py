@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.gltf import Document, read_document
@@ -149,16 +149,16 @@ def open_glb(path: Path) -> SceneSource:
         if extension is None:
             continue
         if extension.get("extensions"):
-            raise ReconError(
+            raise InputError(
                 f"{path} has compressed Gaussians ({', '.join(extension['extensions'])}), which "
                 "recon does not read; convert it to .spz or .ply with the tool that made it"
             )
         parts.append(_placed(path, _primitive(path, document, primitive), world))
     if not parts:
-        raise ReconError(f"{path} holds no Gaussians: expected a primitive with {EXTENSION}")
+        raise InputError(f"{path} holds no Gaussians: expected a primitive with {EXTENSION}")
     degree = max(part.sh_degree for part in parts)
     if any(part.sh_degree != degree for part in parts):
-        raise ReconError(f"{path} holds Gaussians of several SH degrees; expected one")
+        raise InputError(f"{path} holds Gaussians of several SH degrees; expected one")
     return SceneSource.of(Gaussians.concatenate(parts))
 
 
@@ -171,7 +171,7 @@ def _placed(path: Path, part: Gaussians, world: np.ndarray) -> Gaussians:
     scale = np.cbrt(np.linalg.det(matrix[:3, :3]))
     turn = matrix[:3, :3] / scale if scale > 0 and np.isfinite(matrix).all() else np.zeros((3, 3))
     if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-3:
-        raise ReconError(f"{path}: a node mirrors or shears its Gaussians, which recon cannot read")
+        raise InputError(f"{path}: a node mirrors or shears its Gaussians, which recon cannot read")
     numbers = (torch.tensor(x, dtype=torch.float32) for x in (scale, turn, matrix[:3, 3]))
     return part.transformed(Sim3(*numbers))
 
@@ -184,14 +184,14 @@ def _primitive(path: Path, document: Document, primitive: dict[str, Any]) -> Gau
     try:
         degree_of((degree + 1) ** 2)
     except ValueError as error:
-        raise ReconError(f"{path} has SH of degree {degree}; expected at most 4") from error
+        raise InputError(f"{path} has SH of degree {degree}; expected at most 4") from error
     names = ["POSITION", *(f"{EXTENSION}:{n}" for n in ("ROTATION", "SCALE", "OPACITY"))]
     columns = [
         document.accessor(attributes, name, w) for name, w in zip(names, (3, 4, 3, 1), strict=True)
     ]
     columns += [document.accessor(attributes, name, 3) for name in _sh_names(degree)]
     if len({len(column) for column in columns}) != 1:
-        raise ReconError(f"{path} is damaged: attributes of one primitive differ in length")
+        raise InputError(f"{path} is damaged: attributes of one primitive differ in length")
     good = np.logical_and.reduce([np.isfinite(column).all(1) for column in columns])
     means, turns, scales, opacities, *sh = (column[good] for column in columns)
     signs = encodings.sh_signs(FLIPS, len(sh))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from recon.errors import ReconError
+from recon.errors import InputError
 
 # componentType -> NumPy type; integers of "normalized" accessors stand for 0 (or -1) to 1.
 TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -66,7 +66,7 @@ class Document:
     def accessor(self, attributes: dict[str, Any], name: str, width: int) -> np.ndarray:
         """An attribute as float32 [n, width]; ReconError when it is missing or out of bounds."""
         if name not in attributes:
-            raise ReconError(f"{self.path} has Gaussians without {name}")
+            raise InputError(f"{self.path} has Gaussians without {name}")
         accessor = self._item("accessors", attributes[name])
         if "sparse" in accessor:
             raise self.broken(f"{name} is sparse")
@@ -75,7 +75,7 @@ class Document:
             raise self.broken(f"{name} has an unexpected type")
         view = self._item("bufferViews", accessor.get("bufferView"))
         if view.get("buffer", 0) != 0:
-            raise ReconError(f"{self.path} keeps {name} in another file; expected one .glb")
+            raise InputError(f"{self.path} keeps {name} in another file; expected one .glb")
         dtype = np.dtype(TYPES[kind])
         row = width * dtype.itemsize
         stride = self._whole(view, "byteStride", row)
@@ -103,9 +103,9 @@ class Document:
             raise self.broken(f"{key} must be a whole number, found {value!r}")
         return value
 
-    def broken(self, what: str) -> ReconError:
+    def broken(self, what: str) -> InputError:
         """The error to raise."""
-        return ReconError(f"{self.path} is damaged: {what}")
+        return InputError(f"{self.path} is damaged: {what}")
 
 
 def read_document(path: Path) -> Document:
@@ -114,25 +114,25 @@ def read_document(path: Path) -> Document:
     with path.open("rb") as file:
         head = file.read(20)
         if len(head) < 20 or head[:4] != b"glTF":
-            raise ReconError(f"{path} is no .glb: expected it to start with glTF")
+            raise InputError(f"{path} is no .glb: expected it to start with glTF")
         length, kind = struct.unpack_from("<I4s", head, 12)
         if kind != b"JSON" or 20 + length > size:
-            raise ReconError(f"{path} is damaged or cut short: no JSON of {length} bytes in it")
+            raise InputError(f"{path} is damaged or cut short: no JSON of {length} bytes in it")
         text = file.read(length)
         start, binary = 20 + length, np.zeros(0, np.uint8)
         chunk = file.read(8)
     if len(chunk) == 8:
         length, kind = struct.unpack("<I4s", chunk)
         if kind == b"BIN\0" and start + 8 + length > size:
-            raise ReconError(f"{path} is cut short: {length} bytes announced, {size - start} left")
+            raise InputError(f"{path} is cut short: {length} bytes announced, {size - start} left")
         if kind == b"BIN\0" and length:
             binary = np.memmap(path, np.uint8, "r", start + 8, (length,))
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ReconError(f"{path} has broken JSON: {error}") from error
+        raise InputError(f"{path} has broken JSON: {error}") from error
     if not isinstance(document, dict):
-        raise ReconError(f"{path} has broken JSON: expected an object")
+        raise InputError(f"{path} has broken JSON: expected an object")
     return Document(path, document, binary)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.compressed_ply import is_compressed, open_compressed_ply
@@ -110,7 +110,7 @@ def _columns(table: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
 def _check_properties(path: Path, names: list[str]) -> None:
     missing = [n for group in _GROUPS.values() for n in group if n not in names]
     if missing:
-        raise ReconError(
+        raise InputError(
             f"{path} is a PLY without Gaussians: its vertices lack {', '.join(missing)}; "
             "expected the 3D Gaussian Splatting layout"
         )

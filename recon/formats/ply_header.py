@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from recon.errors import ReconError
+from recon.errors import InputError
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -62,7 +62,7 @@ class PlyHeader:
 def read_header(path: Path, file: BinaryIO) -> PlyHeader:
     """Parse up to end_header and leave the file there; ReconError when malformed."""
     if file.readline(16).strip() != b"ply":
-        raise ReconError(f"{path} is not a PLY file: expected it to start with 'ply'")
+        raise InputError(f"{path} is not a PLY file: expected it to start with 'ply'")
     encoding = ""
     elements: list[PlyElement] = []
     for words in _header_lines(path, file):
@@ -74,9 +74,9 @@ def read_header(path: Path, file: BinaryIO) -> PlyHeader:
             elif words[:1] == ["property"] and elements:
                 _add_property(path, elements, words)
         except (IndexError, ValueError) as error:
-            raise ReconError(f"{path} has a broken PLY header line: {' '.join(words)!r}") from error
+            raise InputError(f"{path} has a broken PLY header line: {' '.join(words)!r}") from error
     if encoding not in _ORDERS or not elements or min(e.count for e in elements) < 0:
-        raise ReconError(
+        raise InputError(
             f"{path} has no usable PLY header: expected a format and an element vertex"
         )
     return PlyHeader(encoding, tuple(elements))
@@ -91,18 +91,18 @@ def _header_lines(path: Path, file: BinaryIO) -> Iterator[list[str]]:
         if not line.endswith(b"\n"):
             break
         yield line.decode("ascii", "replace").split()
-    raise ReconError(f"{path} has no end of its PLY header; the file is damaged or cut short")
+    raise InputError(f"{path} has no end of its PLY header; the file is damaged or cut short")
 
 
 def _add_property(path: Path, elements: list[PlyElement], words: list[str]) -> None:
     first = len(elements) == 1
     if words[1] == "list" and first:
-        raise ReconError(f"{path} has a list property {words[-1]!r} on its vertices; not Gaussians")
+        raise InputError(f"{path} has a list property {words[-1]!r} on its vertices; not Gaussians")
     if words[1] not in _TYPES and first:
-        raise ReconError(f"{path} has a property of unknown type {words[1]!r}")
+        raise InputError(f"{path} has a property of unknown type {words[1]!r}")
     name = words[2]
     if name in dict(elements[-1].properties):
-        raise ReconError(f"{path} has two properties {name!r} on its {elements[-1].name}")
+        raise InputError(f"{path} has two properties {name!r} on its {elements[-1].name}")
     # What comes after the vertices (faces, say) is looked at only where it is known.
     elements[-1].properties.append((name, _TYPES.get(words[1], "u1")))
 
@@ -110,7 +110,7 @@ def _add_property(path: Path, elements: list[PlyElement], words: list[str]) -> N
 def degree_of_rest(path: Path, rest: int) -> int:
     """SH degree of so many properties f_rest; ReconError when it is none's number."""
     if rest not in RESTS:
-        raise ReconError(f"{path} has {rest} f_rest properties; expected 0, 9, 24, 45 or 72")
+        raise InputError(f"{path} has {rest} f_rest properties; expected 0, 9, 24, 45 or 72")
     return RESTS.index(rest)
 
 
@@ -121,7 +121,7 @@ def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
     expected = header.count * header.dtype.itemsize
     found = path.stat().st_size - file.tell()
     if found < expected:
-        raise ReconError(
+        raise InputError(
             f"{path} is cut short: {header.count} vertices need {expected} bytes, found {found}"
         )
     return mapped_table(path, file.tell(), header.dtype, header.count)
@@ -139,13 +139,13 @@ def _read_ascii(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
         return np.zeros(0, header.dtype)
     # Each number takes at least a digit and a separator.
     if path.stat().st_size < 2 * header.count * len(header.properties):
-        raise ReconError(f"{path} is cut short: too small for {header.count} vertices")
+        raise InputError(f"{path} is cut short: too small for {header.count} vertices")
     try:
         rows = np.loadtxt(file, dtype=np.float64, max_rows=header.count, ndmin=2)
     except ValueError as error:
-        raise ReconError(f"{path} has a broken line among its vertices: {error}") from error
+        raise InputError(f"{path} has a broken line among its vertices: {error}") from error
     if rows.shape != (header.count, len(header.properties)):
-        raise ReconError(
+        raise InputError(
             f"{path} is cut short: expected {header.count} vertices of {len(header.properties)} "
             f"numbers, found {rows.shape[0]} of {rows.shape[1]}"
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.codebook import codebook, nearest, palette
@@ -28,7 +28,7 @@ def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
     """Gaussians are ordered along Morton curves; SH of degree 4 are cut to degree 3. The last
     `dropped_bits` binary digits of positions are left out, which packs better."""
     if source.count == 0:
-        raise ReconError(f"cannot write {path}: a SOG needs at least one Gaussian")
+        raise InputError(f"cannot write {path}: a SOG needs at least one Gaussian")
     scene = in_picture_order(source.load(), picture_size(source.count)[0])
     meta: dict[str, Any] = {"version": 2, "asset": {"generator": "recon"}, "count": len(scene)}
     files: dict[str, bytes] = {}

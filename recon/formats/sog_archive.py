@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from recon.errors import ReconError
+from recon.errors import InputError
 
 MAX_META_BYTES = 1 << 22
 # A side of a WebP; and how many pixels a byte of it may stand for: lossless noise has less than
@@ -51,15 +51,15 @@ class Archive:
         try:
             self.zip = zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise ReconError(f"{self.path} is no SOG: expected a zip ({error})") from error
+            raise InputError(f"{self.path} is no SOG: expected a zip ({error})") from error
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.zip.close()
 
-    def broken(self, what: str) -> ReconError:
+    def broken(self, what: str) -> InputError:
         """The error to raise."""
-        return ReconError(f"{self.path} is damaged: {what}")
+        return InputError(f"{self.path} is damaged: {what}")
 
     def read(self, name: str, limit: int) -> bytes:
         """A member, unpacked in memory: its name is never a path on this machine."""
@@ -88,7 +88,7 @@ class Archive:
             raise self.broken(f"meta.json: {error}") from error
         if not isinstance(meta, dict) or meta.get("version") != 2:
             found = meta.get("version") if isinstance(meta, dict) else type(meta).__name__
-            raise ReconError(f"{self.path}: expected SOG version 2, found {found}")
+            raise InputError(f"{self.path}: expected SOG version 2, found {found}")
         self.whole(meta, "count", 1, MAX_COUNT)
         for part in ("means", "scales", "quats", "sh0"):
             self._files(meta, part)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.source import ROWS, SceneSource, regrouped
@@ -21,7 +21,7 @@ _RECORD = np.dtype(
 def write_splat(path: Path, source: SceneSource) -> None:
     """In the scene's order; higher SH are left out."""
     if source.count == 0:
-        raise ReconError(f"cannot write {path}: a .splat needs at least one Gaussian")
+        raise InputError(f"cannot write {path}: a .splat needs at least one Gaussian")
     with atomic_output(path) as temporary, temporary.open("wb") as file:
         for part in source.read():
             rows = np.zeros(len(part), _RECORD)
@@ -37,7 +37,7 @@ def open_splat(path: Path) -> SceneSource:
     """The Gaussians of a file; ReconError when its size is not that of whole records."""
     size = path.stat().st_size
     if size == 0 or size % _RECORD.itemsize:
-        raise ReconError(
+        raise InputError(
             f"{path} is no .splat: expected records of {_RECORD.itemsize} bytes, found {size} bytes"
         )
     table = np.memmap(path, dtype=_RECORD, mode="r")
@@ -48,7 +48,7 @@ def open_splat(path: Path) -> SceneSource:
 
     count = sum(int(_good(table[at : at + ROWS]).sum()) for at in range(0, len(table), ROWS))
     if count == 0:
-        raise ReconError(f"{path} holds no Gaussian with finite numbers; it is no .splat")
+        raise InputError(f"{path} holds no Gaussian with finite numbers; it is no .splat")
     return SceneSource(count, 0, lambda: regrouped(parts()))
 
 

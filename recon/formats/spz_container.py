@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.errors import ReconError
+from recon.errors import InputError
 
 MAGIC = 0x5053474E
 GZIP = b"\x1f\x8b"
@@ -48,19 +48,19 @@ def read_spz(path: Path) -> tuple[SpzHeader, dict[str, np.ndarray]]:
         return _read_gzip(path, data)
     if len(data) >= 32 and data[:4] == struct.pack("<I", MAGIC):
         return _read_zstd(path, data)
-    raise ReconError(f"{path} is no SPZ: expected gzip or NGSP at its start")
+    raise InputError(f"{path} is no SPZ: expected gzip or NGSP at its start")
 
 
 def _checked(path: Path, header: SpzHeader, size: int) -> SpzHeader:
     if header.version not in (2, 3, 4):
-        raise ReconError(f"{path}: expected SPZ version 2, 3 or 4, found {header.version}")
+        raise InputError(f"{path}: expected SPZ version 2, 3 or 4, found {header.version}")
     if header.sh_degree > 4 or header.fraction_bits > 23:
-        raise ReconError(
+        raise InputError(
             f"{path} has a broken SPZ header: SH degree {header.sh_degree} (0 to 4), "
             f"{header.fraction_bits} fraction bits (0 to 23)"
         )
     if header.count * sum(header.widths().values()) > max(MAX_RATIO * size, SMALL):
-        raise ReconError(
+        raise InputError(
             f"{path} is damaged: {header.count} Gaussians cannot come out of {size} bytes"
         )
     return header
@@ -70,7 +70,7 @@ def _read_gzip(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray
     unpacked = _Unpacked(path, data)
     magic, *numbers = struct.unpack("<IIIBBBB", unpacked.take(16))
     if magic != MAGIC:
-        raise ReconError(f"{path} is no SPZ: expected NGSP inside of the gzip")
+        raise InputError(f"{path} is no SPZ: expected NGSP inside of the gzip")
     header = _checked(path, SpzHeader(*numbers[:4]), len(data))
     streams = {
         name: _rows(unpacked.take(header.count * width), header.count, width)
@@ -95,7 +95,7 @@ class _Unpacked:
             try:
                 yield unpacker.decompress(data, SMALL)
             except zlib.error as error:
-                raise ReconError(f"{self.path} is damaged: {error}") from error
+                raise InputError(f"{self.path} is damaged: {error}") from error
             data = unpacker.unconsumed_tail
 
     def take(self, size: int) -> bytes:
@@ -104,7 +104,7 @@ class _Unpacked:
         while total < size:
             part = next(self.parts, None)
             if part is None:
-                raise ReconError(f"{self.path} is cut short: {size} bytes needed, {total} found")
+                raise InputError(f"{self.path} is cut short: {size} bytes needed, {total} found")
             kept.append(part)
             total += len(part)
         whole = b"".join(kept)
@@ -118,7 +118,7 @@ def _read_zstd(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray
     streams, table = numbers[5], numbers[6]
     widths = {name: width for name, width in header.widths().items() if width or name == "sh"}
     if streams < 5 or table < 32 or table + 16 * streams > len(data):
-        raise ReconError(f"{path} has a broken table of streams ({streams} at byte {table})")
+        raise InputError(f"{path} has a broken table of streams ({streams} at byte {table})")
     start, found = table + 16 * streams, {}
     for number, (name, width) in enumerate(widths.items()):
         size = unpacked = 0
@@ -126,7 +126,7 @@ def _read_zstd(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray
             size, unpacked = struct.unpack_from("<QQ", data, table + 16 * number)
         expected = header.count * width
         if unpacked != expected or start + size > len(data):
-            raise ReconError(
+            raise InputError(
                 f"{path} is damaged: stream {name} should be {expected} bytes, not {unpacked}, "
                 f"and end before byte {len(data)}"
             )
@@ -143,7 +143,7 @@ def _unzstd(path: Path, data: bytes, size: int) -> bytes:
         with zstandard.ZstdDecompressor().stream_reader(data) as reader:
             raw = reader.read(size)
     except zstandard.ZstdError as error:
-        raise ReconError(f"{path} is damaged: {error}") from error
+        raise InputError(f"{path} is damaged: {error}") from error
     if len(raw) != size:
-        raise ReconError(f"{path} is cut short: a stream has {len(raw)} bytes of {size}")
+        raise InputError(f"{path} is cut short: a stream has {len(raw)} bytes of {size}")
     return raw

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from recon.errors import ReconError
+from recon.errors import ConfigError
 
 # What a time limit may be used up with.
 MAX_STEPS = 3000
@@ -74,7 +74,7 @@ def parse_refine(text: str) -> RefineConfig:
     """`45`: so many steps; `20s`: as many as take that time; ReconError for anything else."""
     number = text.removesuffix("s")
     if not number.isdecimal():
-        raise ReconError(f"--refine must be steps (45) or seconds (20s), found {text!r}")
+        raise ConfigError(f"refine must be steps (45) or seconds (20s), got {text!r}", "refine")
     if text.endswith("s"):
         return RefineConfig(steps=MAX_STEPS, seconds=float(number))
     return RefineConfig(steps=int(number))

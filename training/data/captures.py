@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture import Capture, load_views, open_capture
-from recon.errors import ReconError
+from recon.errors import InputError, ReconError
 from recon.model.mvs.depth_range import depth_range_of
 from recon.types import Views
 from render import Cameras
@@ -41,7 +41,7 @@ class CaptureScenes:
         """Those with cameras; ReconError when there is none."""
         folder = Path(self.config.folder)
         if not folder.is_dir():
-            raise ReconError(f"data.captures.folder: no folder {folder}")
+            raise InputError(f"data.captures.folder: no folder {folder}")
         found = []
         for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
             try:
@@ -51,7 +51,7 @@ class CaptureScenes:
             if capture.has_cameras:
                 found.append(capture)
         if not found:
-            raise ReconError(f"data.captures.folder: no captures with cameras in {folder}")
+            raise InputError(f"data.captures.folder: no captures with cameras in {folder}")
         return found
 
     def sample(self, request: SampleRequest) -> TrainingSample:
@@ -59,7 +59,7 @@ class CaptureScenes:
         generator = request.generator()
         enough = [c for c in self.captures if len(c.frames) >= request.views]
         if not enough:
-            raise ReconError(
+            raise InputError(
                 f"data.captures.folder: no capture in {self.config.folder} has the "
                 f"{request.views} photos that context and targets need"
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recon.errors import ReconError
+from recon.errors import InputError
 from training.data.realestate10k import (
     Clip,
     clip_files,
@@ -67,7 +67,7 @@ class RealEstate10KScenes:
             except Unusable as error:
                 self.skipped.note(str(error))
         reasons = ", ".join(f"{reason} ({n})" for reason, n in self.skipped.reasons.items())
-        raise ReconError(f"no usable film in {self.config.folder} after {TRIES} tries: {reasons}")
+        raise InputError(f"no usable film in {self.config.folder} after {TRIES} tries: {reasons}")
 
     def _clips(
         self, request: SampleRequest, generator: torch.Generator, attempt: int

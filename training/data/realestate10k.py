@@ -19,7 +19,7 @@ from jaxtyping import Float
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from recon.errors import ReconError
+from recon.errors import InputError
 from render import Cameras
 from training.data.types import Skipped, Unusable
 
@@ -54,10 +54,10 @@ class EvaluationItem:
 def clip_files(folder: Path) -> list[Path]:
     """Chunks, else .txt files, of a folder; ReconError when it has neither."""
     if not folder.is_dir():
-        raise ReconError(f"no folder {folder}; expected RealEstate10K chunks or .txt files")
+        raise InputError(f"no folder {folder}; expected RealEstate10K chunks or .txt files")
     files = sorted(folder.glob("*.torch")) or sorted(folder.glob("*.txt"))
     if not files:
-        raise ReconError(f"{folder} has neither .torch chunks nor .txt files of RealEstate10K")
+        raise InputError(f"{folder} has neither .torch chunks nor .txt files of RealEstate10K")
     return files
 
 
@@ -169,7 +169,7 @@ def read_evaluation_index(path: Path, skipped: Skipped) -> list[EvaluationItem]:
     try:
         index = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise ReconError(f"cannot read the evaluation index {path}: {error}") from None
+        raise InputError(f"cannot read the evaluation index {path}: {error}") from None
     items = []
     for key, entry in index.items():
         if entry is None:

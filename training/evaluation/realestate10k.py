@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.model.registry import build_model
 from recon.pipeline import choose_device, predict
 from recon.settings import ReconstructSettings
@@ -46,7 +46,7 @@ def evaluate_films(
         results.append(replace(result, pictures={}, suite=SUITE))
     if not results:
         reasons = ", ".join(f"{reason} ({n})" for reason, n in skipped.reasons.items())
-        raise ReconError(f"no scene of {films.index} could be read in {films.folder}: {reasons}")
+        raise InputError(f"no scene of {films.index} could be read in {films.folder}: {reasons}")
     return results, skipped
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from recon.capture import Capture, Frame
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.overlay import overlay
 
 
@@ -67,7 +67,7 @@ class Suite:
         for name in only:
             if all(name not in each for each in names.values()):
                 known = ", ".join(case.name for case in self.cases)
-                raise ReconError(f"--only {name}: no such case in the suite; it has {known}")
+                raise InputError(f"--only {name}: no such case in the suite; it has {known}")
         return tuple(c for c in self.cases if not only or not names[c].isdisjoint(only))
 
 
@@ -77,19 +77,19 @@ def read_suite(path: Path) -> Suite:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ReconError(f"suite not found: {path}; check the path") from error
+        raise InputError(f"suite not found: {path}; check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ReconError(f"{path} is not valid YAML: {error}") from error
+        raise InputError(f"{path} is not valid YAML: {error}") from error
     known = {"root", "cases", "realestate10k"}
     if not isinstance(document, dict) or set(document) - known or not set(document) - {"root"}:
-        raise ReconError(
+        raise InputError(
             f"{path}: expected the keys 'root' and 'cases' (capture: list of splits) or "
             "'realestate10k' (folder, index)"
         )
     root = (path.parent / str(document.get("root", "."))).resolve()
     chosen = document.get("cases", {})
     if not isinstance(chosen, dict):
-        raise ReconError(f"{path}: 'cases' must map captures to lists of splits")
+        raise InputError(f"{path}: 'cases' must map captures to lists of splits")
     cases = [Case(root / name, str(split)) for name, splits in chosen.items() for split in splits]
     films = None
     if "realestate10k" in document:
@@ -104,13 +104,13 @@ def read_splits(capture: Capture) -> dict[str, dict[str, list[str]]]:
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ReconError(
+        raise InputError(
             f'no {path}; expected {{"name": {{"context": [files], "target": [files]}}}}'
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ReconError(f"{path} is not valid JSON ({error})") from error
+        raise InputError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(splits, dict):
-        raise ReconError(f"{path}: expected an object, found {type(splits).__name__}")
+        raise InputError(f"{path}: expected an object, found {type(splits).__name__}")
     return splits
 
 
@@ -118,7 +118,7 @@ def read_split(capture: Capture, name: str) -> Split:
     """A named split of a capture's splits.json; ReconError when it does not fit."""
     path, splits = capture.root / "splits.json", read_splits(capture)
     if name not in splits:
-        raise ReconError(f"{path} has no split {name!r}; it has: {', '.join(map(str, splits))}")
+        raise InputError(f"{path} has no split {name!r}; it has: {', '.join(map(str, splits))}")
     frames = {frame.name: frame for frame in capture.frames}
     chosen = {}
     for role in ("context", "target"):
@@ -126,9 +126,9 @@ def read_split(capture: Capture, name: str) -> Split:
         missing = [n for n in names if n not in frames]
         if missing or not names:
             found = f"{missing[0]!r} is not a frame of the capture" if missing else "it is empty"
-            raise ReconError(f"{path}, split {name!r}: bad list {role!r}: {found}")
+            raise InputError(f"{path}, split {name!r}: bad list {role!r}: {found}")
         chosen[role] = tuple(frames[n] for n in names)
     shared = {f.name for f in chosen["context"]} & {f.name for f in chosen["target"]}
     if shared:
-        raise ReconError(f"{path}, split {name!r}: {min(shared)} is both context and target")
+        raise InputError(f"{path}, split {name!r}: {min(shared)} is both context and target")
     return Split(**chosen)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from recon.capture.isolated_process import run_script
 from recon.capture.sfm.solver import Solved
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.files import atomic_output
 from render import Sim3
 
@@ -17,7 +17,7 @@ def export_colmap(solved: Solved, folder: Path) -> None:
     """A COLMAP project that other tools can train from: the photos as they are, and the solver's
     model, of their original sizes, in sparse/0."""
     if solved.model is None:
-        raise ReconError(f"nothing to write into {folder}: no cameras were solved")
+        raise InputError(f"nothing to write into {folder}: no cameras were solved")
     with atomic_output(folder) as temporary:
         _copy_model(solved.model, temporary / "sparse" / "0", solved.world)
         for frame in solved.capture.frames:
@@ -34,4 +34,4 @@ def _copy_model(model: Path, target: Path, world: Sim3 | None) -> None:
     numbers = [str(float(value)) for value in (world.scale, *world.translation)]
     reason = run_script("colmap_move.py", [str(model), str(target), *numbers], MOVE_LIMIT_S)
     if reason is not None:
-        raise ReconError(f"cannot write the COLMAP model into {target}: {reason}")
+        raise InputError(f"cannot write the COLMAP model into {target}: {reason}")

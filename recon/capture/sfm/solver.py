@@ -17,7 +17,7 @@ from recon.capture.sfm.prepare import prepare
 from recon.capture.sfm.stages import Matcher, available_matchers, solve
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.capture.world import chosen_world, moved
-from recon.errors import ReconError
+from recon.errors import InputError, MissingDependency
 from recon.files import atomic_output
 from recon.types import StageProgress
 from render import Sim3
@@ -77,7 +77,7 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
     if len(capture.frames) == 1:
         return Solved(replace(capture, frames=(_looking_ahead(capture.frames[0]),)))
     if importlib.util.find_spec("pycolmap") is None:
-        raise ReconError(
+        raise MissingDependency(
             f"the photos in {capture.title} come without cameras, and finding them needs an extra "
             "package; pip install 'reconsplat[sfm]', or give a COLMAP project or transforms.json"
         )
@@ -126,7 +126,7 @@ def _solve_into(kept: Path, capture: Capture, config: SolveConfig, report: Stage
         matchers = config.matchers(len(capture.frames))
         outcome = solve(prepared, work, config.seed, matchers, report)
         if outcome.placed < 2:
-            raise ReconError(_complaint(capture, outcome.matched_pairs))
+            raise InputError(_complaint(capture, outcome.matched_pairs))
         kept.parent.mkdir(parents=True, exist_ok=True)
         with atomic_output(kept) as temporary:
             shutil.copytree(outcome.model, temporary)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from recon.capture.isolated_process import run_script
 from recon.capture.sfm.prepare import SOLVE_PX, Prepared
-from recon.errors import ReconError
+from recon.errors import InputError, ReconError
 from recon.types import StageProgress
 
 Matcher = Literal["sift", "aliked"]
@@ -139,12 +139,12 @@ def _run(stage: Stage, job: Path, limit: float) -> None:
     try:
         reason = run_script(script, [*arguments, str(job)], limit)
     except subprocess.TimeoutExpired as error:
-        raise ReconError(
+        raise InputError(
             f"{stage.words} took over {limit:.0f} s, the limit for these photos; use fewer or "
             "smaller photos, or give their cameras (a COLMAP project or a transforms.json)"
         ) from error
     if reason is not None:
-        raise ReconError(
+        raise InputError(
             f"{stage.words} failed: {reason}; try other photos, or give their cameras "
             "(a COLMAP project or a transforms.json)"
         )

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from recon.errors import ReconError
+from recon.errors import ConfigError, MissingDependency
 from recon.model.layers.norms import LayerNorm, RMSNorm
 
 AttentionBackend = Literal["sdpa", "xformers"]
@@ -26,13 +26,14 @@ def attend(
     if backend == "sdpa":
         return nn.functional.scaled_dot_product_attention(q, k, v)
     if q.device.type != "cuda":
-        raise ReconError(
-            f"attention 'xformers' needs a CUDA GPU, tensors are on {q.device}; use 'sdpa'"
+        raise ConfigError(
+            f"attention 'xformers' needs a CUDA GPU, tensors are on {q.device}; use 'sdpa'",
+            "attention",
         )
     try:
         from xformers.ops import memory_efficient_attention
     except ImportError as error:
-        raise ReconError(
+        raise MissingDependency(
             f"attention 'xformers': {error}; pip install 'reconsplat[cuda]' or use 'sdpa'"
         ) from None
     rows = (t.transpose(1, 2) for t in (q, k, v))

@@ -77,5 +77,5 @@ def test_what_is_no_video_is_one_line(tmp_path: Path) -> None:
 
 
 def test_one_frame_is_not_enough(film: Path) -> None:
-    with pytest.raises(ReconError, match="--frames must be at least 2"):
+    with pytest.raises(ReconError, match="frames must be at least 2"):
         open_capture(film, 1)

@@ -64,7 +64,7 @@ def test_scene_of_another_size(sample: Path, tmp_path: Path) -> None:
 
 
 def test_bad_scale(sample: Path) -> None:
-    with pytest.raises(ReconError, match="--metric-scale must be above 0, found -1"):
+    with pytest.raises(ReconError, match="metric_scale must be above 0, got -1"):
         reconstruct(sample, ReconstructSettings(metric_scale=-1.0))
 
 

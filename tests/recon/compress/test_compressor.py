@@ -198,8 +198,8 @@ def test_the_worst_kind_of_cameras_counts(scene: Path, looks: Looks) -> None:
         (["--keep", "0"], "--keep must be above 0, at most 1, found 0"),
         (["--keep", "2"], "--keep must be above 0, at most 1, found 2"),
         (["--max-loss", "-1"], "--max-loss must be above 0, found -1"),
-        (["--max-views", "0"], "--max-views must be at least 1, found 0"),
-        (["--resolution", "1"], "--resolution must be at least 32 px, found 1"),
+        (["--max-views", "0"], "--max-views must be at least 1, got 0"),
+        (["--resolution", "1"], "--resolution must be at least 32 px, got 1"),
         (["--max-loss", "1", "--keep", "0.5"], "--max-loss and --keep exclude each other"),
     ],
 )

@@ -108,7 +108,7 @@ def test_option_is_read() -> None:
     assert parse_refine("30") == RefineConfig(steps=30) != RefineConfig()
     assert parse_refine("20s").seconds == 20 and parse_refine("0").steps == 0
     for text in ("fast", "-3", "1.5m", "s", ""):
-        with pytest.raises(ReconError, match="--refine must be steps"):
+        with pytest.raises(ReconError, match="refine must be steps"):
             parse_refine(text)
 
 

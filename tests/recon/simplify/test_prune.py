@@ -116,5 +116,5 @@ def test_command_line(sample: Path, tmp_path: Path) -> None:
 def test_bad_share_is_refused(sample: Path, tmp_path: Path) -> None:
     from recon import ReconstructSettings, reconstruct
 
-    with pytest.raises(ReconError, match="--prune must be a part"):
+    with pytest.raises(ReconError, match="prune must be a fraction"):
         reconstruct(sample, ReconstructSettings(prune=1.0))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recon.errors import ReconError
+from recon.errors import InputError, MissingDependency
 from recon.files import atomic_output
 from render import Cameras
 from render.cameras import look_at
@@ -56,14 +56,14 @@ class MeshScenes:
         folder = Path(self.config.folder)
         found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not found:
-            raise ReconError(f"data.meshes.folder: no {', '.join(SUFFIXES)} files in {folder}")
+            raise InputError(f"data.meshes.folder: no {', '.join(SUFFIXES)} files in {folder}")
         return found
 
     def sample(self, request: SampleRequest) -> TrainingSample:
         """Views of one object, near one another, in random roles."""
         generator = request.generator()
         if request.views > self.config.rendered:
-            raise ReconError(
+            raise InputError(
                 f"data.meshes.rendered is {self.config.rendered}, but context and targets need "
                 f"{request.views} pictures of a mesh"
             )
@@ -76,7 +76,7 @@ class MeshScenes:
                 continue
             return _sample(pictures, self.config, request, generator)
         reasons = ", ".join(f"{reason} ({n})" for reason, n in self.skipped.reasons.items())
-        raise ReconError(f"no usable mesh in {self.config.folder} after {TRIES} tries: {reasons}")
+        raise InputError(f"no usable mesh in {self.config.folder} after {TRIES} tries: {reasons}")
 
     def _pictures(self, path: Path, request: SampleRequest) -> dict[str, Tensor]:
         """From the cache; a broken or missing entry is rendered."""
@@ -108,7 +108,7 @@ def render_mesh(path: Path, count: int, width: int, height: int) -> dict[str, Te
         from training.data.meshes.cast import Caster
         from training.data.meshes.soup import load_soup
     except ImportError as error:
-        raise ReconError(f"data.meshes: {error}; pip install 'reconsplat[train]'") from None
+        raise MissingDependency(f"data.meshes: {error}; pip install 'reconsplat[train]'") from None
     seed = hashlib.blake2b(path.name.encode(), digest_size=4).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(seed, "little"))
     cameras = _around(count, width, height, generator)

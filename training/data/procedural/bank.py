@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from recon.errors import ReconError
+from recon.errors import InputError
 
 SIDE_PX = 256
 LEVELS = 6
@@ -80,7 +80,7 @@ def list_photos(folder: str) -> list[Path]:
         return []
     found = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
     if not found:
-        raise ReconError(f"data.photos: no pictures ({', '.join(PHOTO_SUFFIXES)}) in {folder!r}")
+        raise InputError(f"data.photos: no pictures ({', '.join(PHOTO_SUFFIXES)}) in {folder!r}")
     return found
 
 
