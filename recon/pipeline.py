@@ -173,8 +173,9 @@ def locate(capture: Capture, settings: ReconstructSettings, report: StageProgres
     if settings.cameras == "solve" or (settings.cameras == "auto" and not capture.has_cameras):
         return solve_cameras(capture, SolveConfig(settings.seed, settings.cache), report)
     if not capture.has_cameras:
-        raise InputError(
-            f"no cameras in {capture.title}: expected a transforms.json, a COLMAP project or "
-            "poses_bounds.npy beside the images; or let recon solve them (cameras='auto')"
+        raise ConfigError(
+            f"cameras='given': none in {capture.title}: expected a transforms.json, a COLMAP project or "
+            "poses_bounds.npy beside the images; or let recon solve them (cameras='auto')",
+            "cameras",
         )
     return Solved(capture)

@@ -65,7 +65,7 @@ def _torchvision_vgg19() -> nn.Sequential:
     """torchvision's network with weights that an earlier download left in torch's cache."""
     if importlib.util.find_spec("torchvision") is None:
         raise MissingDependency(
-            "loss.perceptual_net torchvision_vgg19: torchvision is not installed"
+            "loss.perceptual_net torchvision_vgg19: torchvision is not installed; pip install torchvision"
         )
     from torchvision.models import VGG19_Weights, vgg19
 

@@ -59,8 +59,10 @@ def in_flags(error: ConfigError) -> str:
     text = str(error)
     for field in error.fields:
         flag = FIELD_FLAGS.get(field, "--" + field.rpartition(".")[2].replace("_", "-"))
-        text = re.sub(rf"\b{re.escape(field)}=('?)([^\s']+)\1", rf"{flag} \2", text)
-        text = re.sub(rf"(?<![\w-]){re.escape(field)}\b", flag, text)
+        # Not inside of a path or of a longer word.
+        name = rf"(?<![\w/.-]){re.escape(field)}(?![\w/-])"
+        text = re.sub(rf"{name}=('?)([^\s']+)\1", rf"{flag} \2", text)
+        text = re.sub(name, flag, text)
     return text
 
 

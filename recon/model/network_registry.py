@@ -40,14 +40,10 @@ NETWORKS: dict[str, NetworkKind] = {
 def named_size(name: str, size: str) -> Any:
     """The configuration of a network's named size; ReconError listing the names otherwise."""
     if name not in NETWORKS:
-        raise ConfigError(
-            f"unknown network {name!r}; expected one of: {', '.join(NETWORKS)}", "network"
-        )
+        raise ConfigError(f"unknown network {name!r}; expected one of: {', '.join(NETWORKS)}")
     sizes = NETWORKS[name].sizes
     if size not in sizes:
-        raise ConfigError(
-            f"{name} has no size {size!r}; expected one of: {', '.join(sizes)}", "size"
-        )
+        raise ConfigError(f"{name} has no size {size!r}; expected one of: {', '.join(sizes)}")
     return sizes[size]
 
 

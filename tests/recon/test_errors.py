@@ -24,6 +24,10 @@ def test_errors_share_one_base_and_keep_to_one_line(kind: type[errors.ReconError
             errors.ConfigError("device='cuda': no GPU; use device='cpu'", "device"),
             "--device cuda: no GPU; use --device cpu",
         ),
+        (
+            errors.ConfigError("cameras='given': none in /cameras/x", "cameras"),
+            "--cameras given: none in /cameras/x",
+        ),
         (errors.ConfigError("model.size must be small", "model.size"), "--size must be small"),
         (errors.ConfigError("max_views must be at least 1"), "max_views must be at least 1"),
     ],
