@@ -174,7 +174,7 @@ def locate(capture: Capture, settings: ReconstructSettings, report: StageProgres
         return solve_cameras(capture, SolveConfig(settings.seed, settings.cache), report)
     if not capture.has_cameras:
         raise ConfigError(
-            f"cameras='given': none in {capture.title}: expected a transforms.json, a COLMAP project or "
+            f"no cameras in {capture.title}: expected a transforms.json, a COLMAP project or "
             "poses_bounds.npy beside the images; or let recon solve them (cameras='auto')",
             "cameras",
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.model.checkpoint import save_checkpoint
 from recon.model.registry import load_checkpoint
 
@@ -24,7 +24,7 @@ def bundle(source: Path, target: Path, note: str, changes: dict[str, int] | None
     found.network.config = replace(config, **(changes or {}))
     for key, value in found.network.state_dict().items():
         if not bool(torch.isfinite(value.half()).all()):
-            raise ReconError(f"{source}: {key} does not fit into float16")
+            raise InputError(f"{source}: {key} does not fit into float16")
     provenance = {**found.provenance, "note": note}
     save_checkpoint(target, found.name, found.network, provenance, torch.float16)
 

@@ -64,9 +64,7 @@ class Vgg19Distance(nn.Module):
 def _torchvision_vgg19() -> nn.Sequential:
     """torchvision's network with weights that an earlier download left in torch's cache."""
     if importlib.util.find_spec("torchvision") is None:
-        raise MissingDependency(
-            "loss.perceptual_net torchvision_vgg19: torchvision is not installed; pip install torchvision"
-        )
+        raise MissingDependency("loss.perceptual_net torchvision_vgg19: pip install torchvision")
     from torchvision.models import VGG19_Weights, vgg19
 
     weights = VGG19_Weights.IMAGENET1K_V1

@@ -59,8 +59,11 @@ def in_flags(error: ConfigError) -> str:
     text = str(error)
     for field in error.fields:
         flag = FIELD_FLAGS.get(field, "--" + field.rpartition(".")[2].replace("_", "-"))
-        # Not inside of a path or of a longer word.
+        # Not inside of a path or of a longer word; a field named like a plain word counts only
+        # where it stands first or has a value.
         name = rf"(?<![\w/.-]){re.escape(field)}(?![\w/-])"
+        if field.isalpha():
+            name = rf"(?:^{field}\b|{name}(?==))"
         text = re.sub(rf"{name}=('?)([^\s']+)\1", rf"{flag} \2", text)
         text = re.sub(name, flag, text)
     return text

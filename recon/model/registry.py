@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from recon.errors import ReconError
+from recon.errors import ConfigError, InputError
 from recon.model.checkpoint import Checkpoint, read_checkpoint
 from recon.model.inference import NetworkModel
 from recon.model.mvs.constant_depth import ConstantDepth
@@ -71,25 +71,27 @@ def build_model(name: str) -> Model:
     """Build a model from its name or from a checkpoint file (.safetensors).
 
     Raises:
-        ReconError: The name is unknown, the network has no bundled weights, or the file is not
-            a checkpoint of a known network.
+        ConfigError: The name is unknown, or the network has no bundled weights.
+        InputError: The file is not a checkpoint of a known network.
     """
     if name.endswith(".safetensors"):
         return NetworkModel(load_checkpoint(Path(name)).network)
     known = _find(name, [*NETWORKS, *CLASSICAL])
     if known is None:
-        raise ReconError(
+        raise ConfigError(
             f"unknown model {name!r}; expected one of: {', '.join(model_names())}, "
-            f"or a .safetensors file{_hint(name)}"
+            f"or a .safetensors file{_hint(name)}",
+            "model",
         )
     if known in CLASSICAL:
         return CLASSICAL[known]()
     weights = NETWORKS[known].weights
     if weights is None:
-        raise ReconError(
+        raise ConfigError(
             f"no weights come with the network {known}; train it (recon train network={known}) "
             f"and give its .safetensors file as the model, or use one of: "
-            f"{', '.join(model_names())}"
+            f"{', '.join(model_names())}",
+            "model",
         )
     return NetworkModel(load_checkpoint(_bundled(weights, known)).network)
 
@@ -98,16 +100,16 @@ def named_size(name: str, size: str) -> Any:
     """Return the configuration of a network's named size.
 
     Raises:
-        ReconError: There is no such network, or it has no such size.
+        ConfigError: There is no such network, or it has no such size.
     """
     name, kind = _network_kind(name)
     if size not in kind.sizes:
-        raise ReconError(f"{name} has no size {size!r}; expected one of: {', '.join(kind.sizes)}")
+        raise ConfigError(f"{name} has no size {size!r}; expected one of: {', '.join(kind.sizes)}")
     return kind.sizes[size]
 
 
 def build_network(name: str, config: Any) -> nn.Module:
-    """Build a network with fresh weights; ReconError if the name is unknown."""
+    """Build a network with fresh weights; ConfigError if the name is unknown."""
     return _network_kind(name)[1].network(config)
 
 
@@ -115,13 +117,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Load a network from a file, in evaluation mode, on the CPU.
 
     Raises:
-        ReconError: The file is missing or damaged, its network is unknown, or its weights do
+        InputError: The file is missing or damaged, its network is unknown, or its weights do
             not fit its own configuration.
     """
     header, tensors = read_checkpoint(path)
     name = _find(OLD_NAMES.get(header["network"], header["network"]), NETWORKS)
     if name is None:
-        raise ReconError(
+        raise InputError(
             f"{path} holds a {header['network']!r} network, which this version does not know; "
             f"known: {', '.join(NETWORKS)}"
         )
@@ -131,7 +133,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     found = {key: tuple(value.shape) for key, value in tensors.items()}
     if expected != found:
         wrong = next(key for key in {**expected, **found} if expected.get(key) != found.get(key))
-        raise ReconError(
+        raise InputError(
             f"{path} does not fit its own configuration: {wrong} is {found.get(wrong)}, "
             f"expected {expected.get(wrong)}"
         )
@@ -143,7 +145,7 @@ def _network_kind(name: str) -> tuple[str, NetworkKind]:
     """Return a network's own spelling of the name, and what builds it."""
     known = _find(name, NETWORKS)
     if known is None:
-        raise ReconError(
+        raise ConfigError(
             f"unknown network {name!r}; expected one of: {', '.join(NETWORKS)}{_hint(name)}"
         )
     return known, NETWORKS[known]
@@ -166,7 +168,7 @@ def _bundled(file: str, name: str) -> Path:
     for folder in WEIGHT_FOLDERS:
         if (folder / file).is_file():
             return folder / file
-    raise ReconError(
+    raise InputError(
         f"the weights of the model {name} are missing: no {file} in "
         f"{' or '.join(str(folder) for folder in WEIGHT_FOLDERS)}; install recon again, "
         "or use the model plane-sweep"

@@ -166,8 +166,8 @@ def test_failure_while_writing_keeps_the_old_file(capture: Path, capsys, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--max-views", "0"], "--max-views must be at least 1, found 0"),
-        (["--resolution", "3"], "--resolution must be at least 32 px, found 3"),
+        (["--max-views", "0"], "--max-views must be at least 1, got 0"),
+        (["--resolution", "3"], "--resolution must be at least 32 px, got 3"),
         (["--model", "magic"], "unknown model 'magic'; expected one of: cost-volume, plane-sweep"),
         (["--cameras", "guess"], "--cameras"),
         (["--foo"], "Unrecognized options: --foo (see recon --help)"),

@@ -25,8 +25,12 @@ def test_errors_share_one_base_and_keep_to_one_line(kind: type[errors.ReconError
             "--device cuda: no GPU; use --device cpu",
         ),
         (
-            errors.ConfigError("cameras='given': none in /cameras/x", "cameras"),
-            "--cameras given: none in /cameras/x",
+            errors.ConfigError("no cameras in /cameras/x; use cameras='auto'", "cameras"),
+            "no cameras in /cameras/x; use --cameras auto",
+        ),
+        (
+            errors.ConfigError("unknown model 'x'; use the model plane-sweep", "model"),
+            "unknown model 'x'; use the model plane-sweep",
         ),
         (errors.ConfigError("model.size must be small", "model.size"), "--size must be small"),
         (errors.ConfigError("max_views must be at least 1"), "max_views must be at least 1"),

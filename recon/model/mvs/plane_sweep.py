@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from recon.errors import ReconError
+from recon.errors import ConfigError
 from recon.model.mvs.consistency import DepthMaps, consistency_costs, floaters, judged
 from recon.model.mvs.cost_volume import cost_volume
 from recon.model.mvs.depth_range import depth_range_of
@@ -80,9 +80,10 @@ class PlaneSweep:
     def __call__(self, views: Views, progress: Progress) -> Prediction:
         """Depth of every pixel at a reduced size, then one Gaussian per full pixel."""
         if len(views) < 2:
-            raise ReconError(
+            raise ConfigError(
                 "the model plane-sweep matches photos: expected at least 2, found 1; "
-                "use the model cost-volume, which also takes one"
+                "use the model cost-volume, which also takes one",
+                "model",
             )
         sweep = self._prepare(views.resized(self.config.sweep_scale))
         progress(0.1)
