@@ -56,7 +56,7 @@ class Compress:
 
         started = time.perf_counter()
         self._check()
-        suffix = format_of(self.output)
+        suffix = format_of(self.output).extension
         check_output(self.output)
         if self.output.exists() and self.output.samefile(self.scene):
             raise ReconError(f"{self.output} is the scene itself: what goes could not come back")

@@ -31,18 +31,18 @@ class Convert:
         from dataclasses import replace
 
         from recon.files import check_output
-        from recon.formats import MAX_SH_DEGREE, format_of, open_scene, write_scene
+        from recon.formats import format_of, open_scene, write_scene
 
         started = time.perf_counter()
         if self.sh_degree is not None and not 0 <= self.sh_degree <= 4:
             raise ReconError(f"--sh-degree must be from 0 to 4, found {self.sh_degree}")
-        suffix = format_of(self.output)
+        scene_format = format_of(self.output)
         check_output(self.output)
         source = open_scene(self.scene)
         before = source.sh_degree
         if self.sh_degree is not None:
             source = source.cut_to(self.sh_degree)
-        degree = min(source.sh_degree, MAX_SH_DEGREE.get(suffix, source.sh_degree))
+        degree = min(source.sh_degree, scene_format.max_sh_degree)
         with progress_reporter(self.quiet or self.json) as progress:
             write_scene(self.output, replace(source, report=lambda d: progress("converting", d)))
         summary = {

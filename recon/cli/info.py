@@ -58,8 +58,7 @@ def _text(value: Any) -> str:
 
 
 def _scene_facts(path: Path) -> dict[str, Any]:
-    from recon.formats import load_gaussians
-    from recon.formats.shares import attribute_bytes
+    from recon.formats import attribute_bytes, load_gaussians
 
     scene = load_gaussians(path)
     facts: dict[str, Any] = {

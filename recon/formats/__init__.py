@@ -1,76 +1,55 @@
-"""Scene files, read and written by extension."""
+"""Scene files, read and written by extension; `recon.formats.registry` lists the formats."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from recon.errors import InputError
-from recon.formats.compressed_ply import write_compressed_ply
-from recon.formats.glb import open_glb, write_glb
-from recon.formats.ply import open_ply, write_ply
-from recon.formats.sog import open_sog, write_sog
+from recon.formats.registry import FORMATS as FORMATS
+from recon.formats.registry import SceneFormat as SceneFormat
+from recon.formats.registry import format_of as format_of
 from recon.formats.source import SceneSource as SceneSource
-from recon.formats.splat import open_splat, write_splat
-from recon.formats.spz import open_spz, write_spz
 from render import Gaussians
-
-WRITERS: dict[str, Callable[[Path, SceneSource], None]] = {
-    ".ply": write_ply,
-    ".compressed.ply": write_compressed_ply,
-    ".splat": write_splat,
-    ".spz": write_spz,
-    ".sog": write_sog,
-    ".glb": write_glb,
-}
-# The others keep spherical harmonics up to degree 4.
-MAX_SH_DEGREE = {".splat": 0, ".sog": 3}
-READERS: dict[str, Callable[[Path], SceneSource]] = {
-    ".ply": open_ply,
-    ".splat": open_splat,
-    ".spz": open_spz,
-    ".sog": open_sog,
-    ".glb": open_glb,
-}
-
-
-def format_of(path: Path) -> str:
-    """The extension that a scene is written by; ReconError when recon writes no such format."""
-    return _extension(path, list(WRITERS), "write")
 
 
 def is_scene(path: Path) -> bool:
-    """Whether the extension is that of a scene which recon reads."""
-    return path.suffix.lower() in READERS and not path.is_dir()
+    """Return whether a path has the extension of a scene file and is not a folder."""
+    return path.name.lower().endswith(tuple(FORMATS)) and not path.is_dir()
 
 
 def save_gaussians(path: Path, gaussians: Gaussians) -> None:
-    """Write a scene in the format of its extension, whole or not at all."""
+    """Write a scene in the format of the extension, completely or not at all."""
     write_scene(path, SceneSource.of(gaussians))
 
 
 def write_scene(path: Path, source: SceneSource) -> None:
-    """The same for a scene in parts."""
-    WRITERS[format_of(path)](path, source)
+    """Write a scene chunk by chunk, in the format of the extension."""
+    format_of(path).write(path, source)
 
 
 def load_gaussians(path: Path) -> Gaussians:
-    """Read a scene file; ReconError when it is missing, unknown or damaged."""
+    """Read a scene file; InputError if it is missing, damaged or of an unknown format."""
     return open_scene(path).load()
 
 
 def open_scene(path: Path) -> SceneSource:
-    """The same in parts; plain and compressed PLY and .splat stay on disk until they are read."""
-    reader = READERS[_extension(path, list(READERS), "read")]
+    """Open a scene file to read it chunk by chunk.
+
+    Plain and compressed PLY and .splat stay on disk until they are read; the other formats are
+    decompressed into memory.
+
+    Raises:
+        InputError: The file is missing, damaged or of an unknown format.
+    """
+    scene_format = format_of(path, "read")
     if not path.is_file():
         raise InputError(f"scene not found: {path}; check the path")
-    return reader(path)
+    return scene_format.open(path)
 
 
-def _extension(path: Path, known: list[str], verb: str) -> str:
-    name = path.name.lower()
-    for extension in sorted(known, key=len, reverse=True):
-        if name.endswith(extension):
-            return extension
-    raise InputError(
-        f"cannot {verb} {path}: unknown scene format {path.suffix or '(no extension)'}; "
-        f"recon can {verb} {', '.join(known)}"
-    )
+def attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:
+    """Return the bytes per Gaussian that each attribute takes in a file that was read before.
+
+    For SPZ, whose attributes share one compressed stream, each attribute is compressed alone.
+    The result is empty for an empty scene and for formats that do not tell.
+    """
+    sizes = format_of(path, "read").bytes_by_attribute
+    return sizes(path, count, sh_degree) if sizes and count else {}

@@ -202,3 +202,12 @@ def _primitive(path: Path, document: Document, primitive: dict[str, Any]) -> Gau
         opacities=torch.from_numpy(np.clip(opacities[:, 0], 0, 1)),
         sh=torch.from_numpy(np.stack(sh, 1) * signs),
     )
+
+
+def glb_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:
+    """Return the bytes per Gaussian of each attribute of a .glb that recon wrote."""
+    floats = {"positions": 3, "rotations": 4, "scales": 3, "opacities": 1}
+    # f_dc, and COLOR_0 for viewers without support for splats.
+    floats["colours"] = 4
+    floats["SH"] = 3 * ((sh_degree + 1) ** 2 - 1)
+    return {name: 4.0 * number for name, number in floats.items() if number}

@@ -10,6 +10,7 @@ import torch
 from recon.errors import InputError
 from recon.files import atomic_output
 from recon.formats import encodings
+from recon.formats.attribute_sizes import sum_by_attribute
 from recon.formats.compressed_ply import is_compressed, open_compressed_ply
 from recon.formats.ply_header import RESTS, degree_of_rest, read_header, read_table
 from recon.formats.source import ROWS, SceneSource, regrouped
@@ -114,3 +115,17 @@ def _check_properties(path: Path, names: list[str]) -> None:
             f"{path} is a PLY without Gaussians: its vertices lack {', '.join(missing)}; "
             "expected the 3D Gaussian Splatting layout"
         )
+
+
+def ply_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:
+    """Return the bytes per Gaussian of each attribute of a plain or compressed PLY."""
+    with path.open("rb") as file:
+        header = read_header(path, file)
+    return sum_by_attribute(
+        (
+            (name if element.name != "chunk" else "bounds", element.count * np.dtype(kind).itemsize)
+            for element in header.elements
+            for name, kind in element.properties
+        ),
+        count,
+    )

@@ -11,6 +11,7 @@ import torch
 from recon.errors import InputError
 from recon.files import atomic_output
 from recon.formats import encodings
+from recon.formats.attribute_sizes import sum_by_attribute
 from recon.formats.codebook import codebook, nearest, palette
 from recon.formats.morton import in_picture_order
 from recon.formats.sog_archive import Archive, picture_size, webp
@@ -133,3 +134,13 @@ def _palette_values(archive: Archive, meta: dict[str, Any], count: int) -> np.nd
     texels = archive.texels(meta, "shN", 0, size * terms, PALETTE_COLUMNS * terms)
     values = archive.coded(meta, "shN", texels[:, :3]).reshape(size, terms, 3)
     return values.transpose(0, 2, 1).reshape(size, -1)[number]
+
+
+def sog_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:
+    """Return the bytes per Gaussian of each attribute of a .sog."""
+    with Archive(path) as archive:
+        members = archive.zip.infolist()
+    # Otherwise meta.json would count as positions, like means_*.webp.
+    return sum_by_attribute(
+        ((m.filename.replace("meta", "other"), m.compress_size) for m in members), count
+    )

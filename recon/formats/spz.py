@@ -8,6 +8,7 @@ leave them alone, too, though its description prefers +y up.
 import gzip
 import logging
 import math
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 
 from recon.files import atomic_output
 from recon.formats import encodings
+from recon.formats.attribute_sizes import sum_by_attribute
 from recon.formats.morton import in_morton_order
 from recon.formats.source import ROWS, SceneSource
 from recon.formats.spz_container import MAGIC, SpzHeader, read_spz
@@ -167,3 +169,16 @@ def _decoded_turns(version: int, raw: np.ndarray) -> np.ndarray:
     size = (fields & TURN_MAX).astype(np.float32) * np.float32(encodings.SQRT_HALF / TURN_MAX)
     three = np.where(fields >> 9, -size, size)
     return encodings.decode_smallest_three((word >> np.uint32(30)).astype(np.int64), three)
+
+
+def spz_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:
+    """Return the bytes per Gaussian of each attribute of an SPZ, each compressed alone."""
+    _, streams = read_spz(path)
+    return sum_by_attribute(
+        (
+            (name, len(zlib.compress(stream.tobytes())))
+            for name, stream in streams.items()
+            if stream.size
+        ),
+        count,
+    )

@@ -13,7 +13,7 @@ from recon.settings import ReconstructSettings
 from render.quaternions import quats_to_rotmats
 from render.sh import sh_to_colors
 from training.evaluation.glossy import LIGHT, STRENGTH, glossy
-from training.evaluation.rate_distortion import FORMATS, Bench, prefixes_of, rows_of
+from training.evaluation.rate_distortion import LOSSY_FORMATS, Bench, prefixes_of, rows_of
 from training.evaluation.splat_transform import has_foreign, independent_loss_db
 from training.evaluation.suite import Case
 
@@ -22,8 +22,8 @@ from training.evaluation.suite import Case
 def test_rows_and_prefixes(sample: Path, tmp_path: Path) -> None:
     settings = ReconstructSettings(resolution=96, refine="5")
     bench = Bench.of(Case(sample, "2v"), tmp_path, settings)
-    rows = list(islice(rows_of(bench), 2 + len(FORMATS)))
-    assert [row["name"] for row in rows] == ["raw PLY", "PLY", *FORMATS]
+    rows = list(islice(rows_of(bench), 2 + len(LOSSY_FORMATS)))
+    assert [row["name"] for row in rows] == ["raw PLY", "PLY", *LOSSY_FORMATS]
     raw, plain, *others = rows
     assert plain["gaussians"] < 0.6 * raw["gaussians"] and plain["bytes"] < 0.6 * raw["bytes"]
     for row in others:

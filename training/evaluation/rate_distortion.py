@@ -17,7 +17,7 @@ import torch
 
 from recon.capture import open_capture
 from recon.compress import Looks, Packed, Packer
-from recon.formats import load_gaussians, save_gaussians
+from recon.formats import FORMATS, load_gaussians, save_gaussians
 from recon.model.registry import build_model
 from recon.pipeline import predict
 from recon.reporting import say
@@ -35,8 +35,9 @@ from training.evaluation.splat_transform import (
 )
 from training.evaluation.suite import Case, read_split, read_suite
 
-PACKED = (".spz", ".sog")
-FORMATS = (".compressed.ply", ".splat", ".spz", ".sog")
+# Lossless formats say nothing about rate against distortion.
+LOSSY_FORMATS = (".compressed.ply", ".splat", ".spz", ".sog")
+QUANTISED_FORMATS = tuple(name for name, f in FORMATS.items() if f.write_quantised)
 PARTS = (0.5, 0.25, 0.1)
 MAX_LOSS_DB, TARGET_MB = 0.1, 2.0
 # Of the scene with a Gaussian for every pixel, as PLY; and of the foreign tool's file.
@@ -95,7 +96,7 @@ def rows_of(bench: Bench) -> Iterator[dict[str, Any]]:
     raw, plain = bench.folder / "raw.ply", bench.folder / "plain.ply"
     yield bench.row("raw PLY", raw, partial(save_gaussians, raw, bench.whole))
     yield bench.row("PLY", plain, partial(save_gaussians, plain, bench.scene))
-    for suffix in FORMATS:
+    for suffix in LOSSY_FORMATS:
         path = bench.folder / f"plain{suffix}"
         yield bench.row(suffix, path, partial(save_gaussians, path, bench.scene))
     sizes = {f"1/{SMALLER} of raw": raw.stat().st_size / SMALLER / 1e6}
@@ -107,7 +108,7 @@ def rows_of(bench: Bench) -> Iterator[dict[str, Any]]:
         yield row | {"independent_loss_db": independent_loss_db(path, looks, bench.folder)}
         share = f"1/{SMALLER_THAN_FOREIGN:g} of {FOREIGN}"
         sizes[share] = path.stat().st_size / SMALLER_THAN_FOREIGN / 1e6
-    for suffix in PACKED:
+    for suffix in QUANTISED_FORMATS:
         yield from packed_rows(bench, looks, suffix, sizes)
 
 

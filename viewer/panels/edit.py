@@ -12,7 +12,7 @@ import viser
 from jaxtyping import Bool
 from torch import Tensor
 
-from recon.formats import WRITERS, save_gaussians
+from recon.formats import FORMATS, save_gaussians
 from render import Gaussians
 from render.quaternions import quats_to_rotmats
 from viewer.look import visible_part
@@ -39,7 +39,7 @@ class EditPanel:
             self.inside = gui.add_button("Delete inside", icon=viser.Icon.TRASH)
             self.outside = gui.add_button("Delete outside", icon=viser.Icon.CROP)
             self.undo = gui.add_button("Undo", icon=viser.Icon.ARROW_BACK_UP)
-            self.format = gui.add_dropdown("Format", tuple(WRITERS))
+            self.format = gui.add_dropdown("Format", tuple(FORMATS))
             self.save = gui.add_button(
                 "Save", icon=viser.Icon.DOWNLOAD, hint="What is visible now, as a download"
             )

@@ -1,0 +1,129 @@
+"""Every scene format that recon reads and writes: one record each.
+
+To add a format:
+
+1. Write `recon/formats/NAME.py` with a function that opens a file as a `SceneSource` and one that
+   writes a `SceneSource` to a path. Convert values with `recon.formats.encodings`, write through
+   `recon.files.atomic_output`, and raise InputError for every damaged file.
+2. Add a `SceneFormat` record to FORMATS below, and its extension to `recon/scene_extensions.py`.
+3. Add its rounding to `tests/recon/formats/format_helpers.py`: round trips, fuzzing and the
+   comparisons with other readers then cover it.
+4. Add a row to the table in `docs/formats.md`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from recon.errors import InputError
+from recon.formats.compressed_ply import write_compressed_ply
+from recon.formats.glb import glb_attribute_bytes, open_glb, write_glb
+from recon.formats.ply import open_ply, ply_attribute_bytes, write_ply
+from recon.formats.sog import open_sog, sog_attribute_bytes, write_sog
+from recon.formats.source import SceneSource
+from recon.formats.splat import open_splat, splat_attribute_bytes, write_splat
+from recon.formats.spz import SpzConfig, open_spz, spz_attribute_bytes, write_spz
+
+
+@dataclass(frozen=True)
+class SceneFormat:
+    """How one kind of scene file is read and written, and what it can store."""
+
+    extension: str
+    """Lower-case end of the file name, with the leading dot; the longest match wins."""
+    description: str
+    """Who defined the format, and how it stores a scene."""
+    open: Callable[[Path], SceneSource]
+    """Reads a file; raises InputError if the file is damaged."""
+    write: Callable[[Path, SceneSource], None]
+    """Writes a file completely or not at all."""
+    bytes_by_attribute: Callable[[Path, int, int], dict[str, float]] | None = None
+    """Bytes per Gaussian and attribute of a valid file with a count and an SH degree; None if
+    unknown."""
+    max_sh_degree: int = 4
+    """Highest degree of spherical harmonics that the format stores; writing drops the rest."""
+    keeps_order: bool = True
+    """Whether Gaussians are read back in the order in which they were written."""
+    write_quantised: Callable[[Path, SceneSource, int], None] | None = None
+    """Writes with the lowest bits of the positions dropped (their number is the last argument), for
+    formats whose files shrink when values repeat; None for formats of a fixed size per Gaussian."""
+
+
+def _write_quantised_spz(path: Path, source: SceneSource, dropped_bits: int) -> None:
+    write_spz(path, source, SpzConfig(dropped_bits=dropped_bits))
+
+
+FORMATS: dict[str, SceneFormat] = {
+    scene_format.extension: scene_format
+    for scene_format in (
+        SceneFormat(
+            ".ply",
+            "3D Gaussian Splatting PLY (Kerbl et al. 2023), float32",
+            open=open_ply,
+            write=write_ply,
+            bytes_by_attribute=ply_attribute_bytes,
+        ),
+        SceneFormat(
+            ".compressed.ply",
+            "PlayCanvas compressed PLY, chunks of 256 Gaussians with bounds",
+            open=open_ply,
+            write=write_compressed_ply,
+            bytes_by_attribute=ply_attribute_bytes,
+            keeps_order=False,
+        ),
+        SceneFormat(
+            ".splat",
+            "antimatter15 splat, 32 bytes per Gaussian without SH",
+            open=open_splat,
+            write=write_splat,
+            bytes_by_attribute=splat_attribute_bytes,
+            max_sh_degree=0,
+        ),
+        SceneFormat(
+            ".spz",
+            "Niantic SPZ, fixed-point streams in gzip",
+            open=open_spz,
+            write=write_spz,
+            bytes_by_attribute=spz_attribute_bytes,
+            keeps_order=False,
+            write_quantised=_write_quantised_spz,
+        ),
+        SceneFormat(
+            ".sog",
+            "PlayCanvas SOG version 2, lossless WebP images in a zip",
+            open=open_sog,
+            write=write_sog,
+            bytes_by_attribute=sog_attribute_bytes,
+            max_sh_degree=3,
+            keeps_order=False,
+            write_quantised=write_sog,
+        ),
+        SceneFormat(
+            ".glb",
+            "glTF binary with KHR_gaussian_splatting, float32",
+            open=open_glb,
+            write=write_glb,
+            bytes_by_attribute=glb_attribute_bytes,
+        ),
+    )
+}
+
+
+def format_of(path: Path, verb: str = "write") -> SceneFormat:
+    """Return the format of a path's extension.
+
+    Args:
+        path: Name of a file, which need not exist.
+        verb: What is to be done with the file, for the error message.
+
+    Raises:
+        InputError: No format has this extension.
+    """
+    name = path.name.lower()
+    for extension in sorted(FORMATS, key=len, reverse=True):
+        if name.endswith(extension):
+            return FORMATS[extension]
+    raise InputError(
+        f"cannot {verb} {path}: unknown scene format {path.suffix or '(no extension)'}; "
+        f"recon can {verb} {', '.join(FORMATS)}"
+    )
