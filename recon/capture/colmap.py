@@ -46,7 +46,7 @@ def find_colmap(folder: Path) -> Path | None:
 def read_colmap(root: Path, model: Path) -> Capture:
     """The registered images of a COLMAP model, in natural order, in the model's frame.
 
-    ReconError when pycolmap is missing, the model cannot be read, a camera is of a kind
+    InputError when pycolmap is missing, the model cannot be read, a camera is of a kind
     that recon does not know, or images are not on disk.
     """
     dump = _dump(model)

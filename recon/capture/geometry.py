@@ -34,7 +34,7 @@ def viewmat_from_c2w(c2w: Float[np.ndarray, "4 4"], where: str) -> Float[Tensor,
     """Closed-form inverse of a rigid world-from-camera matrix, OpenCV axes.
 
     The upper left part, which files round, is replaced by the nearest rotation.
-    ReconError, naming `where`, unless it is one within 1 % and the matrix finite.
+    InputError, naming `where`, unless it is one within 1 % and the matrix finite.
     """
     if not np.isfinite(c2w).all():
         raise InputError(
@@ -69,7 +69,7 @@ def c2w_from_viewmat(viewmat: Float[Tensor, "4 4"]) -> Float[np.ndarray, "4 4"]:
 
 
 def checked_K(values: Intrinsics, where: str) -> Float[Tensor, "3 3"]:
-    """K without skew, float64; ReconError, naming `where`, when it contradicts the size."""
+    """K without skew, float64; InputError, naming `where`, when it contradicts the size."""
     fx, fy, cx, cy, width, height = values
     if not all(math.isfinite(value) for value in values):
         raise InputError(

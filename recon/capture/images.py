@@ -29,7 +29,7 @@ def is_image(path: Path) -> bool:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) as stored, from the header alone; ReconError when unreadable."""
+    """(width, height) as stored, from the header alone; InputError when unreadable."""
     with opened(path) as image:
         return image.size
 
@@ -40,7 +40,7 @@ def read_image(
     """Colours and alpha (or None), float32 in [0, 1], display sRGB, alpha not multiplied in.
 
     The EXIF orientation is applied only on request: given cameras describe the pixels
-    as they are stored. ReconError when the file cannot be read whole.
+    as they are stored. InputError when the file cannot be read whole.
     """
     with opened(path) as image:
         try:
@@ -75,7 +75,7 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def opened(path: Path) -> Image.Image:
-    """The picture, nothing of it decoded yet; ReconError when it cannot be opened."""
+    """The picture, nothing of it decoded yet; InputError when it cannot be opened."""
     if path.suffix.lower() in (".heic", ".heif"):
         _register_heif(path)
     try:

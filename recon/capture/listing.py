@@ -22,7 +22,7 @@ def list_images(folder: Path) -> list[Path]:
 def read_folder(folder: Path) -> Capture:
     """The images of a folder (or of its subfolder `images`), in natural order.
 
-    ReconError, with the extensions that would be read, when there is none.
+    InputError, with the extensions that would be read, when there is none.
     """
     for place in (folder, folder / "images"):
         images = list_images(place)

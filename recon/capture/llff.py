@@ -21,7 +21,7 @@ IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8")
 def read_llff(path: Path) -> Capture:
     """The capture of a poses_bounds.npy and its images, one a row in natural order.
 
-    The images lie in `images` beside it, or else in LLFF's smaller copies. ReconError
+    The images lie in `images` beside it, or else in LLFF's smaller copies. InputError
     names the file and the row.
     """
     table = _read_table(path)

@@ -34,7 +34,7 @@ def load_views(frames: Sequence[Frame], resolution: int) -> Views:
     Each photo is scaled so that its long side is `resolution` px (never enlarged) and
     undistorted; focal length and principal point stay what they are. Smaller pictures
     are padded right and below, with mask 0. One original is in memory at a time.
-    ReconError when a file cannot be read or has another shape than its camera says.
+    InputError when a file cannot be read or has another shape than its camera says.
     """
     pictures, viewmats = [], []
     for frame in frames:

@@ -44,7 +44,7 @@ FOCAL_TOLERANCE = 0.01
 
 
 def read_transforms(path: Path, photos: bool = True) -> Capture:
-    """The capture that a transforms.json describes; ReconError names file and frame. Where nothing
+    """The capture that a transforms.json describes; InputError names file and frame. Where nothing
     but cameras is wanted, photos and masks need not be there, if the file gives photos' sizes."""
     document = _load_json(path)
     frames = document.get("frames")

@@ -34,7 +34,7 @@ def is_video(path: Path) -> bool:
 def read_video(path: Path, count: int) -> Capture:
     """At most `count` frames of a video as a capture of photos, kept in the cache.
 
-    ReconError when the file holds no video that can be decoded, or less than two frames.
+    InputError when the file holds no video that can be decoded, or less than two frames.
     """
     if count < 2:
         raise ConfigError(f"frames must be at least 2, got {count}", "frames")

@@ -113,7 +113,7 @@ def is_compressed(header: PlyHeader) -> bool:
 
 
 def open_compressed_ply(path: Path, file: BinaryIO, header: PlyHeader) -> SceneSource:
-    """The Gaussians of a file whose header was read; ReconError when it is damaged."""
+    """The Gaussians of a file whose header was read; InputError when it is damaged."""
     tables = _tables(path, file, header)
     count, vertices, rest = len(tables["vertex"]), tables["vertex"], tables.get("sh")
     bounds = _columns(tables["chunk"], _BOUNDS)

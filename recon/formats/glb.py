@@ -141,7 +141,7 @@ def _kind(name: str) -> str:
 
 def open_glb(path: Path) -> SceneSource:
     """The Gaussians of all primitives that have the extension, where the nodes put them;
-    ReconError when there are none or the file is damaged."""
+    InputError when there are none or the file is damaged."""
     document = read_document(path)
     parts = []
     for world, primitive in document.primitives():

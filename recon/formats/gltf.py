@@ -64,7 +64,7 @@ class Document:
         return matrix
 
     def accessor(self, attributes: dict[str, Any], name: str, width: int) -> np.ndarray:
-        """An attribute as float32 [n, width]; ReconError when it is missing or out of bounds."""
+        """An attribute as float32 [n, width]; InputError when it is missing or out of bounds."""
         if name not in attributes:
             raise InputError(f"{self.path} has Gaussians without {name}")
         accessor = self._item("accessors", attributes[name])
@@ -109,7 +109,7 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Both chunks of a .glb; ReconError when it is none."""
+    """Both chunks of a .glb; InputError when it is none."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(20)

@@ -54,7 +54,7 @@ def open_ply(path: Path) -> SceneSource:
     """Gaussians of a 3DGS PLY: any property order and number type, ascii or binary; or of a
     compressed.ply.
 
-    Rows with non-finite values are left out and counted in a warning. ReconError when
+    Rows with non-finite values are left out and counted in a warning. InputError when
     the file is damaged or holds something else.
     """
     with path.open("rb") as file:

@@ -60,7 +60,7 @@ class PlyHeader:
 
 
 def read_header(path: Path, file: BinaryIO) -> PlyHeader:
-    """Parse up to end_header and leave the file there; ReconError when malformed."""
+    """Parse up to end_header and leave the file there; InputError when malformed."""
     if file.readline(16).strip() != b"ply":
         raise InputError(f"{path} is not a PLY file: expected it to start with 'ply'")
     encoding = ""
@@ -83,7 +83,7 @@ def read_header(path: Path, file: BinaryIO) -> PlyHeader:
 
 
 def _header_lines(path: Path, file: BinaryIO) -> Iterator[list[str]]:
-    """The words of each line before end_header; ReconError when that never comes."""
+    """The words of each line before end_header; InputError when that never comes."""
     while file.tell() < MAX_HEADER_BYTES:
         line = file.readline(4096)
         if line.strip() == b"end_header":
@@ -108,14 +108,14 @@ def _add_property(path: Path, elements: list[PlyElement], words: list[str]) -> N
 
 
 def degree_of_rest(path: Path, rest: int) -> int:
-    """SH degree of so many properties f_rest; ReconError when it is none's number."""
+    """SH degree of so many properties f_rest; InputError when it is none's number."""
     if rest not in RESTS:
         raise InputError(f"{path} has {rest} f_rest properties; expected 0, 9, 24, 45 or 72")
     return RESTS.index(rest)
 
 
 def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
-    """The vertices as a structured array; ReconError when the file is too short."""
+    """The vertices as a structured array; InputError when the file is too short."""
     if header.encoding == "ascii":
         return _read_ascii(path, file, header)
     expected = header.count * header.dtype.itemsize

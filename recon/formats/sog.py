@@ -96,7 +96,7 @@ def _add_sh(scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes]) -> 
 
 
 def open_sog(path: Path) -> SceneSource:
-    """The Gaussians of a .sog; ReconError when it is damaged."""
+    """The Gaussians of a .sog; InputError when it is damaged."""
     with Archive(path) as archive:
         meta = archive.meta()
         count = meta["count"]

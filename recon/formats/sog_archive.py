@@ -42,7 +42,7 @@ def webp(values: np.ndarray, size: tuple[int, int] | None = None) -> bytes:
 
 
 class Archive:
-    """An open .sog; everything wrong with it is a ReconError."""
+    """An open .sog; everything wrong with it is a InputError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -34,7 +34,7 @@ def write_splat(path: Path, source: SceneSource) -> None:
 
 
 def open_splat(path: Path) -> SceneSource:
-    """The Gaussians of a file; ReconError when its size is not that of whole records."""
+    """The Gaussians of a file; InputError when its size is not that of whole records."""
     size = path.stat().st_size
     if size == 0 or size % _RECORD.itemsize:
         raise InputError(

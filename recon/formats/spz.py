@@ -127,7 +127,7 @@ def _sh(part: Gaussians, bits: tuple[int, int]) -> np.ndarray:
 
 
 def open_spz(path: Path) -> SceneSource:
-    """The Gaussians of a file of version 2, 3 or 4; ReconError when it is damaged."""
+    """The Gaussians of a file of version 2, 3 or 4; InputError when it is damaged."""
     header, streams = read_spz(path)
 
     def parts() -> Iterator[Gaussians]:

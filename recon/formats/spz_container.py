@@ -41,7 +41,7 @@ class SpzHeader:
 
 
 def read_spz(path: Path) -> tuple[SpzHeader, dict[str, np.ndarray]]:
-    """Header and uncompressed streams, [count, width] bytes each; ReconError when the file is
+    """Header and uncompressed streams, [count, width] bytes each; InputError when the file is
     damaged, of a version before 2, or unpacks to more than it could hold."""
     data = path.read_bytes()
     if data[:2] == GZIP:
@@ -99,7 +99,7 @@ class _Unpacked:
             data = unpacker.unconsumed_tail
 
     def take(self, size: int) -> bytes:
-        """The next bytes; ReconError when there are not as many."""
+        """The next bytes; InputError when there are not as many."""
         kept, total = [self.kept], len(self.kept)
         while total < size:
             part = next(self.parts, None)

@@ -71,7 +71,7 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
     """Find the cameras of a capture's photos, in a scale of the solver's choice, +y down as far as
     the photos tell; whatever the capture says of cameras and depths is not looked at.
 
-    A single photo gets one that looks ahead. ReconError when pycolmap is missing, when a stage
+    A single photo gets one that looks ahead. InputError when pycolmap is missing, when a stage
     runs into its limit of time, or when fewer than two photos can be placed.
     """
     if len(capture.frames) == 1:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from recon.capture.isolated_process import run_script
 from recon.capture.sfm.prepare import SOLVE_PX, Prepared
-from recon.errors import InputError, ReconError
+from recon.errors import InputError
 from recon.types import StageProgress
 
 Matcher = Literal["sift", "aliked"]
@@ -93,7 +93,7 @@ def solve(
     for matcher in matchers:
         try:
             found = _attempt(prepared, work / matcher, seed, matcher, report)
-        except ReconError:
+        except InputError:
             # What an earlier one found is worth more than a complaint.
             if best is None or best.placed < 2:
                 raise
