@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from recon.capture import Capture, Frame, load_views, open_capture, select_spread
+from recon.capture import Capture, Frame, load_capture, load_views, select_spread
 from recon.capture.sfm import SolveConfig, Solved, solve_cameras
 from recon.errors import ConfigError, InputError
 from recon.model.registry import build_model
@@ -66,7 +66,7 @@ def reconstruct(
     device = choose_device(settings.device)
     model = build_model(settings.model)
     if not isinstance(capture, Capture):
-        capture = open_capture(Path(capture))
+        capture = load_capture(Path(capture))
     solved = locate(capture, settings, report).in_world(settings.metric_scale, settings.center)
     capture = solved.capture
     frames = tuple(capture.frames[i] for i in select_spread(capture, settings.max_views))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import swept
 
-from recon.capture import load_views, open_capture
+from recon.capture import load_capture, load_views
 from recon.formats import load_gaussians
 from render import Gaussians
 from viewer import Photos, ShownScene, Viewer
@@ -31,13 +31,13 @@ def gaussians(sample: Path) -> Gaussians:
     better = os.environ.get("RECON_SCREENSHOTS", "")
     if better.endswith(".ply"):
         return load_gaussians(Path(better))
-    frames = open_capture(sample).frames
+    frames = load_capture(sample).frames
     return swept(load_views([frames[2], frames[4]], 128))
 
 
 @pytest.fixture(scope="session")
 def photos(sample: Path) -> Photos:
-    capture = open_capture(sample)
+    capture = load_capture(sample)
     return Photos.of(replace(capture, frames=capture.frames[2:5]))
 
 

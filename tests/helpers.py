@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from recon.capture import load_views, open_capture
+from recon.capture import load_capture, load_views
 from recon.model.registry import build_model
 from recon.types import Views
 from render import Cameras, Gaussians, Sim3
@@ -68,7 +68,7 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def sample_views(sample: Path, size_px: int) -> Views:
     """Photos 2, 4 (context) and 3 (to be held out) of the sample capture."""
-    frames = open_capture(sample).frames
+    frames = load_capture(sample).frames
     return load_views([frames[i] for i in (2, 4, 3)], size_px)
 
 

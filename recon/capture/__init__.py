@@ -1,6 +1,6 @@
 """What a user has, read into one shape: folders, transforms.json, COLMAP, LLFF."""
 
-from recon.capture.detect import open_capture as open_capture
+from recon.capture.detect import load_capture as load_capture
 from recon.capture.load import load_views as load_views
 from recon.capture.pinhole import pinhole_cameras as pinhole_cameras
 from recon.capture.save import write_transforms as write_transforms

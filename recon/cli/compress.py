@@ -107,12 +107,12 @@ class Compress:
         check_views(self.max_views, self.resolution)
 
     def _looks(self, scene: "Gaussians") -> "Looks":
-        from recon.capture import load_views, open_capture, select_spread
+        from recon.capture import load_capture, load_views, select_spread
         from recon.compress import Looks, imagined_cameras
 
         if self.cameras is None:
             return Looks.of(scene, *imagined_cameras(scene))
-        capture = open_capture(self.cameras)
+        capture = load_capture(self.cameras)
         if not capture.has_cameras:
             raise ReconError(f"{self.cameras} has no cameras; leave --cameras out")
         frames = [capture.frames[i] for i in select_spread(capture, self.max_views)]

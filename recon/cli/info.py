@@ -94,11 +94,11 @@ def _histogram(opacities: "torch.Tensor") -> dict[str, str]:
 
 
 def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
-    from recon.capture import open_capture
+    from recon.capture import load_capture
     from recon.capture.check import check_photos
     from recon.capture.images import image_size
 
-    capture = open_capture(path)
+    capture = load_capture(path)
     sizes = Counter("{}x{}".format(*image_size(f.image_path)) for f in capture.frames)
     with progress_reporter(quiet) as report:
         check = check_photos(capture.frames, report)

@@ -74,7 +74,7 @@ class Reconstruct:
 
     def _checked(self) -> "Capture":
         """The photos, once everything can be written."""
-        from recon.capture import open_capture
+        from recon.capture import load_capture
         from recon.files import check_new_folder, check_output
         from recon.formats import format_of
 
@@ -84,7 +84,7 @@ class Reconstruct:
             check_output(self.save_cameras)
         if self.save_colmap is not None:
             check_new_folder(self.save_colmap)
-        capture = open_capture(self.input, self.frames)
+        capture = load_capture(self.input, self.frames)
         given = capture.has_cameras and self.settings.cameras != "solve"
         if self.save_colmap is not None and given:
             raise ReconError(

@@ -138,9 +138,9 @@ class Render:
 
 def _given_cameras(path: Path, size: tuple[int, int] | None) -> tuple["Cameras", list[str]]:
     """Pinhole cameras of a capture (distortion left out) at one size."""
-    from recon.capture import open_capture, pinhole_cameras
+    from recon.capture import load_capture, pinhole_cameras
 
-    capture = open_capture(path, photos=False)
+    capture = load_capture(path, photos=False)
     if not capture.has_cameras:
         raise ReconError(f"{path} has no cameras; expected a capture with known cameras")
     return pinhole_cameras(capture, size), _file_names(capture)

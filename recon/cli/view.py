@@ -66,12 +66,12 @@ class View:
             check_new_folder(self.static)
 
     def _photos(self) -> "Photos | None":
-        from recon.capture import open_capture
+        from recon.capture import load_capture
         from viewer import Photos
 
         if self.cameras is None:
             return None
-        capture = open_capture(self.cameras)
+        capture = load_capture(self.cameras)
         if not capture.has_cameras:
             raise ReconError(f"{self.cameras} has no cameras; leave --cameras out")
         return Photos.of(capture)

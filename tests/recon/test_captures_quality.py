@@ -7,7 +7,7 @@ import torch
 from helpers import psnr
 
 from recon import ReconstructSettings, reconstruct
-from recon.capture import load_views, open_capture
+from recon.capture import load_capture, load_views
 from recon.formats import load_gaussians, save_gaussians
 from render import rasterize
 from training.evaluation.suite import read_split
@@ -23,7 +23,7 @@ def test_scene_file_gives_the_photo_back(name: str, captures: Path, tmp_path: Pa
     """The PLY is in the capture's frame: its own cameras see the photo in it."""
     from dataclasses import replace
 
-    capture = open_capture(captures / name)
+    capture = load_capture(captures / name)
     frames = read_split(capture, "2v").context
     scene = reconstruct(replace(capture, frames=frames))
     save_gaussians(tmp_path / "scene.ply", scene.gaussians)

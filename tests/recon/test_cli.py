@@ -15,7 +15,7 @@ from helpers import psnr
 from PIL import Image
 
 import recon
-from recon.capture import load_views, open_capture
+from recon.capture import load_capture, load_views
 from recon.cli import main as cli
 from recon.cli.info import _quantiles
 from recon.formats import load_gaussians
@@ -157,7 +157,7 @@ def test_one_photo_is_a_guess_and_says_so(sample: Path, tmp_path: Path, capsys) 
     assert line.endswith("; one photo: its depth is a guess\n")
     frames = json.loads((tmp_path / "used.json").read_text())["frames"]
     assert len(frames) == 1
-    capture = open_capture(sample)
+    capture = load_capture(sample)
     name = Path(frames[0]["file_path"]).name
     (frame,) = (f for f in capture.frames if Path(f.name).name == name)
     views = load_views([frame], 96)

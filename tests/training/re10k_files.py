@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from recon.capture import load_views, open_capture
+from recon.capture import load_capture, load_views
 from render import Cameras
 from render.video import to_bytes
 
 
 def frames_of(capture: Path, count: int, resolution: int) -> tuple[list[bytes], Cameras]:
     """JPEG bytes and undistorted cameras of the first photos."""
-    views = load_views(open_capture(capture).frames[:count], resolution)
+    views = load_views(load_capture(capture).frames[:count], resolution)
     files = []
     for image in views.images:
         buffer = io.BytesIO()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from recon.capture import load_views, open_capture
+from recon.capture import load_capture, load_views
 from recon.types import Views
 from render import Gaussians, rasterize
 from training.baselines import ScratchConfig, optimise, random_points, surface_points
@@ -19,7 +19,7 @@ from training.evaluation.suite import Case
 
 @pytest.fixture(scope="module")
 def views() -> Views:
-    frames = open_capture(ROOT / "assets" / "sample").frames[:3]
+    frames = load_capture(ROOT / "assets" / "sample").frames[:3]
     return load_views(frames, 64)
 
 

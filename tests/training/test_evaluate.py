@@ -8,7 +8,7 @@ import torch
 from re10k_files import frames_of, write_chunk
 
 from recon import ReconError
-from recon.capture import open_capture
+from recon.capture import load_capture
 from recon.cli.main import main
 from training.evaluation import metrics
 from training.evaluation.suite import read_split, read_suite
@@ -55,7 +55,7 @@ def test_metrics_order_alike_and_unlike() -> None:
 
 
 def test_split_names_frames(sample: Path) -> None:
-    split = read_split(open_capture(sample), "2v")
+    split = read_split(load_capture(sample), "2v")
     assert [f.name for f in split.context] == ["images/002.jpg", "images/004.jpg"]
     assert [f.name for f in split.target] == ["images/003.jpg"]
 
@@ -74,7 +74,7 @@ def test_bad_splits(split: dict, message: str, sample: Path, tmp_path: Path) -> 
             (tmp_path / path.name).symlink_to(path)
     (tmp_path / "splits.json").write_text(json.dumps({"s": split}))
     with pytest.raises(ReconError, match=message):
-        read_split(open_capture(tmp_path), "s")
+        read_split(load_capture(tmp_path), "s")
 
 
 def test_suite_file(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import psnr
 
-from recon.capture import load_views, open_capture
+from recon.capture import load_capture, load_views
 from training.data.primitives import Box, Cylinder, Sphere
 from training.data.sample_scene import VIEWS, render_sample, sample_cameras
 from training.data.textures import fractal, marble
@@ -15,7 +15,7 @@ SIZE = (128, 96)
 
 
 def test_committed_photos_are_the_generators(sample: Path) -> None:
-    frames = open_capture(sample).frames
+    frames = load_capture(sample).frames
     assert len(frames) == VIEWS
     views = load_views(frames, SIZE[0])
     assert torch.allclose(views.cameras.viewmats, sample_cameras().viewmats.float(), atol=1e-5)

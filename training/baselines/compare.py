@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recon.capture import open_capture
+from recon.capture import load_capture
 from recon.model.registry import build_model
 from recon.optimise import parse_refine
 from recon.pipeline import predict
@@ -42,7 +42,7 @@ def compare_case(
     case: Case, settings: ReconstructSettings, config: CompareConfig
 ) -> dict[str, Any]:
     """PSNR of the held-out targets, mean, and steps of every way to make the scene."""
-    capture = open_capture(case.capture)
+    capture = load_capture(case.capture)
     context, targets = context_and_targets(capture, read_split(capture, case.split), settings)
     model = build_model(settings.model)
     began = time.monotonic()

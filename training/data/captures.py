@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.capture import Capture, load_views, open_capture
+from recon.capture import Capture, load_capture, load_views
 from recon.errors import InputError, ReconError
 from recon.model.mvs.depth_range import depth_range_of
 from recon.types import Views
@@ -45,7 +45,7 @@ class CaptureScenes:
         found = []
         for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
             try:
-                capture = open_capture(place)
+                capture = load_capture(place)
             except ReconError:
                 continue
             if capture.has_cameras:
@@ -74,7 +74,7 @@ class CaptureScenes:
 @functools.lru_cache(maxsize=32)
 def _loaded(root: Path, width: int, height: int) -> Views:
     """All photos of a capture, scaled to cover width x height, the middle cut out."""
-    frames = open_capture(root).frames
+    frames = load_capture(root).frames
     cameras = [frame.camera for frame in frames if frame.camera is not None]
     resolution = max(
         round(max(c.width, c.height) * max(width / c.width, height / c.height)) for c in cameras

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.capture import Capture, open_capture
+from recon.capture import Capture, load_capture
 from recon.capture.sfm import SolveConfig, Solved, solve_cameras
 from recon.capture.sfm.stages import STAGES
 from recon.errors import ReconError
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     say("| capture | placed | turn (deg) | place (%) | AUC@5 | AUC@30 | s |\n|" + "---|" * 7)
     cases = read_suite(options.suite).chosen(options.only)
     for folder in dict.fromkeys(case.capture for case in cases):
-        capture = open_capture(folder)
+        capture = load_capture(folder)
         if options.photos != "all":
             if options.photos not in read_splits(capture):
                 continue

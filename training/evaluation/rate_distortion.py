@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from recon.capture import open_capture
+from recon.capture import load_capture
 from recon.compress import Looks, Packed, Packer
 from recon.formats import FORMATS, load_gaussians, save_gaussians
 from recon.model.registry import build_model
@@ -59,7 +59,7 @@ class Bench:
     @staticmethod
     def of(case: Case, folder: Path, settings: ReconstructSettings) -> "Bench":
         """Reconstruct, twice."""
-        capture = open_capture(case.capture)
+        capture = load_capture(case.capture)
         context, targets = context_and_targets(capture, read_split(capture, case.split), settings)
         found = build_model(settings.model)(context, lambda done: None)
         scene, whole = (

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.capture import Capture, load_views, open_capture
+from recon.capture import Capture, load_capture, load_views
 from recon.capture.sfm import SolveConfig
 from recon.capture.world import moved
 from recon.pipeline import choose_render_device, reconstruct
@@ -86,7 +86,7 @@ def evaluate_cases(
 @torch.no_grad()
 def evaluate_case(case: Case, settings: ReconstructSettings) -> CaseResult:
     """Reconstruct, render the targets and score the model and both baselines."""
-    capture = open_capture(case.capture)
+    capture = load_capture(case.capture)
     if settings.cameras == "solve":
         capture = _solved(capture, settings)
     split = read_split(capture, case.split)

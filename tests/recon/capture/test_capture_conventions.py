@@ -14,7 +14,7 @@ from capture_files import (
     write_transforms_capture,
 )
 
-from recon.capture import load_views, open_capture
+from recon.capture import load_capture, load_views
 from recon.types import Views
 
 OPENCV = (-0.12, 0.03, 0.002, -0.003)
@@ -29,7 +29,7 @@ def off_spots_px(views: Views) -> float:
 
 
 def check(folder: Path, cameras: list[Shot], resolution: int = 160) -> None:
-    capture = open_capture(folder)
+    capture = load_capture(folder)
     assert len(capture.frames) == len(cameras)
     for frame, shot in zip(capture.frames, cameras, strict=True):
         assert frame.camera is not None
@@ -77,7 +77,7 @@ def test_distortion_is_seen_by_these_tests(tmp_path: Path):
     cameras = shots(centered=False, coefficients=OPENCV)
     path = write_transforms_capture(tmp_path, cameras, "OPENCV")
     path.write_text(path.read_text().replace('"k1"', '"ignored"'))
-    assert off_spots_px(load_views(open_capture(tmp_path).frames, 160)) > 0.5
+    assert off_spots_px(load_views(load_capture(tmp_path).frames, 160)) > 0.5
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_mixed_sizes_keep_their_geometry(tmp_path: Path):
     large, _, other = shots(centered=False)
     small = Shot(other.quat, other.translation, 120.0, 121.0, 47.0, 66.0, 100, 130)
     write_transforms_capture(tmp_path, [large, small])
-    views = load_views(open_capture(tmp_path).frames, 120)
+    views = load_views(load_capture(tmp_path).frames, 120)
     assert views.images.shape == (2, 3, 120, 120)
     assert off_spots_px(views) < 0.05
     # 160x120 became 120x90, 100x130 became 92x120: the rest is padding.

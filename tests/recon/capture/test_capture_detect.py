@@ -19,7 +19,7 @@ from capture_files import (
 )
 from PIL import Image
 
-from recon.capture import open_capture
+from recon.capture import load_capture
 from recon.errors import ReconError
 
 PINHOLE = [150.0, 154.0, 87.0, 55.0]
@@ -33,12 +33,12 @@ def photo(path: Path) -> None:
 def test_order_of_layouts(tmp_path: Path):
     cameras = shots(centered=True)
     write_llff_capture(tmp_path, cameras)
-    assert open_capture(tmp_path).kind == "llff"
+    assert load_capture(tmp_path).kind == "llff"
     if importlib.util.find_spec("pycolmap"):
         write_colmap_capture(tmp_path, cameras, "PINHOLE", PINHOLE)
-        assert open_capture(tmp_path).kind == "colmap"
+        assert load_capture(tmp_path).kind == "colmap"
     write_transforms_capture(tmp_path, cameras)
-    assert open_capture(tmp_path).kind == "transforms"
+    assert load_capture(tmp_path).kind == "transforms"
 
 
 def test_photos_in_natural_order(tmp_path: Path):
@@ -46,7 +46,7 @@ def test_photos_in_natural_order(tmp_path: Path):
     for name in [*names, ".hidden.jpg", "sub/deep.jpg"]:
         photo(tmp_path / name)
     (tmp_path / "notes.txt").write_text("x")
-    capture = open_capture(tmp_path)
+    capture = load_capture(tmp_path)
     assert (capture.kind, capture.has_cameras) == ("images", False)
     found = [frame.name for frame in capture.frames]
     assert found == ["a.TIF", "B.heif", "c.webp", "img1.png", "img2.JPEG", "img10.jpg"]
@@ -55,21 +55,21 @@ def test_photos_in_natural_order(tmp_path: Path):
 def test_photos_in_a_subfolder(tmp_path: Path):
     photo(tmp_path / "images" / "2²_b.png")
     photo(tmp_path / "images" / "2_a.png")
-    assert [f.name for f in open_capture(tmp_path).frames] == ["images/2_a.png", "images/2²_b.png"]
+    assert [f.name for f in load_capture(tmp_path).frames] == ["images/2_a.png", "images/2²_b.png"]
 
 
 def test_nothing_to_read(tmp_path: Path):
     with pytest.raises(
         ReconError, match=r"no images in .*: found no files, expected \.jpg, \.jpeg"
     ):
-        open_capture(tmp_path)
+        load_capture(tmp_path)
     (tmp_path / "movie.xyz").write_text("x")
     with pytest.raises(ReconError, match=r"found only \.xyz files, expected .*\.heic"):
-        open_capture(tmp_path)
+        load_capture(tmp_path)
     with pytest.raises(ReconError, match=r"movie\.xyz is a file; expected a folder of images"):
-        open_capture(tmp_path / "movie.xyz")
+        load_capture(tmp_path / "movie.xyz")
     with pytest.raises(ReconError, match=r"input not found: .*gone"):
-        open_capture(tmp_path / "gone")
+        load_capture(tmp_path / "gone")
 
 
 def test_llff_smaller_copies(tmp_path: Path):
@@ -78,7 +78,7 @@ def test_llff_smaller_copies(tmp_path: Path):
     (tmp_path / "images").rename(tmp_path / "images_4")
     for image in (tmp_path / "images_4").iterdir():
         Image.open(image).resize((40, 30)).save(image)
-    frame = open_capture(path).frames[2]
+    frame = load_capture(path).frames[2]
     assert frame.name == "images_4/2.png" and frame.camera is not None
     expected = [[37.5, 0, 20], [0, 37.5, 15], [0, 0, 1]]
     np.testing.assert_allclose(frame.camera.K, expected, atol=1e-12)
@@ -109,7 +109,7 @@ def test_bad_llff(tmp_path: Path, table: np.ndarray, message: str):
     path = write_llff_capture(tmp_path, shots(centered=True))
     np.save(path, table)
     with pytest.raises(ReconError, match=message) as caught:
-        open_capture(tmp_path)
+        load_capture(tmp_path)
     assert str(path) in str(caught.value)
 
 
@@ -117,14 +117,14 @@ def test_llff_never_unpickles(tmp_path: Path):
     path = write_llff_capture(tmp_path, shots(centered=True))
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ReconError, match=r"poses_bounds\.npy is not a NumPy array file"):
-        open_capture(tmp_path)
+        load_capture(tmp_path)
 
 
 def test_colmap_without_pycolmap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_colmap_capture(tmp_path, shots(centered=False), "PINHOLE", PINHOLE)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ReconError, match=r"pip install 'reconsplat\[sfm\]'"):
-        open_capture(tmp_path)
+        load_capture(tmp_path)
 
 
 @pytest.mark.parametrize("place", [".", "sparse", "colmap/sparse/0"])
@@ -132,7 +132,7 @@ def test_colmap_places_and_points(tmp_path: Path, place: str):
     pytest.importorskip("pycolmap")
     cameras = shots(centered=False)
     write_colmap_capture(tmp_path, cameras, "PINHOLE", PINHOLE, place)
-    frames = open_capture(tmp_path).frames
+    frames = load_capture(tmp_path).frames
     assert [frame.name for frame in frames] == ["images/0.png", "images/1.png", "images/2.png"]
     for frame, shot in zip(frames, cameras, strict=True):
         assert frame.camera is not None and frame.points is not None
@@ -143,12 +143,12 @@ def test_colmap_places_and_points(tmp_path: Path, place: str):
 def test_colmap_binary(tmp_path: Path):
     pytest.importorskip("pycolmap")
     sparse = write_colmap_capture(tmp_path, shots(centered=False), "PINHOLE", PINHOLE)
-    as_text = open_capture(tmp_path).frames
+    as_text = load_capture(tmp_path).frames
     code = "import pycolmap, sys; pycolmap.Reconstruction(sys.argv[1]).write_binary(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(sparse)], check=True, capture_output=True)
     for text in sparse.glob("*.txt"):
         text.unlink()
-    for a, b in zip(open_capture(tmp_path).frames, as_text, strict=True):
+    for a, b in zip(load_capture(tmp_path).frames, as_text, strict=True):
         assert a.camera is not None and b.camera is not None
         assert a.points is not None and b.points is not None
         torch.testing.assert_close(a.camera.viewmat, b.camera.viewmat, atol=1e-12, rtol=0)
@@ -169,7 +169,7 @@ def test_colmap_binary(tmp_path: Path):
 def test_colmap_models(tmp_path: Path, model, params, distortion, coefficients):
     pytest.importorskip("pycolmap")
     write_colmap_capture(tmp_path, shots(centered=False), model, params)
-    camera = open_capture(tmp_path).frames[0].camera
+    camera = load_capture(tmp_path).frames[0].camera
     assert camera is not None
     expected = torch.tensor([[150.0, 0, 87], [0, 150, 55], [0, 0, 1]], dtype=torch.float64)
     assert torch.equal(camera.K, expected)
@@ -181,33 +181,33 @@ def test_bad_colmap(tmp_path: Path):
     cameras = shots(centered=False)
     write_colmap_capture(tmp_path, cameras, "FOV", [*PINHOLE, 0.5])
     with pytest.raises(ReconError, match=r"camera model FOV, .*colmap image_undistorter"):
-        open_capture(tmp_path)
+        load_capture(tmp_path)
     sparse = write_colmap_capture(tmp_path, cameras, "PINHOLE", PINHOLE)
     (tmp_path / "images" / "1.png").unlink()
     with pytest.raises(ReconError, match=r"1 of the 3 images .*the first is 1\.png"):
-        open_capture(tmp_path)
+        load_capture(tmp_path)
     for image in (tmp_path / "images").iterdir():
         image.unlink()
     with pytest.raises(ReconError, match=r"comes without its images: expected 0\.png and 2 more"):
-        open_capture(tmp_path)
+        load_capture(tmp_path)
     (sparse / "images.txt").write_text("")
     (sparse / "points3D.txt").write_text("")
     with pytest.raises(ReconError, match=r"has no registered image"):
-        open_capture(tmp_path)
+        load_capture(tmp_path)
     (sparse / "points3D.txt").unlink()
     with pytest.raises(ReconError, match=r"cannot read the COLMAP model .*points3D files"):
-        open_capture(tmp_path)
+        load_capture(tmp_path)
 
 
 def test_colmap_images_of_another_extension(tmp_path: Path):
     pytest.importorskip("pycolmap")
     sparse = write_colmap_capture(tmp_path, shots(centered=False), "PINHOLE", PINHOLE)
     (sparse / "images.txt").write_text((sparse / "images.txt").read_text().replace(".png", ".jpg"))
-    assert open_capture(tmp_path).frames[1].image_path == tmp_path / "images" / "1.png"
+    assert load_capture(tmp_path).frames[1].image_path == tmp_path / "images" / "1.png"
 
 
 def test_errors_are_one_line(tmp_path: Path):
     (tmp_path / "transforms.json").write_text(json.dumps({"frames": [{"file_path": "a\nb.png"}]}))
     with pytest.raises(ReconError) as caught:
-        open_capture(tmp_path)
+        load_capture(tmp_path)
     assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ import torch
 from capture_files import shots, write_transforms_capture
 from PIL import Image
 
-from recon.capture import Frame, FrameCamera, load_views, open_capture, select_spread
+from recon.capture import Frame, FrameCamera, load_capture, load_views, select_spread
 from recon.capture.types import Capture
 
 
@@ -176,4 +176,4 @@ def test_opening_reads_no_pixels(tmp_path: Path):
     """Broken photos are found when they are loaded, not before."""
     write_transforms_capture(tmp_path, shots(centered=False))
     (tmp_path / "images" / "0.png").write_bytes(b"")
-    assert len(open_capture(tmp_path).frames) == 3
+    assert len(load_capture(tmp_path).frames) == 3

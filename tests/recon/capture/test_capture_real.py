@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recon.capture import load_views, open_capture, select_spread
+from recon.capture import load_capture, load_views, select_spread
 from recon.capture.colmap import find_colmap, read_colmap
 
 NAMES = {
@@ -25,7 +25,7 @@ NAMES = {
 @pytest.mark.captures
 @pytest.mark.parametrize("name", NAMES)
 def test_opens_and_loads(captures: Path, name: str):
-    capture = open_capture(captures / name)
+    capture = load_capture(captures / name)
     assert (capture.kind, len(capture.frames)) == ("transforms", NAMES[name])
     frames = [capture.frames[i] for i in select_spread(capture, 3)]
     views = load_views(frames, 256)
@@ -44,7 +44,7 @@ def test_colmap_model_equals_transforms(captures: Path):
     model = find_colmap(root)
     assert model is not None
     by_colmap = read_colmap(root, model).frames
-    by_transforms = open_capture(root).frames
+    by_transforms = load_capture(root).frames
     assert [f.image_path for f in by_colmap] == [f.image_path for f in by_transforms]
     for a, b in zip(by_colmap, by_transforms, strict=True):
         assert a.camera is not None and b.camera is not None
@@ -57,6 +57,6 @@ def test_colmap_model_equals_transforms(captures: Path):
 @pytest.mark.captures
 @pytest.mark.parametrize("name", ["monstree-12mp", "nle-tower"])
 def test_plain_photos(captures: Path, name: str):
-    capture = open_capture(captures / "raw" / name)
+    capture = load_capture(captures / "raw" / name)
     assert capture.kind == "images" and not capture.has_cameras
     assert len(capture.frames) >= 4

@@ -11,7 +11,7 @@ import trimesh
 from capture_files import POINTS, shots, transforms_document, write_transforms_capture
 from PIL import Image
 
-from recon.capture import Frame, FrameCamera, load_views, open_capture, write_transforms
+from recon.capture import Frame, FrameCamera, load_capture, load_views, write_transforms
 from recon.errors import ReconError
 
 
@@ -29,7 +29,7 @@ def written(tmp_path: Path) -> Path:
 
 
 def cameras_of(path: Path) -> list[FrameCamera]:
-    return [frame.camera for frame in open_capture(path).frames if frame.camera is not None]
+    return [frame.camera for frame in load_capture(path).frames if frame.camera is not None]
 
 
 def assert_same_cameras(a: list[FrameCamera], b: list[FrameCamera]) -> None:
@@ -49,13 +49,13 @@ def test_cameras_without_their_photos(written: Path, tmp_path: Path):
     expected, alone = cameras_of(written), tmp_path / "elsewhere" / "path.json"
     alone.parent.mkdir()
     alone.write_text(written.read_text())
-    found = [frame.camera for frame in open_capture(alone, photos=False).frames]
+    found = [frame.camera for frame in load_capture(alone, photos=False).frames]
     assert_same_cameras([camera for camera in found if camera is not None], expected)
     with pytest.raises(ReconError, match="does not exist"):
-        open_capture(alone)
+        load_capture(alone)
     rewrite(alone, lambda document: document["frames"][0].pop("w"))
     with pytest.raises(ReconError, match="does not exist"):
-        open_capture(alone, photos=False)
+        load_capture(alone, photos=False)
 
 
 def test_values_for_all_frames_and_three_rows(written: Path):
@@ -89,7 +89,7 @@ def test_nerf_synthetic_layout(tmp_path: Path):
     (tmp_path / "transforms_train.json").write_text(json.dumps(document))
     (camera,) = cameras_of(tmp_path)
     np.testing.assert_allclose(camera.K, shot.K, atol=1e-9)
-    assert open_capture(tmp_path).frames[0].image_path.name == "r_0.png"
+    assert load_capture(tmp_path).frames[0].image_path.name == "r_0.png"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_nerf_synthetic_layout(tmp_path: Path):
     ],
 )
 def test_round_trip(written: Path, model, coefficients):
-    frames = open_capture(written).frames
+    frames = load_capture(written).frames
     changed = []
     for i, frame in enumerate(frames):
         camera = frame.camera
@@ -112,7 +112,7 @@ def test_round_trip(written: Path, model, coefficients):
         changed.append(Frame(frame.name, frame.image_path, camera))
     path = written.parent / "saved.json"
     write_transforms(path, changed)
-    again = open_capture(path).frames
+    again = load_capture(path).frames
     assert [frame.name for frame in again] == [frame.name for frame in frames]
     assert_same_cameras(
         [frame.camera for frame in again if frame.camera],
@@ -127,10 +127,10 @@ def test_round_trip_elsewhere_and_of_rounded_matrices(written: Path, tmp_path_fa
         for frame in document["frames"]:
             frame["transform_matrix"] = np.round(frame["transform_matrix"], 3).tolist()
 
-    frames = open_capture(rewrite(written, coarse)).frames
+    frames = load_capture(rewrite(written, coarse)).frames
     path = tmp_path_factory.mktemp("other") / "cameras.json"
     write_transforms(path, frames)
-    again = open_capture(path).frames
+    again = load_capture(path).frames
     assert [f.image_path for f in again] == [f.image_path.resolve() for f in frames]
     assert_same_cameras(
         [f.camera for f in again if f.camera], [f.camera for f in frames if f.camera]
@@ -146,13 +146,13 @@ def test_masks(written: Path):
         document["frames"][1]["mask_path"] = "left.png"
 
     rewrite(written, name_mask)
-    views = load_views(open_capture(written).frames, 80)
+    views = load_views(load_capture(written).frames, 80)
     assert views.masks[0].min() == 1
     assert views.masks[1, 0, :, :40].max() == 0 and views.masks[1, 0, :, 40:].min() == 1
     assert views.images[1, :, :, :40].max() == 0
     rewrite(written, lambda d: d["frames"][1].update(mask_path="gone.png"))
     with pytest.raises(ReconError, match=r"frame 1 .*mask .*gone\.png, which does not exist"):
-        open_capture(written)
+        load_capture(written)
 
 
 def test_sparse_points_are_those_that_a_frame_sees(written: Path):
@@ -160,11 +160,11 @@ def test_sparse_points_are_those_that_a_frame_sees(written: Path):
     cloud = trimesh.PointCloud(np.concatenate([POINTS, [behind, beside]]))
     cloud.export(written.parent / "sparse.ply")
     rewrite(written, lambda d: d.update(ply_file_path="sparse.ply"))
-    for frame in open_capture(written).frames:
+    for frame in load_capture(written).frames:
         np.testing.assert_allclose(frame.points, POINTS, atol=1e-6)
     (written.parent / "sparse.ply").write_bytes(b"ply\nformat nonsense")
     with pytest.raises(ReconError, match=r"cannot read ply_file_path sparse\.ply"):
-        open_capture(written)
+        load_capture(written)
 
 
 def first(**values):
@@ -209,7 +209,7 @@ def test_bad_frame(written: Path, change, message: str):
     """Each error names the file, the frame and what is wrong, on one line."""
     rewrite(written, change)
     with pytest.raises(ReconError, match=message) as caught:
-        open_capture(written)
+        load_capture(written)
     assert f"{written}, frame 0" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -227,7 +227,7 @@ def test_bad_frame(written: Path, change, message: str):
 def test_bad_file(written: Path, text: str, message: str):
     written.write_text(text)
     with pytest.raises(ReconError, match=message) as caught:
-        open_capture(written)
+        load_capture(written)
     assert str(written) in str(caught.value)
 
 
@@ -240,12 +240,12 @@ def test_size_comes_from_the_image_when_missing(written: Path):
 def test_camera_of_another_shape_is_refused(written: Path):
     rewrite(written, first(w=120, h=160))
     with pytest.raises(ReconError, match=r"0\.png is 160x120 px but its camera is for 120x160"):
-        load_views(open_capture(written).frames, 64)
+        load_views(load_capture(written).frames, 64)
 
 
 def test_smaller_copies_of_the_images_are_fine(written: Path):
     """The images may be smaller than the cameras say: K follows the picture."""
-    frames = open_capture(written).frames
+    frames = load_capture(written).frames
     for frame in frames:
         Image.open(frame.image_path).resize((80, 60)).save(frame.image_path)
     views = load_views(frames, 80)

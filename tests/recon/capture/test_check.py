@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from recon.capture import open_capture
+from recon.capture import load_capture
 from recon.capture.check import check_photos
 from recon.cli import main as cli
 
@@ -23,7 +23,7 @@ def photos(sample: Path, tmp_path: Path) -> Path:
 
 
 def test_good_photos(photos: Path) -> None:
-    check = check_photos(open_capture(photos).frames, ignore)
+    check = check_photos(load_capture(photos).frames, ignore)
     assert (check.looked_at, check.groups, check.warnings) == (8, 1, ())
     assert check.partners >= 3
 
@@ -49,7 +49,7 @@ def test_what_is_wrong_is_named(photos: Path, capsys) -> None:
 def test_photos_without_corners(tmp_path: Path) -> None:
     for number in range(3):
         Image.new("RGB", (64, 48), (10, 20, 30)).save(tmp_path / f"{number}.png")
-    check = check_photos(open_capture(tmp_path).frames, ignore)
+    check = check_photos(load_capture(tmp_path).frames, ignore)
     assert check.groups == 3 and check.partners == 0
-    one = check_photos(open_capture(tmp_path).frames[:1], ignore)
+    one = check_photos(load_capture(tmp_path).frames[:1], ignore)
     assert one.warnings == ()

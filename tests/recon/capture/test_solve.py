@@ -12,7 +12,7 @@ from helpers import psnr, random_sim3
 from PIL import Image
 
 from recon import ReconError
-from recon.capture import Capture, load_views, open_capture, select_spread
+from recon.capture import Capture, load_capture, load_views, select_spread
 from recon.capture.colmap import read_colmap
 from recon.capture.exif import exif_focal
 from recon.capture.sfm import SolveConfig, Solved, export_colmap, solve_cameras, stages
@@ -40,7 +40,7 @@ def photos(sample: Path, tmp_path_factory) -> Capture:
     shutil.copytree(sample / "images", folder, dirs_exist_ok=True)
     noise = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "noise.png")
-    capture = open_capture(folder)
+    capture = load_capture(folder)
     # Depths of another frame of the world, which must not survive.
     frames = tuple(replace(frame, depth_bounds=(1e3, 1e4)) for frame in capture.frames)
     return replace(capture, frames=frames)
@@ -55,7 +55,7 @@ def solved(photos: Capture) -> Solved:
 def test_cameras_are_those_of_the_scene(solved: Solved, sample: Path) -> None:
     assert solved.left_out == ("noise.png",)
     assert len(solved.capture.frames) == 8 and solved.capture.has_cameras
-    truth = {Path(f.name).name: f.camera for f in open_capture(sample).frames}
+    truth = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
     given = torch.stack([truth[f.name].viewmat for f in solved.capture.frames])
     found = torch.stack([f.camera.viewmat for f in solved.capture.frames])
     # The solver takes the middle of the picture for the principal point; it is 0.7 degrees away.
@@ -93,7 +93,7 @@ def test_the_same_photos_are_solved_once(
 @pytest.mark.slow
 def test_exported_project_reads_back(solved: Solved, tmp_path: Path) -> None:
     export_colmap(solved, tmp_path / "project")
-    back = open_capture(tmp_path / "project")
+    back = load_capture(tmp_path / "project")
     assert back.kind == "colmap"
     for a, b in zip(solved.capture.frames, back.frames, strict=True):
         assert Path(a.name).name == Path(b.name).name and a.camera.K.equal(b.camera.K)
@@ -110,7 +110,7 @@ def test_command_line(solved: Solved, photos: Capture, tmp_path: Path, capsys) -
     options = ["--resolution", "96", "--max-views", "3", "--save-cameras", str(cameras)]
     cli.main([str(photos.root), "-o", str(scene), *options])
     assert capsys.readouterr().out.endswith("; could not place noise.png\n")
-    given = open_capture(cameras)
+    given = load_capture(cameras)
     assert len(given.frames) == 8 and given.has_cameras
     used = [given.frames[i] for i in select_spread(given, 3)]
     views, gaussians = load_views(used, 96), load_gaussians(scene)
@@ -147,7 +147,7 @@ def test_photos_of_different_things(photos: Capture, tmp_path: Path) -> None:
         noise = np.random.default_rng(number).integers(0, 255, (96, 128, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"{number}.png")
     with pytest.raises(ReconError, match="3 photos in .* could not be found: too few points match"):
-        solve_cameras(open_capture(tmp_path), SolveConfig(), ignore)
+        solve_cameras(load_capture(tmp_path), SolveConfig(), ignore)
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ def test_photos_without_parallax(sample: Path, tmp_path: Path) -> None:
     for number in range(3):
         shutil.copy(photo, tmp_path / f"{number}{photo.suffix}")
     with pytest.raises(ReconError, match="nothing moved .* expected photos .* different places"):
-        solve_cameras(open_capture(tmp_path), SolveConfig(matcher="sift"), ignore)
+        solve_cameras(load_capture(tmp_path), SolveConfig(matcher="sift"), ignore)
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_two_photos_are_enough(photos: Capture, sample: Path, matcher: str) -> N
     pair = replace(photos, frames=tuple(f for f in photos.frames if f.name[:3] in ("002", "004")))
     assert len(pair.frames) == 2
     solved = solve_cameras(pair, SolveConfig(matcher=matcher), ignore).capture.frames
-    truth = {Path(f.name).name: f.camera for f in open_capture(sample).frames}
+    truth = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
     given = torch.stack([truth[f.name].viewmat for f in solved])
     found = torch.stack([f.camera.viewmat for f in solved])
     assert float(relative_errors_deg(found, given).max()) < 4
@@ -179,7 +179,7 @@ def test_two_photos_are_enough(photos: Capture, sample: Path, matcher: str) -> N
 def test_down_is_down(solved: Solved, sample: Path) -> None:
     """+y of the solved world is where things fall in the sample (its -z), though all its photos
     look down on it."""
-    truth = {Path(f.name).name: f.camera for f in open_capture(sample).frames}
+    truth = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
     given = torch.stack([truth[f.name].viewmat for f in solved.capture.frames])
     found = torch.stack([f.camera.viewmat for f in solved.capture.frames])
     down = align(found, given).rotmat @ torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
@@ -247,7 +247,7 @@ def test_exif_focal(film: int | None, expected: float | None, tmp_path: Path) ->
 
 
 def test_alignment_undoes_a_sim3(sample: Path) -> None:
-    capture = open_capture(sample)
+    capture = load_capture(sample)
     given = torch.stack([f.camera.viewmat for f in capture.frames if f.camera])
     away = random_sim3(torch.Generator().manual_seed(0))
     frames = [moved(frame, away) for frame in capture.frames]
@@ -260,7 +260,7 @@ def test_alignment_undoes_a_sim3(sample: Path) -> None:
 
 @pytest.mark.slow
 def test_solving_again_lands_in_the_given_frame(sample: Path) -> None:
-    capture = open_capture(sample)
+    capture = load_capture(sample)
     solved, transform = solve_again(capture, SolveConfig())
     for frame, truth in zip(solved.capture.frames, capture.frames, strict=True):
         camera = moved(frame, transform).camera

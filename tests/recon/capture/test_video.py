@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recon import ReconError
-from recon.capture import open_capture
+from recon.capture import load_capture
 from recon.capture.images import read_image
 from recon.capture.video import choose_frames
 
@@ -33,7 +33,7 @@ def film(tmp_path_factory) -> Path:
 
 
 def numbers(path: Path, count: int) -> list[int]:
-    return [int(Path(f.name).stem.split("_")[1]) for f in open_capture(path, count).frames]
+    return [int(Path(f.name).stem.split("_")[1]) for f in load_capture(path, count).frames]
 
 
 def test_sharp_frames_spread_over_the_motion(film: Path, cache: Path) -> None:
@@ -41,7 +41,7 @@ def test_sharp_frames_spread_over_the_motion(film: Path, cache: Path) -> None:
     assert len(chosen) == 8 and not set(chosen) & set(SMEARED)
     assert sum(n in RESTING for n in chosen) <= 2
     assert max(np.diff(chosen[:6])) <= 8
-    frame = open_capture(film, 8).frames[0]
+    frame = load_capture(film, 8).frames[0]
     assert frame.image_path.is_relative_to(cache)
     assert read_image(frame.image_path, True)[0].shape == (240, 320, 3)
     assert frame.camera is None
@@ -72,10 +72,10 @@ def test_what_is_no_video_is_one_line(tmp_path: Path) -> None:
         sound.writeframes(b"\0" * 16000)
     for name in ("empty.mp4", "text.mov", "sound.mkv"):
         with pytest.raises(ReconError, match=f"{name}: it holds no video") as end:
-            open_capture(tmp_path / name)
+            load_capture(tmp_path / name)
         assert "\n" not in str(end.value)
 
 
 def test_one_frame_is_not_enough(film: Path) -> None:
     with pytest.raises(ReconError, match="frames must be at least 2"):
-        open_capture(film, 1)
+        load_capture(film, 1)

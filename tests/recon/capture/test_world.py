@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from recon import ReconError, ReconstructSettings, reconstruct
-from recon.capture import open_capture
+from recon.capture import load_capture
 from recon.capture.exif import exif_down
 from recon.capture.images import read_image
 from recon.capture.sfm import SolveConfig, solve_cameras
@@ -20,11 +20,11 @@ from render.cameras import camera_centers
 
 
 def test_no_other_world_is_none(sample: Path) -> None:
-    assert chosen_world(open_capture(sample).frames, 1.0, False) is None
+    assert chosen_world(load_capture(sample).frames, 1.0, False) is None
 
 
 def test_depths_and_points_go_along(sample: Path) -> None:
-    frame = open_capture(sample).frames[0]
+    frame = load_capture(sample).frames[0]
     points = torch.rand(5, 3, dtype=torch.float64) + 2
     frame = replace(frame, points=points, depth_bounds=(1.0, 4.0))
     world = chosen_world([frame], 2.5, True)
@@ -56,9 +56,9 @@ def test_scene_of_another_size(sample: Path, tmp_path: Path) -> None:
     away = large.means - 3 * plain.means
     assert float((away - away.mean(0)).norm(dim=1).median()) < 0.02 * float(large.means.std())
     centers = camera_centers(
-        torch.stack([f.camera.viewmat for f in open_capture(Path(cameras)).frames])
+        torch.stack([f.camera.viewmat for f in load_capture(Path(cameras)).frames])
     )
-    given = camera_centers(torch.stack([f.camera.viewmat for f in open_capture(sample).frames]))
+    given = camera_centers(torch.stack([f.camera.viewmat for f in load_capture(sample).frames]))
     spread = (given - given.mean(0)).norm(dim=1).max()
     assert float((centers - centers.mean(0)).norm(dim=1).max()) <= 3.01 * float(spread)
 
@@ -89,7 +89,7 @@ def test_one_photo_stands_upright(orientation: int, down: tuple, tmp_path: Path)
     exif[0x0112] = orientation
     Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=exif)
     (frame,) = solve_cameras(
-        open_capture(tmp_path), SolveConfig(), lambda stage, done: None
+        load_capture(tmp_path), SolveConfig(), lambda stage, done: None
     ).capture.frames
     assert (frame.camera.viewmat[:3, :3] @ torch.tensor([0.0, 1.0, 0.0]).double())[
         :2

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recon import ReconError
-from recon.capture import load_views, open_capture, select_spread
+from recon.capture import load_capture, load_views, select_spread
 from recon.cli import main as cli
 from recon.compress import Looks, Packer, imagined_cameras, sphere
 from recon.compress.quantise import find_steps, quantise
@@ -30,7 +30,7 @@ def scene(sample: Path, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def looks(scene: Path, sample: Path) -> Looks:
-    capture = open_capture(sample)
+    capture = load_capture(sample)
     views = load_views([capture.frames[i] for i in select_spread(capture, 3)], 96)
     return Looks.of(load_gaussians(scene), views.cameras, photos=views)
 

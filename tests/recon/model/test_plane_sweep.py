@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import psnr, random_sim3
 
-from recon.capture import load_views, open_capture
+from recon.capture import load_capture, load_views
 from recon.model.mvs.depth_range import depth_range_of
 from recon.model.mvs.pixel_gaussians import PixelGaussianConfig, pixel_gaussians
 from recon.model.mvs.plane_sweep import PlaneSweep
@@ -25,7 +25,7 @@ def ignore(fraction: float) -> None:
 
 @pytest.fixture(scope="module")
 def views(sample: Path) -> Views:
-    frames = open_capture(sample).frames
+    frames = load_capture(sample).frames
     return load_views([frames[i] for i in (2, 3, 4)], SIZE_PX)
 
 

@@ -8,7 +8,7 @@ import torch
 from helpers import psnr, sample_views, swept
 
 from recon import ReconError
-from recon.capture import load_views, open_capture
+from recon.capture import load_capture, load_views
 from recon.cli.main import main
 from recon.formats import load_gaussians
 from recon.model.registry import build_model
@@ -122,7 +122,7 @@ def test_command_line(sample: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def four(sample: Path) -> tuple[Prediction, Views]:
-    frames = open_capture(sample).frames
+    frames = load_capture(sample).frames
     views = load_views([frames[i] for i in (1, 2, 4, 5)], 64)
     return build_model("plane-sweep")(views, lambda done: None), views
 
