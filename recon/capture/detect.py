@@ -15,13 +15,8 @@ from recon.settings import VIDEO_FRAMES
 TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
 
 
-<<<<<<< HEAD
 def load_capture(path: Path, frames: int = VIDEO_FRAMES, photos: bool = True) -> Capture:
     """Read a capture without touching its pixels; InputError when it is none.
-=======
-def load_capture(path: Path, frames: int = VIDEO_FRAMES, photos: bool = True) -> Capture:
-    """Read a capture without touching its pixels; ReconError when it is none.
->>>>>>> 61f4b92 (Rename load_capture to load_capture)
 
     A folder is, in this order: nerfstudio (transforms.json), COLMAP (a model in it, in
     `sparse`, `sparse/0` or `colmap/sparse/0`), LLFF (poses_bounds.npy), or plain photos.
