@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from recon.capture import Capture, Frame, load_capture, load_views, select_spread
-from recon.capture.sfm import SolveConfig, Solved, solve_cameras
+from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.errors import ConfigError, InputError
 from recon.model.registry import build_model
 from recon.optimise import Watch, parse_refine, refine, useful_steps
@@ -35,13 +35,13 @@ class Scene:
     """Those photos, with their original cameras."""
     model: str
     """Name of the model that made it."""
-    solved: Solved
+    solved: PosedCapture
     """All photos with cameras, and those that none was found for."""
 
     @property
     def frames_with_cameras(self) -> tuple[Frame, ...]:
         """All photos that were solved; of given ones, those that were used."""
-        return self.frames if self.solved.model is None else self.solved.capture.frames
+        return self.frames if self.solved.camera_source != "solved" else self.solved.capture.frames
 
     @property
     def depth_is_guessed(self) -> bool:
@@ -67,7 +67,7 @@ def reconstruct(
     model = build_model(settings.model)
     if not isinstance(capture, Capture):
         capture = load_capture(Path(capture))
-    solved = locate(capture, settings, report).in_world(settings.metric_scale, settings.center)
+    solved = locate(capture, settings, report).transformed(settings.metric_scale, settings.center)
     capture = solved.capture
     frames = tuple(capture.frames[i] for i in select_spread(capture, settings.max_views))
     report("reading photos", 0.0)
@@ -168,7 +168,7 @@ def _check_settings(settings: ReconstructSettings) -> None:
         )
 
 
-def locate(capture: Capture, settings: ReconstructSettings, report: StageProgress) -> Solved:
+def locate(capture: Capture, settings: ReconstructSettings, report: StageProgress) -> PosedCapture:
     """The capture with cameras, given or solved, as the settings say."""
     if settings.cameras == "solve" or (settings.cameras == "auto" and not capture.has_cameras):
         return solve_cameras(capture, SolveConfig(settings.seed, settings.cache), report)
@@ -178,4 +178,4 @@ def locate(capture: Capture, settings: ReconstructSettings, report: StageProgres
             "poses_bounds.npy beside the images; or let recon solve them (cameras='auto')",
             "cameras",
         )
-    return Solved(capture)
+    return PosedCapture(capture, "given")

@@ -60,8 +60,8 @@ class Reconstruct:
                 "model": scene.model,
                 "views_used": [frame.name for frame in scene.frames],
                 "views_found": len(capture.frames),
-                "cameras": "given" if scene.solved.model is None else "solved",
-                "left_out": list(scene.solved.left_out),
+                "cameras": scene.solved.camera_source,
+                "left_out": list(scene.solved.unregistered),
                 "depth_is_guessed": scene.depth_is_guessed,
             }
             if self.json:

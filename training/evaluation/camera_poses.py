@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture import Capture, load_capture
-from recon.capture.sfm import SolveConfig, Solved, solve_cameras
+from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.capture.sfm.stages import STAGES
 from recon.errors import ReconError
 from recon.reporting import say
@@ -48,7 +48,7 @@ class PoseScores:
 
 def solve_again(
     capture: Capture, config: SolveConfig, report=lambda stage, done: None
-) -> tuple[Solved, Sim3]:
+) -> tuple[PosedCapture, Sim3]:
     """The cameras as if none were given, and how their frame lies in the given one."""
     solved = solve_cameras(capture, config, report)
     found, given = _pairs(solved, capture)
@@ -109,7 +109,7 @@ def _angle_deg(rotmats: Float[Tensor, "v 3 3"]) -> Float[Tensor, "v"]:
 
 
 def _pairs(
-    solved: Solved, capture: Capture
+    solved: PosedCapture, capture: Capture
 ) -> tuple[Float[Tensor, "v 4 4"], Float[Tensor, "v 4 4"]]:
     """World->camera of all placed photos: found, given."""
     given = {frame.name: frame.camera for frame in capture.frames}

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from recon.capture.isolated_process import run_script
-from recon.capture.sfm.solver import Solved
+from recon.capture.sfm.solver import PosedCapture
 from recon.errors import InputError
 from recon.files import atomic_output
 from render import Sim3
@@ -13,13 +13,13 @@ from render import Sim3
 MOVE_LIMIT_S = 120.0
 
 
-def export_colmap(solved: Solved, folder: Path) -> None:
+def export_colmap(solved: PosedCapture, folder: Path) -> None:
     """A COLMAP project that other tools can train from: the photos as they are, and the solver's
     model, of their original sizes, in sparse/0."""
-    if solved.model is None:
+    if solved.colmap_model is None:
         raise InputError(f"nothing to write into {folder}: no cameras were solved")
     with atomic_output(folder) as temporary:
-        _copy_model(solved.model, temporary / "sparse" / "0", solved.world)
+        _copy_model(solved.colmap_model, temporary / "sparse" / "0", solved.capture_from_model)
         for frame in solved.capture.frames:
             target = temporary / "images" / frame.name
             target.parent.mkdir(parents=True, exist_ok=True)

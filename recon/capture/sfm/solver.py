@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from recon.files import atomic_output
 from recon.types import StageProgress
 from render import Sim3
 
+CameraSource = Literal["given", "solved", "none"]
 # All pairs of photos are matched: of more photos than this, only as many, evenly spaced, are used.
 MAX_PHOTOS = 60
 # Focal length of a photo that does not tell, in long sides (as in COLMAP).
@@ -46,28 +48,33 @@ class SolveConfig:
 
 
 @dataclass(frozen=True)
-class Solved:
-    """A capture with cameras, and how it came to them."""
+class PosedCapture:
+    """A capture in which every photo has a camera, and where these cameras come from."""
 
     capture: Capture
-    """The photos that have a place."""
-    left_out: tuple[str, ...] = ()
-    """Names of the photos that could not be placed."""
-    model: Path | None = None
-    """COLMAP model of the original photos (a folder); None for cameras that were given."""
-    world: Sim3 | None = None
-    """From the model's frame into the capture's; None where they are the same."""
+    """The photos whose camera is known."""
+    camera_source: CameraSource
+    """`given` by the capture, `solved` by structure from motion, or `none`: a single photo, whose
+    camera is placed at the origin."""
+    unregistered: tuple[str, ...] = ()
+    """Names of the photos whose cameras could not be solved."""
+    colmap_model: Path | None = None
+    """Folder of the COLMAP model of the original photos; None unless the cameras were solved."""
+    capture_from_model: Sim3 | None = None
+    """From the world frame of the COLMAP model to that of the capture; None for the identity."""
 
-    def in_world(self, scale: float, center: bool) -> "Solved":
-        """With its cameras in a frame of the user's choice."""
-        world = chosen_world(self.capture.frames, scale, center)
-        if world is None:
+    def transformed(self, scale: float, center: bool) -> "PosedCapture":
+        """Scale the world frame, and move its origin to the mean camera centre if `center`."""
+        transform = chosen_world(self.capture.frames, scale, center)
+        if transform is None:
             return self
-        frames = tuple(moved(frame, world) for frame in self.capture.frames)
-        return replace(self, capture=replace(self.capture, frames=frames), world=world)
+        frames = tuple(moved(frame, transform) for frame in self.capture.frames)
+        return replace(
+            self, capture=replace(self.capture, frames=frames), capture_from_model=transform
+        )
 
 
-def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) -> Solved:
+def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) -> PosedCapture:
     """Find the cameras of a capture's photos, in a scale of the solver's choice, +y down as far as
     the photos tell; whatever the capture says of cameras and depths is not looked at.
 
@@ -75,7 +82,7 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
     runs into its limit of time, or when fewer than two photos can be placed.
     """
     if len(capture.frames) == 1:
-        return Solved(replace(capture, frames=(_looking_ahead(capture.frames[0]),)))
+        return PosedCapture(replace(capture, frames=(_looking_ahead(capture.frames[0]),)), "none")
     if importlib.util.find_spec("pycolmap") is None:
         raise MissingDependency(
             f"the photos in {capture.title} come without cameras, and finding them needs an extra "
@@ -94,8 +101,10 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
         for frame in tried.frames
         if (twin := placed.get(frame.image_path)) is not None
     )
-    left_out = tuple(frame.name for frame in tried.frames if frame.image_path not in placed)
-    return Solved(replace(capture, kind="solved", frames=frames), left_out, kept)
+    unregistered = tuple(frame.name for frame in tried.frames if frame.image_path not in placed)
+    return PosedCapture(
+        replace(capture, kind="solved", frames=frames), "solved", unregistered, kept
+    )
 
 
 def _looking_ahead(frame: Frame) -> Frame:

@@ -15,7 +15,7 @@ from recon import ReconError
 from recon.capture import Capture, load_capture, load_views, select_spread
 from recon.capture.colmap import read_colmap
 from recon.capture.exif import exif_focal
-from recon.capture.sfm import SolveConfig, Solved, export_colmap, solve_cameras, stages
+from recon.capture.sfm import PosedCapture, SolveConfig, export_colmap, solve_cameras, stages
 from recon.capture.sfm import solver as solver_module
 from recon.capture.world import moved
 from recon.cli import main as cli
@@ -47,13 +47,13 @@ def photos(sample: Path, tmp_path_factory) -> Capture:
 
 
 @pytest.fixture(scope="module")
-def solved(photos: Capture) -> Solved:
+def solved(photos: Capture) -> PosedCapture:
     return solve_cameras(photos, SolveConfig(), ignore)
 
 
 @pytest.mark.slow
-def test_cameras_are_those_of_the_scene(solved: Solved, sample: Path) -> None:
-    assert solved.left_out == ("noise.png",)
+def test_cameras_are_those_of_the_scene(solved: PosedCapture, sample: Path) -> None:
+    assert solved.camera_source == "solved" and solved.unregistered == ("noise.png",)
     assert len(solved.capture.frames) == 8 and solved.capture.has_cameras
     truth = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
     given = torch.stack([truth[f.name].viewmat for f in solved.capture.frames])
@@ -72,7 +72,7 @@ def test_cameras_are_those_of_the_scene(solved: Solved, sample: Path) -> None:
 
 @pytest.mark.slow
 def test_the_same_photos_are_solved_once(
-    solved: Solved, photos: Capture, monkeypatch: pytest.MonkeyPatch
+    solved: PosedCapture, photos: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*arguments) -> None:
         raise AssertionError("solved again")
@@ -91,7 +91,7 @@ def test_the_same_photos_are_solved_once(
 
 
 @pytest.mark.slow
-def test_exported_project_reads_back(solved: Solved, tmp_path: Path) -> None:
+def test_exported_project_reads_back(solved: PosedCapture, tmp_path: Path) -> None:
     export_colmap(solved, tmp_path / "project")
     back = load_capture(tmp_path / "project")
     assert back.kind == "colmap"
@@ -104,7 +104,7 @@ def test_exported_project_reads_back(solved: Solved, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_command_line(solved: Solved, photos: Capture, tmp_path: Path, capsys) -> None:
+def test_command_line(solved: PosedCapture, photos: Capture, tmp_path: Path, capsys) -> None:
     """Photos in, a scene that shows them; who was left out is said."""
     scene, cameras = tmp_path / "s.ply", tmp_path / "c.json"
     options = ["--resolution", "96", "--max-views", "3", "--save-cameras", str(cameras)]
@@ -119,7 +119,7 @@ def test_command_line(solved: Solved, photos: Capture, tmp_path: Path, capsys) -
 
 
 @pytest.mark.slow
-def test_solving_is_deterministic(solved: Solved, photos: Capture) -> None:
+def test_solving_is_deterministic(solved: PosedCapture, photos: Capture) -> None:
     again = solve_cameras(photos, SolveConfig(use_cache=False), ignore)
     for a, b in zip(solved.capture.frames, again.capture.frames, strict=True):
         assert torch.equal(a.camera.viewmat, b.camera.viewmat) and torch.equal(a.points, b.points)
@@ -128,7 +128,7 @@ def test_solving_is_deterministic(solved: Solved, photos: Capture) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("elsewhere", [[], ["--metric-scale", "2.5", "--center"]])
 def test_exported_project_gives_the_same_scene(
-    solved: Solved, photos: Capture, elsewhere: list[str], tmp_path: Path
+    solved: PosedCapture, photos: Capture, elsewhere: list[str], tmp_path: Path
 ) -> None:
     fast = ["--resolution", "64", "--max-views", "3", "--refine", "0", "--quiet"]
     project = tmp_path / "project"
@@ -176,7 +176,7 @@ def test_two_photos_are_enough(photos: Capture, sample: Path, matcher: str) -> N
 
 
 @pytest.mark.slow
-def test_down_is_down(solved: Solved, sample: Path) -> None:
+def test_down_is_down(solved: PosedCapture, sample: Path) -> None:
     """+y of the solved world is where things fall in the sample (its -z), though all its photos
     look down on it."""
     truth = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
@@ -222,7 +222,9 @@ def test_a_stage_that_dies_is_one_line(photos: Capture, monkeypatch: pytest.Monk
 
 def test_one_photo_looks_ahead(photos: Capture) -> None:
     alone = replace(photos, frames=photos.frames[:1])
-    (frame,) = solve_cameras(alone, SolveConfig(), ignore).capture.frames
+    posed = solve_cameras(alone, SolveConfig(), ignore)
+    assert posed.camera_source == "none" and posed.colmap_model is None
+    (frame,) = posed.capture.frames
     assert frame.camera is not None and torch.equal(frame.camera.viewmat, torch.eye(4).double())
     width, height = frame.camera.width, frame.camera.height
     assert frame.camera.K[:2, 2].tolist() == [width / 2, height / 2]
