@@ -13,14 +13,14 @@ from recon.capture import Capture, Frame, load_capture, load_views, select_sprea
 from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.errors import ConfigError, InputError
 from recon.model.registry import build_model
-from recon.optimise import Watch, parse_refine, refine, useful_steps
+from recon.optimise import Watch, optimise, parse_refine, select_num_steps
 from recon.settings import ReconstructSettings, check_views
-from recon.simplify import PruneConfig, importance_order, prune
+from recon.simplify import SimplifyConfig, importance_order, simplify
 from recon.types import Model, StageProgress, Views
 from render import Cameras, Gaussians
 
 # Part of a limited time for refinement that may go into finding out how much of it helps.
-CHECK_SHARE = 0.3
+CHECK_FRACTION = 0.3
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,19 @@ def predict(
         found.source_view.to(device),
         views.to(device),
     )
-    config = config.for_photos(len(views))
-    started, check = time.monotonic(), config.share(CHECK_SHARE)
-    thin = partial(prune, config=PruneConfig(share=settings.prune))
-    steps = useful_steps(
-        gaussians, source_view, views, check, lambda done: report("checking", done), thin
+    config = config.for_num_views(len(views))
+    started, check = time.monotonic(), config.with_time_fraction(CHECK_FRACTION)
+    prune_fn = partial(simplify, config=SimplifyConfig(fraction=settings.prune))
+    steps = select_num_steps(
+        gaussians, source_view, views, check, lambda done: report("checking", done), prune_fn
     )
-    config = config.rest(time.monotonic() - started, steps)
+    config = config.remaining(time.monotonic() - started, steps)
     if config.steps == 0:
         return gaussians
-    gaussians = thin(gaussians, views.cameras)
-    return refine(gaussians, views, config, lambda done: report("refining", done), watch).gaussians
+    gaussians = prune_fn(gaussians, views.cameras)
+    return optimise(
+        gaussians, views, config, lambda done: report("refining", done), watch
+    ).gaussians
 
 
 def _check_baseline(capture: Capture, cameras: Cameras) -> None:

@@ -1,8 +1,25 @@
-"""Test-time optimisation: a few gradient steps on the photos that made the scene."""
+"""Test-time optimisation: a few gradient steps on the views that a scene was predicted from."""
 
-from recon.optimise.config import RefineConfig as RefineConfig
+from typing import TYPE_CHECKING, Any
+
+from recon.optimise.config import OptimiseConfig as OptimiseConfig
 from recon.optimise.config import parse_refine as parse_refine
-from recon.optimise.early_stopping import useful_steps as useful_steps
-from recon.optimise.loop import Refined as Refined
-from recon.optimise.loop import Watch as Watch
-from recon.optimise.loop import refine as refine
+
+if TYPE_CHECKING:
+    from recon.optimise.early_stopping import select_num_steps as select_num_steps
+    from recon.optimise.loop import OptimiseResult as OptimiseResult
+    from recon.optimise.loop import Watch as Watch
+    from recon.optimise.loop import optimise as optimise
+
+
+def __getattr__(name: str) -> Any:
+    # The configuration is part of the command line's --help, which must not wait for torch.
+    if name == "select_num_steps":
+        from recon.optimise import early_stopping
+
+        return early_stopping.select_num_steps
+    if name in ("OptimiseResult", "Watch", "optimise"):
+        from recon.optimise import loop
+
+        return getattr(loop, name)
+    raise AttributeError(f"module 'recon.optimise' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""A photo alone does not decide: what it wants may be right for its own pixels only."""
+"""Gradient agreement: an attribute only moves where the views agree on the direction."""
 
 from dataclasses import fields
 
@@ -8,49 +8,57 @@ from torch import Tensor
 
 from render import Gaussians
 
-NAMES = tuple(field.name for field in fields(Gaussians))
-# So many more photos must want a number to go up than down, or the other way round.
-MAJORITY = 2
+ATTRIBUTES = tuple(field.name for field in fields(Gaussians))
+# Required margin of views with a positive over views with a negative gradient, or vice versa.
+MIN_MARGIN = 2
 
 
-class Ballot:
-    """The photos' gradients on one scene, and what comes of them.
+class GradientAgreement:
+    """Per-view gradients of one scene, masked where the views disagree on the sign.
 
-    With two photos a number of a Gaussian moves only if both want it to go the same way (the
-    AND-mask of Parascandolo et al. 2021, "Learning explanations that are hard to vary"): what only
-    one of them sees stays as it was predicted. With more photos this is asked of opacities, by
-    which one photo would make the others' Gaussians vanish. One photo is the only witness.
+    This is the AND-mask of Parascandolo et al. 2021, "Learning explanations that are hard to
+    vary". With two views it applies to every attribute: what only one view sees stays as it was
+    predicted. With three or more views it applies to opacities only, because a single view could
+    otherwise fade out Gaussians that the others need. One view has nothing to agree with.
     """
 
-    def __init__(self, scene: Gaussians, photos: int, unanimous: bool = True) -> None:
-        """`scene` hangs on the parameters; `photos` are all there are, not only those that vote.
-        Not `unanimous`: everybody's gradients count."""
-        self.scene = scene
-        self.leaves = {name: getattr(scene, name).detach().requires_grad_() for name in NAMES}
-        self.paper = Gaussians(**self.leaves)
-        """The scene as the photos are to render it."""
-        self.asked: tuple[str, ...] = ("opacities",)
-        if photos == 1 or not unanimous:
-            self.asked = ()
-        elif photos == 2:
-            self.asked = NAMES
-        self.total = {name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
-        self.votes = {name: torch.zeros_like(self.leaves[name]) for name in self.asked}
+    def __init__(self, source: Gaussians, num_views: int, require_agreement: bool = True) -> None:
+        """Start with zero gradients.
 
-    def cast(self, error: Float[Tensor, ""]) -> None:
-        """One photo's error, from a rendering of `paper`; other leaves get its gradient at once."""
-        error.backward()
+        Args:
+            source: The scene, attached to the autograd graph of its parameters.
+            num_views: Total number of views, not only those of one step.
+            require_agreement: Without it, the gradients of all views are summed unmasked.
+        """
+        self.source = source
+        self.leaves = {name: getattr(source, name).detach().requires_grad_() for name in ATTRIBUTES}
+        self.scene = Gaussians(**self.leaves)
+        """A copy of the scene to render each view from, detached from the parameters."""
+        self.masked: tuple[str, ...] = ("opacities",)
+        if num_views == 1 or not require_agreement:
+            self.masked = ()
+        elif num_views == 2:
+            self.masked = ATTRIBUTES
+        self.total = {name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
+        self.signs = {name: torch.zeros_like(self.leaves[name]) for name in self.masked}
+
+    def add(self, loss: Float[Tensor, ""]) -> None:
+        """Add the gradients of one view's loss, computed from a rendering of `scene`.
+
+        Other leaves of the loss (such as the exposure) receive their gradient at once.
+        """
+        loss.backward()  # type: ignore[no-untyped-call]
         for name, leaf in self.leaves.items():
             if leaf.grad is None:
                 continue
             self.total[name] += leaf.grad
-            if name in self.asked:
-                self.votes[name] += leaf.grad.sign()
+            if name in self.masked:
+                self.signs[name] += leaf.grad.sign()
             leaf.grad = None
 
-    def count(self) -> None:
-        """Hand what was decided on to the parameters."""
-        for name, votes in self.votes.items():
-            self.total[name] *= votes.abs() >= MAJORITY
-        tensors = [getattr(self.scene, name) for name in NAMES]
-        torch.autograd.backward(tensors, [self.total[name] for name in NAMES])
+    def apply(self) -> None:
+        """Backpropagate the masked sum of gradients to the parameters."""
+        for name, signs in self.signs.items():
+            self.total[name] *= signs.abs() >= MIN_MARGIN
+        tensors = [getattr(self.source, name) for name in ATTRIBUTES]
+        torch.autograd.backward(tensors, [self.total[name] for name in ATTRIBUTES])

@@ -1,4 +1,4 @@
-"""How many steps help a photo that was not optimised for?"""
+"""Early stopping: the number of steps after which a held-out view is best."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,93 +6,106 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from recon.optimise.config import RefineConfig
+from recon.optimise.config import OptimiseConfig
 from recon.optimise.loop import take_steps
 from recon.optimise.parameters import SETTINGS, Parameters
 from recon.types import Progress, Views
 from render import Cameras, Gaussians, rasterize
 
-# With fewer photos the others say too little about the one that is held out.
-MIN_PHOTOS = 4
-# Pixels that the others' Gaussians cover.
+# With fewer views the others say too little about the one that is held out.
+MIN_VIEWS = 4
+# Pixels that the other views' Gaussians cover with at least this alpha count.
 MIN_ALPHA = 0.5
-# Steps after which the photo is looked at, beside the first and the last.
-LOOKS = tuple(8 * 2**i for i in range(10))
-# Steps fall: when the photo looked best of all after this part of them, it will in the end.
-EARLY = 1 / 3
-# Errors this much larger than the least (0.3 dB) mean that there were too many steps.
-MEANINGFUL = 1.072
-Thin = Callable[[Gaussians, Cameras], Gaussians]
+# Steps after which the held-out view is evaluated, in addition to the first and the last.
+EVALUATION_STEPS = tuple(8 * 2**i for i in range(10))
+# Learning rates decay: if the held-out view is best after this fraction of the steps, it will be
+# best at the end.
+SUFFICIENT_FRACTION = 1 / 3
+# Ratio of the last to the least error from which on fewer steps are taken (0.3 dB).
+MIN_IMPROVEMENT = 1.072
+PruneFn = Callable[[Gaussians, Cameras], Gaussians]
 
 
-def leave(gaussians: Gaussians, cameras: Cameras) -> Gaussians:
-    """The scene as it is."""
+def _keep_all(gaussians: Gaussians, cameras: Cameras) -> Gaussians:
     return gaussians
 
 
 @dataclass(frozen=True)
-class Holdout:
-    """One photo, and the scene of the others."""
+class HeldOut:
+    """A held-out view and the scene of the other views."""
 
     gaussians: Gaussians
-    """What came from the others."""
-    views: Views
-    """The others."""
+    """Gaussians that were predicted from the other views."""
+    train_views: Views
+    """The other views."""
     target: Views
-    """The one."""
+    """The held-out view."""
     covered: Bool[Tensor, "1 h w"]
-    """Pixels of it that the others show, and that are to be shown."""
+    """Valid pixels of the held-out view that the scene covers."""
 
     @staticmethod
     def of(
-        gaussians: Gaussians, source_view: Int[Tensor, "n"], views: Views, thin: Thin = leave
-    ) -> "Holdout":
-        """The photo nearest the middle of all: the others show most of it."""
+        gaussians: Gaussians,
+        source_view: Int[Tensor, "n"],
+        views: Views,
+        prune_fn: PruneFn = _keep_all,
+    ) -> "HeldOut":
+        """Hold out the view nearest the centre of all cameras: the others cover most of it."""
         centers = views.cameras.centers
         chosen = int((centers - centers.mean(0)).norm(dim=-1).argmin())
         others = [v for v in range(len(views)) if v != chosen]
-        seen, target = views.select(others), views.select(slice(chosen, chosen + 1))
-        rest = thin(gaussians.select(source_view != chosen), seen.cameras)
-        alpha = rasterize(rest, target.cameras, settings=SETTINGS).alpha
+        train_views, target = views.select(others), views.select(slice(chosen, chosen + 1))
+        scene = prune_fn(gaussians.select(source_view != chosen), train_views.cameras)
+        alpha = rasterize(scene, target.cameras, settings=SETTINGS).alpha
         covered = (alpha[0] > MIN_ALPHA) & (target.valid[0] > 0)
-        return Holdout(rest, seen, target, covered)
+        return HeldOut(scene, train_views, target, covered)
 
     def error(self, gaussians: Gaussians) -> float:
-        """Mean squared error over what is covered, after the best exposure."""
-        shown = rasterize(gaussians, self.target.cameras, settings=SETTINGS).rgb[0]
+        """Compute the mean squared error over covered pixels, at the best exposure."""
+        image = rasterize(gaussians, self.target.cameras, settings=SETTINGS).rgb[0]
         inside = self.covered[0]
-        found, truth = shown[:, inside], self.target.images[0][:, inside]
-        gain = (found * truth).sum(1) / found.square().sum(1).clamp_min(1e-9)
-        return float((gain[:, None] * found - truth).square().mean())
+        found, expected = image[:, inside], self.target.images[0][:, inside]
+        exposure = (found * expected).sum(1) / found.square().sum(1).clamp_min(1e-9)
+        return float((exposure[:, None] * found - expected).square().mean())
 
 
-def useful_steps(
+def select_num_steps(
     gaussians: Gaussians,
     source_view: Int[Tensor, "n"],
     views: Views,
-    config: RefineConfig,
+    config: OptimiseConfig,
     progress: Progress = lambda done: None,
-    thin: Thin = leave,
+    prune_fn: PruneFn = _keep_all,
 ) -> int | None:
-    """Steps after which a photo that is left out looks best; None when more never hurt it, or
-    when there are too few photos to tell.
+    """Find the number of steps after which a held-out view is best, in a trial optimisation.
 
-    `source_view` says which view each Gaussian came from: those of the photo that is left out would
-    show it as it is. `thin` is what is done to the scene before it is optimised.
+    Args:
+        gaussians: Predicted scene, with the Gaussians of all views.
+        source_view: Index of the view that each Gaussian was predicted from. Those of the held-out
+            view are left out, since they would reproduce it.
+        views: All views.
+        config: Configuration of the optimisation that follows.
+        progress: Called with the completed fraction of the trial.
+        prune_fn: Simplification of the scene that precedes the optimisation.
+
+    Returns:
+        The number of steps, or None if all steps are worth taking or there are too few views
+        to tell.
     """
-    if len(views) < MIN_PHOTOS or config.steps == 0:
+    if len(views) < MIN_VIEWS or config.steps == 0:
         return None
-    holdout = Holdout.of(gaussians, source_view, views, thin)
-    if not bool(holdout.covered.any()):
+    held_out = HeldOut.of(gaussians, source_view, views, prune_fn)
+    if not bool(held_out.covered.any()):
         return None
-    scene = Parameters(holdout.gaussians, holdout.views.cameras, config)
-    looks, taken = [(0, holdout.error(holdout.gaussians))], 0
-    for taken, _ in take_steps(scene, holdout.views, config, progress):
-        if taken in LOOKS and taken < config.steps:
-            looks.append((taken, holdout.error(scene.gaussians().detach())))
-            best = min(error for _, error in looks)
-            if config.seconds is None and taken >= EARLY * config.steps and looks[-1][1] == best:
+    scene = Parameters(held_out.gaussians, held_out.train_views.cameras, config)
+    evaluations, step = [(0, held_out.error(held_out.gaussians))], 0
+    for step, _ in take_steps(scene, held_out.train_views, config, progress):
+        if step in EVALUATION_STEPS and step < config.steps:
+            evaluations.append((step, held_out.error(scene.gaussians().detach())))
+            least = min(error for _, error in evaluations)
+            late = config.seconds is None and step >= SUFFICIENT_FRACTION * config.steps
+            if late and evaluations[-1][1] == least:
                 return None
-    looks.append((taken, holdout.error(scene.gaussians().detach())))
-    steps, error = min(looks, key=lambda look: look[1])
-    return None if looks[-1][1] <= MEANINGFUL * error else steps
+    evaluations.append((step, held_out.error(scene.gaussians().detach())))
+    best_step, error = min(evaluations, key=lambda evaluation: evaluation[1])
+    return None if evaluations[-1][1] <= MIN_IMPROVEMENT * error else best_step

@@ -1,7 +1,7 @@
-"""Test-time optimisation: a few gradient steps on the photos that made the scene.
+"""Test-time optimisation: a few gradient steps on the views that a scene was predicted from.
 
-What 3D Gaussian Splatting does for minutes from points (Kerbl et al. 2023, section 5), done for
-seconds from a prediction. The photos cannot tell a scene that explains them from one that
+What 3D Gaussian Splatting does for minutes from a point cloud (Kerbl et al. 2023, section 5), done
+for seconds from a prediction. Few views cannot tell a scene that explains them from one that
 memorises them, so steps are few, and positions move by fractions of a pixel.
 """
 
@@ -13,50 +13,63 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.optimise.config import RefineConfig
+from recon.optimise.config import OptimiseConfig
 from recon.optimise.parameters import Parameters
 from recon.types import Progress, Views
 from render import Gaussians
 
+# Called with the scene during the optimisation, detached from the parameters.
 Watch = Callable[[Gaussians], None]
-# Steps between two states that a watcher is shown.
+# Steps between two calls of it.
 WATCH_EVERY = 5
 
 
 @dataclass(frozen=True)
-class Refined:
-    """The better scene, and how it went."""
+class OptimiseResult:
+    """An optimised scene and the history of the optimisation."""
 
     gaussians: Gaussians
-    gains: Float[Tensor, "v 3"]
-    """Exposure of each photo relative to the scene; their geometric mean is 1."""
+    exposures: Float[Tensor, "v 3"]
+    """Exposure of each view relative to the scene, per colour channel; the geometric mean over the
+    views is 1."""
     steps: int
-    """Steps that were taken."""
+    """Number of steps that were taken."""
     losses: tuple[float, ...]
-    """Mean absolute error of each step's photos."""
+    """Mean absolute error of each step's views, before the step."""
 
 
-def refine(
+def optimise(
     gaussians: Gaussians,
     views: Views,
-    config: RefineConfig,
+    config: OptimiseConfig,
     progress: Progress = lambda done: None,
     watch: Watch | None = None,
-) -> Refined:
-    """Fit the Gaussians to the views they came from; `watch` is shown the scene on the way."""
+) -> OptimiseResult:
+    """Fit the Gaussians to the views by gradient descent.
+
+    The result is deterministic, unless `config` limits the time.
+
+    Args:
+        gaussians: Scene in the frame of the views' cameras, on the device to render on.
+        views: Views to fit; pixels whose `valid` is 0 are ignored.
+        config: Steps and learning rates, used as they are: see `OptimiseConfig.for_num_views`.
+        progress: Called with the completed fraction of the steps or the time.
+        watch: Called with the scene every few steps.
+    """
     scene, losses = Parameters(gaussians, views.cameras, config), []
     for step, loss in take_steps(scene, views, config, progress):
         losses.append(loss)
         if watch is not None and step % WATCH_EVERY == 0:
             watch(scene.gaussians().detach())
-    return Refined(scene.gaussians().detach(), scene.gains().detach(), len(losses), tuple(losses))
+    final = scene.gaussians().detach()
+    return OptimiseResult(final, scene.exposures().detach(), len(losses), tuple(losses))
 
 
 def take_steps(
-    scene: Parameters, views: Views, config: RefineConfig, progress: Progress
+    scene: Parameters, views: Views, config: OptimiseConfig, progress: Progress
 ) -> Iterator[tuple[int, float]]:
-    """Step until the steps or the seconds are over; the steps so far and the last one's loss."""
-    started, count = time.monotonic(), min(config.views_a_step, len(views))
+    """Take steps up to the limit of steps or time, and yield each one's index (from 1) and loss."""
+    started, count = time.monotonic(), min(config.views_per_step, len(views))
     order: list[int] = []
     for step in range(1, config.steps + 1):
         done = (step - 1) / config.steps

@@ -1,6 +1,23 @@
-"""Fewer Gaussians for the same pictures: pruning, merging, and order by importance."""
+"""Simplification of scenes: pruning, merging, and ordering by importance."""
 
-from recon.simplify.importance import contribution as contribution
-from recon.simplify.importance import importance_order as importance_order
-from recon.simplify.prune import PruneConfig as PruneConfig
-from recon.simplify.prune import prune as prune
+from typing import TYPE_CHECKING, Any
+
+from recon.simplify.config import SimplifyConfig as SimplifyConfig
+
+if TYPE_CHECKING:
+    from recon.simplify.importance import contribution as contribution
+    from recon.simplify.importance import importance_order as importance_order
+    from recon.simplify.prune import simplify as simplify
+
+
+def __getattr__(name: str) -> Any:
+    # The configuration is part of the command line's --help, which must not wait for torch.
+    if name in ("contribution", "importance_order"):
+        from recon.simplify import importance
+
+        return getattr(importance, name)
+    if name == "simplify":
+        from recon.simplify import prune
+
+        return prune.simplify
+    raise AttributeError(f"module 'recon.simplify' has no attribute {name!r}")

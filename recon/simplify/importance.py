@@ -1,4 +1,4 @@
-"""Which Gaussians matter most."""
+"""Importance of Gaussians for the images of a set of cameras."""
 
 import math
 
@@ -8,38 +8,31 @@ from torch import Tensor
 
 from render import Cameras, Gaussians, measure_contributions
 
-# Of LightGaussian: how much volume counts, and the volume that counts as 1.
-VOLUME_POWER, VOLUME_QUANTILE = 0.1, 0.9
-# Part of those left that goes before they are measured anew, until this part of all is left.
-ROUND, LAST = 0.15, 0.05
+# Fraction of the remaining Gaussians that is removed before the contributions are measured again,
+# until this fraction of all Gaussians remains.
+REMOVED_PER_ROUND, LAST_FRACTION = 0.15, 0.05
 
 
 def contribution(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "n"]:
-    """Sum of a Gaussian's weights (alpha times transmittance) over all pixels of all views."""
+    """Sum each Gaussian's weights (alpha times transmittance) over all pixels of all cameras."""
     return measure_contributions(gaussians, cameras).weight_sum
 
 
-def light_gaussian(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "n"]:
-    """The same, times a power of the normalised volume (Fan et al. 2024, LightGaussian, equations 3
-    and 4)."""
-    volume = gaussians.scales.prod(-1)
-    limit = volume.sort().values[int(VOLUME_QUANTILE * (len(volume) - 1))].clamp_min(1e-30)
-    return contribution(gaussians, cameras) * (volume / limit).clamp(0, 1) ** VOLUME_POWER
-
-
 def importance_order(gaussians: Gaussians, cameras: Cameras) -> Int[Tensor, "n"]:
-    """The most important first: any first part is about the best smaller scene that leaving out
-    gives.
+    """Sort Gaussians by importance, so that every prefix is a good smaller scene.
 
-    From the end: the least ones go, and what they hid or shared their pixels with counts for more
-    when the others are looked at again.
+    Backward elimination: the Gaussians that contribute least are removed, and the contributions of
+    the others, which they hid or shared pixels with, are measured again.
+
+    Returns:
+        Indices of the Gaussians, the most important one first.
     """
-    left = torch.arange(len(gaussians), device=gaussians.device)
-    gone: list[Tensor] = []
-    while len(left) > LAST * len(gaussians):
-        order = contribution(gaussians.select(left), cameras).argsort()
-        leaving = math.ceil(ROUND * len(left))
-        gone.append(left[order[:leaving]])
-        left = left[order[leaving:].sort().values]
-    gone.append(left[contribution(gaussians.select(left), cameras).argsort()])
-    return torch.cat(gone).flip(0)
+    remaining = torch.arange(len(gaussians), device=gaussians.device)
+    removed: list[Tensor] = []
+    while len(remaining) > LAST_FRACTION * len(gaussians):
+        order = contribution(gaussians.select(remaining), cameras).argsort()
+        count = math.ceil(REMOVED_PER_ROUND * len(remaining))
+        removed.append(remaining[order[:count]])
+        remaining = remaining[order[count:].sort().values]
+    removed.append(remaining[contribution(gaussians.select(remaining), cameras).argsort()])
+    return torch.cat(removed).flip(0)

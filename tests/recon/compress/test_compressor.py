@@ -15,7 +15,7 @@ from recon.compress import Looks, Packer, imagined_cameras, sphere
 from recon.compress.quantise import find_steps, quantise
 from recon.compress.shrink import shrink
 from recon.formats import load_gaussians, save_gaussians
-from recon.simplify.importance import contribution, importance_order, light_gaussian
+from recon.simplify.importance import contribution, importance_order
 from render import rasterize
 
 FAST = ["--max-views", "3", "--resolution", "96"]
@@ -155,13 +155,6 @@ def test_a_larger_file_is_said(scene: Path, sample: Path, tmp_path: Path, capsys
     assert "is larger than" not in said.err and "kB (" in said.out
     cli.main(["compress", small, "-o", large, *options])
     assert f"{large} is larger than {small}" in capsys.readouterr().err
-
-
-def test_scores(scene: Path, looks: Looks) -> None:
-    whole, cameras = load_gaussians(scene), looks.lessons.cameras
-    plain, weighed = contribution(whole, cameras), light_gaussian(whole, cameras)
-    assert (plain >= 0).all() and (weighed <= plain * (1 + 1e-5)).all()
-    assert not torch.equal(plain.argsort(), weighed.argsort())
 
 
 def test_cameras_around_a_scene_look_at_it(scene: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from helpers import sample_views, swept
 
-from recon.optimise import RefineConfig, refine
-from recon.optimise.agreement import Ballot
+from recon.optimise import OptimiseConfig, optimise
+from recon.optimise.agreement import GradientAgreement
 from recon.types import Views
 from render import Gaussians
 
@@ -33,7 +33,7 @@ def blind(views: Views, which: list[int]) -> Views:
 
 def changed(before: Gaussians, views: Views) -> set[str]:
     """Attributes that refinement changes by more than rounding."""
-    after = refine(before, views, RefineConfig(steps=3)).gaussians
+    after = optimise(before, views, OptimiseConfig(steps=3)).gaussians
     pairs = {f.name: (getattr(before, f.name), getattr(after, f.name)) for f in fields(Gaussians)}
     return {name for name, (a, b) in pairs.items() if float((a - b).abs().max()) > 1e-3 * a.std()}
 
@@ -59,9 +59,9 @@ def test_one_photo_is_the_only_witness(views: Views, scene: Gaussians) -> None:
 @pytest.mark.parametrize("votes, moves", [((1, 1), 2), ((-1, -3), -4), ((1, -3), 0), ((5, 0), 0)])
 def test_two_photos_must_agree(votes: tuple[int, int], moves: int, scene: Gaussians) -> None:
     parameters = {f.name: getattr(scene, f.name).clone().requires_grad_() for f in fields(scene)}
-    ballot = Ballot(Gaussians(**parameters), 2)
+    agreement = GradientAgreement(Gaussians(**parameters), 2)
     for vote in votes:
-        ballot.cast(vote * ballot.paper.opacities.sum())
-    ballot.count()
+        agreement.add(vote * agreement.scene.opacities.sum())
+    agreement.apply()
     gradient = parameters["opacities"].grad
     assert gradient is not None and torch.equal(gradient, torch.full_like(gradient, moves))

@@ -12,8 +12,8 @@ from recon.capture import load_capture, load_views
 from recon.cli.main import main
 from recon.formats import load_gaussians
 from recon.model.registry import build_model
-from recon.optimise import RefineConfig, parse_refine, refine, useful_steps
-from recon.optimise.early_stopping import Holdout
+from recon.optimise import OptimiseConfig, optimise, parse_refine, select_num_steps
+from recon.optimise.early_stopping import HeldOut
 from recon.types import Prediction, Views
 from render import Gaussians, rasterize
 
@@ -34,7 +34,7 @@ def shown(gaussians: Gaussians, views: Views, view: int) -> torch.Tensor:
 
 def test_a_held_out_photo_gains(views: Views, predicted: Gaussians) -> None:
     context = views.select(slice(0, 2))
-    found = refine(predicted, context, RefineConfig(steps=20))
+    found = optimise(predicted, context, OptimiseConfig(steps=20))
     before, after = (
         psnr(shown(g, views, 2), views.images[2]) for g in (predicted, found.gaussians)
     )
@@ -43,7 +43,7 @@ def test_a_held_out_photo_gains(views: Views, predicted: Gaussians) -> None:
     found.gaussians.validate()
     moved = (found.gaussians.means - predicted.means).norm(dim=-1)
     assert float((moved / predicted.scales.amax(-1)).max()) < 20 * 0.3 * 1.8
-    again = refine(predicted, context, RefineConfig(steps=20)).gaussians
+    again = optimise(predicted, context, OptimiseConfig(steps=20)).gaussians
     for field in fields(Gaussians):
         assert torch.equal(getattr(again, field.name), getattr(found.gaussians, field.name))
 
@@ -51,7 +51,7 @@ def test_a_held_out_photo_gains(views: Views, predicted: Gaussians) -> None:
 def test_a_closer_look_shows_no_gaps(views: Views, predicted: Gaussians) -> None:
     """Photos cannot tell tiny bright Gaussians from a closed surface; whoever steps closer can."""
     context = views.select(slice(0, 2))
-    found = refine(predicted, context, RefineConfig(steps=40, scale=0.2)).gaussians
+    found = optimise(predicted, context, OptimiseConfig(steps=40, lr_scale=0.2)).gaussians
     camera = views.cameras[[2]]
     close = camera.resized(4 * camera.width, 4 * camera.height)
     alphas = [rasterize(found, c).alpha.mean() for c in (camera, close)]
@@ -59,7 +59,7 @@ def test_a_closer_look_shows_no_gaps(views: Views, predicted: Gaussians) -> None
 
 
 def test_nothing_to_do_changes_nothing(views: Views, predicted: Gaussians) -> None:
-    found = refine(predicted, views.select(slice(0, 2)), RefineConfig(steps=0))
+    found = optimise(predicted, views.select(slice(0, 2)), OptimiseConfig(steps=0))
     assert found.steps == 0 and torch.equal(found.gaussians.means, predicted.means)
     assert torch.allclose(found.gaussians.scales, predicted.scales, rtol=1e-5)
     assert torch.allclose(found.gaussians.opacities, predicted.opacities, atol=1e-4)
@@ -70,11 +70,11 @@ def test_exposure_belongs_to_the_photos(views: Views, predicted: Gaussians) -> N
     context = views.select(slice(0, 2))
     images = context.images.clone()
     images[0] *= 0.7
-    config = RefineConfig(steps=60, gain=0.05, color=0.003)
-    found = refine(predicted, replace(context, images=images), config)
-    ratio = found.gains[0] / found.gains[1]
+    config = OptimiseConfig(steps=60, lr_exposure=0.05, lr_sh=0.003)
+    found = optimise(predicted, replace(context, images=images), config)
+    ratio = found.exposures[0] / found.exposures[1]
     assert torch.allclose(ratio, torch.full((3,), 0.7), atol=0.08)
-    assert torch.allclose(found.gains.log().mean(0), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(found.exposures.log().mean(0), torch.zeros(3), atol=1e-5)
 
 
 def test_invalid_pixels_teach_nothing(views: Views, predicted: Gaussians) -> None:
@@ -83,29 +83,29 @@ def test_invalid_pixels_teach_nothing(views: Views, predicted: Gaussians) -> Non
     valid, images = context.valid.clone(), context.images.clone()
     valid[:, :, :, :40], images[:, :, :, :40] = 0, 0
     hidden = replace(context, valid=valid, images=images)
-    found = refine(predicted, hidden, RefineConfig(steps=10)).gaussians
+    found = optimise(predicted, hidden, OptimiseConfig(steps=10)).gaussians
     left = shown(found, context, 0)[..., :30]
     assert psnr(left, context.images[0][..., :30]) > 15
 
 
 def test_more_photos_take_more_steps() -> None:
-    config = RefineConfig(steps=10)
-    assert [config.for_photos(v).steps for v in (1, 2, 4, 6, 8)] == [10, 10, 20, 20, 20]
-    assert RefineConfig(steps=3000).for_photos(16).steps == 3000
-    means = [RefineConfig(mean=0.3).for_photos(v).mean for v in (1, 2, 3, 8)]
+    config = OptimiseConfig(steps=10)
+    assert [config.for_num_views(v).steps for v in (1, 2, 4, 6, 8)] == [10, 10, 20, 20, 20]
+    assert OptimiseConfig(steps=3000).for_num_views(16).steps == 3000
+    means = [OptimiseConfig(lr_mean=0.3).for_num_views(v).lr_mean for v in (1, 2, 3, 8)]
     assert means == pytest.approx([0.06, 0.06, 0.1, 0.3])
-    scales = [RefineConfig(scale=0.08).for_photos(v).scale for v in (1, 3, 4)]
+    scales = [OptimiseConfig(lr_scale=0.08).for_num_views(v).lr_scale for v in (1, 3, 4)]
     assert scales == pytest.approx([0.02, 0.02, 0.08])
 
 
 def test_time_is_kept(views: Views, predicted: Gaussians) -> None:
-    config = RefineConfig(steps=100_000, seconds=1.0)
-    found = refine(predicted, views.select(slice(0, 2)), config)
+    config = OptimiseConfig(steps=100_000, seconds=1.0)
+    found = optimise(predicted, views.select(slice(0, 2)), config)
     assert 1 <= found.steps < 10_000
 
 
 def test_option_is_read() -> None:
-    assert parse_refine("30") == RefineConfig(steps=30) != RefineConfig()
+    assert parse_refine("30") == OptimiseConfig(steps=30) != OptimiseConfig()
     assert parse_refine("20s").seconds == 20 and parse_refine("0").steps == 0
     for text in ("fast", "-3", "1.5m", "s", ""):
         with pytest.raises(ReconError, match="refine must be steps"):
@@ -129,7 +129,10 @@ def four(sample: Path) -> tuple[Prediction, Views]:
 
 def test_steps_that_help_a_photo_left_out_are_all_taken(four: tuple[Prediction, Views]) -> None:
     found, views = four
-    assert useful_steps(found.gaussians, found.source_view, views, RefineConfig(steps=20)) is None
+    assert (
+        select_num_steps(found.gaussians, found.source_view, views, OptimiseConfig(steps=20))
+        is None
+    )
 
 
 def test_steps_that_only_memorise_are_not_taken(four: tuple[Prediction, Views]) -> None:
@@ -139,33 +142,38 @@ def test_steps_that_only_memorise_are_not_taken(four: tuple[Prediction, Views]) 
     smooth = torch.full_like(views.images, 0.5)
     gray = replace(found.gaussians, sh=torch.zeros_like(found.gaussians.sh))
     noise = replace(views, images=(smooth + 0.3 * torch.randn_like(smooth)).clamp(0, 1))
-    config = RefineConfig(steps=40, color=0.05)
-    steps = useful_steps(gray, found.source_view, noise, config)
+    config = OptimiseConfig(steps=40, lr_sh=0.05)
+    steps = select_num_steps(gray, found.source_view, noise, config)
     assert steps is not None and steps <= 8
 
 
 def test_few_photos_cannot_be_checked(views: Views) -> None:
     context = views.select(slice(0, 2))
     found = build_model("constant-depth")(context, lambda done: None)
-    assert useful_steps(found.gaussians, found.source_view, context, RefineConfig(steps=5)) is None
+    assert (
+        select_num_steps(found.gaussians, found.source_view, context, OptimiseConfig(steps=5))
+        is None
+    )
 
 
 def test_the_photo_left_out_is_shown_by_the_others_only(four: tuple[Prediction, Views]) -> None:
     found, views = four
-    holdout = Holdout.of(found.gaussians, found.source_view, views)
-    assert len(holdout.views) == 3 and len(holdout.target) == 1
-    assert holdout.target.names[0] not in holdout.views.names
-    chosen = views.names.index(holdout.target.names[0])
-    assert len(holdout.gaussians) == int((found.source_view != chosen).sum())
-    assert 0.3 < float(holdout.covered.float().mean()) <= 1.0
+    held_out = HeldOut.of(found.gaussians, found.source_view, views)
+    assert len(held_out.train_views) == 3 and len(held_out.target) == 1
+    assert held_out.target.names[0] not in held_out.train_views.names
+    chosen = views.names.index(held_out.target.names[0])
+    assert len(held_out.gaussians) == int((found.source_view != chosen).sum())
+    assert 0.3 < float(held_out.covered.float().mean()) <= 1.0
     # A photo taken darker is no error.
-    darker = replace(holdout, target=replace(holdout.target, images=0.5 * holdout.target.images))
-    errors = [h.error(holdout.gaussians) for h in (holdout, darker)]
+    darker = replace(held_out, target=replace(held_out.target, images=0.5 * held_out.target.images))
+    errors = [h.error(held_out.gaussians) for h in (held_out, darker)]
     assert errors[1] == pytest.approx(errors[0] / 4, rel=1e-3)
 
 
 def test_time_is_shared_with_the_check() -> None:
     config = parse_refine("20s")
-    assert config.share(0.3).seconds == 6 and config.rest(5.0, None).seconds == 15
-    assert config.rest(30.0, 12) == replace(config, seconds=0.0, steps=12)
-    assert RefineConfig(steps=30).share(0.3) == RefineConfig(steps=30).rest(9.0, 50)
+    assert config.with_time_fraction(0.3).seconds == 6 and config.remaining(5.0, None).seconds == 15
+    assert config.remaining(30.0, 12) == replace(config, seconds=0.0, steps=12)
+    assert OptimiseConfig(steps=30).with_time_fraction(0.3) == OptimiseConfig(steps=30).remaining(
+        9.0, 50
+    )

@@ -9,9 +9,8 @@ from helpers import psnr, random_gaussians, sample_views, swept
 from recon import ReconError
 from recon.cli.main import main
 from recon.formats import load_gaussians
-from recon.simplify import PruneConfig, prune
-from recon.simplify.cells import cells
-from recon.simplify.merge import merge
+from recon.simplify import SimplifyConfig, simplify
+from recon.simplify.merge import clusters, merge
 from recon.types import Views
 from render import Gaussians, rasterize
 from render.footprints import Footprints
@@ -34,7 +33,7 @@ def shown(gaussians: Gaussians, views: Views) -> torch.Tensor:
 @pytest.mark.parametrize("share", [0.3, 0.5])
 def test_half_goes_and_the_picture_stays(views: Views, predicted: Gaussians, share: float) -> None:
     cameras = views.cameras[[0, 1]]
-    left = prune(predicted, cameras, PruneConfig(share=share))
+    left = simplify(predicted, cameras, SimplifyConfig(fraction=share))
     left.validate()
     assert len(left) == round(len(predicted) * (1 - share))
     before, after = (psnr(shown(g, views), views.images[2]) for g in (predicted, left))
@@ -46,8 +45,8 @@ def test_half_goes_and_the_picture_stays(views: Views, predicted: Gaussians, sha
 
 
 def test_large_groups_do_not_take_too_many(views: Views, predicted: Gaussians) -> None:
-    config = PruneConfig(share=0.95, cells_px=(16.0,))
-    left = prune(predicted, views.cameras[[0, 1]], config)
+    config = SimplifyConfig(fraction=0.95, cluster_sizes_px=(16.0,))
+    left = simplify(predicted, views.cameras[[0, 1]], config)
     left.validate()
     assert len(left) == round(0.05 * len(predicted))
 
@@ -58,7 +57,7 @@ def test_what_no_camera_sees_goes_first(views: Views, predicted: Gaussians) -> N
     lost = predicted.select(torch.arange(100))
     lost = Gaussians(behind.expand(100, 3), lost.quats, lost.scales, lost.opacities, lost.sh)
     both = Gaussians.concatenate([predicted, lost])
-    left = prune(both, cameras, PruneConfig(share=0.2))
+    left = simplify(both, cameras, SimplifyConfig(fraction=0.2))
     assert len(left) > 0.75 * len(both)
     assert float((left.means - behind).norm(dim=-1).min()) > 1e-3
     assert psnr(shown(left, views), shown(predicted, views)) > 30
@@ -71,7 +70,7 @@ def test_alike_ones_merge_before_different_ones(views: Views, predicted: Gaussia
     noise = torch.rand(len(first), 1, 3, generator=torch.Generator().manual_seed(1)) - 0.5
     sh = torch.where((column < 64)[:, None, None], torch.zeros(()), 2 * noise)
     made = Gaussians(first.means, first.quats, first.scales, first.opacities, sh)
-    left = prune(made, views.cameras[[0]], PruneConfig(share=0.3))
+    left = simplify(made, views.cameras[[0]], SimplifyConfig(fraction=0.3))
     plain = float((left.sh[:, 0].abs().amax(-1) < 1e-4).float().mean())
     assert abs(len(left) / len(made) - 0.7) < 0.02 and plain < 0.4
 
@@ -98,7 +97,7 @@ def test_cells_are_blocks_of_pixels(views: Views) -> None:
     camera = views.cameras[[0]]
     rays_o, rays_d = camera.rays()
     walls = [(rays_o + depth * rays_d)[0].reshape(-1, 3) for depth in (2.0, 3.0)]
-    found = cells(Footprints.of(torch.cat(walls), camera), 2.0).view(2, *rays_d.shape[1:3])
+    found = clusters(Footprints.of(torch.cat(walls), camera), 2.0).view(2, *rays_d.shape[1:3])
     assert torch.equal(found[0, ::2, ::2], found[0, 1::2, 1::2])
     size = found[0].numel()
     assert found[0].unique().numel() == size // 4 and found.unique().numel() == size // 2
