@@ -81,7 +81,7 @@ def reconstruct(
             f"no Gaussians from {capture.title}: the masks leave nothing of the photos"
         )
     report("sorting", 0.0)
-    gaussians = gaussians.select(importance_order(gaussians, views.cameras))
+    gaussians = gaussians[importance_order(gaussians, views.cameras)]
     return Scene(gaussians, views.cameras, frames, settings.model, solved)
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from render import Cameras, Gaussians
+from render import Cameras, Gaussians, TensorStruct
 
 # Called with the completed fraction (0 to 1) of a task.
 Progress = Callable[[float], None]
@@ -16,47 +16,19 @@ StageProgress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Views:
+class Views(TensorStruct, axis="v"):
     """Pictures of one size with their pinhole cameras, ready for a model."""
 
-    images: Float[Tensor, "v 3 h w"]
+    images: Float[Tensor, "*v 3 h w"]
     """Display sRGB in [0, 1], undistorted; black where the mask is 0."""
-    masks: Float[Tensor, "v 1 h w"]
+    masks: Float[Tensor, "*v 1 h w"]
     """1 = part of the scene, 0 = left out (masked, transparent or outside the photo)."""
-    valid: Float[Tensor, "v 1 h w"]
+    valid: Float[Tensor, "*v 1 h w"]
     """1 = inside the photo, 0 = where undistortion or padding has nothing to show."""
     cameras: Cameras
     names: tuple[str, ...]
-    depth_bounds: Float[Tensor, "v 2"] | None = None
+    depth_bounds: Float[Tensor, "*v 2"] | None = None
     """Nearest and farthest depth per view (z, world units), when the capture tells."""
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def select(self, which: slice | list[int]) -> "Views":
-        """Some of the views."""
-        numbers = range(len(self))[which] if isinstance(which, slice) else which
-        bounds = None if self.depth_bounds is None else self.depth_bounds[which]
-        return Views(
-            self.images[which],
-            self.masks[which],
-            self.valid[which],
-            self.cameras[which],
-            tuple(self.names[i] for i in numbers),
-            bounds,
-        )
-
-    def to(self, device: torch.device) -> "Views":
-        """The views on another device."""
-        bounds = None if self.depth_bounds is None else self.depth_bounds.to(device)
-        return Views(
-            self.images.to(device),
-            self.masks.to(device),
-            self.valid.to(device),
-            self.cameras.to(device),
-            self.names,
-            bounds,
-        )
 
     def resized(self, scale: float) -> "Views":
         """The views with pictures and cameras at another size, by area."""
@@ -75,7 +47,7 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(TensorStruct):
     """The output of a model for a set of views."""
 
     gaussians: Gaussians

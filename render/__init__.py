@@ -9,6 +9,7 @@ from render.contributions import measure_contributions as measure_contributions
 from render.gaussians import Gaussians as Gaussians
 from render.rasterize import rasterize as rasterize
 from render.sim3 import Sim3 as Sim3
+from render.tensors import TensorStruct as TensorStruct
 from render.types import BackendUnavailable as BackendUnavailable
 from render.types import RasterizeSettings as RasterizeSettings
 from render.types import RenderOutput as RenderOutput

@@ -1,6 +1,5 @@
 """Pinhole cameras: where the photos were taken from, and how they see."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,32 +7,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from render.sim3 import Sim3
+from render.tensors import TensorStruct
 
 
 @dataclass(frozen=True)
-class Cameras:
+class Cameras(TensorStruct, axis="v"):
     """Pinhole cameras with OpenCV axes (x right, y down, z forward).
 
     Continuous image coordinates start at the corner of the top-left pixel: the
     centre of column i, row j is (i + 0.5, j + 0.5), as in COLMAP and gsplat.
+
+    `cameras[i]` and iteration give single cameras, without the axis v; all methods take both.
     """
 
-    viewmats: Float[Tensor, "*b v 4 4"]
+    viewmats: Float[Tensor, "*v 4 4"]
     """Camera from world."""
-    Ks: Float[Tensor, "*b v 3 3"]
+    Ks: Float[Tensor, "*v 3 3"]
     """Intrinsics in pixels of this width and height; zero skew."""
     width: int
     height: int
-
-    def __len__(self) -> int:
-        return self.viewmats.shape[-3]
-
-    def __getitem__(self, which) -> "Cameras":
-        """Some of the views of every scene (number, slice, list or index tensor)."""
-        if isinstance(which, int):
-            which = slice(which, which + 1) if which >= 0 else [which]
-        chosen = (Ellipsis, which, slice(None), slice(None))
-        return replace(self, viewmats=self.viewmats[chosen], Ks=self.Ks[chosen])
 
     def flatten(self) -> "Cameras":
         """The views of all scenes in one row."""
@@ -44,34 +36,17 @@ class Cameras:
         viewmats, Ks = (t.unflatten(0, (scenes, -1)) for t in (self.viewmats, self.Ks))
         return replace(self, viewmats=viewmats, Ks=Ks)
 
-    @staticmethod
-    def concatenate(parts: Sequence["Cameras"]) -> "Cameras":
-        """One after the other, without batch axes; their pictures are all of the first one's
-        size."""
-        viewmats = torch.cat([part.viewmats for part in parts])
-        Ks = torch.cat([part.Ks for part in parts])
-        return Cameras(viewmats, Ks, parts[0].width, parts[0].height)
-
     @property
-    def device(self) -> torch.device:
-        """Device of the tensors."""
-        return self.viewmats.device
-
-    @property
-    def c2w(self) -> Float[Tensor, "*b v 4 4"]:
+    def c2w(self) -> Float[Tensor, "*v 4 4"]:
         """World from camera, in closed form (R^T, -R^T t)."""
         rotmats, translations = self.viewmats[..., :3, :3], self.viewmats[..., :3, 3:]
         top = torch.cat([rotmats.mT, -rotmats.mT @ translations], -1)
         return torch.cat([top, self.viewmats[..., 3:, :]], -2)
 
     @property
-    def centers(self) -> Float[Tensor, "*b v 3"]:
+    def centers(self) -> Float[Tensor, "*v 3"]:
         """Optical centres in the world frame."""
         return camera_centers(self.viewmats)
-
-    def to(self, *args) -> "Cameras":
-        """Move or cast every tensor, as `Tensor.to`."""
-        return replace(self, viewmats=self.viewmats.to(*args), Ks=self.Ks.to(*args))
 
     def resized(self, width: int, height: int) -> "Cameras":
         """The same cameras for pictures resampled to width x height."""
@@ -93,7 +68,7 @@ class Cameras:
         viewmats[..., :3, :3], viewmats[..., :3, 3] = rotmats, moved
         return replace(self, viewmats=viewmats)
 
-    def rays(self) -> tuple[Float[Tensor, "*b v h w 3"], Float[Tensor, "*b v h w 3"]]:
+    def rays(self) -> tuple[Float[Tensor, "*v h w 3"], Float[Tensor, "*v h w 3"]]:
         """World rays (rays_o, rays_d) through the pixel centres.
 
         rays_d has unit depth, not unit length: rays_o + depth * rays_d is the point
@@ -109,10 +84,12 @@ class Cameras:
 
     def project(
         self, points: Float[Tensor, "*b m 3"]
-    ) -> tuple[Float[Tensor, "*b v m 2"], Float[Tensor, "*b v m"]]:
+    ) -> tuple[Float[Tensor, "*v m 2"], Float[Tensor, "*v m"]]:
         """Pixel coordinates and depths of world points in every view."""
         rotmats, translations = self.viewmats[..., :3, :3], self.viewmats[..., :3, 3]
-        local = points[..., None, :, :] @ rotmats.mT + translations[..., None, :]
+        if points.ndim < self.viewmats.ndim:  # there is an axis of cameras
+            points = points[..., None, :, :]
+        local = points @ rotmats.mT + translations[..., None, :]
         depth = local[..., 2]
         focal = torch.stack([self.Ks[..., 0, 0], self.Ks[..., 1, 1]], -1)
         center = self.Ks[..., :2, 2]

@@ -35,6 +35,8 @@ def measure_contributions(
     from render.backends.cpu import contributions_cpu
 
     device = gaussians.device
+    if cameras.viewmats.ndim == gaussians.means.ndim:  # one camera, without the axis v
+        cameras = cameras.map(lambda tensor: tensor.unsqueeze(-3))
     found = contributions_cpu(
         gaussians.to("cpu", torch.float32),
         cameras.to("cpu", torch.float32),

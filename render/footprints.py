@@ -30,7 +30,7 @@ class Footprints:
         camera = torch.zeros_like(nearest, dtype=torch.long)
         pixels, depth, size = torch.zeros_like(points[:, :2]), zeros, zeros
         for v in range(len(cameras)):
-            there, z = (t[0] for t in cameras[v].project(points))
+            there, z = cameras[v].project(points)
             column, row = there.unbind(-1)
             focal = 0.5 * (cameras.Ks[v, 0, 0] + cameras.Ks[v, 1, 1])
             # The length of the ray, not z: cameras side by side see everything at the same z.

@@ -36,7 +36,7 @@ def default_camera(gaussians: Gaussians, width: int, height: int) -> Cameras:
     photos all around), it looks along +z from where the middle 90 % fit into 60 degrees.
     """
     focal = 0.5 * max(width, height) / math.tan(math.radians(DEFAULT_FOV_DEG) / 2)
-    part = gaussians.select(_spread(len(gaussians), USED, gaussians.device))
+    part = gaussians[_spread(len(gaussians), USED, gaussians.device)]
     place = _place(part)
     if place is None:
         place = _in_front(part, 0.5 * min(width, height) / focal)
@@ -65,7 +65,7 @@ def _in_front(gaussians: Gaussians, slope: float) -> Float[Tensor, "3"]:
 
 def _place(gaussians: Gaussians) -> Float[Tensor, "3"] | None:
     """From where sizes over distances are most nearly one number; None where none stands out."""
-    part = gaussians.select(_spread(len(gaussians), JUDGED, gaussians.device))
+    part = gaussians[_spread(len(gaussians), JUDGED, gaussians.device)]
     # The shortest axis tells how flat it is, not how large.
     size = part.scales.sort(-1).values[:, 1:].clamp_min(1e-30).log().mean(-1)
     middle = part.means.median(0).values

@@ -64,7 +64,7 @@ PATHS: dict[str, Callable[[Gaussians, Cameras, int], Cameras]] = {
 
 def _swing(gaussians: Gaussians, cameras: Cameras, yaw_deg: Tensor, pitch_deg: Tensor) -> Cameras:
     """The middle camera turned around its focus point, about its own axes."""
-    middle = cameras[len(cameras) // 2]
+    middle = cameras[[len(cameras) // 2]]
     focus = focus_point(gaussians, middle).double().cpu()
     c2w = middle.c2w[0].double().cpu()
     yaw, pitch = torch.deg2rad(yaw_deg.double()), torch.deg2rad(pitch_deg.double())

@@ -47,7 +47,7 @@ def choose_backend(gaussians: Gaussians) -> str:
 def rasterize(
     gaussians: Gaussians,
     cameras: Cameras,
-    backgrounds: Float[Tensor, "*b v c"] | None = None,
+    backgrounds: Float[Tensor, "*v c"] | None = None,
     settings: RasterizeSettings | None = None,
     *,
     features: Float[Tensor, "*b n c"] | None = None,
@@ -60,10 +60,16 @@ def rasterize(
     matrices and the backgrounds; not with respect to Ks. Gaussians and cameras share
     their batch axes, device and dtype. The background shows through where alpha is
     below 1; without one it is black. `features` are composited instead of colours, any
-    number of channels. Gaussians where `mask` is False are left out. ValueError names
-    what does not fit.
+    number of channels. Gaussians where `mask` is False are left out. Of a single camera
+    (`cameras[i]`) the output has no axis v. ValueError names what does not fit.
     """
     settings = settings or RasterizeSettings()
+    if cameras.viewmats.ndim == gaussians.means.ndim:  # one camera, without the axis v
+        cameras = cameras.map(lambda tensor: tensor.unsqueeze(-3))
+        backgrounds = None if backgrounds is None else backgrounds[..., None, :]
+        return rasterize(
+            gaussians, cameras, backgrounds, settings, features=features, mask=mask, backend=backend
+        )[0]
     name = choose_backend(gaussians) if backend == "auto" else backend
     if name not in BACKENDS:
         raise ValueError(f"unknown rasterizer backend {name!r}; known: {', '.join(BACKENDS)}")

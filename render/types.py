@@ -9,6 +9,7 @@ from torch import Tensor
 
 from render.cameras import Cameras
 from render.gaussians import Gaussians
+from render.tensors import TensorStruct
 
 
 @dataclass(frozen=True)
@@ -40,23 +41,23 @@ class RasterizeSettings:
 
 
 @dataclass(frozen=True)
-class RenderOutput:
+class RenderOutput(TensorStruct, axis="v"):
     """Pictures of one call, display sRGB."""
 
-    rgb: Float[Tensor, "*b v c h w"]
+    rgb: Float[Tensor, "*v c h w"]
     """Colours (c = 3) or features; c = 0 in mode "D"."""
-    alpha: Float[Tensor, "*b v 1 h w"]
-    depth: Float[Tensor, "*b v d h w"]
+    alpha: Float[Tensor, "*v 1 h w"]
+    depth: Float[Tensor, "*v d h w"]
     """Accumulated depth, sum of weight times z (gsplat's "D"); d = 1, or 0 in mode "RGB"."""
-    nonfinite: Int[Tensor, "*b v"]
+    nonfinite: Int[Tensor, "*v"]
     """Gaussians left out because a value of theirs is NaN or infinite, or becomes so on
     the way to the picture. Colours count only where the Gaussian would be seen."""
-    absgrad: Float[Tensor, "*b v n 2"] | None = None
+    absgrad: Float[Tensor, "*v n 2"] | None = None
     """Sum over pixels of |dL/d(projected mean)| in 1/px, for density control (AbsGS, Ye et
     al. 2024, eq. 6). Zero until the backward pass has filled it."""
 
     @property
-    def expected_depth(self) -> Float[Tensor, "*b v d h w"]:
+    def expected_depth(self) -> Float[Tensor, "*v d h w"]:
         """Mean z of what is seen (gsplat's "ED"); 0 where nothing is."""
         return self.depth / self.alpha.clamp_min(1e-10)
 

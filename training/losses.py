@@ -89,7 +89,7 @@ def distortion_loss(gaussians: Gaussians, cameras: Cameras) -> Tensor:
     spreads = []
     for v in range(len(cameras)):
         camera = cameras[v]
-        rows = camera.viewmats[..., 0, 2:3, :]
+        rows = camera.viewmats[..., 2:3, :]
         z = (gaussians.means * rows[..., :3]).sum(-1) + rows[..., 3]
         m = 1 / z.clamp_min(settings.near)
         m = m / m.detach().mean(-1, keepdim=True)

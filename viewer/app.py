@@ -133,7 +133,7 @@ class Viewer:
         """What is visible, by recon's own rasterizer (CPU)."""
         parts = [self._placed(scene) for scene in self.visible_scenes()]
         degree = min(part.sh_degree for part in parts) if self.look.use_sh else 0
-        whole = Gaussians.concatenate([part.cut_sh(degree) for part in parts])
+        whole = Gaussians.cat([part.cut_sh(degree) for part in parts])
         background = torch.tensor([self.look.background]).float() / 255
         return rasterize(whole, eye, background).rgb[0].clamp(0, 1)
 

@@ -70,14 +70,14 @@ def passing(gaussians: Gaussians, look: Look, space: Space) -> Bool[Tensor, "n"]
 def visible_part(scene: ShownScene, look: Look, space: Space) -> Gaussians:
     """What is exported and rendered: edits and thresholds count, the limit does not."""
     state = scene.state
-    return state.gaussians.select(state.kept & passing(state.gaussians, look, space))
+    return state.gaussians[state.kept & passing(state.gaussians, look, space)]
 
 
 def arrays_of(scene: ShownScene, look: Look, eye: Cameras, space: Space) -> Arrays:
     """The scene for one eye."""
     state = scene.state
     index = state.chosen(passing(state.gaussians, look, space), look.limit)
-    shown = state.gaussians.select(index)
+    shown = state.gaussians[index]
     measured = look.coloring == "contribution"
     weight = (scene.contribution(state.gaussians) if measured else state.weight)[index]
     rgbs = colors_of(shown, eye, look.coloring, look.use_sh, weight)

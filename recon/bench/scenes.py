@@ -32,7 +32,7 @@ def pixel_aligned(
         spread = 0.5 + torch.rand(count, 3, generator=generator)
         scales = spread * (depth.reshape(-1, 1) / (0.9 * size)) * sigma_px
         parts.append(_scene(means, scales, _uniform(generator, 0.05, 0.95, count), generator))
-    scene = Gaussians.concatenate(parts)
+    scene = Gaussians.cat(parts)
     return _with_degree(scene, degree, generator), _camera(size, size, 0.9 * size, 0.05)
 
 

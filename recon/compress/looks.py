@@ -39,7 +39,7 @@ class Looks:
         cameras of photos: what is hidden from photos and from between them may be seen from beside.
         Judge half-way between neighbours, where nobody learned, and at the cameras."""
         error = 10 ** (-BEST_DB / 10)
-        cameras = Cameras.concatenate(kinds)
+        cameras = Cameras.cat(kinds)
         shown = _render(scene, cameras)
         more = [between(scene, each, LEARNED_PART) for each in kinds]
         if photos is not None:
@@ -90,4 +90,4 @@ def _with_more(
     """The cameras and what they show, and more of both where there are."""
     found = [part for part in more if part is not None]
     pictures = [_render(scene, part) for part in found]
-    return Cameras.concatenate([cameras, *found]), torch.cat([shown, *pictures])
+    return Cameras.cat([cameras, *found]), torch.cat([shown, *pictures])

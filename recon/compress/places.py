@@ -27,7 +27,7 @@ def between(scene: Gaussians, cameras: Cameras, part: float) -> Cameras | None:
         interpolate(scene, cameras[[i, int(nearest[i])]], steps + 1)[[1]]
         for i in range(len(cameras))
     ]
-    return Cameras.concatenate(found)
+    return Cameras.cat(found)
 
 
 def around(scene: Gaussians, cameras: Cameras, part: float) -> Cameras:
@@ -43,7 +43,7 @@ def around(scene: Gaussians, cameras: Cameras, part: float) -> Cameras:
             _moved(camera, normalize(camera.centers.new_tensor(corner), dim=0) * step, focus)
             for corner in CORNERS
         ]
-    return Cameras.concatenate(found)
+    return Cameras.cat(found)
 
 
 def _away(cameras: Cameras) -> Float[Tensor, "v v"]:

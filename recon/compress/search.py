@@ -74,7 +74,7 @@ class Packer:
     def pack(self, fewer: Gaussians, steps: Steps | None = None) -> Packed:
         """Written, in order of importance where the format keeps one, read back and looked at."""
         if self.suffix not in REORDERING:
-            fewer = fewer.select(importance_order(fewer, self.looks.lessons.cameras))
+            fewer = fewer[importance_order(fewer, self.looks.lessons.cameras)]
         return self._looked_at(fewer, steps or Steps())
 
     def _looked_at(self, scene: Gaussians, steps: Steps) -> Packed:
@@ -214,5 +214,5 @@ class Packer:
     def keep(self, share: float) -> Packed:
         """The most important ones, as they are."""
         order = importance_order(self.scene, self.looks.lessons.cameras)
-        kept = self.scene.select(order[: max(round(share * len(order)), 1)])
+        kept = self.scene[order[: max(round(share * len(order)), 1)]]
         return self._looked_at(kept, Steps())

@@ -29,7 +29,7 @@ def shrink(scene: Gaussians, count: int, looks: Looks) -> Gaussians:
     fewer = simplify(scene, cameras, config)
     # Where merging has nothing left to merge, the least important ones go.
     if len(fewer) > count:
-        fewer = fewer.select(importance_order(fewer, cameras)[:count])
+        fewer = fewer[importance_order(fewer, cameras)[:count]]
     change = looks.change(fewer)
     if change == 0:
         return fewer

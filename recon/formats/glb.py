@@ -159,7 +159,7 @@ def open_glb(path: Path) -> SceneSource:
     degree = max(part.sh_degree for part in parts)
     if any(part.sh_degree != degree for part in parts):
         raise InputError(f"{path} holds Gaussians of several SH degrees; expected one")
-    return SceneSource.of(Gaussians.concatenate(parts))
+    return SceneSource.of(Gaussians.cat(parts))
 
 
 def _placed(path: Path, part: Gaussians, world: np.ndarray) -> Gaussians:

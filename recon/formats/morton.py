@@ -24,7 +24,7 @@ def morton_order(points: Float[Tensor, "n 3"]) -> Int[Tensor, "n"]:
 
 def in_morton_order(part: Gaussians) -> Gaussians:
     """The same Gaussians along the curve."""
-    return part.select(morton_order(part.means))
+    return part[morton_order(part.means)]
 
 
 def in_picture_order(scene: Gaussians, width: int) -> Gaussians:
@@ -34,7 +34,7 @@ def in_picture_order(scene: Gaussians, width: int) -> Gaussians:
     places = torch.stack([pixel % width, pixel // width, 0 * pixel], 1).float()
     order = torch.empty_like(pixel)
     order[morton_order(places)] = morton_order(scene.means)
-    return scene.select(order)
+    return scene[order]
 
 
 def _spread(numbers: Int[Tensor, "n"]) -> Int[Tensor, "n"]:

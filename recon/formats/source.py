@@ -35,7 +35,7 @@ class SceneSource:
 
         def parts() -> Iterator[Gaussians]:
             for start in range(0, len(scene), ROWS):
-                yield scene.select(torch.arange(start, min(start + ROWS, len(scene))))
+                yield scene[torch.arange(start, min(start + ROWS, len(scene)))]
 
         return SceneSource(len(scene), scene.sh_degree, parts, report)
 
@@ -75,10 +75,10 @@ def regrouped(parts: Iterator[Gaussians]) -> Iterator[Gaussians]:
     for part in parts:
         kept.append(part)
         if sum(map(len, kept)) >= ROWS:
-            joined = Gaussians.concatenate(kept)
+            joined = Gaussians.cat(kept)
             index = torch.arange(len(joined))
-            yield joined.select(index[:ROWS])
-            kept = [joined.select(index[ROWS:])]
+            yield joined[index[:ROWS]]
+            kept = [joined[index[ROWS:]]]
     rest = [part for part in kept if len(part)]
     if rest:
-        yield Gaussians.concatenate(rest)
+        yield Gaussians.cat(rest)

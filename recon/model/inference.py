@@ -30,10 +30,10 @@ class NetworkModel:
         progress(0.3)
         output = run_network(network, batch)
         keep = (views.masks[:, 0] >= MIN_MASK).flatten()
-        gaussians = output.gaussians._mapped(lambda t: t[0])
+        gaussians = output.gaussians.map(lambda t: t[0])
         # The Gaussians of one pixel are neighbours in the list.
         per_pixel = len(gaussians) // len(keep)
-        gaussians = gaussians.select(keep.repeat_interleave(per_pixel))
+        gaussians = gaussians[keep.repeat_interleave(per_pixel)]
         source_view = source_view_of(keep.view(len(views), -1)).repeat_interleave(per_pixel)
         progress(1.0)
         return Prediction(gaussians, source_view, output.depth[0], output.confidence[0])

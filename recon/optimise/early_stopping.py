@@ -54,8 +54,8 @@ class HeldOut:
         centers = views.cameras.centers
         chosen = int((centers - centers.mean(0)).norm(dim=-1).argmin())
         others = [v for v in range(len(views)) if v != chosen]
-        train_views, target = views.select(others), views.select(slice(chosen, chosen + 1))
-        scene = prune_fn(gaussians.select(source_view != chosen), train_views.cameras)
+        train_views, target = views[others], views[chosen : chosen + 1]
+        scene = prune_fn(gaussians[source_view != chosen], train_views.cameras)
         alpha = rasterize(scene, target.cameras, settings=SETTINGS).alpha
         covered = (alpha[0] > MIN_ALPHA) & (target.valid[0] > 0)
         return HeldOut(scene, train_views, target, covered)

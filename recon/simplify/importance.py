@@ -30,9 +30,9 @@ def importance_order(gaussians: Gaussians, cameras: Cameras) -> Int[Tensor, "n"]
     remaining = torch.arange(len(gaussians), device=gaussians.device)
     removed: list[Tensor] = []
     while len(remaining) > LAST_FRACTION * len(gaussians):
-        order = contribution(gaussians.select(remaining), cameras).argsort()
+        order = contribution(gaussians[remaining], cameras).argsort()
         count = math.ceil(REMOVED_PER_ROUND * len(remaining))
         removed.append(remaining[order[:count]])
         remaining = remaining[order[count:].sort().values]
-    removed.append(remaining[contribution(gaussians.select(remaining), cameras).argsort()])
+    removed.append(remaining[contribution(gaussians[remaining], cameras).argsort()])
     return torch.cat(removed).flip(0)

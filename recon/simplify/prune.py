@@ -26,7 +26,7 @@ def simplify(gaussians: Gaussians, cameras: Cameras, config: SimplifyConfig) -> 
     if int(keep.sum()) <= target:
         keep = torch.zeros_like(keep)
         keep[seen.weight_max.topk(target).indices] = True
-    gaussians, weight = gaussians.select(keep), seen.weight_sum[keep]
+    gaussians, weight = gaussians[keep], seen.weight_sum[keep]
     if len(gaussians) <= target:
         return gaussians
     footprints = Footprints.of(gaussians.means, cameras)
@@ -78,6 +78,6 @@ def _merged(
     _, merged_groups = torch.unique(groups[~single], return_inverse=True)
     if len(merged_groups) == 0:
         return gaussians
-    members = gaussians.select(~single)
+    members = gaussians[~single]
     made = merge(members, footprints[~single], merged_groups, int(merged_groups.max()) + 1)
-    return Gaussians.concatenate([gaussians.select(single), made])
+    return Gaussians.cat([gaussians[single], made])

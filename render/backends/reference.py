@@ -7,6 +7,7 @@ backward pass, so that memory stays bounded.
 """
 
 import math
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -52,13 +53,13 @@ def rasterize_reference(
     def flat(tensor: Tensor) -> Tensor:
         return tensor.reshape(entries, *tensor.shape[len(batch) :])
 
-    scenes = gaussians._mapped(flat)
+    scenes = gaussians.map(flat)
     viewmats, Ks = flat(cameras.viewmats), flat(cameras.Ks)
     size = (cameras.width, cameras.height)
     absgrad = gaussians.means.new_zeros(entries, views, len(gaussians), 2)
     pictures, nonfinite = [], []
     for b in range(entries):
-        scene = scenes._mapped(lambda t, b=b: t[b])
+        scene = scenes.map(operator.itemgetter(b))
         values = None if features is None else flat(features)[b]
         kept = None if mask is None else flat(mask)[b]
         for v in range(views):
@@ -94,7 +95,7 @@ def _project(
     wanted = torch.ones_like(sane) if mask is None else mask
     inside = sane & wanted & (depth >= settings.near) & (depth <= settings.far)
     index = inside.nonzero()[:, 0]
-    scene = gaussians.select(index)
+    scene = gaussians[index]
     local = scene.means @ rotmat.T + translation
     jacobian = projection.projection_jacobian(local, K, *size)
     covars2d = projection.project_covars(scene.covars(), jacobian, rotmat)

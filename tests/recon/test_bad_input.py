@@ -202,7 +202,7 @@ def test_bad_scene_and_render_options(sample: Path, tmp_path: Path, capsys) -> N
     expect_error(["render", scene, "-o", f"{tmp_path}/a.gif"], capsys, ".gif", ".mp4")
     expect_error(["render", f"{tmp_path}/b.ply", "-o", f"{tmp_path}/a.png"], capsys, "not found")
     index = torch.zeros(0, dtype=torch.long)
-    save_gaussians(tmp_path / "none.ply", random_gaussians(3, torch.Generator()).select(index))
+    save_gaussians(tmp_path / "none.ply", random_gaussians(3, torch.Generator())[index])
     expect_error(["render", f"{tmp_path}/none.ply", "-o", f"{tmp_path}/a.png"], capsys, "no Gauss")
     expect_error(["eval"], capsys, "capture or --suite")
     expect_error(["eval", str(sample), "--split", "9v"], capsys, "no split '9v'", "2v, 4v")

@@ -57,11 +57,11 @@ def test_nan_gaussians_are_dropped_and_counted(generator: torch.Generator) -> No
     broken = []
     for f in fields(Gaussians):
         for value in (float("nan"), float("inf")):
-            one = good.select(torch.tensor([3]))
+            one = good[torch.tensor([3])]
             values = getattr(one, f.name).clone()
             values.view(-1)[0] = value
             broken.append(replace(one, **{f.name: values}))
-    both = Gaussians.concatenate([*broken[:4], good, *broken[4:]])
+    both = Gaussians.cat([*broken[:4], good, *broken[4:]])
     for backend in ("cpu", "reference"):
         leaves = {f.name: getattr(both, f.name).clone().requires_grad_() for f in fields(both)}
         output = rasterize(Gaussians(**leaves), cameras, backend=backend)
@@ -77,8 +77,8 @@ def test_nan_gaussians_are_dropped_and_counted(generator: torch.Generator) -> No
 def test_values_that_overflow_are_dropped_and_counted(generator: torch.Generator) -> None:
     cameras = look_at_cameras(1).to(torch.float32)
     scene = random_gaussians(20, generator).to(torch.float32)
-    giant = replace(scene.select(torch.tensor([0])), scales=torch.full((1, 3), 1e25))
-    both = Gaussians.concatenate([scene, giant])
+    giant = replace(scene[torch.tensor([0])], scales=torch.full((1, 3), 1e25))
+    both = Gaussians.cat([scene, giant])
     output = rasterize(both, cameras)
     assert output.nonfinite.tolist() == [1]
     assert torch.equal(output.rgb, rasterize(scene, cameras).rgb)

@@ -38,7 +38,7 @@ def test_each_degenerate_kind_alone(
 ) -> None:
     """One kind at a time, so that a huge gradient of one cannot hide another's."""
     scene, cameras = degenerate_scene(generator)
-    alone = scene.select(torch.arange(5 * index, 5 * index + 5))
+    alone = scene[torch.arange(5 * index, 5 * index + 5)]
     agreement(alone, cameras, RasterizeSettings(antialiased=antialiased)).check()
 
 
@@ -100,7 +100,7 @@ def test_masks(generator: torch.Generator) -> None:
     agreement(scene, cameras, mask=mask).check()
     single, placed = scene.to(torch.float32), cameras.to(torch.float32)
     masked = rasterize(single, placed, mask=mask)
-    assert torch.equal(masked.rgb, rasterize(single.select(mask), placed).rgb)
+    assert torch.equal(masked.rgb, rasterize(single[mask], placed).rgb)
 
 
 def test_batches(generator: torch.Generator) -> None:

@@ -27,7 +27,7 @@ STEADY = settings(max_examples=60, deadline=None, derandomize=True)
 def make(count: int, width: int, height: int, views: int, degree: int, log_size: float, seed: int):
     generator = torch.Generator().manual_seed(seed)
     scene = random_gaussians(count, generator, degree).to(torch.float32)
-    scene = scene._mapped(lambda t: t * 10**log_size if t is scene.scales else t)
+    scene = scene.map(lambda t: t * 10**log_size if t is scene.scales else t)
     viewmats = torch.eye(4).repeat(views, 1, 1)
     viewmats[:, :3, 3] = torch.randn(views, 3, generator=generator) + torch.tensor([0.0, 0, 3])
     K = torch.tensor([[0.9 * width, 0, width / 3], [0, 1.1 * height, height / 2], [0, 0, 1]])
@@ -52,7 +52,7 @@ def test_agrees_with_the_reference(antialiased: bool, **shape: int) -> None:
 @given(**SCENE)
 def test_what_always_holds(antialiased: bool, **shape: int) -> None:
     scene, cameras = make(**shape)
-    leaves = scene._mapped(lambda t: t.clone().requires_grad_())
+    leaves = scene.map(lambda t: t.clone().requires_grad_())
     how = RasterizeSettings(antialiased=antialiased, absgrad=True)
     shown = rasterize(leaves, cameras, settings=how)
     assert shown.rgb.shape == (shape["views"], 3, shape["height"], shape["width"])

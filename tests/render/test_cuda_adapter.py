@@ -99,7 +99,7 @@ def test_nan_is_dropped_and_counted(fake: SimpleNamespace, generator: torch.Gene
     means = scene.means.clone()
     means[4] = float("nan")
     shown = rasterize(replace(scene, means=means), cameras, backend="cuda")
-    rest = scene.select(torch.arange(20) != 4)
+    rest = scene[torch.arange(20) != 4]
     assert torch.allclose(shown.rgb, rasterize(rest, cameras).rgb, atol=1e-5)
     assert shown.nonfinite.tolist() == [1, 1]
 

@@ -55,13 +55,6 @@ def test_resize_and_crop_then_project(generator: torch.Generator) -> None:
     assert torch.allclose(cropped, pixels - torch.tensor([5.0, 9.0]).double())
 
 
-def test_cameras_index_like_a_list() -> None:
-    cameras = look_at_cameras(4)
-    assert isinstance(cameras[1], Cameras) and len(cameras[-1]) == 1
-    assert torch.equal(cameras[-1].viewmats[0], cameras.viewmats[3])
-    assert len(cameras[1:3]) == 2 and len(cameras[[0, 2, 3]]) == 3
-
-
 def test_gradcheck_of_covariance_and_projection(generator: torch.Generator) -> None:
     scene = random_gaussians(4, generator)
     camera = look_at_cameras(1)

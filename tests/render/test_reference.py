@@ -64,8 +64,8 @@ def test_nearer_hides_farther_whatever_the_order() -> None:
     near = one_gaussian([0, 0, 2.0], 0.5, 0.99, [1, 0, 0])
     far = one_gaussian([0, 0, 4.0], 1.0, 0.99, [0, 0, 1])
     camera = plain_camera()
-    one = rasterize(Gaussians.concatenate([near, far]), camera)
-    two = rasterize(Gaussians.concatenate([far, near]), camera)
+    one = rasterize(Gaussians.cat([near, far]), camera)
+    two = rasterize(Gaussians.cat([far, near]), camera)
     middle = one.rgb[0, :, 12, 16]
     assert middle[0] > 0.95 and middle[2] < 0.05
     assert torch.equal(one.rgb, two.rgb)
@@ -77,7 +77,7 @@ def test_compositing_by_hand() -> None:
     layers = [one_gaussian([0, 0, 2.0], 0.3, 0.6, [1, 0, 0])]
     layers.append(one_gaussian([0, 0, 3.0], 0.3, 0.5, [0, 1, 0]))
     background = torch.tensor([[0.0, 0.0, 1.0]]).double()
-    output = rasterize(Gaussians.concatenate(layers), camera, background)
+    output = rasterize(Gaussians.cat(layers), camera, background)
     expected = torch.tensor([0.6, 0.4 * 0.5, 0.4 * 0.5]).double()
     assert torch.allclose(output.rgb[0, :, 12, 16], expected, atol=1e-6)
     assert float(output.depth[0, 0, 12, 16]) == pytest.approx(0.6 * 2 + 0.2 * 3)
@@ -149,7 +149,7 @@ def test_gradcheck_of_every_input(generator: torch.Generator) -> None:
 
 
 def test_empty_scene_is_background() -> None:
-    scene = random_gaussians(3, torch.Generator().manual_seed(0)).select(torch.zeros(3).bool())
+    scene = random_gaussians(3, torch.Generator().manual_seed(0))[torch.zeros(3).bool()]
     background = torch.tensor([[0.2, 0.4, 0.6]]).double()
     output = rasterize(scene, plain_camera(), background)
     assert torch.allclose(output.rgb[0, :, 3, 5], background[0])

@@ -125,7 +125,7 @@ def test_bad_input(
 ) -> None:
     monkeypatch.chdir(scene.parent)
     Path("broken.ply").write_bytes(b"no scene")
-    save_gaussians(Path("empty.ply"), cloud.select(torch.zeros(0, dtype=torch.long)))
+    save_gaussians(Path("empty.ply"), cloud[torch.zeros(0, dtype=torch.long)])
     with pytest.raises(SystemExit) as end:
         main(["view", *options])
     assert end.value.code == 2 and message in capsys.readouterr().err
@@ -144,7 +144,7 @@ def test_page(scene: Path, capsys) -> None:
 def test_live(cloud: Gaussians, capsys) -> None:
     with LiveViewer("run", port=free_port()) as live:
         live.show(cloud)
-        live.show(cloud.select(torch.arange(50)))
+        live.show(cloud[torch.arange(50)])
         assert live.viewer is not None
         scene, port = live.viewer.scenes[0], live.viewer.server.get_port()
         assert len(scene.state.gaussians) == 50 and scene.version == 1

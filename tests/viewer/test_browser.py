@@ -199,7 +199,7 @@ def test_crop_undo_and_save(viewer: Viewer, visit, tmp_path: Path) -> None:
         download.value.save_as(path)
         assert len(load_gaussians(path)) == inside
     kept = load_gaussians(tmp_path / "saved.ply")
-    expected = gaussians.select(scene.state.kept)
+    expected = gaussians[scene.state.kept]
     assert torch.allclose(kept.means, expected.means)
 
 
@@ -298,7 +298,7 @@ def test_two_browsers_and_a_scene_that_changes(viewer: Viewer, visit, gaussians:
     page.wait_for_timeout(1000)
     assert np.linalg.norm(one.client.camera.position - two.client.camera.position) > 1
     versions = [session.sent[0].version for session in (one, two)]
-    viewer.update(gaussians.select(torch.arange(len(gaussians) // 2)))
+    viewer.update(gaussians[torch.arange(len(gaussians) // 2)])
     for session, version in zip((one, two), versions, strict=True):
         wait_for(page, lambda s=session, v=version: s.sent[0].version > v)
 

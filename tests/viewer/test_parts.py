@@ -61,7 +61,7 @@ def test_space_there_and_back(cloud: Gaussians) -> None:
     shown = space.shown(far.means)
     assert np.percentile(np.linalg.norm(shown, axis=1), 90) == pytest.approx(SHOWN_RADIUS, 0.05)
     assert torch.allclose(space.world(shown), far.means, rtol=1e-4)
-    assert Space.of(far.select(torch.zeros(0, dtype=torch.long))).scale == 1
+    assert Space.of(far[torch.zeros(0, dtype=torch.long)]).scale == 1
 
 
 def test_eyes_see_what_cameras_see(cloud: Gaussians, eye: Cameras) -> None:
@@ -127,7 +127,7 @@ def test_edits_and_thresholds(cloud: Gaussians) -> None:
 def test_a_scene_may_change_while_it_is_looked_at(cloud: Gaussians, eye: Cameras) -> None:
     """As during refinement, which ends with fewer Gaussians."""
     scene, space, over = ShownScene("a", cloud), Space.of(cloud), threading.Event()
-    states = [cloud.select(torch.arange(400) < count) for count in (100, 400, 250)]
+    states = [cloud[torch.arange(400) < count] for count in (100, 400, 250)]
 
     def optimise() -> None:
         while not over.is_set():

@@ -154,7 +154,7 @@ def prefixes_of(bench: Bench) -> Iterator[dict[str, Any]]:
         count = round(part * len(scene))
         row: dict[str, Any] = {"part": part}
         for name, order in orders.items():
-            shown = render_targets(scene.select(order[:count]), bench.targets)
+            shown = render_targets(scene[order[:count]], bench.targets)
             row[name] = float(-10 * torch.log10((shown - truth).square().mean()))
         yield row
 

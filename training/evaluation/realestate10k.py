@@ -61,4 +61,4 @@ def _views(
     whole = torch.ones_like(images[:, :1])
     names = tuple(f"{item.key}/{frame}" for frame in (*item.context, *item.target))
     views = Views(images, whole, whole, cameras, names, bounds.expand(len(images), 2))
-    return views.select(slice(0, count)), views.select(slice(count, None))
+    return views[:count], views[count:]

@@ -136,7 +136,7 @@ def context_and_targets(
     """Context and target views, all of one size."""
     count = len(split.context)
     views = load_views(split.context + split.target, settings.resolution)
-    return views.select(slice(0, count)), views.select(slice(count, None))
+    return views[:count], views[count:]
 
 
 def render_targets(made: Gaussians, targets: Views) -> Float[Tensor, "v 3 h w"]:

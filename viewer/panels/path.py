@@ -64,7 +64,7 @@ class PathPanel:
 
     def _along(self, fps: float, height: int) -> Cameras:
         width = film_width(height)
-        kept = Cameras.concatenate([view.resized(width, height) for view in self.views])
+        kept = Cameras.cat([view.resized(width, height) for view in self.views])
         count = max(round(fps * self.seconds.value), 2)
         return interpolate(self.viewer.scenes[0].state.gaussians, kept, count)
 

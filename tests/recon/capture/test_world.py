@@ -50,7 +50,7 @@ def test_scene_of_another_size(sample: Path, tmp_path: Path) -> None:
     plain, large = load_gaussians(tmp_path / "a.ply"), load_gaussians(tmp_path / "b.ply")
     # Their order may differ where two matter as much.
     here, there = (3 * (plain.means - plain.means.mean(0)), large.means - large.means.mean(0))
-    large = large.select(torch.cdist(here, there).argmin(1))
+    large = large[torch.cdist(here, there).argmin(1)]
     ratio = large.scales / plain.scales
     assert float(((ratio - 3).abs() < 0.1).float().mean()) > 0.9
     away = large.means - 3 * plain.means

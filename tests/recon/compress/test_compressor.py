@@ -126,13 +126,13 @@ def test_first_parts_are_the_best_ones(scene: Path, looks: Looks) -> None:
     cameras = looks.lessons.cameras
     order = importance_order(whole, cameras)
     assert torch.equal(order.sort().values, torch.arange(len(whole)))
-    ordered = whole.select(order)
+    ordered = whole[order]
     generator = torch.Generator().manual_seed(0)
     for part in (0.5, 0.25, 0.1):
         count = round(part * len(whole))
         chance = torch.randperm(len(whole), generator=generator)[:count]
-        best = ordered.select(torch.arange(count))
-        assert looks.loss_db(best) < looks.loss_db(whole.select(chance)) - 1.5
+        best = ordered[torch.arange(count)]
+        assert looks.loss_db(best) < looks.loss_db(whole[chance]) - 1.5
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_keep(scene: Path, sample: Path, tmp_path: Path) -> None:
     whole, kept = load_gaussians(scene), load_gaussians(tmp_path / "b.ply")
     assert len(kept) == round(0.3 * len(whole))
     cli.main(["compress", str(scene), "-o", str(tmp_path / "c.ply"), "--keep", "1", *options])
-    first = load_gaussians(tmp_path / "c.ply").select(torch.arange(len(kept)))
+    first = load_gaussians(tmp_path / "c.ply")[torch.arange(len(kept))]
     assert torch.equal(first.means, kept.means)
 
 
@@ -179,7 +179,7 @@ def test_the_worst_kind_of_cameras_counts(scene: Path, looks: Looks) -> None:
     matters = contribution(whole, one) - contribution(whole, two)
     for worse, order in enumerate((matters.argsort(), matters.argsort(descending=True))):
         # What mostly this kind sees goes.
-        fewer = whole.select(order[: len(whole) // 2])
+        fewer = whole[order[: len(whole) // 2]]
         changes = [each.change(fewer) for each in alone]
         assert changes[worse] > changes[1 - worse]
         assert both.change(fewer) == pytest.approx(changes[worse])
@@ -244,7 +244,7 @@ def test_impossible_wishes(scene: Path, looks: Looks, tmp_path: Path) -> None:
         pytest.raises(ReconError, match="alone loses"),
     ):
         packer.within_loss(1e-6, lambda done: None)
-    empty = load_gaussians(scene).select(torch.zeros(0, dtype=torch.long))
+    empty = load_gaussians(scene)[torch.zeros(0, dtype=torch.long)]
     save_gaussians(tmp_path / "none.ply", empty)
     with pytest.raises(SystemExit):
         cli.main(["compress", str(tmp_path / "none.ply"), "-o", str(tmp_path / "b.sog")])

@@ -14,7 +14,7 @@ from render.sh import sh_to_colors
 def shiny(sample) -> tuple[Gaussians, Looks]:
     """A scene of degree 3 and where it is looked at from."""
     views = sample_views(sample, 96)
-    scene = swept(views.select(slice(0, 2)))
+    scene = swept(views[:2])
     generator = torch.Generator().manual_seed(0)
     rest = 0.15 * torch.randn(len(scene), 15, 3, generator=generator)
     scene = Gaussians(

@@ -45,14 +45,14 @@ def test_round_trip(extension: str, degree: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("extension", FORMATS)
 def test_one_gaussian(extension: str, tmp_path: Path) -> None:
-    scene = scene_of(0).select(torch.tensor([3]))
+    scene = scene_of(0)[torch.tensor([3])]
     save_gaussians(tmp_path / f"a{extension}", scene)
     assert_close(scene, load_gaussians(tmp_path / f"a{extension}"), ROUNDING[extension])
 
 
 @pytest.mark.parametrize("extension", FORMATS)
 def test_none_at_all(extension: str, tmp_path: Path) -> None:
-    nothing, path = scene_of(1).select(torch.zeros(0, dtype=torch.long)), tmp_path / f"a{extension}"
+    nothing, path = scene_of(1)[torch.zeros(0, dtype=torch.long)], tmp_path / f"a{extension}"
     if extension in (".sog", ".splat"):
         with pytest.raises(ReconError, match="needs at least one Gaussian"):
             save_gaussians(path, nothing)
@@ -120,7 +120,7 @@ def test_we_read_what_splat_transform_writes(name: str, tmp_path: Path) -> None:
         # It cuts where we round.
         rounding = type(EXACT)(4e-4, 0.02, 2 * BYTE, 0.03, 9.0, 0.02)
     order = match(scene, back)
-    assert_close(scene, back.select(order), rounding)
+    assert_close(scene, back[order], rounding)
 
 
 def splat_transform(folder: Path, source: str, target: str) -> None:

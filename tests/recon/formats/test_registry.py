@@ -59,7 +59,7 @@ def test_every_list_of_formats_is_complete() -> None:
 @pytest.mark.parametrize("extension", FORMATS)
 def test_order_is_kept_where_the_record_says_so(extension: str, tmp_path: Path) -> None:
     scene = scene_of(0)
-    shuffled = scene.select(torch.randperm(len(scene), generator=torch.Generator().manual_seed(0)))
+    shuffled = scene[torch.randperm(len(scene), generator=torch.Generator().manual_seed(0))]
     path = tmp_path / f"a{extension}"
     save_gaussians(path, shuffled)
     same_order = torch.allclose(load_gaussians(path).means, shuffled.means, atol=0.01)

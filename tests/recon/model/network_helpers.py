@@ -81,4 +81,4 @@ def moved(batch: ViewBatch, transform: Sim3) -> ViewBatch:
 def render_view(gaussians, batch: ViewBatch, view: int) -> torch.Tensor:
     """The picture of the first scene's Gaussians at one of the batch's cameras."""
     camera = batch.cameras[view].flatten()
-    return rasterize(gaussians._mapped(lambda t: t[0]), camera).rgb[0]
+    return rasterize(gaussians.map(lambda t: t[0]), camera).rgb[0]

@@ -95,7 +95,7 @@ def test_sim3_of_the_cameras_moves_the_scene(name: str, generator: torch.Generat
         for _ in range(3):
             transform = random_sim3(generator, torch.float32)
             after = run_network(network, moved(batch, transform)).gaussians
-            expected = before.gaussians._mapped(lambda t: t[0]).transformed(transform)
+            expected = before.gaussians.map(lambda t: t[0]).transformed(transform)
             size = expected.means.norm(dim=-1).mean()
             assert float((after.means[0] - expected.means).norm(dim=-1).max()) < 1e-3 * size
             assert torch.allclose(after.scales[0], expected.scales, rtol=2e-3)

@@ -20,7 +20,7 @@ def views(sample) -> Views:
 @pytest.fixture(scope="module")
 def scene(views: Views) -> Gaussians:
     """Rounder and fainter than predicted: every attribute has something to gain."""
-    found = swept(views.select([0, 1]))
+    found = swept(views[[0, 1]])
     return replace(found, opacities=0.8 * found.opacities, scales=1.2 * found.scales)
 
 
@@ -42,7 +42,7 @@ EVERYTHING = {field.name for field in fields(Gaussians)}
 
 
 def test_of_two_photos_one_alone_changes_nothing(views: Views, scene: Gaussians) -> None:
-    two = views.select([0, 1])
+    two = views[[0, 1]]
     assert changed(scene, two) == EVERYTHING
     assert changed(scene, blind(two, [1])) == set()
 
@@ -53,7 +53,7 @@ def test_of_three_photos_one_alone_changes_all_but_opacity(views: Views, scene: 
 
 
 def test_one_photo_is_the_only_witness(views: Views, scene: Gaussians) -> None:
-    assert changed(scene, views.select([0])) == EVERYTHING
+    assert changed(scene, views[[0]]) == EVERYTHING
 
 
 @pytest.mark.parametrize("votes, moves", [((1, 1), 2), ((-1, -3), -4), ((1, -3), 0), ((5, 0), 0)])

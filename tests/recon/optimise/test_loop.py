@@ -25,7 +25,7 @@ def views(sample: Path) -> Views:
 
 @pytest.fixture(scope="module")
 def predicted(views: Views) -> Gaussians:
-    return swept(views.select(slice(0, 2)))
+    return swept(views[:2])
 
 
 def shown(gaussians: Gaussians, views: Views, view: int) -> torch.Tensor:
@@ -33,7 +33,7 @@ def shown(gaussians: Gaussians, views: Views, view: int) -> torch.Tensor:
 
 
 def test_a_held_out_photo_gains(views: Views, predicted: Gaussians) -> None:
-    context = views.select(slice(0, 2))
+    context = views[:2]
     found = optimise(predicted, context, OptimiseConfig(steps=20))
     before, after = (
         psnr(shown(g, views, 2), views.images[2]) for g in (predicted, found.gaussians)
@@ -50,7 +50,7 @@ def test_a_held_out_photo_gains(views: Views, predicted: Gaussians) -> None:
 
 def test_a_closer_look_shows_no_gaps(views: Views, predicted: Gaussians) -> None:
     """Photos cannot tell tiny bright Gaussians from a closed surface; whoever steps closer can."""
-    context = views.select(slice(0, 2))
+    context = views[:2]
     found = optimise(predicted, context, OptimiseConfig(steps=40, lr_scale=0.2)).gaussians
     camera = views.cameras[[2]]
     close = camera.resized(4 * camera.width, 4 * camera.height)
@@ -59,7 +59,7 @@ def test_a_closer_look_shows_no_gaps(views: Views, predicted: Gaussians) -> None
 
 
 def test_nothing_to_do_changes_nothing(views: Views, predicted: Gaussians) -> None:
-    found = optimise(predicted, views.select(slice(0, 2)), OptimiseConfig(steps=0))
+    found = optimise(predicted, views[:2], OptimiseConfig(steps=0))
     assert found.steps == 0 and torch.equal(found.gaussians.means, predicted.means)
     assert torch.allclose(found.gaussians.scales, predicted.scales, rtol=1e-5)
     assert torch.allclose(found.gaussians.opacities, predicted.opacities, atol=1e-4)
@@ -67,7 +67,7 @@ def test_nothing_to_do_changes_nothing(views: Views, predicted: Gaussians) -> No
 
 def test_exposure_belongs_to_the_photos(views: Views, predicted: Gaussians) -> None:
     """One photo taken darker: its gain says so, and the scene keeps its colours."""
-    context = views.select(slice(0, 2))
+    context = views[:2]
     images = context.images.clone()
     images[0] *= 0.7
     config = OptimiseConfig(steps=60, lr_exposure=0.05, lr_sh=0.003)
@@ -79,7 +79,7 @@ def test_exposure_belongs_to_the_photos(views: Views, predicted: Gaussians) -> N
 
 def test_invalid_pixels_teach_nothing(views: Views, predicted: Gaussians) -> None:
     """What undistortion left empty does not darken the scene."""
-    context = views.select(slice(0, 2))
+    context = views[:2]
     valid, images = context.valid.clone(), context.images.clone()
     valid[:, :, :, :40], images[:, :, :, :40] = 0, 0
     hidden = replace(context, valid=valid, images=images)
@@ -100,7 +100,7 @@ def test_more_photos_take_more_steps() -> None:
 
 def test_time_is_kept(views: Views, predicted: Gaussians) -> None:
     config = OptimiseConfig(steps=100_000, seconds=1.0)
-    found = optimise(predicted, views.select(slice(0, 2)), config)
+    found = optimise(predicted, views[:2], config)
     assert 1 <= found.steps < 10_000
 
 
@@ -148,7 +148,7 @@ def test_steps_that_only_memorise_are_not_taken(four: tuple[Prediction, Views]) 
 
 
 def test_few_photos_cannot_be_checked(views: Views) -> None:
-    context = views.select(slice(0, 2))
+    context = views[:2]
     found = build_model("constant-depth")(context, lambda done: None)
     assert (
         select_num_steps(found.gaussians, found.source_view, context, OptimiseConfig(steps=5))

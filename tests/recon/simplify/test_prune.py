@@ -23,7 +23,7 @@ def views(sample: Path) -> Views:
 
 @pytest.fixture(scope="module")
 def predicted(views: Views) -> Gaussians:
-    return swept(views.select(slice(0, 2)))
+    return swept(views[:2])
 
 
 def shown(gaussians: Gaussians, views: Views) -> torch.Tensor:
@@ -39,7 +39,7 @@ def test_half_goes_and_the_picture_stays(views: Views, predicted: Gaussians, sha
     before, after = (psnr(shown(g, views), views.images[2]) for g in (predicted, left))
     assert after > before - 0.2
     order = torch.randperm(len(predicted), generator=torch.Generator().manual_seed(0))
-    random = predicted.select(order[: len(left)])
+    random = predicted[order[: len(left)]]
     kept, lost = (psnr(shown(g, views), shown(predicted, views)) for g in (left, random))
     assert kept > lost + 1
 
@@ -54,9 +54,9 @@ def test_large_groups_do_not_take_too_many(views: Views, predicted: Gaussians) -
 def test_what_no_camera_sees_goes_first(views: Views, predicted: Gaussians) -> None:
     cameras = views.cameras[[0, 1]]
     behind = cameras.centers[0] - 3 * cameras.viewmats[0, 2, :3]
-    lost = predicted.select(torch.arange(100))
+    lost = predicted[torch.arange(100)]
     lost = Gaussians(behind.expand(100, 3), lost.quats, lost.scales, lost.opacities, lost.sh)
-    both = Gaussians.concatenate([predicted, lost])
+    both = Gaussians.cat([predicted, lost])
     left = simplify(both, cameras, SimplifyConfig(fraction=0.2))
     assert len(left) > 0.75 * len(both)
     assert float((left.means - behind).norm(dim=-1).min()) > 1e-3
@@ -65,7 +65,7 @@ def test_what_no_camera_sees_goes_first(views: Views, predicted: Gaussians) -> N
 
 def test_alike_ones_merge_before_different_ones(views: Views, predicted: Gaussians) -> None:
     """Half of the picture plain, the other half noise: the plain half pays."""
-    first = predicted.select(torch.arange(128 * 96))
+    first = predicted[torch.arange(128 * 96)]
     column = torch.arange(len(first)) % 128
     noise = torch.rand(len(first), 1, 3, generator=torch.Generator().manual_seed(1)) - 0.5
     sh = torch.where((column < 64)[:, None, None], torch.zeros(()), 2 * noise)
@@ -78,14 +78,14 @@ def test_alike_ones_merge_before_different_ones(views: Views, predicted: Gaussia
 def test_merged_moments() -> None:
     """Two at one place become one that lets through as much as both; two apart one between."""
     one = random_gaussians(1, torch.Generator().manual_seed(2)).to(torch.float32)
-    pair = Gaussians.concatenate([one, one])
+    pair = Gaussians.cat([one, one])
     found = merge(pair, torch.zeros(2), torch.zeros(2, dtype=torch.long), 1)
     assert torch.allclose(found.means, one.means, atol=1e-6)
     assert torch.allclose(found.covars(), one.covars(), rtol=1e-3, atol=1e-6)
     assert torch.allclose(1 - found.opacities, (1 - one.opacities).square(), atol=1e-4)
     far = Gaussians(one.means + 0.5, one.quats, one.scales, one.opacities, one.sh + 0.2)
     groups = torch.tensor([0, 1, 0])
-    found = merge(Gaussians.concatenate([one, one, far]), torch.zeros(3), groups, 2)
+    found = merge(Gaussians.cat([one, one, far]), torch.zeros(3), groups, 2)
     assert torch.allclose(found.means[0], one.means[0] + 0.25, atol=1e-5)
     assert torch.allclose(found.sh[0], one.sh[0] + 0.1, atol=1e-5)
     assert torch.allclose(found.covars()[1], one.covars()[0], rtol=1e-3, atol=1e-6)

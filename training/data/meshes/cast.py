@@ -54,7 +54,7 @@ class Caster:
         colors, depth = torch.zeros(len(dirs), 4), torch.full((len(dirs),), torch.inf)
         if not len(ray):
             return colors, depth
-        axis = camera.viewmats[0, 2].double().numpy()
+        axis = camera.viewmats[2].double().numpy()
         depth[torch.from_numpy(ray)] = torch.from_numpy(points @ axis[:3] + axis[3]).float()
         if not depth_only:
             shaded = self._shade(points, face, dirs[ray])

@@ -84,7 +84,7 @@ def _picture(
     """Colours with an exposure of their own, and z at the pixels' centres."""
     fine = camera.resized(camera.width * supersampling, camera.height * supersampling)
     rays_o, rays_d = (r.reshape(-1, 3) for r in fine.rays())
-    pixel = 1 / float(fine.Ks[0, 0, 0])
+    pixel = 1 / float(fine.Ks[0, 0])
     colors, depth = shade(layout, bank, light, rays_o, rays_d, pixel)
     picture = (gain * colors).clamp(0, 1).T.reshape(1, 3, fine.height, fine.width)
     if supersampling > 1:

@@ -1,0 +1,252 @@
+"""The base of dataclasses whose fields are tensors."""
+
+import functools
+import operator
+import reprlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any, ClassVar, TypeVar, get_args
+
+import torch
+from torch import Tensor
+
+Struct = TypeVar("Struct", bound="TensorStruct")
+
+
+class TensorStruct:
+    """A frozen dataclass of tensors that moves, indexes, joins and compares as one value.
+
+    ```
+    @dataclass(frozen=True)
+    class Views(TensorStruct, axis="v"):
+        images: Float[Tensor, "*v 3 h w"]
+        cameras: Cameras
+        names: tuple[str, ...]
+        depth_bounds: Float[Tensor, "*v 2"] | None = None
+    ```
+
+    `axis` names the axis that `len`, `[...]`, iteration and `cat` work on. Where it stands in a
+    tensor is read from the annotated shape, counted from the end: `*v` is any batch axes and then
+    v. Nested structs with the same axis follow, tuples have one element for each index along the
+    axis, and everything else (None, numbers, tensors without that axis) is carried along. A
+    struct without `axis` can be moved and compared, but has no length.
+    """
+
+    _axis: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, axis: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._axis = axis or cls._axis
+        # In the class itself, or @dataclass would generate its own, which compare tensors with ==.
+        for name in ("__eq__", "__hash__", "__repr__"):
+            if name not in vars(cls):
+                setattr(cls, name, getattr(cls, name))
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first tensor; all are expected on one."""
+        for value in _values(self).values():
+            if isinstance(value, Tensor | TensorStruct):
+                return value.device
+        raise AttributeError(f"{type(self).__name__} holds no tensor")
+
+    def map(self: Struct, function: Callable[[Tensor], Tensor]) -> Struct:
+        """Apply a function to every tensor, those of nested structs and tuples included."""
+        return replace(  # type: ignore[type-var]
+            self, **{name: _mapped(value, function) for name, value in _values(self).items()}
+        )
+
+    def to(self: Struct, *args: Any, **kwargs: Any) -> Struct:
+        """Move or cast every tensor, as `Tensor.to`; dtypes change only where they are floating."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            found = tensor.to(*args, **kwargs)
+            if tensor.is_floating_point() or found.dtype == tensor.dtype:
+                return found
+            return tensor.to(found.device)
+
+        return self.map(moved)
+
+    def detach(self: Struct) -> Struct:
+        """Drop the graph of every tensor."""
+        return self.map(Tensor.detach)
+
+    def __len__(self) -> int:
+        axes = _axes(type(self))
+        for name, value in _values(self).items():
+            if name in axes and isinstance(value, Tensor):
+                if value.ndim < -axes[name]:
+                    break
+                return int(value.shape[axes[name]])
+            if self._follows(value):
+                return len(value)
+        raise TypeError(f"a single {type(self).__name__} (no axis {self._axis!r}) has no length")
+
+    def __getitem__(self: Struct, which: Any) -> Struct:
+        """Select along the axis.
+
+        Args:
+            which: an int drops the axis (IndexError beyond either end); a slice, a list or tensor
+                of indices, or a mask of bools keeps it.
+        """
+        index = _index(which, len(self), type(self).__name__)
+        axes, picked = _axes(type(self)), dict[str, Any]()
+        for name, value in _values(self).items():
+            if name in axes and isinstance(value, Tensor):
+                picked[name] = value[(..., index, *[slice(None)] * (-1 - axes[name]))]
+            elif isinstance(value, tuple):
+                picked[name] = _elements(value, index)
+            elif self._follows(value):
+                picked[name] = value[index]
+        return replace(self, **picked)  # type: ignore[type-var]
+
+    def __iter__(self: Struct) -> Iterator[Struct]:
+        return (self[i] for i in range(len(self)))
+
+    @classmethod
+    def cat(cls: type[Struct], parts: Sequence[Struct]) -> Struct:
+        """Join along the axis, in order.
+
+        Raises:
+            ValueError: there are no parts, or a field without the axis differs between them.
+        """
+        if not parts:
+            raise ValueError(f"{cls.__name__}.cat needs at least one part")
+        if cls._axis is None:
+            raise TypeError(f"{cls.__name__} has no axis to join along")
+        columns = {name: [getattr(part, name) for part in parts] for name in _values(parts[0])}
+        return cls(**{name: cls._joined(name, column) for name, column in columns.items()})
+
+    @classmethod
+    def _joined(cls, name: str, values: list[Any]) -> Any:
+        first, axes = values[0], _axes(cls)
+        if len({type(value) for value in values}) == 1:
+            if isinstance(first, tuple):
+                return tuple(element for value in values for element in value)
+            if isinstance(first, Tensor) and name in axes:
+                return torch.cat(values, axes[name])
+            if cls._follows(first):
+                return type(first).cat(values)
+        for value in values[1:]:
+            if not _equal(first, value):
+                raise ValueError(
+                    f"{cls.__name__}.{name} differs between the parts to join: "
+                    f"{_description(first)} and {_description(value)}"
+                )
+        return first
+
+    @classmethod
+    def _follows(cls, value: object) -> bool:
+        """Whether a field's value is a struct along the same axis."""
+        return isinstance(value, TensorStruct) and value._axis == cls._axis is not None
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        theirs = _values(other)
+        return all(_equal(value, theirs[name]) for name, value in _values(self).items())
+
+    def __hash__(self) -> int:
+        # Of shapes alone: equal values have equal shapes, and values may be written to.
+        shapes = (getattr(value, "shape", None) for value in _values(self).values())
+        return hash((type(self), *shapes))
+
+    def __repr__(self) -> str:
+        inside = (f"{name}={_description(value)}" for name, value in _values(self).items())
+        return f"{type(self).__name__}({', '.join(inside)})"
+
+
+def _values(struct: Any) -> dict[str, Any]:
+    return {field.name: getattr(struct, field.name) for field in fields(struct)}
+
+
+def _axes(cls: Any) -> dict[str, int]:
+    """Position from the end of the struct's axis in each field whose shape has it."""
+    return _read_axes(cls)
+
+
+@functools.cache
+def _read_axes(cls: Any) -> dict[str, int]:
+    found = {}
+    for field in fields(cls):
+        # The annotation itself or, of an optional field, one member of the union.
+        candidates = (field.type, *get_args(field.type))
+        if cls._axis is not None and Tensor in candidates:
+            raise TypeError(f"{cls.__name__}.{field.name}: annotate its shape, Float[Tensor, ...]")
+        shapes = [each.dim_str for each in candidates if hasattr(each, "dim_str")]
+        names = [name.lstrip("*#?") for name in shapes[0].split()] if shapes else []
+        if cls._axis in names:
+            found[field.name] = names.index(cls._axis) - len(names)
+    return found
+
+
+def _index(which: Any, count: int, name: str) -> int | slice | Tensor:
+    """Check an index; return a position from the start, a slice or a tensor of positions."""
+    if isinstance(which, slice):
+        if (which.step or 1) > 0:
+            return which
+        # Tensors have no slices that run backwards.
+        return torch.tensor(range(count)[which], dtype=torch.long)
+    if isinstance(which, tuple):
+        raise TypeError(f"{name} has one axis to index, got {len(which)} indices")
+    # Not every array: one of a single element would pass as an int.
+    if getattr(which, "ndim", 0) > 0 or not hasattr(which, "__index__"):
+        return _positions(which, count, name)
+    position = operator.index(which)
+    if not -count <= position < count:
+        raise IndexError(f"index {position} is out of range for {count} {name}")
+    return position % count
+
+
+def _positions(which: Any, count: int, name: str) -> Tensor:
+    try:
+        positions = torch.as_tensor(which)
+    except (TypeError, ValueError, RuntimeError):
+        positions = torch.zeros(())
+    if positions.numel() == 0 and positions.dtype != torch.bool:
+        positions = positions.long()
+    if positions.ndim != 1 or positions.is_floating_point():
+        raise TypeError(
+            f"{name} are indexed by an int, a slice, or a row of ints or bools; got "
+            f"{_description(which)}"
+        )
+    if positions.dtype != torch.bool:
+        return positions
+    if len(positions) != count:
+        raise IndexError(f"a mask of {len(positions)} does not fit {count} {name}")
+    return positions.nonzero()[:, 0]
+
+
+def _elements(values: tuple[Any, ...], index: int | slice | Tensor) -> tuple[Any, ...]:
+    if isinstance(index, slice):
+        return values[index]
+    positions = [index] if isinstance(index, int) else index.tolist()
+    return tuple(values[i] for i in positions)
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, TensorStruct):
+        return value.map(function)
+    if isinstance(value, tuple):
+        return tuple(_mapped(element, function) for element in value)
+    return value
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        alike = one.dtype == other.dtype and one.device == other.device
+        return alike and torch.equal(one, other)
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return type(one) is type(other) and bool(one == other)
+
+
+def _description(value: Any) -> str:
+    if isinstance(value, Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        return f"{dtype}{list(value.shape)} {value.device}"
+    if isinstance(value, tuple) and any(isinstance(each, Tensor) for each in value):
+        return f"({', '.join(map(_description, value))})"
+    return repr(value) if isinstance(value, TensorStruct) else reprlib.repr(value)
