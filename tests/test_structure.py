@@ -1,8 +1,9 @@
-"""House rules: import direction, file sizes, no unpickling, packaging."""
+"""Structure of the project: import directions, no import cycles, file sizes, packaging."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ ONLY_HERE = {
 }
 MAX_LINES = 500
 MAX_MEDIAN = 150
+# Files under this length, apart from __init__.py and __main__.py, and how many there may be.
+SHORT_LINES = 40
+MAX_SHORT = 27
+# Import cycles that are still there; both numbers become 0.
+CYCLES, LAZY_CYCLES = 0, 0
 MAX_BYTES = 40_000_000
 
 
@@ -63,6 +69,100 @@ def test_file_sizes() -> None:
     longest = max(lengths, key=lambda path: lengths[path])
     assert lengths[longest] <= MAX_LINES, f"{longest} has {lengths[longest]} lines"
     assert sorted(lengths.values())[len(lengths) // 2] <= MAX_MEDIAN
+
+
+def test_few_files_are_short() -> None:
+    """A file holds a topic; one that only another file uses belongs into that one."""
+    short = [
+        f"{path.relative_to(ROOT)}: {len(path.read_text().splitlines())}"
+        for path in sources()
+        if not path.name.startswith("__") and len(path.read_text().splitlines()) < SHORT_LINES
+    ]
+    assert len(short) <= MAX_SHORT, "\n".join(short)
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name of a source file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    """Return whether a node is an `if TYPE_CHECKING:` block."""
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def runtime_imports(node: ast.AST, lazy: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the imports below a node that run at import time, and the lazy ones if asked for."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif is_type_checking(child):
+            continue
+        elif lazy or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from runtime_imports(child, lazy)
+
+
+def import_graph(lazy: bool) -> dict[str, set[str]]:
+    """Return the files that each file imports, by dotted names.
+
+    `from package import name` is an edge to the submodule `name` if there is one, else to the
+    package; a package's `__init__` runs before its submodules, which is no cycle as long as it
+    does not need them itself.
+    """
+    modules = {module_name(path): path for path in sources()}
+    graph: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in runtime_imports(ast.parse(path.read_text()), lazy):
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            else:
+                targets = [
+                    f"{node.module}.{alias.name}"
+                    if f"{node.module}.{alias.name}" in modules
+                    else f"{node.module}"
+                    for alias in node.names
+                ]
+            graph[name].update(t for t in targets if t in modules and t != name)
+    return graph
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return the strongly connected components with more than one file (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in sorted(graph[name]):
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            component = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for name in sorted(graph):
+        if name not in index:
+            visit(name)
+    return found
+
+
+def test_cycles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set[str]()}
+    assert cycles(graph) == [["b", "c"]]
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["at import", "with lazy imports"])
+def test_no_import_cycles(lazy: bool) -> None:
+    found = cycles(import_graph(lazy))
+    assert len(found) <= (LAZY_CYCLES if lazy else CYCLES), found
 
 
 def test_nothing_is_unpickled() -> None:

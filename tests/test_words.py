@@ -1,0 +1,202 @@
+"""Every name and every text uses the terms of the field (glossary: docs/conventions.md).
+
+`python tests/test_words.py [AREA]` lists all hits, one line each.
+"""
+
+import bisect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SUFFIXES = {".py", ".md", ".yaml", ".toml", ".cpp", ".h", ".txt", ".js"}
+
+# Banned words (patterns, whole words, any case) -> the term to use instead. The humps of a
+# CamelCase name and the parts of a snake_case name are words.
+BANNED = {
+    # One word for one thing.
+    r"pictures?": "image, or photo for a file of the user",
+    r"places?": "position, pose, location",
+    r"turns?": "rotation, or a verb",
+    r"(a|the|this|its|what|by|largest|fixed|their) share|shares? of": "fraction, ratio",
+    r"shares?(?=_| ?=[^=]| ?:)|(?<=_)shares?": "fraction, ratio",
+    r"films?": "clip (of RealEstate10K), video",
+    r"scratch": "temporary, baseline",
+    # Private metaphors.
+    r"ballots?|unanimous(ly)?|witness(es)?": "gradient agreement",
+    r"votes?|voting|polls?|beliefs?": "consistency, confidence, distribution",
+    r"lessons?|judge[sd]?|judging": "training views, evaluate",
+    r"truth": "ground truth, reference",
+    r"(a|no|one|first|last) look|looks?(?= ?[=:,)\]])": "evaluation view, display settings",
+    r"(?-i:Looks?)(?=[(:,. ]|[A-Z])": "evaluation view, display settings",
+    r"imagin(e|es|ed|ing)": "synthesise, synthetic",
+    r"survive[sd]?": "remain, pass the filter",
+    r"hold ?outs?": "held-out, early stopping",
+    r"logbooks?": "metrics logger",
+    r"house|(ground|first|second) floor": "package, layer",
+    r"mend(s|ed|ing)?": "fix, repair",
+    r"wish(es|ed)?": "option, request",
+    # Names that were replaced.
+    r"useful_steps|scratch_\w+|_Answer|(?-i:MEANINGFUL|ALONE)|Packers?": "see the glossary",
+    r"Refine_?Config|Refined|Prune_?Config|Sweep_?(Config|Network)": "OptimiseConfig, ...",
+    # Phrases.
+    r"what (comes|came|becomes|became|goes|went) (of|into|out)": "result, output",
+    r"so (many|few)": "a number",
+    r"the (least|most) that|at the most": "minimum, at least, at most",
+    r"hangs? on|from beside|as often as it takes|no more than is needed": "plain English",
+    r"of our own making|all that there is|whatever else|of a user's": "plain English",
+}
+# Idioms and foreign names in which such a word is right.
+ALLOWED = [
+    r"(in|In|take|takes|taking) place", r"decimal places?", r"places? after the decimal point",
+    r"\.poll\(", r"in (its |their )?turn", r"[Tt]urns? (it |them )?(on|off|into|out|back)",
+    r"[Tt]urns? (a|an|the|photos|mistakes) ", r"scratch(\(|[_ ](memory|buffers?|space|floats))",
+    r"from scratch", r"ground[- _]truth", r"so (many|few) (\w+ )?that", r"looks? (like|up|at|for)",
+    r"place-(items|content|self)", r"pictures?/", r"Picturesque",
+]  # fmt: skip
+
+# Who keeps which files; the first prefix that fits counts.
+AREAS = {
+    "render": ("render/", "tests/render/", "tests/gpu/", "tests/agreement.py", "CMakeLists",
+               "docs/conventions.md"),
+    "compress": ("recon/optimise/", "recon/simplify/", "recon/compress/", "tests/recon/optimise/",
+                 "tests/recon/simplify/", "tests/recon/compress/"),
+    "formats": ("recon/formats/", "recon/capture/", "tests/recon/formats/", "tests/recon/capture/",
+                "docs/formats.md"),
+    "model": ("recon/model/", "recon/bench/", "tests/recon/model/", "tests/recon/test_bench.py"),
+    "training": ("training/", "configs/", "tests/training/", "docs/training.md"),
+    "viewer": ("viewer/", "tests/viewer/", "tests/browsing.py", "docs/viewer.md",
+               "docs/benchmark.md", "docs/experiments"),
+    "cli": ("recon/cli/", "recon/reporting.py", "pyproject.toml", "constraints.txt", "tests/test_",
+            "tests/conftest.py", "tests/helpers.py", "tests/foreign_viewers.py",
+            "tests/recon/test_"),
+    "library": ("recon/", "examples/", "README.md", "docs/", "assets/"),
+}  # fmt: skip
+
+# Hits that are still there. These only go down; at the end the table is empty.
+REMAINING: dict[str, int] = {
+    "render": 161,
+    "compress": 207,
+    "formats": 334,
+    "model": 347,
+    "training": 478,
+    "viewer": 248,
+    "cli": 102,
+    "library": 28,
+    "--help": 5,
+    "--help render": 7,
+    "--help compress": 2,
+    "--help eval": 4,
+    "--help bench": 2,
+}
+
+NOT_SEARCHED = ("tests/test_words.py", "tests/golden/", "assets/licenses/")
+
+
+def files() -> list[Path]:
+    """Return all sources, tests, configurations and pages of the project."""
+    folders = ("render", "recon", "training", "viewer", "tests", "configs", "docs", "examples")
+    found = [p for name in folders for p in sorted((ROOT / name).rglob("*")) if p.is_file()]
+    found += [ROOT / "README.md", ROOT / "pyproject.toml", ROOT / "CMakeLists.txt"]
+    found += sorted((ROOT / "assets").glob("*.md"))
+    paths = [p for p in found if p.suffix in SUFFIXES and "__pycache__" not in p.parts]
+    return [p for p in paths if not relative(p).startswith(NOT_SEARCHED)]
+
+
+def relative(path: Path) -> str:
+    """Return the path from the root of the project, with slashes."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def area_of(path: Path) -> str:
+    """Return the area that a file belongs to."""
+    name = relative(path)
+    return next(area for area, prefixes in AREAS.items() if name.startswith(prefixes))
+
+
+# A wrapped line of prose or of a comment goes on after a space.
+WRAP = re.compile(r"\s+(?:(?:#|//|>)\s+)?")
+ALLOWED_WORDS = re.compile(r"(?:(?<![A-Za-z])|(?=\.))(?:" + "|".join(ALLOWED) + r")(?![a-z])")
+BANNED_WORDS = {
+    re.compile(rf"(?i)(?:(?<![a-z])|(?<=[a-z])(?-i:(?=[A-Z])))(?:{pattern})(?![a-z])"
+               rf"|(?<![A-Za-z])(?:{pattern})(?-i:(?=[A-Z]))"): use
+    for pattern, use in BANNED.items()
+}  # fmt: skip
+
+
+def hits(text: str) -> list[tuple[int, str, str]]:
+    """Return (line, found, term to use) of every banned word in a text."""
+    plain = WRAP.split(text)
+    flat = " ".join(plain)
+    breaks = [m.end() for m in WRAP.finditer(text)]
+    starts, position = [], 0
+    for piece in plain:
+        starts.append(position)
+        position += len(piece) + 1
+    flat = ALLOWED_WORDS.sub(lambda m: "." * len(m[0]), flat)
+    found = []
+    for pattern, use in BANNED_WORDS.items():
+        for match in pattern.finditer(flat):
+            piece = bisect.bisect_right(starts, match.start()) - 1
+            origin = breaks[piece - 1] if piece else 0
+            found.append((text.count("\n", 0, origin) + 1, match[0], use))
+    return sorted(found)
+
+
+def all_hits(area: str) -> list[str]:
+    """Return one line for every banned word in the files of an area."""
+    lines = []
+    for path in files():
+        if area_of(path) == area:
+            text = path.read_text(encoding="utf-8")
+            for line, found, use in hits(text):
+                lines.append(f"{relative(path)}:{line}: {found!r} -> {use}")
+    return lines
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_words(area: str) -> None:
+    found, allowed = all_hits(area), REMAINING.get(area, 0)
+    assert len(found) <= allowed, "\n".join([f"{len(found)} hits, {allowed} allowed:", *found])
+
+
+@pytest.mark.parametrize("command", ["", "view", "render", "compress", "convert", "info", "eval",
+                                     "train", "bench", "doctor"])  # fmt: skip
+def test_words_of_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from recon.cli.main import main
+
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    found = hits(capsys.readouterr().out)
+    allowed = REMAINING.get(f"--help {command}".strip(), 0)
+    assert len(found) <= allowed, found
+
+
+@pytest.mark.parametrize(
+    ("text", "banned"),
+    [
+        ("a picture of it", True),
+        ("class Ballot:", True),
+        ("def cast_ballot(self)", True),
+        ("so many\n    # fewer", True),
+        ("rounded in place", False),
+        ("to six decimal places", False),
+        ("trained from scratch", False),
+        ("which in turn calls", False),
+        ("process.poll()", False),
+        ("the ground truth", False),
+        ("two threads share a pool", False),
+        ("the share of pixels", True),
+        ("so many photos that memory ends", False),
+    ],
+)
+def test_patterns(text: str, banned: bool) -> None:
+    assert bool(hits(text)) == banned, hits(text)
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or AREAS:
+        listed = all_hits(chosen)
+        sys.stdout.write("\n".join([*listed, f"{chosen}: {len(listed)} hits", ""]))
