@@ -1,7 +1,7 @@
-"""A scene to look at, and pages that do."""
+"""A small scene, a viewer of it, and browser pages that display it."""
 
-import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +10,10 @@ import pytest
 from helpers import swept
 
 from recon.capture import load_capture, load_views
-from recon.formats import load_gaussians
 from render import Gaussians
-from viewer import Photos, ShownScene, Viewer
+from viewer import Photos, Viewer, ViewerScene
 
-# The panel takes 320 px: the canvas has the proportions that pictures are taken with, since viser
+# The panels take 320 px: the canvas has the aspect ratio of the test's renderings, since viser
 # stretches others.
 SIZE = {"width": 960, "height": 480}
 
@@ -27,10 +26,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def gaussians(sample: Path) -> Gaussians:
-    """A small scene of the sample's photos 2 and 4, or the one to take pictures of."""
-    better = os.environ.get("RECON_SCREENSHOTS", "")
-    if better.endswith(".ply"):
-        return load_gaussians(Path(better))
+    """Reconstruct a small scene from the sample's photos 2 and 4."""
     frames = load_capture(sample).frames
     return swept(load_views([frames[2], frames[4]], 128))
 
@@ -43,20 +39,20 @@ def photos(sample: Path) -> Photos:
 
 @pytest.fixture()
 def viewer(gaussians: Gaussians, photos: Photos) -> Iterator[Viewer]:
-    with Viewer([ShownScene("sample.ply", gaussians, 1.0)], photos, port=free_port()) as viewer:
+    with Viewer([ViewerScene("sample.ply", gaussians, 1.0)], photos, port=free_port()) as viewer:
         yield viewer
 
 
 @pytest.fixture()
 def visit(browser) -> Iterator[Callable]:
-    """Opens a page of a viewer and waits for the panel and the first scene."""
+    """Open pages of a viewer; each waits for the panels and the first scene."""
     pages = []
 
     def open_page(viewer: Viewer):
         page = browser.new_page(viewport=SIZE)
         pages.append(page)
         page.goto(viewer.address, wait_until="domcontentloaded")
-        page.get_by_text("Least opacity").wait_for(timeout=60_000)
+        page.get_by_text("Min opacity").wait_for(timeout=60_000)
         wait_for(page, lambda: len(viewer.sessions) >= len(pages))
         session = viewer.sessions[max(viewer.sessions)]
         wait_for(page, lambda: bool(session.sent))
@@ -68,9 +64,14 @@ def visit(browser) -> Iterator[Callable]:
 
 
 def wait_for(page, condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Let the page go on until something is so; AssertionError when it never is."""
-    for _ in range(int(10 * seconds)):
-        if condition():
-            return
+    """Let a page run until a condition holds, or fail after some time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
         page.wait_for_timeout(100)
-    raise AssertionError("timed out")
+
+
+def choose(page, label: str, option: str) -> None:
+    """Choose an option of a drop-down list."""
+    page.get_by_label(label, exact=True).first.click()
+    page.get_by_role("option", name=option, exact=True).click()

@@ -1,61 +1,63 @@
-"""Scenes in the browser, through viser's own splat renderer."""
+"""The viewer's server, and the wiring of state, panels and sessions."""
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
-import numpy as np
-import torch
 import viser
-from jaxtyping import Float
-from torch import Tensor
 
-from render import Cameras, Gaussians, rasterize
-from render.paths import focus_point
-from render.quaternions import rotmats_to_quats
-from viewer.look import Look, visible_part
+from viewer.display_settings import DisplaySettings
 from viewer.panels.cameras import CamerasPanel
 from viewer.panels.display import DisplayPanel
 from viewer.panels.edit import EditPanel
+from viewer.panels.image import ImagePanel
 from viewer.panels.path import PathPanel
-from viewer.panels.picture import PicturePanel
 from viewer.panels.scenes import ScenesPanel
 from viewer.photos import Photos
-from viewer.quiet import start_server, stop_server
-from viewer.scene import ShownScene
+from viewer.scene import ViewerScene
+from viewer.server import set_up_scene, start_server, stop_server
 from viewer.session import Session
-from viewer.space import SHOWN_RADIUS, Space, Start, vertical_fov
-from viewer.stage import set_stage
+from viewer.state import ViewerState
 
-LOCAL = "127.0.0.1"
-# Scenes beside each other stand this many times the scene's radius apart.
-APART = 2.5
-# Of most windows, beside the panel.
-WIDTH_OVER_HEIGHT = 1.3
+LOCALHOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Panels:
+    """The panels of a viewer, from top to bottom."""
+
+    scenes: ScenesPanel
+    cameras: CamerasPanel | None
+    display: DisplayPanel
+    edit: EditPanel
+    image: ImagePanel
+    path: PathPanel
 
 
 class Viewer:
-    """A server that shows scenes to any number of browsers; a context, or call `stop`."""
+    """A server that displays scenes in any number of browsers.
+
+    A context manager; otherwise, call `stop`.
+    """
 
     def __init__(
         self,
-        scenes: Sequence[ShownScene],
+        scenes: Sequence[ViewerScene],
         photos: Photos | None = None,
-        host: str = LOCAL,
+        host: str = LOCALHOST,
         port: int = 8080,
-        look: Look | None = None,
+        settings: DisplaySettings | None = None,
     ) -> None:
-        """All scenes are in the frame of the photos' cameras. When the port is taken, viser moves
-        to the next free one: see `address`."""
-        self.scenes, self.look = list(scenes), look or Look()
-        cameras = None if photos is None or len(photos) == 0 else photos.cameras()
-        if cameras is not None and photos is not None:
-            judges = photos.judges()
-            for scene in self.scenes:
-                scene.judges = judges
-        first = self.scenes[0].state.gaussians
-        self.space = Space.of(first)
-        self.start = Start.of(first, cameras, self.space)
+        """Start the server on `port`, or on the next free port (see `address`).
+
+        Args:
+            scenes: one or more, all in the world frame of the photos' cameras.
+            photos: photos to display and to start from.
+            host: address to listen on.
+            port: port to listen on.
+            settings: initial display settings.
+        """
+        self.state = ViewerState(scenes, photos, settings)
         self.sessions: dict[int, Session] = {}
         self.lock = threading.Lock()
         self.server = start_server(host, port)
@@ -63,14 +65,21 @@ class Viewer:
         self.server.gui.configure_theme(
             control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
         )
-        set_stage(self.server, self.start, self.look.background)
-        self.facts = ScenesPanel(self)
-        self.cameras = None if cameras is None or photos is None else CamerasPanel(self, photos)
-        self.display = DisplayPanel(self)
-        self.edit, self.picture = EditPanel(self), PicturePanel(self)
-        self.path = PathPanel(self)
+        set_up_scene(self.server, self.state.start, self.state.settings.background)
+        self.panels = self._add_panels()
         self.server.on_client_connect(self._connected)
         self.server.on_client_disconnect(self._disconnected)
+
+    def _add_panels(self) -> Panels:
+        state, server = self.state, self.server
+        return Panels(
+            scenes=ScenesPanel(state, server),
+            cameras=None if state.photos is None else CamerasPanel(state, server, state.photos),
+            display=DisplayPanel(state, server),
+            edit=EditPanel(state, server),
+            image=ImagePanel(state, server),
+            path=PathPanel(state, server),
+        )
 
     def __enter__(self) -> "Viewer":
         return self
@@ -80,14 +89,9 @@ class Viewer:
 
     @property
     def address(self) -> str:
-        """Where a browser finds it."""
+        """The URL to open in a browser."""
         host = self.server.get_host()
         return f"http://{'localhost' if host == '0.0.0.0' else host}:{self.server.get_port()}"
-
-    @property
-    def start_fov_deg(self) -> float:
-        """Vertical field of view of the first view (degrees)."""
-        return float(np.rad2deg(self.start.fov))
 
     def stop(self) -> None:
         """Close all connections and the port."""
@@ -95,92 +99,9 @@ class Viewer:
             session.close()
         stop_server(self.server)
 
-    def update(self, gaussians: Gaussians) -> None:
-        """A newer state of the first scene."""
-        self.scenes[0].replace(gaussians)
-        self.refresh()
-
-    def set_look(self, look: Look) -> None:
-        """Other settings."""
-        self.look = look
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Send what changed to every browser."""
-        with self.lock:
-            sessions = list(self.sessions.values())
-        for session in sessions:
-            session.refresh()
-        self.facts.update()
-
-    def on_sent(self, seconds: float) -> None:
-        """A browser has been sent its scenes."""
-        self.facts.update(seconds)
-
-    def visible_scenes(self) -> list[ShownScene]:
-        """Those that are shown."""
-        return [scene for scene in self.scenes if scene.visible]
-
-    def beside(self) -> Float[Tensor, "3"]:
-        """From one scene to the next, side by side: to the right of the first view."""
-        ahead = self.start.look_at - self.start.position
-        right = np.cross(ahead, self.start.up)
-        step = APART * SHOWN_RADIUS / max(float(np.linalg.norm(right)), 1e-9)
-        return torch.from_numpy(right * step)
-
-    @torch.no_grad()
-    def rendered(self, eye: Cameras) -> Float[Tensor, "3 h w"]:
-        """What is visible, by recon's own rasterizer (CPU)."""
-        parts = [self._placed(scene) for scene in self.visible_scenes()]
-        degree = min(part.sh_degree for part in parts) if self.look.use_sh else 0
-        whole = Gaussians.cat([part.cut_sh(degree) for part in parts])
-        background = torch.tensor([self.look.background]).float() / 255
-        return rasterize(whole, eye, background).rgb[0].clamp(0, 1)
-
-    def _placed(self, scene: ShownScene) -> Gaussians:
-        """What is visible of a scene, where the browser has it."""
-        part = visible_part(scene, self.look, self.space)
-        return replace(part, means=part.means + torch.tensor(scene.offset) / self.space.scale)
-
-    def eye(self, client: viser.ClientHandle, width: int, height: int) -> Cameras:
-        """A browser's camera, for a picture of this size (px)."""
-        camera = client.camera
-        return self.space.eye(camera.wxyz, camera.position, camera.fov, width, height)
-
-    def go_to(self, client: viser.ClientHandle, camera: Cameras) -> None:
-        """Move a browser's camera to where one of ours is."""
-        quat = rotmats_to_quats(camera.c2w[:, :3, :3])[0]
-        focus = focus_point(self.scenes[0].state.gaussians, camera)
-        with client.atomic():
-            client.camera.up_direction = -(camera.c2w[0, :3, 1]).numpy()
-            client.camera.position = self.space.shown(camera.centers[0])
-            client.camera.look_at = self.space.shown(focus)
-            client.camera.wxyz = quat.numpy()
-            client.camera.fov = vertical_fov(camera)
-
-    def go_to_start(self, client: viser.ClientHandle) -> None:
-        """Back to the first view, or so far back that scenes beside each other are in it."""
-        offsets = np.array([scene.offset for scene in self.visible_scenes()])
-        middle = offsets.mean(0) if len(offsets) else np.zeros(3)
-        back = self.start.position - self.start.look_at
-        if len(offsets) > 1:
-            wide = float(np.linalg.norm(offsets - middle, axis=1).max()) + SHOWN_RADIUS
-            away = wide / np.tan(self.start.fov / 2) / WIDTH_OVER_HEIGHT
-            back = back * max(away / max(float(np.linalg.norm(back)), 1e-9), 1.0)
-        with client.atomic():
-            client.camera.up_direction = self.start.up
-            client.camera.position = self.start.look_at + middle + back
-            client.camera.look_at = self.start.look_at + middle
-            client.camera.fov = self.start.fov
-
-    def tell(self, client: viser.ClientHandle | None, text: str) -> None:
-        """A short note in the browser."""
-        if client is not None:
-            client.add_notification("recon", text, auto_close_seconds=4.0)
-
     def _connected(self, client: viser.ClientHandle) -> None:
         with self.lock:
-            self.sessions[client.client_id] = Session(self, client)
+            self.sessions[client.client_id] = Session(self.state, client)
 
     def _disconnected(self, client: viser.ClientHandle) -> None:
         with self.lock:

@@ -1,20 +1,22 @@
-"""A scene that is still being made."""
+"""A viewer of a scene that is still being optimised or trained."""
 
 import time
 
 from recon.capture import Capture
 from recon.reporting import note
 from render import Gaussians
-from viewer.app import LOCAL, Viewer
+from viewer.app import LOCALHOST, Viewer
 from viewer.photos import Photos
-from viewer.scene import ShownScene
+from viewer.scene import ViewerScene
 
 
 class LiveViewer:
-    """Starts with the first state of the scene and takes newer ones; browsers come and go. A
-    context, so that what ends the making closes the port, too."""
+    """Starts with the first state of a scene and takes later ones; browsers may come and go.
 
-    def __init__(self, name: str, host: str = LOCAL, port: int = 8080) -> None:
+    A context manager, so that the port is closed however the work ends.
+    """
+
+    def __init__(self, name: str, host: str = LOCALHOST, port: int = 8080) -> None:
         self.name, self.host, self.port = name, host, port
         self.viewer: Viewer | None = None
 
@@ -25,27 +27,27 @@ class LiveViewer:
         if self.viewer is not None:
             self.viewer.stop()
 
-    def show(self, gaussians: Gaussians, capture: Capture | None = None) -> None:
-        """Another state of the scene; the capture's photos are taken from the first call."""
+    def update(self, gaussians: Gaussians, capture: Capture | None = None) -> None:
+        """Display a later state of the scene; only the first call adds the capture's photos."""
         if self.viewer is not None:
-            self.viewer.update(gaussians)
+            self.viewer.state.update(gaussians)
         elif len(gaussians):
-            scene = ShownScene(f"{self.name}, being made", gaussians.detach().to("cpu"))
+            scene = ViewerScene(f"{self.name} (in progress)", gaussians.detach().to("cpu"))
             photos = None if capture is None else Photos.of(capture)
             self.viewer = Viewer([scene], photos, self.host, self.port)
-            note(f"the scene as it is made: {self.viewer.address}")
+            note(f"live view at {self.viewer.address}")
 
     def finish(self, gaussians: Gaussians, capture: Capture, megabytes: float) -> None:
-        """The scene as it was written."""
-        self.show(gaussians, capture)
+        """Display the scene as it was written to its file."""
+        self.update(gaussians, capture)
         if self.viewer is not None:
-            scene = self.viewer.scenes[0]
+            scene = self.viewer.state.scenes[0]
             scene.name, scene.megabytes = self.name, megabytes
-            self.viewer.facts.update()
+            self.viewer.state.changed.emit()
 
-    def stay(self) -> None:
+    def serve_forever(self) -> None:
         """Serve until Ctrl-C."""
         if self.viewer is not None:
-            note(f"still at {self.viewer.address} (Ctrl-C ends)")
+            note(f"still serving at {self.viewer.address} (press Ctrl-C to stop)")
             while True:
                 time.sleep(3600)

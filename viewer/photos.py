@@ -1,4 +1,4 @@
-"""The photos of a capture, as the viewer shows them."""
+"""The photos of a capture and their cameras, as the viewer displays them."""
 
 from dataclasses import dataclass, replace
 
@@ -10,52 +10,60 @@ from render import Cameras
 from render.video import to_bytes
 
 THUMBNAIL_PX, PHOTO_PX = 160, 768
-# With more frustums than this nothing could be told apart.
-MAX_SHOWN = 64
-# To measure contributions: so many cameras, of this long side.
-MAX_JUDGES, JUDGE_PX = 16, 512
+# More frustums than this could not be told apart.
+MAX_PHOTOS = 64
+# Number and long side of the cameras that contributions are measured with.
+MAX_CONTRIBUTION_CAMERAS, CONTRIBUTION_PX = 16, 512
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos with cameras; pictures are read when they are asked for."""
+    """Photos with cameras; their files are read on demand."""
 
     capture: Capture
 
     @staticmethod
     def of(capture: Capture) -> "Photos":
-        """At most MAX_SHOWN, evenly spread over their names."""
+        """Take at most MAX_PHOTOS of a capture, evenly spaced in its order."""
         frames = tuple(frame for frame in capture.frames if frame.camera is not None)
-        chosen = _evenly(len(frames), MAX_SHOWN)
+        chosen = _evenly_spaced(len(frames), MAX_PHOTOS)
         return Photos(replace(capture, frames=tuple(frames[i] for i in chosen)))
 
     def __len__(self) -> int:
         return len(self.capture.frames)
 
     def cameras(self) -> Cameras:
-        """Of all, without distortion, for pictures of one size."""
+        """Return the cameras of all photos, without distortion and with one image size."""
         return pinhole_cameras(self.capture)
 
-    def judges(self) -> Cameras:
-        """Some of them, small: to measure what matters."""
+    def contribution_cameras(self) -> Cameras:
+        """Return a few cameras with small images, to measure contributions with."""
         cameras = self.cameras()
-        share = JUDGE_PX / max(cameras.width, cameras.height)
-        small = cameras.resized(round(share * cameras.width), round(share * cameras.height))
-        return small[_evenly(len(cameras), MAX_JUDGES)]
+        ratio = CONTRIBUTION_PX / max(cameras.width, cameras.height)
+        small = cameras.resized(round(ratio * cameras.width), round(ratio * cameras.height))
+        return small[_evenly_spaced(len(cameras), MAX_CONTRIBUTION_CAMERAS)]
 
-    def name(self, number: int) -> str:
-        """What the capture calls it."""
-        return self.capture.frames[number].name
+    def name(self, index: int) -> str:
+        """Return the name of a photo within its capture."""
+        return self.capture.frames[index].name
 
-    def photo(self, number: int) -> Views:
-        """One of them, undistorted, at PHOTO_PX; ReconError when its file cannot be read."""
-        return load_views([self.capture.frames[number]], PHOTO_PX)
+    def view(self, index: int) -> Views:
+        """Load one photo, undistorted, at PHOTO_PX.
 
-    def thumbnail(self, number: int) -> np.ndarray:
-        """The same, small, [h, w, 3] bytes."""
-        return to_bytes(load_views([self.capture.frames[number]], THUMBNAIL_PX).images[0])
+        Raises:
+            ReconError: when its file cannot be read.
+        """
+        return load_views([self.capture.frames[index]], PHOTO_PX)
+
+    def thumbnail(self, index: int) -> np.ndarray:
+        """Load one photo, undistorted, at THUMBNAIL_PX: bytes [h, w, 3].
+
+        Raises:
+            ReconError: when its file cannot be read.
+        """
+        return to_bytes(load_views([self.capture.frames[index]], THUMBNAIL_PX).images[0])
 
 
-def _evenly(count: int, most: int) -> list[int]:
-    """At most so many of the numbers below `count`."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+def _evenly_spaced(count: int, most: int) -> list[int]:
+    """Return at most `most` evenly spaced indices below `count`."""
+    return [round(float(x)) for x in np.linspace(0, count - 1, min(count, most))]

@@ -1,4 +1,4 @@
-"""A scene as it is looked at and edited."""
+"""A scene in the viewer, with edits that can be undone."""
 
 import threading
 from collections.abc import Callable
@@ -14,25 +14,27 @@ from render import Cameras, Gaussians
 
 
 @dataclass(frozen=True)
-class Edited:
-    """Gaussians and which of them are left. Read as one: a running optimisation may put others in
-    their place at any time."""
+class EditState:
+    """Gaussians and which of them are kept.
+
+    Readers take the whole object once, since a running optimisation may replace it at any time.
+    """
 
     gaussians: Gaussians
     weight: Float[Tensor, "n"]
-    """How much each one may matter in pictures: opacity times the area of its two longer axes."""
+    """Cheap importance: opacity times the product of the two larger scales."""
     kept: Bool[Tensor, "n"]
 
     @staticmethod
-    def of(gaussians: Gaussians) -> "Edited":
-        """Nothing removed."""
+    def of(gaussians: Gaussians) -> "EditState":
+        """Keep all Gaussians."""
         scales = gaussians.scales.sort(-1).values
         weight = gaussians.opacities * scales[:, 1] * scales[:, 2]
-        return Edited(gaussians, weight, torch.ones(len(gaussians), dtype=torch.bool))
+        return EditState(gaussians, weight, torch.ones(len(gaussians), dtype=torch.bool))
 
-    def chosen(self, passes: Bool[Tensor, "n"], limit: int) -> Int[Tensor, "m"]:
-        """Which ones to show: those left that pass; the most important ones of too many."""
-        index = torch.nonzero(self.kept & passes)[:, 0]
+    def select_indices(self, mask: Bool[Tensor, "n"], limit: int) -> Int[Tensor, "m"]:
+        """Return the indices of kept Gaussians in the mask, at most `limit` by weight."""
+        index = torch.nonzero(self.kept & mask)[:, 0]
         if len(index) <= limit:
             return index
         top = self.weight[index].topk(limit, sorted=False).indices
@@ -40,21 +42,21 @@ class Edited:
 
 
 @dataclass
-class ShownScene:
-    """Gaussians with a name; edits hide some of them, and can be taken back."""
+class ViewerScene:
+    """Gaussians with a name; edits hide some of them and can be undone."""
 
     name: str
     gaussians: InitVar[Gaussians]
     megabytes: float = 0.0
     visible: bool = True
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Beside the others (browser units)."""
-    judges: Cameras | None = None
-    """Where contributions are measured; without, all around."""
-    state: Edited = field(init=False)
-    history: list[Edited] = field(default_factory=list, init=False)
+    """Position in the browser's frame (browser units)."""
+    contribution_cameras: Cameras | None = None
+    """Cameras to measure contributions with; an orbit around the scene by default."""
+    state: EditState = field(init=False)
+    history: list[EditState] = field(default_factory=list, init=False)
     version: int = field(default=0, init=False)
-    """Counts changes, so that sessions know what they have sent."""
+    """Number of changes so far, which tells a session whether what it sent is current."""
     _changing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _measured: tuple[Gaussians, Float[Tensor, "n"]] | None = field(
         default=None, init=False, repr=False
@@ -62,38 +64,38 @@ class ShownScene:
     _measuring: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self, gaussians: Gaussians) -> None:
-        self.state = Edited.of(gaussians)
+        self.state = EditState.of(gaussians)
 
     def contribution(self, gaussians: Gaussians) -> Float[Tensor, "n"]:
-        """How much each of the scene's Gaussians does matter in pictures; measured once."""
+        """Measure how much each Gaussian contributes to images (px), once per scene."""
         with self._measuring:
             if self._measured is None or self._measured[0] is not gaussians:
-                found = contribution(gaussians, self.judges or sphere(gaussians))
+                found = contribution(gaussians, self.contribution_cameras or sphere(gaussians))
                 self._measured = (gaussians, found)
             return self._measured[1]
 
     def replace(self, gaussians: Gaussians) -> None:
-        """A newer state of the scene, from a running optimisation; edits are lost."""
+        """Replace the Gaussians by a later state of an optimisation; edits are lost."""
         with self._changing:
             self.history.clear()
-            self._become(Edited.of(gaussians.detach().to("cpu", torch.float32)))
+            self._set_state(EditState.of(gaussians.detach().to("cpu", torch.float32)))
 
-    def hide(self, which: Callable[[Gaussians], Bool[Tensor, "n"]]) -> int:
-        """Hide some; how many more are hidden now."""
+    def hide(self, mask_of: Callable[[Gaussians], Bool[Tensor, "n"]]) -> int:
+        """Hide the Gaussians of a mask and return how many more are hidden now."""
         with self._changing:
             before = self.state
             self.history.append(before)
-            self._become(replace(before, kept=before.kept & ~which(before.gaussians)))
+            self._set_state(replace(before, kept=before.kept & ~mask_of(before.gaussians)))
             return int(before.kept.sum() - self.state.kept.sum())
 
     def undo(self) -> bool:
-        """Take the last edit back; False when there is none."""
+        """Undo the last edit and return whether there was one."""
         with self._changing:
             if self.history:
-                self._become(self.history.pop())
+                self._set_state(self.history.pop())
                 return True
             return False
 
-    def _become(self, state: Edited) -> None:
+    def _set_state(self, state: EditState) -> None:
         self.state = state
         self.version += 1

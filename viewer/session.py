@@ -1,115 +1,116 @@
-"""One browser: it gets the scenes as they look from its own camera."""
+"""One browser: receives the scenes as seen from its own camera."""
 
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import viser
 
 from render import Cameras
-from viewer.look import Look, arrays_of
+from viewer.display_settings import DisplaySettings, splat_arrays
+from viewer.state import ViewerState
 
-if TYPE_CHECKING:
-    from viewer.app import Viewer
-
-# Moving on by less than this part of the distance to the middle of the scene does not call for new
-# widths, or by less than this, or turning by about this angle (radians), for new colours.
-FAR_MOVE, TURN = 0.12, 0.05
-# The camera must rest so long before scenes are sent anew (s).
+# Scenes are sent again, with new minimum sizes, after the camera has moved by more than this
+# fraction of its distance to the scene's centre ...
+MAX_MOVE = 0.12
+# ... and with new view-dependent colours after it has moved by more than this fraction or turned by
+# about this angle (radians).
+MAX_COLOR_MOVE = 0.05
+# The camera must be at rest for this long before scenes are sent again (s).
 REST_S = 0.25
-# Waiting for the last sending of a closed session ends after so long (s).
-LONGEST_S = 20.0
+# Longest wait for the last transfer of a closed session (s).
+CLOSE_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
 class _Sent:
-    """What a browser has of a scene."""
+    """What a browser has received of a scene."""
 
     version: int
-    look: Look
-    eye: Cameras
+    settings: DisplaySettings
+    camera: Cameras
 
 
 class Session:
-    """Sends scenes to one client, in a thread of its own."""
+    """Sends the scenes to one client, in a thread of its own."""
 
-    def __init__(self, viewer: "Viewer", client: viser.ClientHandle) -> None:
-        self.viewer, self.client = viewer, client
+    def __init__(self, state: ViewerState, client: viser.ClientHandle) -> None:
+        self.state, self.client = state, client
         self.handles: dict[int, viser.GaussianSplatHandle] = {}
         self.sent: dict[int, _Sent] = {}
-        self.wake, self.over = threading.Event(), False
+        self.wake, self.closed = threading.Event(), False
         self.moved_at = 0.0
         client.camera.on_update(self._on_camera)
+        state.changed.connect(self.wake.set)
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
         self.wake.set()
 
-    def refresh(self) -> None:
-        """Something changed."""
-        self.wake.set()
-
     def close(self) -> None:
-        """The browser is gone. Waits for what is under way, since Python may not end while a thread
-        computes."""
-        self.over = True
-        self.wake.set()
-        self.thread.join(LONGEST_S)
+        """Stop sending, and wait for a transfer under way.
 
-    def eye(self, width: int | None = None, height: int | None = None) -> Cameras:
-        """The browser's camera, for a picture of its own size unless another is asked for."""
+        Python may not exit while a thread computes.
+        """
+        self.closed = True
+        self.state.changed.disconnect(self.wake.set)
+        self.wake.set()
+        self.thread.join(CLOSE_TIMEOUT_S)
+
+    def camera(self, width: int | None = None, height: int | None = None) -> Cameras:
+        """Return the browser's camera in world coordinates, by default for its own image size."""
         camera = self.client.camera
         height = height or max(camera.image_height, 1)
         width = width or max(camera.image_width, 1)
-        return self.viewer.eye(self.client, width, height)
+        return self.state.camera_of(self.client, width, height)
 
     def _on_camera(self, camera: viser.CameraHandle) -> None:
         self.moved_at = time.monotonic()
         self.wake.set()
 
     def _run(self) -> None:
-        while not self.over:
+        while not self.closed:
             self.wake.wait()
             self.wake.clear()
-            while not self.over and time.monotonic() - self.moved_at < REST_S:
+            while not self.closed and time.monotonic() - self.moved_at < REST_S:
                 time.sleep(0.05)
-            if not self.over:
+            if not self.closed:
                 self._send_all()
 
     def _send_all(self) -> None:
-        viewer, started = self.viewer, time.perf_counter()
-        eye, look, changed = self.eye(), viewer.look, False
-        for number, scene in enumerate(viewer.scenes):
-            handle = self.handles.get(number)
+        state, started = self.state, time.perf_counter()
+        camera, settings, changed = self.camera(), state.settings, False
+        for index, scene in enumerate(state.scenes):
+            handle = self.handles.get(index)
             if handle is not None:
                 handle.visible, handle.position = scene.visible, scene.offset
-            wanted = _Sent(scene.version, look, eye)
-            sent, degree = self.sent.get(number), scene.state.gaussians.sh_degree
-            if not scene.visible or not _stale(sent, wanted, degree, viewer.space.center):
+            wanted = _Sent(scene.version, settings, camera)
+            sent, degree = self.sent.get(index), scene.state.gaussians.sh_degree
+            center = state.normalisation.center
+            if not scene.visible or not _is_stale(sent, wanted, degree, center):
                 continue
-            arrays = arrays_of(scene, look, eye, viewer.space).as_arguments()
+            arrays = splat_arrays(scene, settings, camera, state.normalisation).as_arguments()
             if handle is None:
-                self.handles[number] = self.client.scene.add_gaussian_splats(
-                    f"/scenes/{number}", *arrays, position=scene.offset
+                self.handles[index] = self.client.scene.add_gaussian_splats(
+                    f"/scenes/{index}", *arrays, position=scene.offset
                 )
             else:
                 handle.set_gaussians(*arrays)
-            self.sent[number] = wanted
+            self.sent[index] = wanted
             changed = True
         if changed:
-            viewer.on_sent(time.perf_counter() - started)
+            state.notify_sent(time.perf_counter() - started)
 
 
-def _stale(sent: _Sent | None, wanted: _Sent, sh_degree: int, center: torch.Tensor) -> bool:
-    """Whether a browser has something else than it should."""
-    if sent is None or sent.version != wanted.version or sent.look != wanted.look:
+def _is_stale(sent: _Sent | None, wanted: _Sent, sh_degree: int, center: torch.Tensor) -> bool:
+    """Return whether the splats sent to this client are out of date."""
+    if sent is None or sent.version != wanted.version or sent.settings != wanted.settings:
         return True
-    old, new = sent.eye, wanted.eye
+    old, new = sent.camera, wanted.camera
     zoomed = abs(float(old.Ks[0, 1, 1] / new.Ks[0, 1, 1]) - 1)
     moved = float((old.centers[0] - new.centers[0]).norm())
     moved /= max(float((old.centers[0] - center).norm()), 1e-9)
-    if max(zoomed, moved) > FAR_MOVE:
+    if max(zoomed, moved) > MAX_MOVE:
         return True
     turned = float((old.viewmats[0, :3, :3] - new.viewmats[0, :3, :3]).norm())
-    return wanted.look.follows_eye(sh_degree) and max(turned, moved) > TURN
+    return wanted.settings.depends_on_view(sh_degree) and max(turned, moved) > MAX_COLOR_MOVE

@@ -70,7 +70,7 @@ class Reconstruct:
                 say(_closing_line(summary, shown_size(self.output)))
             if live is not None:
                 live.finish(scene.gaussians, scene.solved.capture, megabytes(self.output))
-                live.stay()
+                live.serve_forever()
 
     def _checked(self) -> "Capture":
         """The photos, once everything can be written."""
@@ -106,7 +106,7 @@ class Reconstruct:
         from recon.pipeline import reconstruct
 
         with progress_reporter(self.quiet or self.json) as progress:
-            scene = reconstruct(capture, self.settings, progress, live.show if live else None)
+            scene = reconstruct(capture, self.settings, progress, live.update if live else None)
             progress("writing", 0.0)
             save_gaussians(self.output, scene.gaussians)
             if self.save_cameras is not None:

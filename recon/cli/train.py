@@ -47,7 +47,7 @@ class Train:
                 f"{config.out} already holds a run; go on with --resume, or give another out=FOLDER"
             )
         with self._live(Path(config.out).name) as live:
-            watch = live.show if live is not None else None
+            watch = live.update if live is not None else None
             trainer = Trainer(config, (lambda line: None) if self.quiet else say, watch)
             if self.resume:
                 trainer.resume()

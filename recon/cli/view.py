@@ -12,7 +12,7 @@ from recon.errors import ReconError
 from recon.reporting import megabytes, say, shown_size
 
 if TYPE_CHECKING:
-    from viewer import Photos, ShownScene, Viewer
+    from viewer import Photos, Viewer, ViewerScene
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class View:
 
     def run(self) -> None:
         """Serve until interrupted."""
-        from viewer import Look, Viewer, write_page
+        from viewer import DisplaySettings, Viewer, write_page
 
         self._check()
         photos = self._photos()
-        scenes, look = self._load(), Look(limit=self.max_splats)
+        scenes, settings = self._load(), DisplaySettings(max_splats=self.max_splats)
         if self.static is not None:
-            write_page(self.static, scenes[0], photos, look)
+            write_page(self.static, scenes[0], photos, settings)
             page = self.static / "index.html"
             say(f"wrote {page}: open it, or put it on a web server; {shown_size(page)}")
             return
-        with Viewer(scenes, photos, self.host, self.port, look) as viewer:
+        with Viewer(scenes, photos, self.host, self.port, settings) as viewer:
             self._announce(viewer)
             while True:
                 time.sleep(3600)
@@ -76,9 +76,9 @@ class View:
             raise ReconError(f"{self.cameras} has no cameras; leave --cameras out")
         return Photos.of(capture)
 
-    def _load(self) -> "list[ShownScene]":
+    def _load(self) -> "list[ViewerScene]":
         from recon.formats import load_gaussians
-        from viewer import ShownScene
+        from viewer import ViewerScene
 
         loaded = []
         for path in self.scenes:
@@ -86,14 +86,14 @@ class View:
             if len(gaussians) == 0:
                 raise ReconError(f"{path} holds no Gaussians: nothing to show")
             name = path.name if [p.name for p in self.scenes].count(path.name) == 1 else str(path)
-            loaded.append(ShownScene(name, gaussians, megabytes(path)))
+            loaded.append(ViewerScene(name, gaussians, megabytes(path)))
         return loaded
 
     def _announce(self, viewer: "Viewer") -> None:
-        count = sum(len(scene.state.gaussians) for scene in viewer.scenes)
+        count = sum(len(scene.state.gaussians) for scene in viewer.state.scenes)
         port = viewer.server.get_port()
         taken = f" (port {self.port} is taken)" if port != self.port else ""
-        names = ", ".join(scene.name for scene in viewer.scenes)
+        names = ", ".join(scene.name for scene in viewer.state.scenes)
         say(f"{names}: {count:,} Gaussians at {viewer.address}{taken} (Ctrl-C ends)")
         if self.open:
             webbrowser.open(viewer.address)

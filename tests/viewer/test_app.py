@@ -1,4 +1,4 @@
-"""The server: on this machine only, nothing of the disk, and it ends."""
+"""The server listens on this machine only, serves no files, and stops."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from helpers import random_gaussians
 from recon.cli.main import main
 from recon.formats import save_gaussians
 from render import Gaussians
-from viewer import LiveViewer, ShownScene, Viewer
+from viewer import LiveViewer, Viewer, ViewerScene
 
 
 @pytest.fixture()
@@ -32,8 +32,8 @@ def scene(cloud: Gaussians, tmp_path: Path) -> Path:
     return tmp_path / "a.ply"
 
 
-def fetched(address: str, path: str = "/") -> tuple[int, bytes]:
-    """Status and body, of a path that is sent as it is."""
+def fetch(address: str, path: str = "/") -> tuple[int, bytes]:
+    """Send a path as it is and return the status code and the body."""
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
@@ -45,7 +45,7 @@ def fetched(address: str, path: str = "/") -> tuple[int, bytes]:
 
 
 def test_serves_on_this_machine_only(cloud: Gaussians) -> None:
-    with Viewer([ShownScene("a", cloud)], port=free_port()) as viewer:
+    with Viewer([ViewerScene("a", cloud)], port=free_port()) as viewer:
         port = viewer.server.get_port()
         assert viewer.address == f"http://127.0.0.1:{port}"
         with urllib.request.urlopen(viewer.address, timeout=10) as page:
@@ -53,7 +53,7 @@ def test_serves_on_this_machine_only(cloud: Gaussians) -> None:
         table = Path("/proc/net/tcp").read_text().splitlines()[1:]
         sockets = [line.split()[1].split(":") for line in table if line.split()[3] == "0A"]
         assert [host for host, at in sockets if int(at, 16) == port] == ["0100007F"]
-        with Viewer([ShownScene("b", cloud)], port=port) as second:
+        with Viewer([ViewerScene("b", cloud)], port=port) as second:
             assert second.server.get_port() != port
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(viewer.address, timeout=5)
@@ -71,14 +71,14 @@ def test_serves_on_this_machine_only(cloud: Gaussians) -> None:
         "/..\\..\\..\\_viser.py",
     ],
 )
-def test_nothing_of_the_disk_is_served(cloud: Gaussians, path: str) -> None:
-    with Viewer([ShownScene("a", cloud)], port=free_port()) as viewer:
-        status, answer = fetched(viewer.address, path)
+def test_no_file_of_the_disk_is_served(cloud: Gaussians, path: str) -> None:
+    with Viewer([ViewerScene("a", cloud)], port=free_port()) as viewer:
+        status, answer = fetch(viewer.address, path)
     assert b"root:" not in answer and b"class ViserServer" not in answer
     assert status in (400, 403, 404)
 
 
-def test_interrupt_ends_it(scene: Path) -> None:
+def test_interrupt_stops_the_server(scene: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "recon", "view", str(scene), "--port", str(port)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -96,7 +96,7 @@ def test_interrupt_ends_it(scene: Path) -> None:
     assert "Traceback" not in errors
 
 
-def test_a_taken_port_is_said(scene: Path, capsys, monkeypatch) -> None:
+def test_taken_port_is_reported(scene: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -143,10 +143,10 @@ def test_page(scene: Path, capsys) -> None:
 
 def test_live(cloud: Gaussians, capsys) -> None:
     with LiveViewer("run", port=free_port()) as live:
-        live.show(cloud)
-        live.show(cloud[torch.arange(50)])
+        live.update(cloud)
+        live.update(cloud[torch.arange(50)])
         assert live.viewer is not None
-        scene, port = live.viewer.scenes[0], live.viewer.server.get_port()
+        scene, port = live.viewer.state.scenes[0], live.viewer.server.get_port()
         assert len(scene.state.gaussians) == 50 and scene.version == 1
         assert live.viewer.address in capsys.readouterr().err
     # The port is free again.

@@ -1,4 +1,4 @@
-"""Commands that show what they make while they make it, as users run them."""
+"""Commands with a live view, as users run them."""
 
 import os
 import re
@@ -15,11 +15,11 @@ from browsing import SIZE, wait_for
 from recon.formats import load_gaussians
 
 pytestmark = pytest.mark.slow
-ADDRESS = re.compile(r"the scene as it is made: (http://127\.0\.0\.1:\d+)")
+ADDRESS = re.compile(r"live view at (http://127\.0\.0\.1:\d+)")
 
 
 class Running:
-    """A command in a process of its own, and what it has said."""
+    """A command in a process of its own, and its output."""
 
     def __init__(self, folder: Path, *command: str) -> None:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -28,16 +28,16 @@ class Running:
             cwd=folder, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        self.said = ""
+        self.output = ""
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.said += line
+            self.output += line
 
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         return self.process.poll() is not None
 
     def interrupt(self) -> int:
@@ -61,47 +61,47 @@ def run(tmp_path: Path) -> Iterator:
 
 
 def open_page(browser, running: Running):
-    """The page of a command, once it says where, and once it shows a scene."""
+    """Open the page of a command and wait until it displays a scene."""
     page = browser.new_page(viewport=SIZE)
-    wait_for(page, lambda: bool(ADDRESS.search(running.said)) or running.ended(), 120.0)
-    address = ADDRESS.search(running.said)
-    assert address is not None, running.said
+    wait_for(page, lambda: bool(ADDRESS.search(running.output)) or running.has_ended(), 120.0)
+    address = ADDRESS.search(running.output)
+    assert address is not None, running.output
     page.goto(address[1], wait_until="domcontentloaded")
     page.get_by_text("sent in").wait_for(timeout=60_000)
     return page
 
 
-def test_refining(run, browser, sample: Path, tmp_path: Path) -> None:
+def test_interrupt_while_optimising(run, browser, sample: Path, tmp_path: Path) -> None:
     running = run(
         str(sample), "-o", "scene.ply", "--max-views", "2", "--resolution", "96",
         "--refine", "100000", "--view",
     )  # fmt: skip
     page = open_page(browser, running)
-    assert "scene.ply, being made" in page.get_by_text("Gaussians").first.inner_text()
+    assert "scene.ply (in progress)" in page.get_by_text("Gaussians").first.inner_text()
     page.close()
     assert running.interrupt() == 130
-    assert "Traceback" not in running.said
+    assert "Traceback" not in running.output
     assert list(tmp_path.iterdir()) == []
 
 
-def test_made(run, browser, sample: Path, tmp_path: Path) -> None:
+def test_finished_scene_is_served(run, browser, sample: Path, tmp_path: Path) -> None:
     running = run(
         str(sample), "-o", "scene.ply", "--max-views", "2", "--resolution", "96",
         "--refine", "10", "--view",
     )  # fmt: skip
     waiting = browser.new_page(viewport=SIZE)
-    wait_for(waiting, lambda: "still at" in running.said or running.ended(), 200.0)
+    wait_for(waiting, lambda: "still serving at" in running.output or running.has_ended(), 200.0)
     waiting.close()
     scene = load_gaussians(tmp_path / "scene.ply")
     page = open_page(browser, running)
-    said = page.get_by_text("Gaussians").first.inner_text()
-    assert f"scene.ply: {len(scene):,} Gaussians, " in said and "MB" in said
+    output = page.get_by_text("Gaussians").first.inner_text()
+    assert f"scene.ply: {len(scene):,} Gaussians, " in output and "MB" in output
     page.close()
     assert running.interrupt() == 130
-    assert "Traceback" not in running.said
+    assert "Traceback" not in running.output
 
 
-def test_training(run, browser) -> None:
+def test_interrupt_while_training(run, browser) -> None:
     running = run(
         "train", "--view", "out=run", "network=cost-volume", "size=tiny", "data.width=64",
         "data.height=48", "data.batch=1", "optimiser.steps=100000", "validate_every=1",
@@ -111,4 +111,4 @@ def test_training(run, browser) -> None:
     assert "run" in page.get_by_text("Gaussians").first.inner_text()
     page.close()
     assert running.interrupt() == 130
-    assert "Traceback" not in running.said
+    assert "Traceback" not in running.output

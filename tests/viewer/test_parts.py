@@ -1,4 +1,4 @@
-"""What the browser is sent: sizes, colours, choices, edits."""
+"""What is sent to the browser: sizes, colours, selection, edits."""
 
 import math
 import threading
@@ -13,11 +13,17 @@ from helpers import look_at_cameras, random_gaussians
 from render import Cameras, Gaussians
 from render.projection import project_covars, projection_jacobian
 from viewer import Photos
-from viewer.coloring import COLORINGS, colors_of
-from viewer.look import Look, arrays_of, passing, visible_part
-from viewer.scene import ShownScene
-from viewer.space import SHOWN_RADIUS, Space, Start
-from viewer.survive import LEAST, surviving
+from viewer.coloring import COLORINGS, gaussian_colors
+from viewer.display_settings import (
+    DisplaySettings,
+    splat_arrays,
+    visible_gaussians,
+    visible_mask,
+)
+from viewer.min_size_filter import MIN_OPACITY_DET, filter_small
+from viewer.normalisation import BROWSER_RADIUS, SceneNormalisation
+from viewer.scene import ViewerScene
+from viewer.start_view import StartView
 
 
 @pytest.fixture()
@@ -26,89 +32,91 @@ def cloud(generator: torch.Generator) -> Gaussians:
 
 
 @pytest.fixture()
-def eye() -> Cameras:
+def camera() -> Cameras:
     return look_at_cameras(1, 480, 400, torch.float32)
 
 
-def dets(covars: torch.Tensor, gaussians: Gaussians, eye: Cameras) -> torch.Tensor:
-    """Of picture covariances with viser's blur (px^4)."""
-    viewmat = eye.viewmats[0]
+def dets(covars: torch.Tensor, gaussians: Gaussians, camera: Cameras) -> torch.Tensor:
+    """Return determinants of projected covariances with viser's blur (px^4)."""
+    viewmat = camera.viewmats[0]
     local = gaussians.means @ viewmat[:3, :3].T + viewmat[:3, 3]
-    jacobian = projection_jacobian(local, eye.Ks[0], eye.width, eye.height)
+    jacobian = projection_jacobian(local, camera.Ks[0], camera.width, camera.height)
     return torch.linalg.det(project_covars(covars, jacobian, viewmat[:3, :3]) + 0.3 * torch.eye(2))
 
 
-def test_small_ones_survive_with_the_same_mass(cloud: Gaussians, eye: Cameras) -> None:
+def test_small_gaussians_keep_opacity_times_area(cloud: Gaussians, camera: Cameras) -> None:
     small = Gaussians(cloud.means, cloud.quats, 1e-3 * cloud.scales, cloud.opacities, cloud.sh)
-    before, (covars, opacities) = dets(small.covars(), small, eye), surviving(small, eye)
-    after = dets(covars, small, eye)
+    before, (covars, opacities) = dets(small.covars(), small, camera), filter_small(small, camera)
+    after = dets(covars, small, camera)
     assert (small.opacities * before < 0.25).any()
     assert (opacities * after > 0.25).all()
     assert torch.allclose(opacities * after.sqrt(), small.opacities * before.sqrt(), rtol=1e-3)
 
 
-def test_large_ones_stay_as_they_are(cloud: Gaussians, eye: Cameras) -> None:
-    covars, opacities = surviving(cloud, eye)
-    large = cloud.opacities * dets(cloud.covars(), cloud, eye) > LEAST
+def test_large_gaussians_are_unchanged(cloud: Gaussians, camera: Cameras) -> None:
+    covars, opacities = filter_small(cloud, camera)
+    large = cloud.opacities * dets(cloud.covars(), cloud, camera) > MIN_OPACITY_DET
     assert large.float().mean() > 0.9
     assert torch.equal(covars[large], cloud.covars()[large])
     assert torch.equal(opacities[large], cloud.opacities[large])
 
 
-def test_space_there_and_back(cloud: Gaussians) -> None:
+def test_normalisation_round_trip(cloud: Gaussians) -> None:
     far = Gaussians(1000 * cloud.means + 5e4, cloud.quats, cloud.scales, cloud.opacities, cloud.sh)
-    space = Space.of(far)
-    shown = space.shown(far.means)
-    assert np.percentile(np.linalg.norm(shown, axis=1), 90) == pytest.approx(SHOWN_RADIUS, 0.05)
-    assert torch.allclose(space.world(shown), far.means, rtol=1e-4)
-    assert Space.of(far[torch.zeros(0, dtype=torch.long)]).scale == 1
+    normalisation = SceneNormalisation.of(far)
+    shown = normalisation.to_browser(far.means)
+    assert np.percentile(np.linalg.norm(shown, axis=1), 90) == pytest.approx(BROWSER_RADIUS, 0.05)
+    assert torch.allclose(normalisation.to_world(shown), far.means, rtol=1e-4)
+    assert SceneNormalisation.of(far[torch.zeros(0, dtype=torch.long)]).scale == 1
 
 
-def test_eyes_see_what_cameras_see(cloud: Gaussians, eye: Cameras) -> None:
+def test_browser_cameras_match_cameras(cloud: Gaussians, camera: Cameras) -> None:
     from render.quaternions import rotmats_to_quats
 
-    space = Space.of(cloud)
-    quat = rotmats_to_quats(eye.c2w[:, :3, :3])[0].numpy()
-    fov = 2 * math.atan(eye.height / 2 / float(eye.Ks[0, 1, 1]))
-    found = space.eye(quat, space.shown(eye.centers[0]), fov, eye.width, eye.height)
-    assert torch.allclose(found.viewmats, eye.viewmats, atol=1e-4)
-    start = Start.of(cloud, eye, space)
-    look = space.looking(start.position, start.look_at, start.up, start.fov, 400)
+    normalisation = SceneNormalisation.of(cloud)
+    quat = rotmats_to_quats(camera.c2w[:, :3, :3])[0].numpy()
+    fov = 2 * math.atan(camera.height / 2 / float(camera.Ks[0, 1, 1]))
+    found = normalisation.camera(
+        quat, normalisation.to_browser(camera.centers[0]), fov, camera.width, camera.height
+    )
+    assert torch.allclose(found.viewmats, camera.viewmats, atol=1e-4)
+    start = StartView.of(cloud, camera, normalisation)
+    look = normalisation.look_at_camera(start.position, start.look_at, start.up, start.fov, 400)
     ahead = torch.tensor(start.look_at - start.position)
     cosine = torch.nn.functional.cosine_similarity(look.viewmats[0, 2, :3], ahead, dim=0)
     assert float(cosine) == pytest.approx(1, abs=1e-4)
     assert float(look.viewmats[0, 1, :3] @ torch.tensor(start.up)) < 0
 
 
-def test_colourings_differ(cloud: Gaussians, eye: Cameras) -> None:
+def test_colourings_differ(cloud: Gaussians, camera: Cameras) -> None:
     weight = cloud.opacities
-    found = [colors_of(cloud, eye, coloring, True, weight) for coloring in COLORINGS]
-    found.append(colors_of(cloud, eye, "colour", False, weight))
+    found = [gaussian_colors(cloud, camera, coloring, True, weight) for coloring in COLORINGS]
+    found.append(gaussian_colors(cloud, camera, "colour", False, weight))
     for number, colors in enumerate(found):
         assert colors.shape == (400, 3) and colors.min() >= 0 and colors.max() <= 1
         assert all(not torch.allclose(colors, other, atol=0.05) for other in found[:number])
 
 
-def test_depth_is_red_where_it_is_near(cloud: Gaussians, eye: Cameras) -> None:
-    depth = cloud.means @ eye.viewmats[0, 2, :3] + eye.viewmats[0, 2, 3]
-    colors = colors_of(cloud, eye, "depth", True, cloud.opacities)
+def test_near_depths_are_red(cloud: Gaussians, camera: Cameras) -> None:
+    depth = cloud.means @ camera.viewmats[0, 2, :3] + camera.viewmats[0, 2, 3]
+    colors = gaussian_colors(cloud, camera, "depth", True, cloud.opacities)
     near, far = depth < depth.quantile(0.1), depth > depth.quantile(0.9)
     assert (colors[near, 0] > colors[near, 2]).all() and (colors[far, 0] < colors[far, 2]).all()
 
 
-def test_the_most_important_ones_are_shown(cloud: Gaussians, eye: Cameras) -> None:
-    scene, space = ShownScene("a", cloud), Space.of(cloud)
-    index = scene.state.chosen(passing(cloud, Look(), space), 100)
+def test_the_most_important_gaussians_are_sent(cloud: Gaussians, camera: Cameras) -> None:
+    scene, normalisation = ViewerScene("a", cloud), SceneNormalisation.of(cloud)
+    index = scene.state.select_indices(visible_mask(cloud, DisplaySettings(), normalisation), 100)
     assert len(index) == 100 and (index.diff() > 0).all()
     rest = torch.ones(400, dtype=torch.bool)
     rest[index] = False
     assert scene.state.weight[index].min() >= scene.state.weight[rest].max()
-    arrays = arrays_of(scene, Look(limit=100), eye, space)
+    arrays = splat_arrays(scene, DisplaySettings(max_splats=100), camera, normalisation)
     assert arrays.centers.shape == (100, 3) and arrays.opacities.shape == (100, 1)
 
 
 def test_edits_and_thresholds(cloud: Gaussians) -> None:
-    scene, space = ShownScene("a", cloud), Space.of(cloud)
+    scene, normalisation = ViewerScene("a", cloud), SceneNormalisation.of(cloud)
 
     def half(gaussians: Gaussians) -> torch.Tensor:
         return torch.arange(400) < 200
@@ -118,15 +126,22 @@ def test_edits_and_thresholds(cloud: Gaussians) -> None:
     assert scene.undo() and int(scene.state.kept.sum()) == 200
     assert scene.undo() and bool(scene.state.kept.all()) and not scene.undo()
     faint = int((cloud.opacities < 0.5).sum())
-    assert len(visible_part(scene, Look(min_opacity=0.5), space)) == 400 - faint
-    longest = cloud.scales.amax(-1) * space.scale
-    middle = float(longest.median()) / SHOWN_RADIUS
-    assert len(visible_part(scene, Look(max_size=middle), space)) == 200
+    assert (
+        len(visible_gaussians(scene, DisplaySettings(min_opacity=0.5), normalisation))
+        == 400 - faint
+    )
+    longest = cloud.scales.amax(-1) * normalisation.scale
+    middle = float(longest.median()) / BROWSER_RADIUS
+    assert len(visible_gaussians(scene, DisplaySettings(max_size=middle), normalisation)) == 200
 
 
-def test_a_scene_may_change_while_it_is_looked_at(cloud: Gaussians, eye: Cameras) -> None:
-    """As during refinement, which ends with fewer Gaussians."""
-    scene, space, over = ShownScene("a", cloud), Space.of(cloud), threading.Event()
+def test_scene_may_change_while_it_is_sent(cloud: Gaussians, camera: Cameras) -> None:
+    """Replace scenes of different sizes as an optimisation does."""
+    scene, normalisation, over = (
+        ViewerScene("a", cloud),
+        SceneNormalisation.of(cloud),
+        threading.Event(),
+    )
     states = [cloud[torch.arange(400) < count] for count in (100, 400, 250)]
 
     def optimise() -> None:
@@ -138,34 +153,36 @@ def test_a_scene_may_change_while_it_is_looked_at(cloud: Gaussians, eye: Cameras
     running.start()
     try:
         for _ in range(300):
-            arrays = arrays_of(scene, Look(min_opacity=0.3), eye, space)
+            arrays = splat_arrays(scene, DisplaySettings(min_opacity=0.3), camera, normalisation)
             assert len(arrays.centers) == len(arrays.rgbs) > 0
             assert scene.hide(lambda gaussians: gaussians.opacities > 0.5) >= 0
-            assert len(visible_part(scene, Look(), space)) > 0
+            assert len(visible_gaussians(scene, DisplaySettings(), normalisation)) > 0
     finally:
         over.set()
         running.join()
 
 
-def test_contributions_are_measured_where_photos_are(cloud: Gaussians, eye: Cameras) -> None:
-    behind = eye.centers[0] - 2 * eye.viewmats[0, 2, :3]
+def test_contributions_are_measured_at_the_photos_cameras(
+    cloud: Gaussians, camera: Cameras
+) -> None:
+    behind = camera.centers[0] - 2 * camera.viewmats[0, 2, :3]
     hidden = torch.arange(400) < 40
     means = torch.where(hidden[:, None], behind + 0.01 * cloud.means, cloud.means)
     cloud = Gaussians(means, cloud.quats, cloud.scales, cloud.opacities, cloud.sh)
-    scene = ShownScene("a", cloud, judges=eye)
+    scene = ViewerScene("a", cloud, contribution_cameras=camera)
     found = scene.contribution(cloud)
     assert (found[hidden] == 0).all() and found[~hidden].sum() > 0
     assert scene.contribution(cloud) is found
     scene.replace(replace(cloud, opacities=cloud.opacities / 2))
     assert not torch.equal(scene.contribution(scene.state.gaussians), found)
-    around = ShownScene("a", cloud)
+    around = ViewerScene("a", cloud)
     assert (around.contribution(cloud)[hidden] > 0).any()
 
 
-def test_judges_are_few_and_small(photos: Photos) -> None:
-    judges = photos.judges()
-    assert len(judges) == len(photos) and max(judges.width, judges.height) == 512
+def test_contribution_cameras_are_few_and_small(photos: Photos) -> None:
+    cameras = photos.contribution_cameras()
+    assert len(cameras) == len(photos) and max(cameras.width, cameras.height) == 512
     whole = photos.cameras()
-    assert torch.equal(judges.viewmats, whole.viewmats)
-    ratio = judges.Ks[:, 0, 0] / judges.width
+    assert torch.equal(cameras.viewmats, whole.viewmats)
+    ratio = cameras.Ks[:, 0, 0] / cameras.width
     assert torch.allclose(ratio, whole.Ks[:, 0, 0] / whole.width)

@@ -1,8 +1,1 @@
-"""The panels beside the picture, a folder each."""
-
-from typing import Any
-
-
-def put(control: Any, value: Any) -> None:
-    """Set a control's value. viser's `value` can be assigned to, but is not typed so."""
-    control.value = value
+"""The folders of controls beside the image; each knows the viewer's state and viser's server."""

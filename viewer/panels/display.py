@@ -1,82 +1,82 @@
-"""How the scene is shown."""
+"""The panel of display settings."""
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import viser
 
 from viewer.coloring import COLORINGS
-from viewer.look import SHAPES, Look
-from viewer.panels import put
-from viewer.stage import paint_background
+from viewer.display_settings import PRIMITIVES, DisplaySettings
+from viewer.panels.controls import set_value
+from viewer.server import set_background
+from viewer.state import ViewerState
 
-if TYPE_CHECKING:
-    from viewer.app import Viewer
-
-# The size threshold (per cent of the scene) that leaves nothing out.
-LARGEST = 20.0
-
-
-def _part(percent: float) -> float:
-    return math.inf if percent >= LARGEST else percent / 100
+# The size threshold (per cent of the scene's radius) at which no Gaussian is left out.
+NO_MAX_SIZE = 20.0
 
 
 class DisplayPanel:
-    """Colouring, thresholds, background, field of view; and a way back."""
+    """Colouring, thresholds, background, field of view, and a reset of all of them."""
 
-    def __init__(self, viewer: "Viewer") -> None:
-        self.viewer, gui = viewer, viewer.server.gui
-        self.default = viewer.look
+    def __init__(self, state: ViewerState, server: viser.ViserServer) -> None:
+        self.state, self.server, gui = state, server, server.gui
+        self.default = state.settings
+        sh_degree = max((scene.state.gaussians.sh_degree for scene in state.scenes), default=0)
+        fov_deg = round(float(np.rad2deg(state.start.fov)))
         with gui.add_folder("Display"):
-            self.coloring = gui.add_dropdown("Colouring", COLORINGS)
-            self.shape = gui.add_dropdown("Drawn as", SHAPES)
+            self.coloring = gui.add_dropdown("Colour by", COLORINGS)
+            self.primitive = gui.add_dropdown("Render as", PRIMITIVES)
             self.use_sh = gui.add_checkbox(
-                "View-dependent", True, hint="Spherical harmonics, evaluated as you move",
-                disabled=max((s.state.gaussians.sh_degree for s in viewer.scenes), default=0) == 0,
+                "View-dependent", True, disabled=sh_degree == 0,
+                hint="Spherical harmonics, evaluated as the camera moves",
             )  # fmt: skip
-            self.min_opacity = gui.add_slider("Least opacity", 0.0, 1.0, 0.01, 0.0)
+            self.min_opacity = gui.add_slider("Min opacity", 0.0, 1.0, 0.01, 0.0)
             self.max_size = gui.add_slider(
-                "Largest size", 0.05, LARGEST, 0.05, LARGEST,
-                hint=f"Per cent of the scene; {LARGEST:g} shows all",
+                "Max size", 0.05, NO_MAX_SIZE, 0.05, NO_MAX_SIZE,
+                hint=f"Per cent of the scene's radius; {NO_MAX_SIZE:g} displays all",
             )  # fmt: skip
             self.background = gui.add_rgb("Background", self.default.background)
-            self.fov = gui.add_slider("Field of view", 10, 120, 1, round(viewer.start_fov_deg))
+            self.fov = gui.add_slider("Field of view", 10, 120, 1, fov_deg)
             self.reset = gui.add_button("Reset", icon=viser.Icon.REFRESH)
         controls: tuple[Any, ...] = (
-            self.coloring, self.shape, self.use_sh, self.min_opacity, self.max_size,
+            self.coloring, self.primitive, self.use_sh, self.min_opacity, self.max_size,
             self.background,
         )  # fmt: skip
         for control in controls:
-            control.on_update(self._changed)
+            control.on_update(self._on_change)
         self.defaults = [(control, control.value) for control in (*controls, self.fov)]
-        self.fov.on_update(self._fov_changed)
-        self.reset.on_click(self._reset)
+        self.fov.on_update(self._on_fov)
+        self.reset.on_click(self._on_reset)
 
-    def _changed(self, event: viser.GuiEvent) -> None:
-        look = replace(
-            self.default, coloring=self.coloring.value, shape=self.shape.value,
+    def _on_change(self, event: viser.GuiEvent[Any]) -> None:
+        settings = replace(
+            self.default, coloring=self.coloring.value, primitive=self.primitive.value,
             use_sh=self.use_sh.value, min_opacity=self.min_opacity.value,
-            max_size=_part(self.max_size.value), background=self.background.value,
+            max_size=_max_size(self.max_size.value), background=self.background.value,
         )  # fmt: skip
-        self._apply(look)
+        self._apply(settings)
 
-    def _apply(self, look: Look) -> None:
-        if look.background != self.viewer.look.background:
-            paint_background(self.viewer.server, look.background)
-        self.viewer.set_look(look)
+    def _apply(self, settings: DisplaySettings) -> None:
+        if settings.background != self.state.settings.background:
+            set_background(self.server, settings.background)
+        self.state.set_display(settings)
 
-    def _fov_changed(self, event: viser.GuiEvent) -> None:
-        clients = [event.client] if event.client else self.viewer.server.get_clients().values()
+    def _on_fov(self, event: viser.GuiEvent[Any]) -> None:
+        clients = [event.client] if event.client else self.server.get_clients().values()
         for client in clients:
             client.camera.fov = float(np.deg2rad(self.fov.value))
 
-    def _reset(self, event: viser.GuiEvent) -> None:
+    def _on_reset(self, event: viser.GuiEvent[Any]) -> None:
         for control, value in self.defaults:
-            put(control, value)
+            set_value(control, value)
         self._apply(self.default)
-        if self.viewer.cameras is not None:
-            self.viewer.cameras.clear()
+        self.state.reset.emit()
         if event.client is not None:
-            self.viewer.go_to_start(event.client)
+            self.state.go_to_start(event.client)
+
+
+def _max_size(percent: float) -> float:
+    """Convert the slider's value to a fraction, infinite at its upper end."""
+    return math.inf if percent >= NO_MAX_SIZE else percent / 100

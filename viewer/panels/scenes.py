@@ -1,62 +1,58 @@
-"""Which scenes are shown, and what they are."""
+"""The panel of scenes: which ones are displayed, and their counts and sizes."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import viser
 
-from viewer.look import passing
+from viewer.display_settings import visible_mask
+from viewer.state import ViewerState
 
-if TYPE_CHECKING:
-    from viewer.app import Viewer
+SIDE_BY_SIDE = "side by side"
 
 
 class ScenesPanel:
-    """Names, counts and sizes; several scenes are toggled or put side by side."""
+    """Names, counts and sizes; several scenes are shown in turn or side by side."""
 
-    def __init__(self, viewer: "Viewer") -> None:
-        self.viewer, gui = viewer, viewer.server.gui
-        with gui.add_folder("Scene"):
-            self.facts = gui.add_markdown(self._text(None))
-            if len(viewer.scenes) > 1:
-                names = [scene.name for scene in viewer.scenes]
-                self.shown = gui.add_dropdown("Show", [*names, "side by side"])
-                self.shown.on_update(self._choose)
-                self._arrange(names[0])
+    def __init__(self, state: ViewerState, server: viser.ViserServer) -> None:
+        self.state, self.server = state, server
+        with server.gui.add_folder("Scene"):
+            self.summary = server.gui.add_markdown(self._text())
+            if len(state.scenes) > 1:
+                names = [scene.name for scene in state.scenes]
+                self.choice = server.gui.add_dropdown("Show", [*names, SIDE_BY_SIDE])
+                self.choice.on_update(self._on_choice)
+                state.show_one(names[0])
+        state.changed.connect(self._update)
+        state.sent.connect(self._update)
 
-    def _choose(self, event: viser.GuiEvent) -> None:
-        self._arrange(self.shown.value)
-        self.viewer.refresh()
-        for client in self.viewer.server.get_clients().values():
-            self.viewer.go_to_start(client)
+    def _on_choice(self, event: viser.GuiEvent[Any]) -> None:
+        if self.choice.value == SIDE_BY_SIDE:
+            self.state.show_side_by_side()
+        else:
+            self.state.show_one(self.choice.value)
+        self.state.notify_changed()
+        for client in self.server.get_clients().values():
+            self.state.go_to_start(client)
 
-    def _arrange(self, choice: str) -> None:
-        beside = self.viewer.beside()
-        for number, scene in enumerate(self.viewer.scenes):
-            together = choice == "side by side"
-            scene.visible = together or scene.name == choice
-            scene.offset = tuple((number * beside).tolist()) if together else (0.0, 0.0, 0.0)
+    def _update(self) -> None:
+        self.summary.content = self._text()
 
-    def update(self, seconds: float | None = None) -> None:
-        """Say what is shown now."""
-        self.facts.content = self._text(seconds)
-
-    def _text(self, seconds: float | None) -> str:
+    def _text(self) -> str:
         lines = []
-        for scene in self.viewer.scenes:
-            if not scene.visible:
-                continue
+        settings = self.state.settings
+        for scene in self.state.visible_scenes():
             state = scene.state
-            total, left = len(state.gaussians), int(state.kept.sum())
+            total, kept = len(state.gaussians), int(state.kept.sum())
             size = f", {scene.megabytes:.1f} MB" if scene.megabytes else ""
             lines.append(f"**{scene.name}**: {total:,} Gaussians{size}")
-            if left < total:
-                lines.append(f"{total - left:,} removed")
-            passes = passing(state.gaussians, self.viewer.look, self.viewer.space)
-            seen = int((state.kept & passes).sum())
-            if seen > self.viewer.look.limit:
-                lines.append(f"the {self.viewer.look.limit:,} most important ones are shown")
-            elif seen < left:
-                lines.append(f"{seen:,} within the thresholds")
-        if seconds is not None:
-            lines.append(f"sent in {1000 * seconds:.0f} ms")
+            if kept < total:
+                lines.append(f"{total - kept:,} removed")
+            passes = visible_mask(state.gaussians, settings, self.state.normalisation)
+            visible = int((state.kept & passes).sum())
+            if visible > settings.max_splats:
+                lines.append(f"the {settings.max_splats:,} most important ones are displayed")
+            elif visible < kept:
+                lines.append(f"{visible:,} within the thresholds")
+        if self.state.send_seconds is not None:
+            lines.append(f"sent in {1000 * self.state.send_seconds:.0f} ms")
         return "  \n".join(lines)
