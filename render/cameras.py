@@ -1,6 +1,8 @@
-"""Pinhole cameras: where the photos were taken from, and how they see."""
+"""Pinhole cameras: poses and intrinsics of images of one size."""
 
+import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -17,7 +19,8 @@ class Cameras(TensorStruct, axis="v"):
     Continuous image coordinates start at the corner of the top-left pixel: the
     centre of column i, row j is (i + 0.5, j + 0.5), as in COLMAP and gsplat.
 
-    `cameras[i]` and iteration give single cameras, without the axis v; all methods take both.
+    `*v` in the shapes is any batch axes and then v, the cameras. `cameras[i]` and iteration give
+    single cameras without the axis v; every method and `rasterize` take those too.
     """
 
     viewmats: Float[Tensor, "*v 4 4"]
@@ -25,7 +28,84 @@ class Cameras(TensorStruct, axis="v"):
     Ks: Float[Tensor, "*v 3 3"]
     """Intrinsics in pixels of this width and height; zero skew."""
     width: int
+    """Of the images (px)."""
     height: int
+    """Of the images (px)."""
+
+    @staticmethod
+    def from_focal(
+        viewmats: Float[Tensor, "*v 4 4"],
+        focal_px: float | tuple[float, float],
+        width: int,
+        height: int,
+        center_px: tuple[float, float] | None = None,
+    ) -> "Cameras":
+        """Build cameras that share a focal length.
+
+        Args:
+            viewmats: camera from world, OpenCV axes.
+            focal_px: focal length in pixels of this width and height, or (horizontal, vertical).
+            width: of the images, in pixels.
+            height: of the images, in pixels.
+            center_px: principal point (x, y) in pixels from the top-left corner of the image; its
+                middle by default.
+        """
+        fx, fy = focal_px if isinstance(focal_px, tuple) else (focal_px, focal_px)
+        cx, cy = center_px or (width / 2, height / 2)
+        K = viewmats.new_tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        return Cameras(viewmats, K.expand(*viewmats.shape[:-2], 3, 3).clone(), width, height)
+
+    @staticmethod
+    def from_fov(
+        viewmats: Float[Tensor, "*v 4 4"],
+        fov_deg: float,
+        width: int,
+        height: int,
+        side: Literal["width", "height", "longer", "shorter"] = "height",
+        center_px: tuple[float, float] | None = None,
+    ) -> "Cameras":
+        """Build cameras that share a field of view and have square pixels.
+
+        Args:
+            viewmats: camera from world, OpenCV axes.
+            fov_deg: full angle between two opposite edges of the image, in degrees.
+            width: of the images, in pixels.
+            height: of the images, in pixels.
+            side: the side of the image that the angle spans; the height (vertical field of view)
+                by default.
+            center_px: as in `from_focal`; the angle is that of an image with it in the middle.
+
+        Raises:
+            ValueError: the angle is not between 0 and 180 degrees.
+        """
+        if not 0 < fov_deg < 180:
+            raise ValueError(f"fov_deg is {fov_deg}, expected an angle between 0 and 180 degrees")
+        lengths = {"width": width, "height": height}
+        lengths |= {"longer": max(width, height), "shorter": min(width, height)}
+        focal_px = 0.5 * lengths[side] / math.tan(math.radians(fov_deg) / 2)
+        return Cameras.from_focal(viewmats, focal_px, width, height, center_px)
+
+    @staticmethod
+    def from_c2w(
+        c2w: Float[Tensor, "*v 4 4"],
+        Ks: Float[Tensor, "*#v 3 3"],
+        width: int,
+        height: int,
+        axes: Literal["opencv", "opengl"] = "opencv",
+    ) -> "Cameras":
+        """Build cameras from poses that map camera to world coordinates.
+
+        Args:
+            c2w: world from camera; a rotation and a translation.
+            Ks: intrinsics in pixels of this width and height, of each camera or [3 3] of all.
+            width: of the images, in pixels.
+            height: of the images, in pixels.
+            axes: of the cameras. "opencv": x right, y down, z forward (COLMAP). "opengl": x right,
+                y up, z backward (NeRF, nerfstudio, Blender).
+        """
+        if axes == "opengl":
+            c2w = c2w * c2w.new_tensor([1, -1, -1, 1])
+        return Cameras(_inverse(c2w), Ks.expand(*c2w.shape[:-2], 3, 3).clone(), width, height)
 
     def flatten(self) -> "Cameras":
         """The views of all scenes in one row."""
@@ -38,10 +118,8 @@ class Cameras(TensorStruct, axis="v"):
 
     @property
     def c2w(self) -> Float[Tensor, "*v 4 4"]:
-        """World from camera, in closed form (R^T, -R^T t)."""
-        rotmats, translations = self.viewmats[..., :3, :3], self.viewmats[..., :3, 3:]
-        top = torch.cat([rotmats.mT, -rotmats.mT @ translations], -1)
-        return torch.cat([top, self.viewmats[..., 3:, :]], -2)
+        """World from camera."""
+        return _inverse(self.viewmats)
 
     @property
     def centers(self) -> Float[Tensor, "*v 3"]:
@@ -95,6 +173,13 @@ class Cameras(TensorStruct, axis="v"):
         center = self.Ks[..., :2, 2]
         means2d = local[..., :2] / depth[..., None] * focal[..., None, :] + center[..., None, :]
         return means2d, depth
+
+
+def _inverse(poses: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
+    """Inverse of rigid transforms in closed form (R^T, -R^T t)."""
+    rotmats, translations = poses[..., :3, :3], poses[..., :3, 3:]
+    top = torch.cat([rotmats.mT, -rotmats.mT @ translations], -1)
+    return torch.cat([top, poses[..., 3:, :]], -2)
 
 
 def camera_centers(viewmats: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 3"]:

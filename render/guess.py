@@ -35,10 +35,10 @@ def default_camera(gaussians: Gaussians, width: int, height: int) -> Cameras:
     for which that is most nearly so is taken. Where sizes do not tell (a scene optimised from
     photos all around), it looks along +z from where the middle 90 % fit into 60 degrees.
     """
-    focal = 0.5 * max(width, height) / math.tan(math.radians(DEFAULT_FOV_DEG) / 2)
     part = gaussians[_spread(len(gaussians), USED, gaussians.device)]
     place = _place(part)
     if place is None:
+        focal = 0.5 * max(width, height) / math.tan(math.radians(DEFAULT_FOV_DEG) / 2)
         place = _in_front(part, 0.5 * min(width, height) / focal)
         rotmat = torch.eye(3).to(part.means)
     else:
@@ -48,8 +48,7 @@ def default_camera(gaussians: Gaussians, width: int, height: int) -> Cameras:
     viewmat = torch.eye(4).to(part.means)
     viewmat[:3, :3] = rotmat
     viewmat[:3, 3] = -rotmat @ place
-    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]).to(place)
-    return Cameras(viewmat[None], K[None], width, height)
+    return Cameras.from_fov(viewmat[None], DEFAULT_FOV_DEG, width, height, "longer")
 
 
 def _spread(count: int, most: int, device: torch.device) -> Tensor:

@@ -17,11 +17,12 @@ SWAY_DEG = 6.0
 
 def focus_point(gaussians: Gaussians, camera: Cameras) -> Float[Tensor, "3"]:
     """The point on the optical axis at the median depth of what the camera sees."""
+    camera = camera.flatten()[0]
     pixels, depth = camera.project(gaussians.means[:: max(1, len(gaussians) // 100_000)])
-    x, y = pixels[0].unbind(-1)
-    seen = (depth[0] > 0) & (x > 0) & (x < camera.width) & (y > 0) & (y < camera.height)
-    distance = depth[0][seen].median() if seen.any() else depth.new_tensor(1.0)
-    return camera.centers[0] + distance * camera.viewmats[0, 2, :3]
+    x, y = pixels.unbind(-1)
+    seen = (depth > 0) & (x > 0) & (x < camera.width) & (y > 0) & (y < camera.height)
+    distance = depth[seen].median() if seen.any() else depth.new_tensor(1.0)
+    return camera.centers + distance * camera.viewmats[2, :3]
 
 
 def orbit(gaussians: Gaussians, cameras: Cameras, count: int) -> Cameras:
@@ -64,9 +65,9 @@ PATHS: dict[str, Callable[[Gaussians, Cameras, int], Cameras]] = {
 
 def _swing(gaussians: Gaussians, cameras: Cameras, yaw_deg: Tensor, pitch_deg: Tensor) -> Cameras:
     """The middle camera turned around its focus point, about its own axes."""
-    middle = cameras[[len(cameras) // 2]]
+    middle = cameras[len(cameras) // 2]
     focus = focus_point(gaussians, middle).double().cpu()
-    c2w = middle.c2w[0].double().cpu()
+    c2w = middle.c2w.double().cpu()
     yaw, pitch = torch.deg2rad(yaw_deg.double()), torch.deg2rad(pitch_deg.double())
     zero = torch.zeros_like(yaw)
     turn_y = torch.stack([(yaw / 2).cos(), zero, (yaw / 2).sin(), zero], -1)

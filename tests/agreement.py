@@ -140,8 +140,7 @@ def degenerate_scene(generator: torch.Generator) -> tuple[Gaussians, Cameras]:
         torch.tensor(opacities),
         0.5 * torch.randn(count, 4, 3, generator=generator),
     )
-    K = torch.tensor([[60.0, 0, 30], [0, 64.0, 26], [0, 0, 1]])
-    return scene, Cameras(torch.eye(4)[None], K[None], 63, 50)
+    return scene, Cameras.from_focal(torch.eye(4)[None], (60.0, 64.0), 63, 50, (30.0, 26.0))
 
 
 def crop_of_s1(degree: int) -> tuple[Gaussians, Cameras]:

@@ -55,10 +55,8 @@ def look_at_cameras(
         viewmat[:3, :3] = rotmat
         viewmat[2, 3] = 4.0
         viewmats.append(viewmat)
-    K = torch.tensor(
-        [[1.1 * width, 0, 0.47 * width], [0, 1.15 * width, 0.55 * height], [0, 0, 1]], dtype=dtype
-    )
-    return Cameras(torch.stack(viewmats), K.expand(count, 3, 3), width, height)
+    focal_px, center_px = (1.1 * width, 1.15 * width), (0.47 * width, 0.55 * height)
+    return Cameras.from_focal(torch.stack(viewmats), focal_px, width, height, center_px)
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -17,8 +17,7 @@ from render.backends import native
 one = torch.ones(1)
 scene = Gaussians(torch.tensor([[0.0, 0, 2]]), torch.eye(4)[:1], 0.1 * torch.ones(1, 3), one * 0.9,
                   torch.zeros(1, 1, 3))
-K = torch.tensor([[20.0, 0, 8], [0, 20, 8], [0, 0, 1]])
-shown = rasterize(scene, Cameras(torch.eye(4)[None], K[None], 16, 16))
+shown = rasterize(scene, Cameras.from_focal(torch.eye(4), 20.0, 16, 16))
 print(native.library_path(native.instruction_set()), float(shown.alpha.max()) > 0.5)
 """
 

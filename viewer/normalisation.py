@@ -62,9 +62,7 @@ class SceneNormalisation:
         viewmat = torch.eye(4)
         viewmat[:3, :3] = rotmat.T
         viewmat[:3, 3] = -rotmat.T @ self.to_world(position)
-        focal = 0.5 * height / float(np.tan(0.5 * fov))
-        K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-        return Cameras(viewmat[None], K[None], width, height)
+        return Cameras.from_fov(viewmat[None], float(np.rad2deg(fov)), width, height)
 
     def look_at_camera(
         self, position: np.ndarray, target: np.ndarray, up: np.ndarray, fov: float, height: int

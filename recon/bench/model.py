@@ -157,12 +157,9 @@ def _batch(case: ModelCase, scenes: int, device: str) -> ViewBatch:
     angles = torch.linspace(-0.3, 0.3, case.views)
     places = 5 * torch.stack([angles.sin(), -angles.cos(), torch.full_like(angles, 0.2)], -1)
     viewmats = torch.stack([look_at(place, torch.zeros(3)) for place in places])
-    focal, half = 0.9 * case.side, case.side / 2
-    K = torch.tensor([[focal, 0, half], [0, focal, half], [0, 0, 1]])
     shape = (scenes, case.views)
-    cameras = Cameras(
-        viewmats.expand(*shape, 4, 4).clone(), K.repeat(*shape, 1, 1), case.side, case.side
-    )
+    viewmats = viewmats.expand(*shape, 4, 4).clone()
+    cameras = Cameras.from_focal(viewmats, 0.9 * case.side, case.side, case.side)
     images = torch.rand(*shape, 3, case.side, case.side, generator=generator)
     near = torch.full(shape, NEAR, device=device)
     far = torch.full(shape, FAR, device=device)

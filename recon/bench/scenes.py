@@ -62,8 +62,7 @@ SCENES: dict[str, Callable[[int], tuple[Gaussians, Cameras]]] = {
 def _camera(width: int, height: int, focal: float, x: float) -> Cameras:
     viewmat = torch.eye(4)
     viewmat[0, 3] = -x
-    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    return Cameras(viewmat[None], K[None], width, height)
+    return Cameras.from_focal(viewmat[None], focal, width, height)
 
 
 def _scene(

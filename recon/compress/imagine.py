@@ -40,12 +40,9 @@ def sphere(scene: Gaussians) -> Cameras:
         for q in (0.05, 0.5, 0.95)
     )
     radius = float((high - low).norm()) / 2
-    focal = 0.5 * VIEW_PX / math.tan(math.radians(SPHERE_FOV_DEG) / 2)
     distance = max(radius / math.sin(math.radians(SPHERE_FOV_DEG) / 2), 1e-6)
     # Rows of cameras at one height, y.
     outward = spread_directions(SPHERE_VIEWS)[:, [0, 2, 1]].to(scene.means)
     up = outward.new_tensor([0.0, -1.0, 0.0])
     viewmats = torch.stack([look_at(middle + distance * each, middle, up) for each in outward])
-    half = VIEW_PX / 2
-    K = torch.tensor([[focal, 0, half], [0, focal, half], [0, 0, 1]]).to(scene.means)
-    return Cameras(viewmats, K.expand(SPHERE_VIEWS, 3, 3), VIEW_PX, VIEW_PX)
+    return Cameras.from_fov(viewmats, SPHERE_FOV_DEG, VIEW_PX, VIEW_PX)

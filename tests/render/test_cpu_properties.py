@@ -30,8 +30,8 @@ def make(count: int, width: int, height: int, views: int, degree: int, log_size:
     scene = scene.map(lambda t: t * 10**log_size if t is scene.scales else t)
     viewmats = torch.eye(4).repeat(views, 1, 1)
     viewmats[:, :3, 3] = torch.randn(views, 3, generator=generator) + torch.tensor([0.0, 0, 3])
-    K = torch.tensor([[0.9 * width, 0, width / 3], [0, 1.1 * height, height / 2], [0, 0, 1]])
-    return scene, Cameras(viewmats, K.repeat(views, 1, 1), width, height)
+    focal_px, center_px = (0.9 * width, 1.1 * height), (width / 3, height / 2)
+    return scene, Cameras.from_focal(viewmats, focal_px, width, height, center_px)
 
 
 @STEADY

@@ -11,12 +11,11 @@ from render.guess import default_camera
 
 def pixel_aligned(c2w: torch.Tensor, generator: torch.Generator) -> Gaussians:
     """One Gaussian a pixel of a photo of a floor and a wall, seen by a camera at `c2w`."""
-    K = torch.tensor([[60.0, 0, 40], [0, 60, 30], [0, 0, 1]])
-    rays_o, rays_d = Cameras(torch.linalg.inv(c2w)[None], K[None], 80, 60).rays()
+    rays_o, rays_d = Cameras.from_focal(torch.linalg.inv(c2w), 60.0, 80, 60).rays()
     v = torch.arange(60).float()[:, None].expand(60, 80)
     # The floor fills the lower half, nearer and nearer; the wall is uneven.
     depth = torch.where(v > 30, 4 / (0.5 + (v - 30) / 30), 8 + 0.5 * torch.sin(v))
-    means = (rays_o[0] + depth[..., None] * rays_d[0]).reshape(-1, 3)
+    means = (rays_o + depth[..., None] * rays_d).reshape(-1, 3)
     sizes = depth.reshape(-1, 1) / 60 * torch.exp(0.2 * torch.randn(4800, 3, generator=generator))
     quats = torch.nn.functional.normalize(torch.randn(4800, 4, generator=generator), dim=1)
     return Gaussians(means, quats, sizes, torch.full((4800,), 0.9), torch.zeros(4800, 1, 3))

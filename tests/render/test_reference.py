@@ -22,8 +22,7 @@ def one_gaussian(place: list[float], sigma: float, opacity: float, color: list[f
 
 
 def plain_camera(width: int = 32, height: int = 24, focal: float = 40.0) -> Cameras:
-    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]).double()
-    return Cameras(torch.eye(4).double()[None], K[None], width, height)
+    return Cameras.from_focal(torch.eye(4).double()[None], focal, width, height)
 
 
 @pytest.mark.parametrize("antialiased", [False, True])
@@ -176,8 +175,7 @@ def test_validate_names_the_attribute(generator: torch.Generator) -> None:
 def test_full_size_scene_fits_in_memory() -> None:
     """131,072 pixel-aligned Gaussians at 256x256, forward and backward, under 4 GB."""
     side, generator = 256, torch.Generator().manual_seed(0)
-    K = torch.tensor([[250.0, 0, 128], [0, 250, 128], [0, 0, 1]])
-    camera = Cameras(torch.eye(4)[None], K[None], side, side)
+    camera = Cameras.from_focal(torch.eye(4)[None], 250.0, side, side)
     rays_o, rays_d = camera.rays()
     depth = 2 + 2 * torch.rand(2, side, side, 1, generator=generator)
     means = (rays_o + depth * rays_d).reshape(-1, 3).requires_grad_()

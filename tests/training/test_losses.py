@@ -17,8 +17,7 @@ from training.perceptual import Vgg19Distance, perceptual_distance
 
 
 def camera(side: int = 16) -> Cameras:
-    K = torch.tensor([[20.0, 0, side / 2], [0, 20.0, side / 2], [0, 0, 1]])
-    return Cameras(torch.eye(4)[None, None], K[None, None], side, side)
+    return Cameras.from_focal(torch.eye(4)[None, None], 20.0, side, side)
 
 
 def row_of_gaussians(depths: list[float], opacity: float) -> Gaussians:

@@ -77,9 +77,10 @@ def sample_cameras(width: int = WIDTH_PX, height: int = HEIGHT_PX) -> Cameras:
         rise = 1.35 + 0.16 * math.sin(2.1 * i)
         place = torch.tensor([3.7 * math.sin(angle), -3.7 * math.cos(angle), rise]).double()
         viewmats.append(look_at(place, target))
-    rows = [[FOCAL_PX, 0, CENTER_PX[0]], [0, FOCAL_PX, CENTER_PX[1]], [0, 0, 1]]
-    Ks = torch.tensor(rows).double().expand(VIEWS, 3, 3)
-    return Cameras(torch.stack(viewmats), Ks, WIDTH_PX, HEIGHT_PX).resized(width, height)
+    cameras = Cameras.from_focal(
+        torch.stack(viewmats), FOCAL_PX, WIDTH_PX, HEIGHT_PX, center_px=CENTER_PX
+    )
+    return cameras.resized(width, height)
 
 
 def render_sample(camera: Cameras, supersampling: int = SUPERSAMPLING) -> SamplePicture:

@@ -194,5 +194,4 @@ def in_a_row(count: int) -> Cameras:
     """Cameras that look along z, 0.8 apart, the last one ahead of all."""
     viewmats = torch.eye(4).repeat(count, 1, 1)
     viewmats[:, 2, 3] = -0.8 * torch.arange(count)
-    K = torch.tensor([[32.0, 0, 16], [0, 32, 16], [0, 0, 1]])
-    return Cameras(viewmats, K.repeat(count, 1, 1), 32, 32)
+    return Cameras.from_focal(viewmats, 32.0, 32, 32)

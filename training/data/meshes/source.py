@@ -127,15 +127,13 @@ def render_mesh(path: Path, count: int, width: int, height: int) -> dict[str, Te
 def _around(count: int, width: int, height: int, generator: torch.Generator) -> Cameras:
     """Cameras that look at the unit sphere from all sides, more from the side than from above."""
     draw = torch.rand(count, 4, generator=generator)
-    fov = math.radians(30 + 30 * float(draw[0, 3]))
-    focal = 0.5 * min(width, height) / math.tan(fov / 2)
+    fov_deg = 30 + 30 * float(draw[0, 3])
     azimuth, lift = 2 * math.pi * draw[:, 0], torch.deg2rad(-10 + 65 * draw[:, 1] ** 1.5)
-    reach = (1.0 + 0.4 * draw[:, 2]) / math.sin(fov / 2)
+    reach = (1.0 + 0.4 * draw[:, 2]) / math.sin(math.radians(fov_deg) / 2)
     flat = reach * lift.cos()
     places = torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), reach * lift.sin()], 1)
     viewmats = torch.stack([look_at(place, torch.zeros(3)) for place in places])
-    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    return Cameras(viewmats, K.expand(count, 3, 3).clone(), width, height)
+    return Cameras.from_fov(viewmats, fov_deg, width, height, "shorter")
 
 
 def _sample(

@@ -244,11 +244,10 @@ def random_cameras(generator: torch.Generator, request: SampleRequest) -> Camera
         places.append(
             [flat * math.cos(angle), flat * math.sin(angle), max(reach * math.sin(lift), 0.15)]
         )
-    focal = 0.5 * width / math.tan(math.radians(uniform(30, 80)) / 2)
+    fov_deg = uniform(30, 80)
     jitter = 0.08 * torch.randn(views, 3, generator=generator)
     viewmats = torch.stack(
         [look_at(torch.tensor(p), target + j) for p, j in zip(places, jitter, strict=True)]
     )
-    center = [width * uniform(0.45, 0.55), height * uniform(0.45, 0.55)]
-    K = torch.tensor([[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1]])
-    return Cameras(viewmats, K.expand(views, 3, 3).clone(), width, height)
+    center_px = (width * uniform(0.45, 0.55), height * uniform(0.45, 0.55))
+    return Cameras.from_fov(viewmats, fov_deg, width, height, "width", center_px)
