@@ -1,25 +1,68 @@
-"""First floor of recon: photos become 3D Gaussians.
+"""Photos to 3D Gaussians.
 
-import recon
-scene = recon.reconstruct("photos/")
+Example:
+    import recon
+
+    scene = recon.reconstruct("photos/")
+    scene.save("scene.ply")
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
+from recon.errors import ConfigError as ConfigError
+from recon.errors import InputError as InputError
+from recon.errors import MissingDependency as MissingDependency
 from recon.errors import ReconError as ReconError
-from recon.settings import ReconstructSettings as ReconstructSettings
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from recon.pipeline import Scene as Scene
+    from recon.capture import Capture as Capture
+    from recon.capture import load_capture as load_capture
+    from recon.capture import load_views as load_views
+    from recon.config import OptimiseConfig as OptimiseConfig
+    from recon.config import PoseConfig as PoseConfig
+    from recon.config import ReconstructConfig as ReconstructConfig
+    from recon.config import SimplifyConfig as SimplifyConfig
+    from recon.config import ViewConfig as ViewConfig
+    from recon.pipeline import estimate_cameras as estimate_cameras
+    from recon.pipeline import finish_scene as finish_scene
+    from recon.pipeline import predict as predict
     from recon.pipeline import reconstruct as reconstruct
+    from recon.scene import Scene as Scene
+    from recon.scene import load as load
+    from recon.types import Prediction as Prediction
+    from recon.types import Views as Views
+
+# Public name -> module. Imported on first use: torch takes seconds to import, and the command
+# line's --help must not wait for it.
+_LAZY = {
+    "Capture": "recon.capture",
+    "OptimiseConfig": "recon.config",
+    "PoseConfig": "recon.config",
+    "Prediction": "recon.types",
+    "ReconstructConfig": "recon.config",
+    "Scene": "recon.scene",
+    "SimplifyConfig": "recon.config",
+    "ViewConfig": "recon.config",
+    "Views": "recon.types",
+    "estimate_cameras": "recon.pipeline",
+    "finish_scene": "recon.pipeline",
+    "load": "recon.scene",
+    "load_capture": "recon.capture",
+    "load_views": "recon.capture",
+    "predict": "recon.pipeline",
+    "reconstruct": "recon.pipeline",
+}
+__all__ = [*sorted(_LAZY), "ConfigError", "InputError", "MissingDependency", "ReconError"]
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to import: the command line's --help must not wait for it.
-    if name in ("reconstruct", "Scene"):
-        from recon import pipeline
-
-        return getattr(pipeline, name)
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'recon' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -1,183 +1,227 @@
-"""Photos in, a scene out: capture -> views -> model -> Gaussians."""
+"""The stages of a reconstruction: photos -> cameras -> views -> prediction -> scene.
 
-import math
+Each stage is a public function on its own; `reconstruct` chains them.
+"""
+
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from recon.capture import Capture, Frame, load_capture, load_views, select_spread
+from recon import __version__
+from recon.capture import Capture, load_capture, load_views, select_spread
 from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
+from recon.config import PoseConfig, ReconstructConfig
+from recon.devices import choose_device, render_device_of
 from recon.errors import ConfigError, InputError
 from recon.model.registry import build_model
-from recon.optimise import Watch, optimise, parse_refine, select_num_steps
-from recon.settings import ReconstructSettings, check_views
-from recon.simplify import SimplifyConfig, importance_order, simplify
-from recon.types import Model, StageProgress, Views
+from recon.optimise import Watch, optimise, select_num_steps
+from recon.scene import Provenance, Scene
+from recon.simplify import simplify, simplify_indexed
+from recon.types import Model, Prediction, Progress, StageProgress, Views
 from render import Cameras, Gaussians
 
-# Part of a limited time for refinement that may go into finding out how much of it helps.
+# Fraction of a time limit that choosing the number of steps may take.
 CHECK_FRACTION = 0.3
+# Distance between cameras that gives no parallax, relative to their distance from the origin.
+MIN_BASELINE = 1e-6
+# Called with the scene while it is made, and with the capture and its cameras, if there is one.
+SceneWatch = Callable[[Gaussians, Capture | None], None]
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A reconstruction, in the frame and scale of the input's cameras (unless the settings want it
-    elsewhere)."""
-
-    gaussians: Gaussians
-    cameras: Cameras
-    """Of the photos that were used, at the size they were used."""
-    frames: tuple[Frame, ...]
-    """Those photos, with their original cameras."""
-    model: str
-    """Name of the model that made it."""
-    solved: PosedCapture
-    """All photos with cameras, and those that none was found for."""
-
-    @property
-    def frames_with_cameras(self) -> tuple[Frame, ...]:
-        """All photos that were solved; of given ones, those that were used."""
-        return self.frames if self.solved.camera_source != "solved" else self.solved.capture.frames
-
-    @property
-    def depth_is_guessed(self) -> bool:
-        """Whether there was only one photo: nothing to measure depth with."""
-        return len(self.frames) == 1
+def _ignore(*_: object) -> None:
+    """Take progress reports that nobody wants."""
 
 
 def reconstruct(
-    capture: Capture | Path | str,
-    settings: ReconstructSettings | None = None,
-    progress: StageProgress | None = None,
-    watch: Callable[[Gaussians, Capture], None] | None = None,
+    source: Views | Capture | str | Path | Sequence[str | Path],
+    config: ReconstructConfig | None = None,
+    progress: StageProgress = _ignore,
+    watch: SceneWatch | None = None,
 ) -> Scene:
-    """Reconstruct a capture, or the folder of one.
+    """Reconstruct a scene from photos.
 
-    `progress` is told the stage and how much of it is done (0 to 1). `watch` is shown the scene
-    while it is made, and the capture with its cameras. ReconError when the input cannot be used.
+    Args:
+        source: Folder of photos, video or camera file (see `load_capture`), list of image files,
+            capture, or views. Views are used as they are: all of them, with their cameras.
+        config: Settings; all have defaults.
+        progress: Called with the name of the stage and its completed fraction.
+        watch: Called with the Gaussians while they are optimised, and with the capture.
+
+    Returns:
+        The scene, in the frame and scale of the input's cameras unless `config.poses` changes
+        them.
+
+    Raises:
+        InputError: The photos or their cameras cannot be used.
+        ConfigError: The model or the device does not exist, or does not fit the input.
+        MissingDependency: Solving cameras or reading a file needs an extra that is not installed.
     """
-    settings = settings or ReconstructSettings()
-    report = progress or (lambda stage, fraction: None)
-    _check_settings(settings)
-    device = choose_device(settings.device)
-    model = build_model(settings.model)
-    if not isinstance(capture, Capture):
-        capture = load_capture(Path(capture))
-    solved = locate(capture, settings, report).transformed(settings.metric_scale, settings.center)
-    capture = solved.capture
-    frames = tuple(capture.frames[i] for i in select_spread(capture, settings.max_views))
-    report("reading photos", 0.0)
-    views = load_views(frames, settings.resolution).to(device)
-    report("reading photos", 1.0)
-    _check_baseline(capture, views.cameras)
+    config = config or ReconstructConfig()
+    device, model = choose_device(config.device), build_model(config.model)
+    if isinstance(source, Views):
+        return _from_views(source.to(device), model, config, progress, watch, None)
+    poses = estimate_cameras(load_capture(source), config.poses, config.seed, progress)
+    capture = poses.capture
+    frames = tuple(capture.frames[i] for i in select_spread(capture, config.views.max_views))
+    progress("reading photos", 0.0)
+    views = load_views(frames, resolution=config.views.resolution).to(device)
+    progress("reading photos", 1.0)
+    scene = _from_views(views, model, config, progress, watch, capture)
+    assert scene.provenance is not None
+    provenance = replace(
+        scene.provenance, camera_source=poses.camera_source, frames=frames, poses=poses
+    )
+    return replace(scene, provenance=provenance)
+
+
+def _from_views(
+    views: Views,
+    model: Model,
+    config: ReconstructConfig,
+    progress: StageProgress,
+    watch: SceneWatch | None,
+    capture: Capture | None,
+) -> Scene:
+    title = "the views" if capture is None else str(capture.title)
+    _check_baseline(title, views.cameras)
+    prediction = predict(views, model, lambda done: progress("finding depth", done))
+    if len(prediction.gaussians) == 0:
+        raise InputError(f"no Gaussians from {title}: the masks leave nothing of the photos")
     shown: Watch | None = None if watch is None else (lambda scene: watch(scene, capture))
-    gaussians = predict(model, views, settings, report, shown)
-    if len(gaussians) == 0:
-        raise InputError(
-            f"no Gaussians from {capture.title}: the masks leave nothing of the photos"
+    return finish_scene(prediction, views, config, progress, shown)
+
+
+def estimate_cameras(
+    capture: Capture,
+    config: PoseConfig | None = None,
+    seed: int = 0,
+    progress: StageProgress = _ignore,
+) -> PosedCapture:
+    """Find the cameras of a capture: those it comes with, or solved by structure from motion.
+
+    Args:
+        capture: Photos with or without cameras.
+        config: Where cameras come from, and the world frame that they are to be in.
+        seed: Seed of the solver.
+        progress: Called with the name of the stage and its completed fraction.
+
+    Returns:
+        The photos with a camera each, and the names of those that were left out.
+
+    Raises:
+        ConfigError: `config.source` is "given", but the capture has no cameras.
+        InputError: The cameras cannot be solved from these photos.
+        MissingDependency: Cameras must be solved, but pycolmap is not installed.
+    """
+    config = config or PoseConfig()
+    if config.source == "solve" or (config.source == "auto" and not capture.has_cameras):
+        posed = solve_cameras(capture, SolveConfig(seed, config.cache), progress)
+    elif capture.has_cameras:
+        posed = PosedCapture(capture, "given")
+    else:
+        raise ConfigError(
+            f"no cameras in {capture.title}: expected a transforms.json, a COLMAP project or "
+            "poses_bounds.npy beside the images; or let recon solve them (source='auto')",
+            "source",
         )
-    report("sorting", 0.0)
-    gaussians = gaussians[importance_order(gaussians, views.cameras)]
-    return Scene(gaussians, views.cameras, frames, settings.model, solved)
+    return posed.transformed(config.metric_scale, config.center)
 
 
 def predict(
-    model: Model,
+    views: Views, model: str | Model = "cost-volume", progress: Progress = _ignore
+) -> Prediction:
+    """Predict Gaussians, depth and confidence from views: one forward pass of a model.
+
+    Args:
+        views: Views with cameras, on the device that computes.
+        model: Name or checkpoint file of a model (see `ReconstructConfig.model`), or a model.
+        progress: Called with the completed fraction.
+
+    Raises:
+        ConfigError: There is no model of that name, or it cannot work with this number of views.
+    """
+    chosen = build_model(model) if isinstance(model, str) else model
+    return chosen(views, progress)
+
+
+def finish_scene(
+    prediction: Prediction,
     views: Views,
-    settings: ReconstructSettings,
-    report: StageProgress,
+    config: ReconstructConfig | None = None,
+    progress: StageProgress = _ignore,
     watch: Watch | None = None,
-) -> Gaussians:
-    """The model's Gaussians, pruned and refined as the settings say, where they can be rendered."""
-    config = parse_refine(settings.refine)
-    found = model(views, lambda fraction: report("finding depth", fraction))
+) -> Scene:
+    """Simplify and optimise a prediction as the settings say.
+
+    The number of steps is limited to what improves a held-out view (`select_num_steps`). Without
+    any step nothing is simplified either, since the optimisation makes up for the loss.
+
+    Args:
+        prediction: Output of a model for these views.
+        views: The views, all of which supervise the optimisation.
+        config: Settings, of which `simplify` and `optimise` count here.
+        progress: Called with the name of the stage and its completed fraction.
+        watch: Called with the Gaussians while they are optimised.
+
+    Returns:
+        The scene, on a device that can render it.
+    """
+    config = config or ReconstructConfig()
     if watch is not None:
-        watch(found.gaussians)
-    if config.steps == 0 or len(found.gaussians) == 0:
-        return found.gaussians
-    device = choose_render_device("auto" if found.gaussians.device.type == "cuda" else "cpu")
-    gaussians, source_view, views = (
-        found.gaussians.to(device),
-        found.source_view.to(device),
-        views.to(device),
+        watch(prediction.gaussians)
+    provenance = Provenance(
+        config, __version__, "given", views.names, num_predicted=len(prediction.gaussians)
     )
-    config = config.for_num_views(len(views))
-    started, check = time.monotonic(), config.with_time_fraction(CHECK_FRACTION)
-    prune_fn = partial(simplify, config=SimplifyConfig(fraction=settings.prune))
-    steps = select_num_steps(
-        gaussians, source_view, views, check, lambda done: report("checking", done), prune_fn
+    scene = Scene(
+        prediction.gaussians,
+        views.cameras,
+        prediction.depth,
+        prediction.confidence,
+        source_view=prediction.source_view,
+        provenance=provenance,
     )
-    config = config.remaining(time.monotonic() - started, steps)
-    if config.steps == 0:
-        return gaussians
-    gaussians = prune_fn(gaussians, views.cameras)
-    return optimise(
-        gaussians, views, config, lambda done: report("refining", done), watch
-    ).gaussians
+    if config.optimise.steps == 0 or len(scene) == 0:
+        return scene
+    device = render_device_of(scene.gaussians.device)
+    gaussians, source_view = scene.gaussians.to(device), prediction.source_view.to(device)
+    views = views.to(device)
+    schedule = config.optimise.for_num_views(len(views))
+    started = time.monotonic()
+    num_steps = select_num_steps(
+        gaussians,
+        source_view,
+        views,
+        schedule.with_time_fraction(CHECK_FRACTION),
+        lambda done: progress("checking", done),
+        partial(simplify, config=config.simplify),
+    )
+    schedule = schedule.remaining(time.monotonic() - started, num_steps)
+    scene = replace(scene, gaussians=gaussians, cameras=views.cameras, source_view=source_view)
+    if schedule.steps == 0:
+        return scene
+    gaussians, kept = simplify_indexed(gaussians, views.cameras, config.simplify)
+    result = optimise(gaussians, views, schedule, lambda done: progress("refining", done), watch)
+    return replace(
+        scene,
+        gaussians=result.gaussians,
+        exposure=result.exposures,
+        source_view=source_view[kept],
+        provenance=replace(
+            provenance, simplified=config.simplify.fraction > 0, num_steps=result.steps
+        ),
+    )
 
 
-def _check_baseline(capture: Capture, cameras: Cameras) -> None:
-    """Depth comes from parallax: the photos must be taken from different places."""
+def _check_baseline(title: str, cameras: Cameras) -> None:
+    """Refuse several cameras at one position: depth comes from parallax."""
     centers = cameras.centers
     if len(centers) == 1:
         return
-    if float((centers - centers[0]).norm(dim=1).max()) <= 1e-6 * float(centers.norm(dim=1).max()):
+    distance = float((centers - centers[0]).norm(dim=1).max())
+    if distance <= MIN_BASELINE * float(centers.norm(dim=1).max()):
         raise InputError(
-            f"all cameras of {capture.title} stand at the same place; expected photos taken from "
-            "different places, since depth comes from the parallax between them"
+            f"all cameras of {title} are at the same position; expected photos taken from "
+            "different positions, since depth comes from the parallax between them"
         )
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device of a --device choice; ReconError when it is not there."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "device='cuda': torch sees no CUDA GPU; use device='cpu' or run recon doctor", "device"
-        )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def choose_render_device(name: str) -> torch.device:
-    """As `choose_device`, for work that renders: auto takes the GPU only if gsplat runs there."""
-    device = choose_device(name)
-    if device.type == "cuda":
-        from render.backends import cuda
-
-        reason = cuda.unavailable()
-        if reason is not None and name == "cuda":
-            raise ConfigError(f"device='cuda': {reason}", "device")
-        if reason is not None:
-            return torch.device("cpu")
-    return device
-
-
-def _check_settings(settings: ReconstructSettings) -> None:
-    check_views(settings.max_views, settings.resolution)
-    parse_refine(settings.refine)
-    if not 0 < settings.metric_scale < math.inf:
-        raise ConfigError(
-            f"metric_scale must be above 0, got {settings.metric_scale}", "metric_scale"
-        )
-    if not 0 <= settings.prune < 1:
-        raise ConfigError(
-            f"prune must be a fraction of the Gaussians in [0, 1), got {settings.prune}", "prune"
-        )
-
-
-def locate(capture: Capture, settings: ReconstructSettings, report: StageProgress) -> PosedCapture:
-    """The capture with cameras, given or solved, as the settings say."""
-    if settings.cameras == "solve" or (settings.cameras == "auto" and not capture.has_cameras):
-        return solve_cameras(capture, SolveConfig(settings.seed, settings.cache), report)
-    if not capture.has_cameras:
-        raise ConfigError(
-            f"no cameras in {capture.title}: expected a transforms.json, a COLMAP project or "
-            "poses_bounds.npy beside the images; or let recon solve them (cameras='auto')",
-            "cameras",
-        )
-    return PosedCapture(capture, "given")

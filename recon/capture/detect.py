@@ -1,29 +1,46 @@
 """Find out what a folder holds and read it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from recon.capture.colmap import find_colmap, read_colmap
-from recon.capture.listing import read_folder
+from recon.capture.listing import read_files, read_folder
 from recon.capture.llff import read_llff
 from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
 from recon.capture.video import is_video, read_video
+from recon.config import VIDEO_FRAMES
 from recon.errors import InputError
-from recon.settings import VIDEO_FRAMES
 
 # The second is the training part of a NeRF synthetic scene; the others are for testing.
 TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
 
 
-def load_capture(path: Path, frames: int = VIDEO_FRAMES, photos: bool = True) -> Capture:
-    """Read a capture without touching its pixels; InputError when it is none.
+def load_capture(
+    source: Capture | str | Path | Sequence[str | Path],
+    frames: int = VIDEO_FRAMES,
+    photos: bool = True,
+) -> Capture:
+    """Read the photos of a capture, and their cameras if it comes with any; no pixels yet.
 
     A folder is, in this order: nerfstudio (transforms.json), COLMAP (a model in it, in
     `sparse`, `sparse/0` or `colmap/sparse/0`), LLFF (poses_bounds.npy), or plain photos.
-    A path to a transforms.json or poses_bounds.npy itself works too. Of a video, so many `frames`
-    are taken (and written to the cache). Without `photos`, those of a transforms.json need not be
-    there, provided that it gives their sizes.
+
+    Args:
+        source: Folder, video, transforms.json, poses_bounds.npy, or a list of image files. A
+            capture is returned as it is.
+        frames: Number of photos to take from a video; they are written to the cache.
+        photos: Whether the photos must be there. Without, those of a transforms.json may be
+            missing, provided that it states their sizes.
+
+    Raises:
+        InputError: There are no photos, or something about them or their cameras is wrong.
     """
+    if isinstance(source, Capture):
+        return source
+    if not isinstance(source, (str, Path)):
+        return read_files([Path(file) for file in source])
+    path = Path(source)
     if path.is_file():
         if path.suffix == ".json":
             return read_transforms(path, photos)

@@ -91,7 +91,7 @@ class Compress:
             )
 
     def _check(self) -> None:
-        from recon.settings import check_views
+        from recon.config import ViewConfig
 
         wishes = {"--target-size": self.target_size, "--max-loss": self.max_loss}
         wishes["--keep"] = self.keep
@@ -104,7 +104,7 @@ class Compress:
                 expected = "above 0, at most 1" if name == "--keep" else "above 0"
                 raise ReconError(f"{name} must be {expected}, found {value:g}")
 
-        check_views(self.max_views, self.resolution)
+        ViewConfig(self.max_views, self.resolution)
 
     def _looks(self, scene: "Gaussians") -> "Looks":
         from recon.capture import load_capture, load_views, select_spread
@@ -116,7 +116,7 @@ class Compress:
         if not capture.has_cameras:
             raise ReconError(f"{self.cameras} has no cameras; leave --cameras out")
         frames = [capture.frames[i] for i in select_spread(capture, self.max_views)]
-        views = load_views(frames, self.resolution)
+        views = load_views(frames, resolution=self.resolution)
         looks = Looks.of(scene, views.cameras, photos=views)
         if looks.error > UNLIKE:
             raise ReconError(

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from recon.cli.options import ReconstructOptions
 from recon.errors import ReconError
 from recon.reporting import progress_reporter, say
-from recon.settings import ReconstructSettings
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Evaluate:
     """Name of the split: its context photos go in, its target photos are held out."""
     suite: Path | None = None
     """YAML file with many captures and splits, or a RealEstate10K test set, instead of one."""
-    settings: Annotated[ReconstructSettings, tyro.conf.OmitArgPrefixes] = field(
-        default_factory=ReconstructSettings
+    options: Annotated[ReconstructOptions, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=ReconstructOptions
     )
     pictures: Path | None = None
     """Also write the renders beside the held-out photos into this folder."""
@@ -37,6 +37,8 @@ class Evaluate:
     def run(self) -> None:
         """Print a table; write the files whole or not at all."""
         from recon.files import atomic_output, check_output
+
+        settings = self.options.config()
 
         if (self.capture is None) == (self.suite is None):
             raise ReconError("recon eval needs a capture or --suite FILE; give one of them")
@@ -53,11 +55,11 @@ class Evaluate:
             suite = Suite((Case(self.capture, self.split),), None)
         document: dict[str, Any] = {}
         with progress_reporter(self.quiet) as progress:
-            results = evaluate_cases(suite.cases, self.settings, progress)
+            results = evaluate_cases(suite.cases, settings, progress)
             if suite.films is not None:
                 from training.evaluation.realestate10k import evaluate_films
 
-                found, skipped = evaluate_films(suite.films, self.settings, progress)
+                found, skipped = evaluate_films(suite.films, settings, progress)
                 results += found
                 document["skipped"] = dict(skipped.reasons)
         table = as_table(results)

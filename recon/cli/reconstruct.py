@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from recon.cli.options import ReconstructOptions
+from recon.config import VIDEO_FRAMES, ReconstructConfig
 from recon.errors import ReconError
 from recon.reporting import megabytes, progress_reporter, say, say_json, shown_size
-from recon.settings import VIDEO_FRAMES, ReconstructSettings
 
 if TYPE_CHECKING:
     from recon.capture import Capture
-    from recon.pipeline import Scene
+    from recon.scene import Scene
     from viewer import LiveViewer
 
 
@@ -28,8 +29,8 @@ class Reconstruct:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Scene file to write; the extension chooses the format (.ply, .compressed.ply, .splat,
     .spz, .sog, .glb)."""
-    settings: Annotated[ReconstructSettings, tyro.conf.OmitArgPrefixes] = field(
-        default_factory=ReconstructSettings
+    options: Annotated[ReconstructOptions, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=ReconstructOptions
     )
     frames: int = VIDEO_FRAMES
     """Photos to take from a video: sharp ones, evenly spread over its motion."""
@@ -50,26 +51,29 @@ class Reconstruct:
         """Check the outputs first, so that no work is lost to a typing error."""
         start = time.perf_counter()
         capture = self._checked()
+        config = self.options.config()
         with self._live() as live:
-            scene = self._make(capture, live)
+            scene = self._make(capture, config, live)
+            made = scene.provenance
+            assert made is not None and made.poses is not None
             summary = {
                 "output": str(self.output),
                 "gaussians": len(scene.gaussians),
                 "megabytes": round(megabytes(self.output), 3),
                 "seconds": round(time.perf_counter() - start, 2),
-                "model": scene.model,
-                "views_used": [frame.name for frame in scene.frames],
+                "model": made.config.model,
+                "views_used": list(made.view_names),
                 "views_found": len(capture.frames),
-                "cameras": scene.solved.camera_source,
-                "left_out": list(scene.solved.unregistered),
-                "depth_is_guessed": scene.depth_is_guessed,
+                "cameras": made.camera_source,
+                "left_out": list(made.left_out),
+                "depth_is_guessed": made.depth_is_guessed,
             }
             if self.json:
                 say_json(summary)
             elif not self.quiet:
                 say(_closing_line(summary, shown_size(self.output)))
             if live is not None:
-                live.finish(scene.gaussians, scene.solved.capture, megabytes(self.output))
+                live.finish(scene.gaussians, made.poses.capture, megabytes(self.output))
                 live.serve_forever()
 
     def _checked(self) -> "Capture":
@@ -85,7 +89,7 @@ class Reconstruct:
         if self.save_colmap is not None:
             check_new_folder(self.save_colmap)
         capture = load_capture(self.input, self.frames)
-        given = capture.has_cameras and self.settings.cameras != "solve"
+        given = capture.has_cameras and self.options.cameras != "solve"
         if self.save_colmap is not None and given:
             raise ReconError(
                 f"--save-colmap writes cameras that recon solves, and {self.input} comes with "
@@ -98,21 +102,24 @@ class Reconstruct:
             )
         return capture
 
-    def _make(self, capture: "Capture", live: "LiveViewer | None") -> "Scene":
-        """Reconstruct, and write all that was asked for."""
+    def _make(
+        self, capture: "Capture", config: ReconstructConfig, live: "LiveViewer | None"
+    ) -> "Scene":
+        """Reconstruct, and write all files."""
         from recon.capture import write_transforms
         from recon.capture.sfm import export_colmap
-        from recon.formats import save_gaussians
         from recon.pipeline import reconstruct
 
         with progress_reporter(self.quiet or self.json) as progress:
-            scene = reconstruct(capture, self.settings, progress, live.update if live else None)
+            scene = reconstruct(capture, config, progress, live.update if live else None)
             progress("writing", 0.0)
-            save_gaussians(self.output, scene.gaussians)
+            scene.save(self.output)
+            made = scene.provenance
+            assert made is not None and made.poses is not None
             if self.save_cameras is not None:
-                write_transforms(self.save_cameras, scene.frames_with_cameras)
+                write_transforms(self.save_cameras, made.frames_with_cameras)
             if self.save_colmap is not None:
-                export_colmap(scene.solved, self.save_colmap)
+                export_colmap(made.poses, self.save_colmap)
         return scene
 
     def _live(self) -> "AbstractContextManager[LiveViewer | None]":

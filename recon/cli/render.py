@@ -53,9 +53,9 @@ class Render:
 
     def run(self) -> None:
         """Find the cameras, render one view at a time, write whole outputs only."""
+        from recon.devices import choose_render_device
         from recon.files import check_output
         from recon.formats import load_gaussians
-        from recon.pipeline import choose_render_device
 
         suffix = self.output.suffix.lower()
         if suffix not in (*PICTURES, ".mp4", ""):

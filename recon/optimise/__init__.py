@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 from recon.optimise.config import OptimiseConfig as OptimiseConfig
-from recon.optimise.config import parse_refine as parse_refine
 
 if TYPE_CHECKING:
     from recon.optimise.early_stopping import select_num_steps as select_num_steps

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from recon.errors import ConfigError
+from recon.validation import check_types
 
 # Upper bound on the number of steps within a time budget.
 MAX_STEPS = 3000
@@ -25,7 +26,8 @@ class OptimiseConfig:
     steps: int = 45
     """Gradient steps for up to three views; 0 leaves the scene unchanged."""
     seconds: float | None = None
-    """Time limit (s), if it is reached before the last step."""
+    """Time limit (s), if it is reached before the last step. See `for_seconds` for as many steps
+    as fit into a time."""
     lr_sh: float = 0.01
     """Learning rate of SH coefficients."""
     lr_opacity: float = 0.08
@@ -42,6 +44,22 @@ class OptimiseConfig:
     """Whether views must agree on the sign of a gradient (see GradientAgreement)."""
     views_per_step: int = 4
     """Views that are rendered for one step, in rotation."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("steps", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"{name} must not be negative, got {value}", name)
+        if self.views_per_step < 1:
+            raise ConfigError(
+                f"views_per_step must be at least 1, got {self.views_per_step}", "views_per_step"
+            )
+
+    @staticmethod
+    def for_seconds(seconds: float) -> "OptimiseConfig":
+        """Return a configuration that takes as many steps as fit into a time limit (s)."""
+        return OptimiseConfig(steps=MAX_STEPS, seconds=seconds)
 
     def for_num_views(self, count: int) -> "OptimiseConfig":
         """Adapt steps and learning rates to the number of views.
@@ -78,13 +96,3 @@ class OptimiseConfig:
         seconds = None if self.seconds is None else max(self.seconds - spent, 0.0)
         steps = self.steps if max_steps is None else min(max_steps, self.steps)
         return replace(self, seconds=seconds, steps=steps)
-
-
-def parse_refine(text: str) -> OptimiseConfig:
-    """Read "45" as a number of steps and "20s" as a time limit; ReconError for anything else."""
-    number = text.removesuffix("s")
-    if not number.isdecimal():
-        raise ConfigError(f"refine must be steps (45) or seconds (20s), got {text!r}", "refine")
-    if text.endswith("s"):
-        return OptimiseConfig(steps=MAX_STEPS, seconds=float(number))
-    return OptimiseConfig(steps=int(number))

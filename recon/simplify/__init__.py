@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from recon.simplify.importance import contribution as contribution
     from recon.simplify.importance import importance_order as importance_order
     from recon.simplify.prune import simplify as simplify
+    from recon.simplify.prune import simplify_indexed as simplify_indexed
 
 
 def __getattr__(name: str) -> Any:
@@ -16,8 +17,8 @@ def __getattr__(name: str) -> Any:
         from recon.simplify import importance
 
         return getattr(importance, name)
-    if name == "simplify":
+    if name in ("simplify", "simplify_indexed"):
         from recon.simplify import prune
 
-        return prune.simplify
+        return getattr(prune, name)
     raise AttributeError(f"module 'recon.simplify' has no attribute {name!r}")

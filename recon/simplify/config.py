@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from recon.errors import ConfigError
+from recon.validation import check_types
+
 
 @dataclass(frozen=True)
 class SimplifyConfig:
@@ -14,3 +17,8 @@ class SimplifyConfig:
     cluster_sizes_px: tuple[float, ...] = (2.0, 3.0, 4.0, 6.0)
     """Sizes of clusters in which Gaussians may be merged (px), in increasing order; the first one
     that suffices is taken."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not 0 <= self.fraction < 1:
+            raise ConfigError(f"fraction must be in [0, 1), got {self.fraction}", "fraction")

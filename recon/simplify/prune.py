@@ -1,7 +1,7 @@
 """Simplification: Gaussians that no camera sees are pruned, similar neighbours are merged."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recon.simplify.config import SimplifyConfig
@@ -18,24 +18,38 @@ def simplify(gaussians: Gaussians, cameras: Cameras, config: SimplifyConfig) -> 
     merged, those of similar colours first. If clusters of the largest size are not enough, more
     Gaussians remain than were asked for.
     """
+    return simplify_indexed(gaussians, cameras, config)[0]
+
+
+def simplify_indexed(
+    gaussians: Gaussians, cameras: Cameras, config: SimplifyConfig
+) -> tuple[Gaussians, Int[Tensor, "m"]]:
+    """Simplify a scene, and say which input Gaussian each output Gaussian stands for.
+
+    Returns:
+        The Gaussians that `simplify` returns, and for each of them an index into the input: its
+        own, or that of the merged Gaussian that has the greatest weight in the cameras' images.
+    """
+    index = torch.arange(len(gaussians), device=gaussians.device)
     if config.fraction == 0:
-        return gaussians
+        return gaussians, index
     seen = measure_contributions(gaussians, cameras)
     target = round(len(gaussians) * (1 - config.fraction))
     keep = seen.weight_max >= config.min_weight
     if int(keep.sum()) <= target:
         keep = torch.zeros_like(keep)
         keep[seen.weight_max.topk(target).indices] = True
-    gaussians, weight = gaussians[keep], seen.weight_sum[keep]
+    gaussians, weight, index = gaussians[keep], seen.weight_sum[keep], index[keep]
     if len(gaussians) <= target:
-        return gaussians
+        return gaussians, index
     footprints = Footprints.of(gaussians.means, cameras)
     for size_px in config.cluster_sizes_px:
         groups = clusters(footprints, size_px)
         if int(groups.max()) < target:
             break
     groups = _cheapest(gaussians, weight, groups, len(gaussians) - target)
-    return _merged(gaussians, footprints.size, groups)
+    simplified, heaviest = _merged(gaussians, footprints.size, groups, weight)
+    return simplified, index[heaviest]
 
 
 def _cheapest(
@@ -70,14 +84,33 @@ def _cheapest(
 
 
 def _merged(
-    gaussians: Gaussians, footprints: Float[Tensor, "n"], groups: Int[Tensor, "n"]
-) -> Gaussians:
-    """Merge every group; single Gaussians stay unchanged and come first."""
+    gaussians: Gaussians,
+    footprints: Float[Tensor, "n"],
+    groups: Int[Tensor, "n"],
+    weight: Float[Tensor, "n"],
+) -> tuple[Gaussians, Int[Tensor, "m"]]:
+    """Merge every group; single Gaussians stay unchanged and come first.
+
+    Returns the Gaussians and the index of each one's member of the greatest weight.
+    """
     _, groups, size = torch.unique(groups, return_inverse=True, return_counts=True)
     single = size[groups] == 1
     _, merged_groups = torch.unique(groups[~single], return_inverse=True)
     if len(merged_groups) == 0:
-        return gaussians
-    members = gaussians[~single]
-    made = merge(members, footprints[~single], merged_groups, int(merged_groups.max()) + 1)
-    return Gaussians.cat([gaussians[single], made])
+        return gaussians, single.nonzero()[:, 0]
+    members, count = gaussians[~single], int(merged_groups.max()) + 1
+    made = merge(members, footprints[~single], merged_groups, count)
+    index = torch.cat([single.nonzero()[:, 0], _heaviest(weight, groups, ~single)])
+    return Gaussians.cat([gaussians[single], made]), index
+
+
+def _heaviest(
+    weight: Float[Tensor, "n"], groups: Int[Tensor, "n"], merged: Bool[Tensor, "n"]
+) -> Int[Tensor, "m"]:
+    """Find the member of the greatest weight of each group of more than one member."""
+    members = merged.nonzero()[:, 0]
+    # By weight and then, stably, by group: each group starts with its heaviest member.
+    members = members[weight[members].argsort(descending=True, stable=True)]
+    ordered = members[groups[members].argsort(stable=True)]
+    _, sizes = torch.unique_consecutive(groups[ordered], return_counts=True)
+    return ordered[sizes.cumsum(0) - sizes]

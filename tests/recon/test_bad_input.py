@@ -181,7 +181,7 @@ def test_bad_options(arguments: list[str], part: str, sample: Path, tmp_path: Pa
 def test_cameras_at_one_place(capture: Path, capsys) -> None:
     spoil(capture, lambda d: set_frame("transform_matrix", d["frames"][0]["transform_matrix"])(d))
     arguments = [str(capture), "-o", f"{capture}/o.ply", "--resolution", "64"]
-    expect_error(arguments, capsys, "stand at the same place")
+    expect_error(arguments, capsys, "are at the same position")
 
 
 def test_missing_output(sample: Path, capsys) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import psnr
 
-from recon import ReconstructSettings, reconstruct
+from recon import ReconstructConfig, ViewConfig, reconstruct
 from recon.capture import load_capture, load_views
 from recon.formats import load_gaussians, save_gaussians
 from render import rasterize
@@ -34,9 +34,9 @@ def test_scene_file_gives_the_photo_back(name: str, captures: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_capture_reconstructs(name: str, captures: Path) -> None:
-    scene = reconstruct(captures / name, ReconstructSettings(resolution=96, max_views=3))
+    scene = reconstruct(captures / name, ReconstructConfig(ViewConfig(max_views=3, resolution=96)))
     scene.gaussians.validate()
-    masks = load_views(scene.frames, 96).masks
+    masks = load_views(scene.provenance.frames, resolution=96).masks
     wanted = int((masks >= 0.5).sum())
     # Half of them are merged.
     assert 0.3 * wanted < len(scene.gaussians) <= 0.6 * wanted

@@ -18,8 +18,8 @@ import recon
 from recon.capture import load_capture, load_views
 from recon.cli import main as cli
 from recon.cli.info import _quantiles
+from recon.cli.options import ReconstructOptions
 from recon.formats import load_gaussians
-from recon.settings import ReconstructSettings
 from render import rasterize
 
 
@@ -44,7 +44,7 @@ def test_every_option_has_help(command: tuple[str, str]) -> None:
     from tyro._docstrings import get_field_docstring
 
     kind = getattr(importlib.import_module(command[0]), command[1])
-    for cls in (kind, ReconstructSettings):
+    for cls in (kind, ReconstructOptions):
         for field in dataclasses.fields(cls):
             if field.name != "settings":
                 text = get_field_docstring(cls, field.name, ())

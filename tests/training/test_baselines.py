@@ -86,9 +86,11 @@ def test_it_learns_from_random_points(views: Views) -> None:
 
 def test_comparison_of_one_case(tmp_path: Path) -> None:
     case = Case(ROOT / "assets" / "sample", "2v")
-    from recon.settings import ReconstructSettings
+    from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 
-    settings = ReconstructSettings(model="plane-sweep", resolution=64, refine="2")
+    settings = ReconstructConfig(
+        ViewConfig(resolution=64), model="plane-sweep", optimise=OptimiseConfig(2)
+    )
     row = compare_case(case, settings, CompareConfig(times=(0.5, 1.0), random_count=500))
     assert [each["times"] for each in row["scratch"]] == [0.5, 1.0, 0.5, 1.0]
     assert row["ours"] > max(e["psnr"] for e in row["scratch"] if e["start"] == "random points")

@@ -8,8 +8,8 @@ import torch
 from helpers import random_gaussians
 
 from recon.compress import Looks
+from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 from recon.formats import load_gaussians
-from recon.settings import ReconstructSettings
 from render.quaternions import quats_to_rotmats
 from render.sh import sh_to_colors
 from training.evaluation.glossy import LIGHT, STRENGTH, glossy
@@ -20,7 +20,7 @@ from training.evaluation.suite import Case
 
 @pytest.mark.slow
 def test_rows_and_prefixes(sample: Path, tmp_path: Path) -> None:
-    settings = ReconstructSettings(resolution=96, refine="5")
+    settings = ReconstructConfig(views=ViewConfig(resolution=96), optimise=OptimiseConfig(5))
     bench = Bench.of(Case(sample, "2v"), tmp_path, settings)
     rows = list(islice(rows_of(bench), 2 + len(LOSSY_FORMATS)))
     assert [row["name"] for row in rows] == ["raw PLY", "PLY", *LOSSY_FORMATS]

@@ -7,16 +7,15 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recon.capture import load_capture
+from recon.config import OptimiseConfig, ReconstructConfig
 from recon.model.registry import build_model
-from recon.optimise import parse_refine
-from recon.pipeline import predict
+from recon.pipeline import finish_scene, predict
 from recon.reporting import say
-from recon.settings import ReconstructSettings
 from render import Gaussians
 from training.baselines.gsplat_mcmc import ScratchConfig, optimise
 from training.baselines.initialisation import random_points, surface_points
@@ -38,17 +37,15 @@ class CompareConfig:
     """Random points."""
 
 
-def compare_case(
-    case: Case, settings: ReconstructSettings, config: CompareConfig
-) -> dict[str, Any]:
+def compare_case(case: Case, settings: ReconstructConfig, config: CompareConfig) -> dict[str, Any]:
     """PSNR of the held-out targets, mean, and steps of every way to make the scene."""
     capture = load_capture(case.capture)
     context, targets = context_and_targets(capture, read_split(capture, case.split), settings)
     model = build_model(settings.model)
     began = time.monotonic()
-    found = model(context, lambda done: None)
+    found = predict(context, model)
     predicted = time.monotonic() - began
-    ours = predict(lambda *_: found, context, settings, lambda stage, done: None)
+    ours = finish_scene(found, context, settings).gaussians
     seconds = time.monotonic() - began
     row: dict[str, Any] = {
         "capture": case.capture.name,
@@ -93,11 +90,14 @@ def main() -> None:
     parser.add_argument("--times", type=float, nargs="+", default=[1.0, 10.0])
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     parser.add_argument("--only", nargs="*", default=[], help="cases: fox, fox/4v")
-    parser.add_argument("--refine", default=ReconstructSettings.refine)
+    parser.add_argument("--steps", type=int, default=OptimiseConfig.steps)
+    parser.add_argument("--seconds", type=float, help="time limit of ours instead of steps")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    parse_refine(options.refine)
-    settings = replace(ReconstructSettings(), refine=options.refine)
+    optimise_config = OptimiseConfig(options.steps)
+    if options.seconds is not None:
+        optimise_config = OptimiseConfig.for_seconds(options.seconds)
+    settings = ReconstructConfig(optimise=optimise_config)
     config = CompareConfig(tuple(options.times), tuple(options.starts))
     rows = []
     for case in read_suite(options.suite).chosen(options.only):

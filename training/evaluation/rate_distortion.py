@@ -17,11 +17,10 @@ import torch
 
 from recon.capture import load_capture
 from recon.compress import Looks, Packed, Packer
+from recon.config import ReconstructConfig, SimplifyConfig
 from recon.formats import FORMATS, load_gaussians, save_gaussians
-from recon.model.registry import build_model
-from recon.pipeline import predict
+from recon.pipeline import finish_scene, predict
 from recon.reporting import say
-from recon.settings import ReconstructSettings
 from recon.simplify import importance_order
 from recon.types import Views
 from render import Gaussians
@@ -57,14 +56,14 @@ class Bench:
     folder: Path
 
     @staticmethod
-    def of(case: Case, folder: Path, settings: ReconstructSettings) -> "Bench":
+    def of(case: Case, folder: Path, settings: ReconstructConfig) -> "Bench":
         """Reconstruct, twice."""
         capture = load_capture(case.capture)
         context, targets = context_and_targets(capture, read_split(capture, case.split), settings)
-        found = build_model(settings.model)(context, lambda done: None)
+        prediction = predict(context, settings.model)
         scene, whole = (
-            predict(lambda *_: found, context, given, lambda stage, done: None)
-            for given in (settings, replace(settings, prune=0.0))
+            finish_scene(prediction, context, given).gaussians
+            for given in (settings, replace(settings, simplify=SimplifyConfig(fraction=0.0)))
         )
         return Bench(context, targets, scene, whole, folder)
 
@@ -162,7 +161,7 @@ def prefixes_of(bench: Bench) -> Iterator[dict[str, Any]]:
 def measure(case: Case, shiny: bool, report: Callable[[str], None]) -> dict[str, Any]:
     """Everything about one capture and split."""
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench.of(case, Path(folder), ReconstructSettings())
+        bench = Bench.of(case, Path(folder), ReconstructConfig())
         if shiny:
             bench = bench.shiny()
         report(f"{case.capture.name} {case.split}")

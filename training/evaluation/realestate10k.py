@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.config import OptimiseConfig, ReconstructConfig
+from recon.devices import choose_device
 from recon.errors import InputError
 from recon.model.registry import build_model
-from recon.pipeline import choose_device, predict
-from recon.settings import ReconstructSettings
+from recon.pipeline import finish_scene, predict
 from recon.types import StageProgress, Views
 from render import Cameras
 from training.data.realestate10k import EvaluationItem, evaluation_views, read_evaluation_index
@@ -23,7 +24,7 @@ SUITE = "RealEstate10K"
 
 @torch.no_grad()
 def evaluate_films(
-    films: Films, settings: ReconstructSettings, progress: StageProgress
+    films: Films, settings: ReconstructConfig, progress: StageProgress
 ) -> tuple[list[CaseResult], Skipped]:
     """Every scene of the index that is there and whole, and what was skipped; ReconError when
     none is."""
@@ -31,7 +32,7 @@ def evaluate_films(
     items = read_evaluation_index(Path(films.index), skipped)
     items = items[: films.limit or len(items)]
     device = choose_device(settings.device)
-    flat = replace(settings, model="constant-depth", refine="0")
+    flat = replace(settings, model="constant-depth", optimise=OptimiseConfig(steps=0))
     methods = [(build_model(chosen.model), chosen) for chosen in (settings, flat)]
     results: list[CaseResult] = []
     size = (films.width, films.height)
@@ -39,7 +40,10 @@ def evaluate_films(
         progress(f"evaluating {item.key}", len(results) / len(items))
         context, targets = _views(item, images, cameras, films)
         given = context.to(device)
-        made = [predict(model, given, chosen, lambda *_: None) for model, chosen in methods]
+        made = [
+            finish_scene(predict(given, model), given, chosen).gaussians
+            for model, chosen in methods
+        ]
         case = Case(Path(item.key), "index")
         result = judge(case, settings, (made[0], made[1]), context, targets)
         # Thousands of scenes: their pictures would not fit into memory.

@@ -16,8 +16,9 @@ from torch import Tensor
 from recon.capture import Capture, load_capture, load_views
 from recon.capture.sfm import SolveConfig
 from recon.capture.world import moved
-from recon.pipeline import choose_render_device, reconstruct
-from recon.settings import ReconstructSettings
+from recon.config import OptimiseConfig, ReconstructConfig
+from recon.devices import render_device_of
+from recon.pipeline import reconstruct
 from recon.types import StageProgress, Views
 from render import Gaussians, rasterize
 from training.evaluation import metrics
@@ -37,7 +38,7 @@ class CaseResult:
     """Scores of one capture and split, or of one film: method -> target -> metric -> value."""
 
     case: Case
-    settings: ReconstructSettings
+    settings: ReconstructConfig
     scores: dict[str, dict[str, dict[str, float | None]]]
     pictures: dict[str, Float[Tensor, "v 3 h w"]]
     """Method (and "photo") -> pictures of all targets; empty for films."""
@@ -58,21 +59,26 @@ class CaseResult:
             "suite": self.suite,
             "capture": self.case.capture.name,
             "split": self.case.split,
-            "cameras": "solve" if self.settings.cameras == "solve" else "given",
+            "cameras": "solve" if self.settings.poses.source == "solve" else "given",
             "model": self.settings.model,
-            "resolution": self.settings.resolution,
-            "refine": self.settings.refine,
-            "prune": self.settings.prune,
+            "resolution": self.settings.views.resolution,
+            "steps": self.settings.optimise.steps,
+            "seconds": self.settings.optimise.seconds,
+            "simplify": self._fraction_removed(),
             "seed": self.settings.seed,
             "gaussians": self.gaussians,
             "mean": means,
             "targets": self.scores,
         }
 
+    def _fraction_removed(self) -> float:
+        """Return the fraction that was to be removed: none without an optimisation."""
+        return self.settings.simplify.fraction if self.settings.optimise.steps else 0.0
+
 
 def evaluate_cases(
     cases: Sequence[Case],
-    settings: ReconstructSettings,
+    settings: ReconstructConfig,
     progress: StageProgress,
 ) -> list[CaseResult]:
     """Evaluate the cases one after the other."""
@@ -84,36 +90,40 @@ def evaluate_cases(
 
 
 @torch.no_grad()
-def evaluate_case(case: Case, settings: ReconstructSettings) -> CaseResult:
+def evaluate_case(case: Case, settings: ReconstructConfig) -> CaseResult:
     """Reconstruct, render the targets and score the model and both baselines."""
     capture = load_capture(case.capture)
-    if settings.cameras == "solve":
+    if settings.poses.source == "solve":
         capture = _solved(capture, settings)
     split = read_split(capture, case.split)
     # All of a split's context photos are used, however many.
-    settings = replace(settings, max_views=max(len(split.context), 2))
+    views = replace(settings.views, max_views=max(len(split.context), 2))
+    settings = replace(settings, views=views)
     context_capture = replace(capture, frames=split.context)
-    given = replace(settings, cameras="given")
+    given = replace(settings, poses=replace(settings.poses, source="given"))
     scene = reconstruct(context_capture, given)
-    flat = reconstruct(context_capture, replace(given, model="constant-depth", refine="0"))
+    flat = reconstruct(
+        context_capture,
+        replace(given, model="constant-depth", optimise=OptimiseConfig(steps=0)),
+    )
     context, targets = context_and_targets(capture, split, settings)
     return judge(case, settings, (scene.gaussians, flat.gaussians), context, targets)
 
 
-def _solved(capture: Capture, settings: ReconstructSettings) -> Capture:
+def _solved(capture: Capture, settings: ReconstructConfig) -> Capture:
     """The capture with the cameras that are found for all its photos as if none were given, held
     out ones, too (of those nothing else is used), in the given frame by the Sim3 that fits best.
 
     A given camera is not where the solver would see the same photo from: a pixel of difference
     would count more than all that a scene gets wrong.
     """
-    solved, transform = solve_again(capture, SolveConfig(settings.seed, settings.cache))
+    solved, transform = solve_again(capture, SolveConfig(settings.seed, settings.poses.cache))
     return replace(capture, frames=tuple(moved(f, transform) for f in solved.capture.frames))
 
 
 def judge(
     case: Case,
-    settings: ReconstructSettings,
+    settings: ReconstructConfig,
     made: tuple[Gaussians, Gaussians],
     context: Views,
     targets: Views,
@@ -131,17 +141,17 @@ def judge(
 
 
 def context_and_targets(
-    capture: Capture, split: Split, settings: ReconstructSettings
+    capture: Capture, split: Split, settings: ReconstructConfig
 ) -> tuple[Views, Views]:
     """Context and target views, all of one size."""
     count = len(split.context)
-    views = load_views(split.context + split.target, settings.resolution)
+    views = load_views(split.context + split.target, resolution=settings.views.resolution)
     return views[:count], views[count:]
 
 
 def render_targets(made: Gaussians, targets: Views) -> Float[Tensor, "v 3 h w"]:
     """The targets' pictures, clipped to [0, 1], on the CPU."""
-    device = choose_render_device("auto" if made.device.type == "cuda" else "cpu")
+    device = render_device_of(made.device)
     gaussians, cameras = made.to(device), targets.cameras.to(device)
     shown = [rasterize(gaussians, cameras[[i]]).rgb for i in range(len(cameras))]
     return torch.cat(shown).clamp(0, 1).cpu()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from recon import ReconError, ReconstructSettings, reconstruct
+from recon import PoseConfig, ReconError
 from recon.capture import load_capture
 from recon.capture.exif import exif_down
 from recon.capture.images import read_image
@@ -65,7 +65,7 @@ def test_scene_of_another_size(sample: Path, tmp_path: Path) -> None:
 
 def test_bad_scale(sample: Path) -> None:
     with pytest.raises(ReconError, match="metric_scale must be above 0, got -1"):
-        reconstruct(sample, ReconstructSettings(metric_scale=-1.0))
+        PoseConfig(metric_scale=-1.0)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

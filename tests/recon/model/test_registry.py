@@ -9,6 +9,7 @@ from conftest import ROOT
 from network_helpers import random_batch
 from torch import nn
 
+from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 from recon.errors import ReconError
 from recon.model import registry
 from recon.model.batch import NetworkOutput, ViewBatch
@@ -24,7 +25,6 @@ from recon.model.registry import (
     named_size,
 )
 from recon.pipeline import reconstruct
-from recon.settings import ReconstructSettings
 from training.evaluation.reconstruction import evaluate_case
 from training.evaluation.suite import Case
 from training.export_checkpoint import bundle
@@ -40,7 +40,7 @@ def test_bundled_file_is_under_40_megabytes_and_has_a_licence() -> None:
 
 
 def test_better_than_the_constant_on_the_sample(sample: Path) -> None:
-    settings = ReconstructSettings(model="cost-volume", resolution=160)
+    settings = ReconstructConfig(ViewConfig(resolution=160), model="cost-volume")
     result = evaluate_case(Case(sample, "2v"), settings)
     ours, flat = (result.mean(name, "psnr") for name in ("cost-volume", "constant depth"))
     assert ours is not None and flat is not None and ours > flat + 1
@@ -119,8 +119,10 @@ def test_own_network_is_built_saved_and_loaded_by_name(
     monkeypatch.setitem(NETWORKS, "my_wall", NetworkKind(Wall, WallConfig, {"base": WallConfig()}))
     network = build_network("my-wall", named_size("my_wall", "base"))
     save_checkpoint(tmp_path / "wall.safetensors", "my_wall", network, {})
-    settings = ReconstructSettings(
-        model=str(tmp_path / "wall.safetensors"), resolution=64, max_views=2, refine="0"
+    settings = ReconstructConfig(
+        ViewConfig(max_views=2, resolution=64),
+        model=str(tmp_path / "wall.safetensors"),
+        optimise=OptimiseConfig(steps=0),
     )
     assert len(reconstruct(sample, settings).gaussians) == 2 * 64 * 48
     with pytest.raises(ReconError, match="no weights come with the network my_wall"):

@@ -10,9 +10,10 @@ from helpers import psnr, sample_views, swept
 from recon import ReconError
 from recon.capture import load_capture, load_views
 from recon.cli.main import main
+from recon.cli.options import parse_refine
 from recon.formats import load_gaussians
 from recon.model.registry import build_model
-from recon.optimise import OptimiseConfig, optimise, parse_refine, select_num_steps
+from recon.optimise import OptimiseConfig, optimise, select_num_steps
 from recon.optimise.early_stopping import HeldOut
 from recon.types import Prediction, Views
 from render import Gaussians, rasterize

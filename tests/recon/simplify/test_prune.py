@@ -112,8 +112,6 @@ def test_command_line(sample: Path, tmp_path: Path) -> None:
     assert counts[1] <= 0.55 * counts[0]
 
 
-def test_bad_share_is_refused(sample: Path, tmp_path: Path) -> None:
-    from recon import ReconstructSettings, reconstruct
-
-    with pytest.raises(ReconError, match="prune must be a fraction"):
-        reconstruct(sample, ReconstructSettings(prune=1.0))
+def test_bad_fraction_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"fraction must be in \[0, 1\), got 1.0"):
+        SimplifyConfig(fraction=1.0)

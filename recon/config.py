@@ -1,0 +1,89 @@
+"""The configuration of a reconstruction."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from recon.errors import ConfigError
+from recon.optimise import OptimiseConfig as OptimiseConfig
+from recon.simplify import SimplifyConfig as SimplifyConfig
+from recon.validation import check_types
+
+MIN_RESOLUTION_PX = 32
+# Number of photos that are taken from a video.
+VIDEO_FRAMES = 40
+CameraSource = Literal["auto", "given", "solve"]
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """Which photos are used, and at which size."""
+
+    max_views: int = 8
+    """Maximum number of photos. Of more photos those are used whose cameras are spread best."""
+    resolution: int = 512
+    """Length of the long side at which photos are used (px); smaller photos are not enlarged."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.max_views < 1:
+            raise ConfigError(f"max_views must be at least 1, got {self.max_views}", "max_views")
+        if self.resolution < MIN_RESOLUTION_PX:
+            raise ConfigError(
+                f"resolution must be at least {MIN_RESOLUTION_PX} px, got {self.resolution}",
+                "resolution",
+            )
+
+
+@dataclass(frozen=True)
+class PoseConfig:
+    """Where cameras come from, and the world frame they are in."""
+
+    source: CameraSource = "auto"
+    """`given`: use the capture's cameras and fail without them. `solve`: solve the cameras by
+    structure from motion, even if some are given. `auto`: solve only if none are given."""
+    metric_scale: float = 1.0
+    """Scale factor of the scene and its cameras, such as metres per world unit. The scale of
+    solved cameras is arbitrary."""
+    center: bool = False
+    """Move the mean camera position to the origin."""
+    cache: bool = True
+    """Store solved cameras on disk, and reuse those of an earlier run on the same photos."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not 0 < self.metric_scale < math.inf:
+            raise ConfigError(
+                f"metric_scale must be above 0, got {self.metric_scale}", "metric_scale"
+            )
+
+
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """Settings of `recon.reconstruct`. All have defaults, and wrong ones raise ConfigError.
+
+    Example:
+        ReconstructConfig(views=ViewConfig(max_views=4), optimise=OptimiseConfig(steps=100))
+    """
+
+    views: ViewConfig = field(default_factory=ViewConfig)
+    """Which photos are used, and at which size."""
+    poses: PoseConfig = field(default_factory=PoseConfig)
+    """Where cameras come from, and the world frame they are in."""
+    model: str = "cost-volume"
+    """Name of the model that predicts the Gaussians: `cost-volume` (the bundled network),
+    `plane-sweep` (classical), or `constant-depth` (a baseline); or the path of a checkpoint
+    file (.safetensors)."""
+    simplify: SimplifyConfig = field(default_factory=SimplifyConfig)
+    """How many Gaussians are removed before the optimisation. Without optimisation
+    (`optimise.steps` = 0) nothing is removed."""
+    optimise: OptimiseConfig = field(default_factory=OptimiseConfig)
+    """Test-time optimisation: number of steps or seconds, and learning rates."""
+    device: str = "auto"
+    """Device of all computations: `cpu`, `cuda` or `cuda:1`; `auto` takes a CUDA GPU if there is
+    one."""
+    seed: int = 0
+    """Seed of all random numbers."""
+
+    def __post_init__(self) -> None:
+        check_types(self)

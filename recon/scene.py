@@ -1,0 +1,161 @@
+"""A scene: Gaussians, and what is known about how they were made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recon.capture import Frame
+from recon.capture.sfm import PosedCapture
+from recon.config import ReconstructConfig
+from recon.formats import format_of, load_gaussians, save_gaussians
+from recon.simplify import importance_order
+from render import Cameras, Gaussians, RenderOutput, rasterize
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a scene was made."""
+
+    config: ReconstructConfig
+    """Settings of the reconstruction."""
+    version: str
+    """Version of recon that made it."""
+    camera_source: str
+    """`given` (with the input), `solved` (by structure from motion), or `none` (assumed, for a
+    single photo without a camera)."""
+    view_names: tuple[str, ...]
+    """Names of the views that were used."""
+    frames: tuple[Frame, ...] = ()
+    """The photos that were used, with their original cameras; empty if tensors were given."""
+    poses: PosedCapture | None = None
+    """All photos with cameras, and those that were left out; None if tensors were given."""
+    num_predicted: int = 0
+    """Number of Gaussians that the model predicted."""
+    simplified: bool = False
+    """Whether Gaussians were pruned and merged, which happens only before an optimisation."""
+    num_steps: int = 0
+    """Number of optimisation steps that were taken."""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of the photos whose cameras could not be solved."""
+        return () if self.poses is None else self.poses.unregistered
+
+    @property
+    def frames_with_cameras(self) -> tuple[Frame, ...]:
+        """All photos whose cameras were solved, or the photos used if cameras were given."""
+        if self.poses is None or self.camera_source != "solved":
+            return self.frames
+        return self.poses.capture.frames
+
+    @property
+    def depth_is_guessed(self) -> bool:
+        """Whether there was only one view, from which depth cannot be measured."""
+        return len(self.view_names) == 1
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A scene of 3D Gaussians.
+
+    A scene that was read from a file has Gaussians only; all other fields are None.
+
+    Example:
+        scene = recon.reconstruct("photos/")
+        image = scene.render().rgb[0]
+        scene.save("scene.ply")
+    """
+
+    gaussians: Gaussians
+    """Activated attributes, in the world frame of `cameras`."""
+    cameras: Cameras | None = None
+    """Cameras of the views that were used, at the size at which they were used."""
+    depth: Float[Tensor, "v h w"] | None = None
+    """Depth that the model predicted for each view (z, world units), before any optimisation."""
+    confidence: Float[Tensor, "v h w"] | None = None
+    """Confidence of that depth, 0 to 1."""
+    exposure: Float[Tensor, "v 3"] | None = None
+    """Exposure of each view relative to the scene, per colour channel; their geometric mean is 1.
+    None if the scene was not optimised."""
+    source_view: Int[Tensor, "n"] | None = None
+    """Index of the view that each Gaussian was predicted from; of a merged one, that of its most
+    visible member."""
+    provenance: Provenance | None = None
+    """How the scene was made."""
+    ordered: bool = field(default=False, repr=False)
+    """Whether the Gaussians are in order of importance."""
+
+    def __len__(self) -> int:
+        return len(self.gaussians)
+
+    def __repr__(self) -> str:
+        views = "" if self.cameras is None else f", {len(self.cameras)} views"
+        return f"Scene({len(self):,} Gaussians{views})"
+
+    def by_importance(self) -> "Scene":
+        """Return the scene with its most important Gaussians first.
+
+        Importance is measured by rendering the scene's cameras, so that each leading part of the
+        Gaussians is close to the best smaller scene. Without cameras the order stays as it is.
+        """
+        if self.ordered or self.cameras is None:
+            return self
+        order = importance_order(self.gaussians, self.cameras.to(self.gaussians.device))
+        source_view = None if self.source_view is None else self.source_view[order]
+        return replace(
+            self, gaussians=self.gaussians[order], source_view=source_view, ordered=True
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the Gaussians to a file.
+
+        The extension chooses the format: .ply, .compressed.ply, .splat, .spz, .sog or .glb.
+        Formats that keep the order of Gaussians get the most important ones first.
+
+        Raises:
+            InputError: The format is unknown, or the file cannot be written.
+        """
+        path = Path(path)
+        keeps_order = format_of(path).keeps_order
+        scene = self.by_importance() if keeps_order else self
+        save_gaussians(path, scene.gaussians)
+
+    def render(
+        self,
+        cameras: Cameras | None = None,
+        background: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
+        **options: Any,
+    ) -> RenderOutput:
+        """Render the scene.
+
+        Args:
+            cameras: Cameras to render; by default those of the scene.
+            background: Colour behind the scene, display sRGB in [0, 1].
+            options: Further arguments of `render.rasterize`, such as `settings`.
+
+        Returns:
+            Images with a leading axis for the cameras: `rgb [v 3 h w]`, `alpha`, `depth` and more.
+
+        Raises:
+            ValueError: No cameras are given, and the scene has none.
+        """
+        chosen = self.cameras if cameras is None else cameras
+        if chosen is None:
+            raise ValueError("this scene has no cameras; pass some to render()")
+        color = torch.as_tensor(background).to(self.gaussians.means)
+        chosen = chosen.to(self.gaussians.device)
+        return rasterize(self.gaussians, chosen, color[None], **options)
+
+
+def load(path: str | Path) -> Scene:
+    """Read a scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb).
+
+    Raises:
+        InputError: The file is missing, damaged, or in an unknown format.
+    """
+    return Scene(load_gaussians(Path(path)))
