@@ -107,9 +107,7 @@ class Scene:
             return self
         order = importance_order(self.gaussians, self.cameras.to(self.gaussians.device))
         source_view = None if self.source_view is None else self.source_view[order]
-        return replace(
-            self, gaussians=self.gaussians[order], source_view=source_view, ordered=True
-        )
+        return replace(self, gaussians=self.gaussians[order], source_view=source_view, ordered=True)
 
     def save(self, path: str | Path) -> None:
         """Write the Gaussians to a file.

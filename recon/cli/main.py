@@ -27,7 +27,7 @@ COMMANDS = {
     "doctor": ("recon.cli.doctor", "Doctor", "what this installation can do"),
 }
 # Fields that have a flag of another name; all others are spelt like the field.
-FIELD_FLAGS: dict[str, str] = {}
+FIELD_FLAGS = {"source": "--cameras", "fraction": "--prune"}
 DEFAULT = ("recon.cli.reconstruct", "Reconstruct")
 
 

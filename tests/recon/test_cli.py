@@ -46,7 +46,7 @@ def test_every_option_has_help(command: tuple[str, str]) -> None:
     kind = getattr(importlib.import_module(command[0]), command[1])
     for cls in (kind, ReconstructOptions):
         for field in dataclasses.fields(cls):
-            if field.name != "settings":
+            if field.name != "options":
                 text = get_field_docstring(cls, field.name, ())
                 assert text and len(text) > 10, f"{cls.__name__}.{field.name}"
 
