@@ -6,8 +6,8 @@ import pytest
 import torch
 from helpers import psnr, random_gaussians, sample_views, swept
 
-from recon import ReconError
 from recon.cli.main import main
+from recon.errors import ConfigError
 from recon.formats import load_gaussians
 from recon.simplify import SimplifyConfig, simplify
 from recon.simplify.merge import clusters, merge
