@@ -1,74 +1,71 @@
-"""The scenes of a step, made from the step's number alone: resuming needs no loader's state,
-and any number of processes makes the same global batch."""
+"""Batches of training scenes.
+
+A batch depends on the run's seed and the step alone: resuming needs no data loader state, and any
+number of processes makes the same global batch.
+"""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from recon.model.batch import ViewBatch
-from render import Cameras
 from training.config import TrainConfig
-from training.data.types import SampleRequest, Source, TrainingSample
+from training.data.types import Batch, SampleRequest, Source, TrainingSample
 
-# Pictures of a curriculum keep sides that no network has to pad.
+# The curriculum rounds image sides to multiples of this, so that no network has to pad them.
 SIDE_MULTIPLE_PX = 16
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Context goes into the network; all views, context first, are rendered and compared."""
-
-    context: ViewBatch
-    cameras: Cameras
-    """Of all views, one batch axis."""
-    images: Float[Tensor, "b t 3 h w"]
-    depth: Float[Tensor, "b v h w"]
-    """z of the context views; NaN where it is not known."""
 
 
 def make_batch(
     config: TrainConfig,
     source: Source,
     step: int,
-    share: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     device: str = "cpu",
 ) -> Batch:
-    """Every n-th scene of a step, from the k-th on: share is (k, n)."""
-    first, every = share
+    """Make the batch of a training step, or one shard of it.
+
+    Args:
+        config: The run's configuration: dataset, curriculum and seed.
+        source: Source of the scenes.
+        step: Training step.
+        shard: (index, count): scenes index, index + count, ... of the step's global batch.
+        device: Device of the batch.
+    """
+    first, every = shard
     request = _request(config, step, device)
     samples = []
-    for item in range(first, config.data.batch, every):
-        asked = replace(request, seed=seed_of(config.seed, step, item))
-        samples.append(_with_slack(source.sample(asked), asked, config.data.slack))
+    for item in range(first, config.dataset.batch, every):
+        item_request = replace(request, seed=seed_of(config.seed, step, item))
+        sample = _check(source.sample(item_request), item_request)
+        samples.append(_with_slack(sample, item_request, config.dataset.slack))
     return _collate(samples, request.context)
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed of 32 bits: torch's generator for CPUs ignores all above."""
+    """Hash integers to a seed of 32 bits, all that torch's CPU generator uses."""
     digest = hashlib.blake2b(repr(numbers).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 
 
 def _request(config: TrainConfig, step: int, device: str) -> SampleRequest:
-    """What all scenes of a step have in common, as far as the curriculum has come."""
-    data, curriculum = config.data, config.curriculum
-    done = min(1.0, step / curriculum.steps) if curriculum.steps > 0 else 1.0
-    low, high = data.context
+    """Return what all scenes of a step have in common at this point of the curriculum."""
+    dataset, curriculum = config.dataset, config.curriculum
+    progress = min(1.0, step / curriculum.steps) if curriculum.steps > 0 else 1.0
+    low, high = dataset.context
     start = min(max(curriculum.views, low), high)
-    high = round(start + done * (high - start))
-    draw = torch.Generator().manual_seed(seed_of(config.seed, step, -1))
-    context = low + int(torch.randint(high - low + 1, (), generator=draw))
-    scale = curriculum.resolution + done * (1 - curriculum.resolution)
+    high = round(start + progress * (high - start))
+    generator = torch.Generator().manual_seed(seed_of(config.seed, step, -1))
+    context = low + int(torch.randint(high - low + 1, (), generator=generator))
+    scale = curriculum.resolution + progress * (1 - curriculum.resolution)
     return SampleRequest(
         seed=0,
         context=context,
-        targets=data.targets,
-        width=_side(data.width, scale),
-        height=_side(data.height, scale),
-        baseline=curriculum.baseline + done * (1 - curriculum.baseline),
+        targets=dataset.targets,
+        width=_side(dataset.width, scale),
+        height=_side(dataset.height, scale),
+        baseline=curriculum.baseline + progress * (1 - curriculum.baseline),
         step=step,
         device=device,
     )
@@ -80,8 +77,28 @@ def _side(side: int, scale: float) -> int:
     return min(side, max(1, round(side * scale / SIDE_MULTIPLE_PX)) * SIDE_MULTIPLE_PX)
 
 
+def _check(sample: TrainingSample, request: SampleRequest) -> TrainingSample:
+    """Raise ValueError when a source's sample does not have the shape of its request."""
+    expected = (request.views, 3, request.height, request.width)
+    found = tuple(sample.images.shape)
+    if found != expected:
+        raise ValueError(f"source.sample: expected images of shape {expected}, found {found}")
+    for name, shape in (
+        ("cameras.viewmats", (expected[0], 4, 4)),
+        ("depth", (expected[0], *expected[2:])),
+        ("near", expected[:1]),
+        ("far", expected[:1]),
+    ):
+        value = sample.cameras.viewmats if name.startswith("cameras") else getattr(sample, name)
+        if tuple(value.shape) != shape:
+            raise ValueError(
+                f"source.sample: expected {name} of shape {shape}, found {tuple(value.shape)}"
+            )
+    return sample
+
+
 def _with_slack(sample: TrainingSample, request: SampleRequest, slack: float) -> TrainingSample:
-    """The sample with a range that does not tell where its nearest and farthest points are."""
+    """Jitter near and far, so that they do not reveal the exact nearest and farthest depth."""
     draw = torch.rand(2, generator=request.generator())
     closer, farther = torch.exp(slack * (1.25 * draw - 0.25)).tolist()
     near, far = sample.near / closer, sample.far * farther
@@ -90,13 +107,13 @@ def _with_slack(sample: TrainingSample, request: SampleRequest, slack: float) ->
 
 
 def _collate(samples: list[TrainingSample], context: int) -> Batch:
-    together = replace(
+    cameras = replace(
         samples[0].cameras,
         viewmats=torch.stack([s.cameras.viewmats for s in samples]),
         Ks=torch.stack([s.cameras.Ks for s in samples]),
     )
     images = torch.stack([s.images for s in samples])
     near, far = (torch.stack([getattr(s, k)[:context] for s in samples]) for k in ("near", "far"))
-    views = ViewBatch(images[:, :context], together[:context], near, far)
+    views = ViewBatch(images[:, :context], cameras[:context], near, far)
     depth = torch.stack([s.depth[:context] for s in samples])
-    return Batch(views, together, images, depth)
+    return Batch(views, cameras, images, depth)

@@ -1,4 +1,4 @@
-"""What a training run is: one tree of dataclasses, overlaid by configs/*.yaml and key=value."""
+"""Configuration of a training run: dataclasses, overlaid by configs/*.yaml and key=value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from typing import Any, Literal
 import yaml
 
 from recon.errors import ConfigError
+from recon.model.registry import named_size
 from recon.overlay import overlay
 from training.data.captures import CapturesConfig
 from training.data.clips import RealEstate10KConfig
@@ -17,72 +18,76 @@ from training.losses import LossConfig
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Which scenes, and how many views of each go where."""
+class DatasetConfig:
+    """Sources of the scenes, and the views and images of each scene."""
 
     width: int = 128
-    """Of all pictures (px)."""
+    """Image width (px)."""
     height: int = 128
-    """Of all pictures (px)."""
+    """Image height (px)."""
     context: tuple[int, int] = (2, 4)
-    """Fewest and most views that go into the network; drawn anew for each step."""
+    """Minimum and maximum number of context views; drawn anew for each step."""
     targets: int = 2
-    """Views that are only rendered."""
+    """Number of target views: rendered and compared, not given to the network."""
     batch: int = 2
-    """Scenes a step, over all processes and accumulated parts."""
+    """Scenes per step, over all processes and accumulated parts."""
     slack: float = 0.4
-    """Near and far are moved outwards by up to this (in logarithm), or inwards by up to a quarter
-    of it: at use they are only estimated."""
+    """Jitter of near and far (natural logarithm): each moves outwards by up to this, or inwards by
+    up to a quarter of it, since at inference they are only estimated."""
     photos: str = ""
-    """Folder of pictures that become textures of procedural scenes beside the noise."""
+    """Folder of photos that become textures of procedural scenes, besides noise."""
     procedural: ProceduralConfig = field(default_factory=ProceduralConfig)
-    """Endless scenes made on the fly."""
+    """Random scenes, generated on the fly."""
     realestate10k: RealEstate10KConfig = field(default_factory=RealEstate10KConfig)
-    """Films of houses."""
+    """Clips of RealEstate10K."""
     meshes: MeshesConfig = field(default_factory=MeshesConfig)
-    """Objects."""
+    """Renders of mesh files."""
     captures: CapturesConfig = field(default_factory=CapturesConfig)
-    """Whatever recon reads."""
+    """Posed photos in any format that recon reads."""
+    custom: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Options of sources that a program added to `training.sources.SOURCES`, by name; each needs a
+    `weight`."""
 
 
 @dataclass(frozen=True)
 class CurriculumConfig:
-    """From easy to what is configured, evenly over the first steps."""
+    """Easier scenes at first, approaching the configured ones linearly."""
 
     steps: int = 0
-    """Steps until everything is as configured; 0 for from the start."""
+    """Steps until the configured values are reached; 0 disables the curriculum."""
     views: int = 2
-    """Most context views at the start."""
+    """Maximum number of context views at the start."""
     baseline: float = 0.5
-    """Distance between views at the start, relative to what is configured."""
+    """Distance between views at the start, relative to the configured one."""
     resolution: float = 0.5
-    """Sides of the pictures at the start, relative to what is configured."""
+    """Image sides at the start, relative to the configured ones."""
 
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with warm-up and a cosine to zero (GS-LRM, Zhang et al. 2024, section 4.1)."""
+    """AdamW with warm-up and cosine decay to zero (GS-LRM, Zhang et al. 2024, section 4.1)."""
 
     steps: int = 20_000
     """Length of the schedule (steps)."""
     lr: float = 4e-4
-    """Highest learning rate."""
+    """Peak learning rate."""
     warmup: int = 500
-    """Steps until then."""
+    """Steps of the linear warm-up."""
     beta1: float = 0.9
-    """Decay of the mean gradient."""
+    """Decay of the running mean of the gradient."""
     beta2: float = 0.95
-    """Decay of its square."""
+    """Decay of the running mean of the squared gradient."""
     weight_decay: float = 0.05
-    """On matrices, not on norms."""
+    """Weight decay of matrices; vectors (biases, norms) have none."""
     accumulate: int = 1
-    """Parts that a step's scenes are run in, one after the other, to save memory."""
+    """Number of parts that a step's scenes are split into and run one after the other, to save
+    memory."""
     clip: float = 1.0
-    """Largest norm of the whole gradient."""
+    """Maximum norm of the whole gradient."""
     ema: float = 0.999
-    """Decay of the averaged weights, which are what is saved for use."""
+    """Decay of the averaged weights, which are the ones saved for inference."""
     only: str = ""
-    """Parameters whose names start with this learn, the others stay; "" for all."""
+    """Prefix of the parameters to train, the others are frozen; "" trains all."""
 
 
 @dataclass(frozen=True)
@@ -90,62 +95,88 @@ class TrainConfig:
     """A training run."""
 
     out: str = "runs/default"
-    """Folder of checkpoints and measurements."""
+    """Folder of checkpoints and metrics."""
     network: str = "cost-volume"
-    """Network by name."""
+    """Name of the network."""
     size: str = "base"
-    """Its named size."""
+    """Named size of the network."""
     init: str = ""
-    """Checkpoint whose weights the run starts from; "" for fresh ones."""
+    """Checkpoint with the initial weights; "" for random ones."""
     changes: dict[str, Any] = field(default_factory=dict)
-    """Fields of the network's configuration to change."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """Scenes."""
+    """Fields of the network's configuration that differ from the named size."""
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    """Training scenes."""
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
-    """Easy scenes first."""
+    """Easier scenes first."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    """How to step."""
+    """Optimiser and schedule."""
     loss: LossConfig = field(default_factory=LossConfig)
-    """What to make small."""
+    """Weights of the loss terms."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the network; geometry and rendering are always float32."""
+    """Precision of the network; geometry and rendering are always float32."""
     seed: int = 0
-    """Of weights and scenes."""
+    """Seed of the initial weights and the scenes."""
     licence: str = "Apache-2.0"
-    """Written into the weights: what their data allows."""
+    """Licence of the weights, written into the checkpoint: depends on the training data."""
     save_every: int = 500
     """Steps between checkpoints."""
     log_every: int = 20
-    """Steps between lines."""
+    """Steps between log lines."""
     tensorboard: bool = True
-    """Also write what the lines say for tensorboard."""
+    """Also log to tensorboard."""
     validate_every: int = 500
-    """Steps between looks at scenes that are never trained on; 0 for none."""
+    """Steps between validations on scenes that are never trained on; 0 disables validation."""
     validation_scenes: int = 4
-    """How many of those."""
+    """Number of validation scenes."""
+
+
+def network_config(config: TrainConfig) -> Any:
+    """Return the network's configuration: its named size with `config.changes` laid over.
+
+    Raises:
+        ConfigError: The network, its size or a changed field is unknown.
+    """
+    return overlay(named_size(config.network, config.size), config.changes, "changes")
 
 
 def read_config(path: Path | None, assignments: Sequence[str]) -> TrainConfig:
-    """The defaults with a YAML file and then `key.of.field=value` laid over; ReconError names
-    what does not fit."""
+    """Read a YAML file and `key.of.field=value` assignments, laid over the defaults in this order.
+
+    Raises:
+        ConfigError: A key is unknown or a value has the wrong type; the message names it.
+    """
     config = TrainConfig()
     if path is not None:
         try:
-            values = yaml.safe_load(path.read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"cannot read the training config {path}: {reason}") from None
-        config = overlay(config, values, str(path))
+        config = _overlay(config, values, str(path))
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise ConfigError(f"{assignment!r}: expected key=value, such as optimiser.lr=1e-4")
-        config = overlay(config, _nested(key, _value(value)), "command line")
+        config = _overlay(config, _nested(key, _value(value)), "command line")
     return config
 
 
+def _overlay(config: TrainConfig, values: Any, where: str) -> TrainConfig:
+    """Lay values over the configuration; a key of an earlier version gives its present name."""
+    if isinstance(values, dict):
+        if "data" in values:
+            raise ConfigError(f"{where}: the key data is now called dataset")
+        dataset = values.get("dataset")
+        for name, options in dataset.items() if isinstance(dataset, dict) else ():
+            if isinstance(options, dict) and "share" in options:
+                raise ConfigError(
+                    f"{where}: the key dataset.{name}.share is now called dataset.{name}.weight"
+                )
+    return overlay(config, values, where)
+
+
 def _value(text: str) -> Any:
-    """As YAML reads it, and 1e-4 as the number that it is for everyone but YAML."""
+    """Parse a value as YAML, and also 1e-4, which YAML takes for a string, as a number."""
     value = yaml.safe_load(text)
     if isinstance(value, str):
         try:

@@ -1,101 +1,178 @@
-"""What training makes small."""
+"""Training losses: a table of terms by name, and their weighted sum."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.errors import ConfigError
 from recon.model.batch import NetworkOutput
 from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
+from training.data.types import Batch
 from training.perceptual import PerceptualNet, perceptual_distance
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses; one with weight 0 is not computed."""
+    """Weights of the loss terms; a term of weight 0 is not computed (except mse, for the log)."""
 
     mse: float = 1.0
     """Squared error of rendered colours (GS-LRM, Zhang et al. 2024, eq. 6)."""
     perceptual: float = 0.0
-    """Perceptual distance of rendered pictures; GS-LRM 0.5, pixelSplat 0.05."""
+    """Perceptual distance of rendered images; GS-LRM 0.5, pixelSplat 0.05."""
     perceptual_net: PerceptualNet = "st_lpips_vgg"
-    """What sees for it; its weights must be on the machine."""
+    """Network of the perceptual distance; its weights must be installed."""
     depth: float = 0.1
-    """Absolute error of the logarithm of the context views' depth, where it is known; mean of
-    the network's depth and of its earlier ones."""
+    """Absolute error of log depth of the context views where it is known; mean over the network's
+    final and intermediate depth maps."""
     opacity: float = 0.0
-    """Mean opacity, to get rid of what is not needed (LongLRM, Ziwen et al. 2024, eq. 5)."""
+    """Mean opacity, which removes superfluous Gaussians (LongLRM, Ziwen et al. 2024, eq. 5)."""
     distortion: float = 0.0
     """Spread of the Gaussians along the rays (2DGS, Huang et al. 2024, eq. 13)."""
     leak: float = 0.0
-    """Mean transparency of the rendered scenes, for pictures that are full to their edges: on dark
-    or difficult scenes the squared error hardly minds it."""
+    """Mean transparency of the renders, for images without empty pixels: on dark or difficult
+    scenes transparency hardly changes the squared error."""
     background: Literal["black", "random"] = "black"
-    """What shows through the rendered scenes. random: a colour for each picture, so that only
-    opaque surfaces do; for pictures that are full to their edges."""
+    """Background of the renders. random: one colour per image, which penalises transparent
+    surfaces; for images without empty pixels."""
+    custom: dict[str, float] = field(default_factory=dict)
+    """Weights of terms that a program added to `training.losses.LOSSES`, by name."""
 
 
-def backgrounds_of(config: LossConfig, cameras: Cameras) -> Float[Tensor, "b v 3"] | None:
-    """A colour for each picture, drawn with torch's generator; None for black."""
+class LossInputs(NamedTuple):
+    """Arguments of a loss term."""
+
+    output: NetworkOutput
+    """Gaussians, depth and confidence, in the frame and scale of the batch's cameras."""
+    rendered: RenderOutput
+    """Renders of the Gaussians from all cameras of the batch."""
+    batch: Batch
+    """Input views and ground truth."""
+
+
+LossTerm = Callable[[LossInputs], Tensor]
+"""A loss term: a scalar tensor with gradients, before its weight."""
+
+
+class WeightedLoss(NamedTuple):
+    """A loss term and its weight in the total."""
+
+    term: LossTerm
+    weight: float = 1.0
+
+
+def _mse(inputs: LossInputs) -> Tensor:
+    return (inputs.rendered.rgb - inputs.batch.images).square().mean()
+
+
+def _perceptual(inputs: LossInputs, net: PerceptualNet = "st_lpips_vgg") -> Tensor:
+    images = inputs.batch.images
+    distance = perceptual_distance(net, str(images.device))
+    return distance(inputs.rendered.rgb.clamp(0, 1).flatten(0, 1), images.flatten(0, 1)).mean()
+
+
+def _depth(inputs: LossInputs) -> Tensor:
+    """Average over the pixels of known depth: elsewhere it is NaN."""
+    known = torch.isfinite(inputs.batch.depth)
+    target = torch.where(known, inputs.batch.depth, 1.0).log()
+    predicted = (inputs.output.depth, *inputs.output.earlier_depths)
+    errors = [((depth.log() - target).abs() * known).sum() for depth in predicted]
+    return torch.stack(errors).mean() / known.sum().clamp_min(1)
+
+
+def _opacity(inputs: LossInputs) -> Tensor:
+    return inputs.output.gaussians.opacities.mean()
+
+
+def _leak(inputs: LossInputs) -> Tensor:
+    return (1 - inputs.rendered.alpha).mean()
+
+
+def _distortion(inputs: LossInputs) -> Tensor:
+    return distortion_loss(inputs.output.gaussians, inputs.batch.cameras)
+
+
+# In the order in which the total adds them up: another order would change its last bits.
+LOSSES: dict[str, LossTerm] = {
+    "mse": _mse,
+    "perceptual": _perceptual,
+    "depth": _depth,
+    "opacity": _opacity,
+    "leak": _leak,
+    "distortion": _distortion,
+}
+
+
+def configured_losses(config: LossConfig) -> dict[str, WeightedLoss]:
+    """Return the terms of a configuration, to be extended or given to a `Trainer` as they are.
+
+    `{**configured_losses(config.loss), "mine": WeightedLoss(my_term, 0.1)}` adds a term.
+
+    Raises:
+        ConfigError: `config.custom` names a term that is not in `LOSSES`.
+    """
+    unknown = [name for name in config.custom if name not in LOSSES or hasattr(config, name)]
+    if unknown:
+        added = [name for name in LOSSES if not hasattr(config, name)]
+        raise ConfigError(
+            f"loss.custom.{unknown[0]}: no such term was added to training.losses.LOSSES; "
+            f"added: {', '.join(added) or 'none'}"
+        )
+    terms: dict[str, LossTerm] = {
+        **LOSSES,
+        "perceptual": partial(_perceptual, net=config.perceptual_net),
+    }
+    weights = {name: getattr(config, name, config.custom.get(name, 0.0)) for name in LOSSES}
+    return {
+        name: WeightedLoss(terms[name], weight)
+        for name, weight in weights.items()
+        if weight > 0 or name == "mse"
+    }
+
+
+def evaluate_losses(
+    losses: Mapping[str, WeightedLoss | LossTerm], inputs: LossInputs
+) -> dict[str, Tensor]:
+    """Return each term's unweighted value by name, and the weighted sum as "total".
+
+    A term given as a bare callable has weight 1.
+    """
+    weighted = {
+        name: loss if isinstance(loss, WeightedLoss) else WeightedLoss(loss)
+        for name, loss in losses.items()
+    }
+    values = {name: loss.term(inputs) for name, loss in weighted.items()}
+    parts = [weighted[name].weight * value for name, value in values.items()]
+    return {**values, "total": torch.stack(parts).sum()}
+
+
+def draw_backgrounds(config: LossConfig, cameras: Cameras) -> Float[Tensor, "b v 3"] | None:
+    """Draw a colour for each image with torch's global generator; None stands for black."""
     if config.background == "black":
         return None
     return torch.rand(*cameras.viewmats.shape[:-2], 3, device=cameras.device)
 
 
-def losses_of(
-    config: LossConfig,
-    output: NetworkOutput,
-    shown: RenderOutput,
-    images: Float[Tensor, "b t 3 h w"],
-    depth: Float[Tensor, "b v h w"],
-    cameras: Cameras,
-) -> dict[str, Tensor]:
-    """Each loss, unweighted, and their weighted sum as "total"; `cameras` are those of `shown`."""
-    losses = {"mse": (shown.rgb - images).square().mean()}
-    if config.perceptual > 0:
-        distance = perceptual_distance(config.perceptual_net, str(images.device))
-        flat = (t.flatten(0, 1) for t in (shown.rgb.clamp(0, 1), images))
-        losses["perceptual"] = distance(*flat).mean()
-    if config.depth > 0:
-        losses["depth"] = _depth_loss(output, depth)
-    if config.opacity > 0:
-        losses["opacity"] = output.gaussians.opacities.mean()
-    if config.leak > 0:
-        losses["leak"] = (1 - shown.alpha).mean()
-    if config.distortion > 0:
-        losses["distortion"] = distortion_loss(output.gaussians, cameras)
-    weighted = [getattr(config, name) * value for name, value in losses.items()]
-    return {**losses, "total": torch.stack(weighted).sum()}
-
-
-def _depth_loss(output: NetworkOutput, depth: Float[Tensor, "b v h w"]) -> Tensor:
-    """Over the pixels whose depth is known: elsewhere it is NaN."""
-    known = torch.isfinite(depth)
-    truth = torch.where(known, depth, 1.0).log()
-    guesses = (output.depth, *output.earlier_depths)
-    errors = [((guess.log() - truth).abs() * known).sum() for guess in guesses]
-    return torch.stack(errors).mean() / known.sum().clamp_min(1)
-
-
 def distortion_loss(gaussians: Gaussians, cameras: Cameras) -> Tensor:
-    """Mean over rays of sum_ij w_i w_j (m_i - m_j)^2, m = 1 / z relative to its mean.
+    """Compute the mean over rays of sum_ij w_i w_j (m_i - m_j)^2, m = 1 / z relative to its mean.
 
-    The square, as in 2DGS's code, needs three sums of a ray only:
+    The square, as in 2DGS's code, needs only three sums per ray:
     2 (sum w) (sum w m^2) - 2 (sum w m)^2.
     """
     settings = RasterizeSettings(render_mode="RGB")
     spreads = []
-    for v in range(len(cameras)):
-        camera = cameras[v]
+    for camera in cameras:
         rows = camera.viewmats[..., 2:3, :]
         z = (gaussians.means * rows[..., :3]).sum(-1) + rows[..., 3]
         m = 1 / z.clamp_min(settings.near)
         m = m / m.detach().mean(-1, keepdim=True)
         m = torch.where(z > settings.near, m, 0.0)
         features = torch.stack([m, m * m], -1)
-        shown = rasterize(gaussians, camera, settings=settings, features=features)
-        first, second = shown.rgb.unbind(-3)
-        spreads.append(2 * (shown.alpha[..., 0, :, :] * second - first.square()).mean())
+        rendered = rasterize(gaussians, camera, settings=settings, features=features)
+        first, second = rendered.rgb.unbind(-3)
+        spreads.append(2 * (rendered.alpha[..., 0, :, :] * second - first.square()).mean())
     return torch.stack(spreads).mean()

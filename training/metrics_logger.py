@@ -1,4 +1,4 @@
-"""What a run says while it goes: lines, metrics.jsonl, tensorboard."""
+"""Output of a training run: log lines, metrics.jsonl and tensorboard."""
 
 import json
 import math
@@ -10,34 +10,41 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-METRICS, BOARD = "metrics.jsonl", "tensorboard"
+METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 Report = Callable[[str], None]
 
 
-class Logbook:
+class MetricsLogger:
     """Collects the losses of steps and writes their means."""
 
     def __init__(self, folder: Path, report: Report, tensorboard: bool) -> None:
         self.folder, self.report, self.tensorboard = folder, report, tensorboard
         self.rows: list[dict[str, float]] = []
         self.since = time.monotonic()
-        self._board: Any = None
+        self._writer: Any = None
 
-    def board(self, step: int) -> Any:
-        """Tensorboard's writer, or None; opened when it is first needed."""
-        if self.tensorboard and self._board is None:
+    def _tensorboard(self, step: int) -> Any:
+        """Return tensorboard's writer, opened on first use; None when it is disabled."""
+        if self.tensorboard and self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            # A run that was killed may have written steps that are now made again.
-            self._board = SummaryWriter(str(self.folder / BOARD), purge_step=step)
-        return self._board
+            # A run that was killed may have logged steps that are now repeated.
+            self._writer = SummaryWriter(str(self.folder / TENSORBOARD), purge_step=step)
+        return self._writer
 
     def add(self, losses: dict[str, float]) -> None:
-        """Remember one step."""
+        """Collect the losses of one step."""
         self.rows.append(losses)
 
     def write(self, step: int, until: int, scenes: int, lr: float) -> None:
-        """A line about the steps since the last: means of their losses, speed and time left."""
+        """Write the mean losses of the collected steps, the speed and the time left.
+
+        Args:
+            step: Number of steps done.
+            until: Step at which this call of `Trainer.train` ends.
+            scenes: Scenes per step.
+            lr: Learning rate of the last step.
+        """
         if not self.rows:
             return
         seconds = (time.monotonic() - self.since) / len(self.rows)
@@ -49,28 +56,29 @@ class Logbook:
         with (self.folder / METRICS).open("a") as handle:
             handle.write(json.dumps(row) + "\n")
         self.scalars("train", {k: v for k, v in row.items() if k != "step"}, step)
-        psnr = -10 * math.log10(max(means["mse"], 1e-10))
-        parts = [f"step {step}/{until}", f"loss {means['total']:.4f}", f"PSNR {psnr:.2f}"]
+        parts = [f"step {step}/{until}", f"loss {means['total']:.4f}"]
+        if "mse" in means:
+            parts.append(f"PSNR {-10 * math.log10(max(means['mse'], 1e-10)):.2f}")
         parts += [f"{k} {v:.3f}" for k, v in means.items() if k not in ("mse", "total")]
-        parts += [f"{scenes / seconds:.2f} samples/s", _left(seconds * (until - step))]
+        parts += [f"{scenes / seconds:.2f} samples/s", _time_left(seconds * (until - step))]
         self.report("  ".join(parts))
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
-        """To tensorboard."""
-        board = self.board(step)
-        if board is not None:
+        """Write scalars to tensorboard."""
+        writer = self._tensorboard(step)
+        if writer is not None:
             for name, value in values.items():
-                board.add_scalar(f"{group}/{name}", value, step)
-            board.flush()
+                writer.add_scalar(f"{group}/{name}", value, step)
+            writer.flush()
 
-    def picture(self, name: str, picture: Float[Tensor, "3 h w"], step: int) -> None:
-        """To tensorboard."""
-        board = self.board(step)
-        if board is not None:
-            board.add_image(name, picture, step)
-            board.flush()
+    def image(self, name: str, image: Float[Tensor, "3 h w"], step: int) -> None:
+        """Write an image to tensorboard."""
+        writer = self._tensorboard(step)
+        if writer is not None:
+            writer.add_image(name, image, step)
+            writer.flush()
 
 
-def _left(seconds: float) -> str:
+def _time_left(seconds: float) -> str:
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min left" if hours else f"{minutes} min left"

@@ -1,11 +1,13 @@
-"""All sources of a run, and which one a scene comes from."""
+"""Sources of training scenes by name, and the mixture that a configuration asks for."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from recon.errors import ConfigError
-from training.config import DataConfig
+from training.config import DatasetConfig
 from training.data.captures import CaptureScenes
 from training.data.clips import RealEstate10KScenes
 from training.data.meshes import MeshScenes
@@ -15,40 +17,95 @@ from training.data.types import SampleRequest, Source, TrainingSample
 
 
 @dataclass(frozen=True)
+class SourceContext:
+    """Facts of the run that a source is built for."""
+
+    photos: str
+    """Folder of photos for textures; "" for none."""
+    seed: int
+    """Seed of the run."""
+    device: str
+    """Device of the training."""
+
+
+SourceBuilder = Callable[[Any, SourceContext], Source]
+"""Builds a source from its options (a dataclass, or the mapping of `dataset.custom`)."""
+
+
+def _procedural(options: Any, context: SourceContext) -> Source:
+    bank = make_bank(list_photos(context.photos), seed=context.seed)
+    return ProceduralScenes(options, bank.to(torch.device(context.device)))
+
+
+# A program may add its own: SOURCES["mine"] = build; options: dataset.custom.mine.
+SOURCES: dict[str, SourceBuilder] = {
+    "procedural": _procedural,
+    "realestate10k": lambda options, context: RealEstate10KScenes(options),
+    "meshes": lambda options, context: MeshScenes(options),
+    "captures": lambda options, context: CaptureScenes(options),
+}
+
+
+@dataclass(frozen=True)
 class Mixture:
-    """A source made of sources; each scene's seed decides which one."""
+    """A source that draws each scene from one of several sources, chosen by the scene's seed."""
 
     sources: tuple[Source, ...]
-    shares: tuple[float, ...]
-
-    @staticmethod
-    def of(config: DataConfig, seed: int, device: str) -> "Mixture":
-        """Those whose share is above 0; ReconError when none is, or one has no folder."""
-        for name in ("realestate10k", "meshes", "captures"):
-            part = getattr(config, name)
-            if part.share > 0 and not part.folder:
-                raise ConfigError(
-                    f"data.{name}.share is {part.share} but data.{name}.folder is not given; "
-                    f"add data.{name}.folder=FOLDER"
-                )
-        parts: list[tuple[Source, float]] = []
-        if config.procedural.share > 0:
-            bank = make_bank(list_photos(config.photos), seed=seed).to(torch.device(device))
-            scenes = ProceduralScenes(config.procedural, bank)
-            parts.append((scenes, config.procedural.share))
-        if config.realestate10k.share > 0:
-            parts.append((RealEstate10KScenes(config.realestate10k), config.realestate10k.share))
-        if config.meshes.share > 0:
-            parts.append((MeshScenes(config.meshes), config.meshes.share))
-        if config.captures.share > 0:
-            parts.append((CaptureScenes(config.captures), config.captures.share))
-        if not parts:
-            raise ConfigError("no source of scenes: give one of data.*.share a number above 0")
-        sources, shares = zip(*parts, strict=True)
-        return Mixture(sources, shares)
+    weights: tuple[float, ...]
+    """Relative frequency of each source."""
 
     def sample(self, request: SampleRequest) -> TrainingSample:
-        """From the source that the seed chooses."""
-        generator = request.generator()
-        place = torch.multinomial(torch.tensor(self.shares), 1, generator=generator)
-        return self.sources[int(place)].sample(request)
+        """Return the scene of the source that the request's seed selects."""
+        weights = torch.tensor(self.weights)
+        index = torch.multinomial(weights, 1, generator=request.generator())
+        return self.sources[int(index)].sample(request)
+
+
+def build_source(config: DatasetConfig, seed: int, device: str) -> Mixture:
+    """Build the mixture of all sources whose weight is above 0.
+
+    Args:
+        config: Options and weight of every source; `config.custom` names additional entries of
+            `SOURCES`.
+        seed: Seed of the run.
+        device: Device of the training.
+
+    Raises:
+        ConfigError: No weight is above 0, a name is unknown, or a source has no folder.
+    """
+    context = SourceContext(config.photos, seed, device)
+    sources, weights = [], []
+    for name, options in _options(config).items():
+        weight = _weight(name, options)
+        if weight <= 0:
+            continue
+        if getattr(options, "folder", None) == "":
+            raise ConfigError(
+                f"dataset.{name}.weight is {weight} but dataset.{name}.folder is not given; "
+                f"add dataset.{name}.folder=FOLDER"
+            )
+        sources.append(SOURCES[name](options, context))
+        weights.append(weight)
+    if not sources:
+        raise ConfigError("no source of scenes: set one of dataset.*.weight to a number above 0")
+    return Mixture(tuple(sources), tuple(weights))
+
+
+def _options(config: DatasetConfig) -> dict[str, Any]:
+    """Options of every configured source, in the order of `SOURCES`."""
+    unknown = [name for name in config.custom if name not in SOURCES or hasattr(config, name)]
+    if unknown:
+        added = [name for name in SOURCES if not hasattr(config, name)]
+        raise ConfigError(
+            f"dataset.custom.{unknown[0]}: no such source was added to training.sources.SOURCES; "
+            f"added: {', '.join(added) or 'none'}"
+        )
+    found = {name: getattr(config, name, None) or config.custom.get(name) for name in SOURCES}
+    return {name: options for name, options in found.items() if options is not None}
+
+
+def _weight(name: str, options: Any) -> float:
+    weight = options.get("weight") if isinstance(options, Mapping) else options.weight
+    if not isinstance(weight, int | float) or isinstance(weight, bool):
+        raise ConfigError(f"dataset.custom.{name}.weight must be a number, found {weight!r}")
+    return float(weight)

@@ -3,7 +3,7 @@
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -16,61 +16,101 @@ from torch import nn
 from recon.errors import ReconError
 from recon.model.checkpoint import save_checkpoint
 from recon.model.inference import run_network
-from recon.model.registry import build_network, load_checkpoint, named_size
-from recon.overlay import overlay
 from render import Gaussians, RasterizeSettings, rasterize
 from render.video import write_image
-from training.batches import Batch, make_batch, seed_of
+from training.batches import make_batch, seed_of
 from training.config import OptimiserConfig, TrainConfig
-from training.losses import backgrounds_of, losses_of
-from training.metrics_logger import Logbook, Report
-from training.sources import Mixture
+from training.data.types import Batch, Source
+from training.losses import (
+    LossInputs,
+    LossTerm,
+    WeightedLoss,
+    configured_losses,
+    draw_backgrounds,
+    evaluate_losses,
+)
+from training.metrics_logger import MetricsLogger, Report
+from training.network import check_network, configured_network, freeze, load_initial_weights
+from training.sources import build_source
 from training.state import load_state, save_state
 from training.validation import Validator
 
-STATE, WEIGHTS, PICTURES = "state.safetensors", "model.safetensors", "validation"
+STATE, WEIGHTS, VALIDATION_IMAGES = "state.safetensors", "model.safetensors", "validation"
 SETTINGS = RasterizeSettings(render_mode="RGB")
-# Steps in a row without finite gradients after which a run gives up.
-PATIENCE = 20
-# What may not change when a run goes on.
-FIXED = ("network", "size", "init", "changes", "data", "curriculum", "optimiser", "loss", "seed")
+# A run gives up after this many consecutive steps without finite gradients.
+MAX_SKIPPED_STEPS = 20
+# Fields of the configuration that may not change when a run is resumed.
+FIXED = ("network", "size", "init", "changes", "dataset", "curriculum", "optimiser", "loss", "seed")
 
 
 class Trainer:
-    """One run. `train` goes from the current step to a later one."""
+    """A training run; `train` goes from the current step to a later one.
+
+    Everything that `config` describes can also be passed in. Then the run is as reproducible as
+    what is passed: a source whose samples depend on their requests alone resumes to the bit.
+
+    Args:
+        config: The run's configuration.
+        source: Source of the training scenes; by default built from `config.dataset`.
+        losses: Loss terms by name, each a `WeightedLoss` or a callable of weight 1; by default
+            those of `config.loss`.
+        network: Network to train, of the class that `config.network` names in
+            `recon.model.registry.NETWORKS`, with its configuration as attribute `config`;
+            by default built from `config.network`, `config.size` and `config.changes`.
+        report: Receives lines of text for the user.
+        watch: Receives the first scene of every validation.
+
+    Raises:
+        ReconError: The configuration does not fit together; the message names the field.
+    """
 
     def __init__(
         self,
         config: TrainConfig,
+        source: Source | None = None,
+        losses: Mapping[str, WeightedLoss | LossTerm] | None = None,
+        network: nn.Module | None = None,
+        *,
         report: Report = lambda line: None,
         watch: Callable[[Gaussians], None] | None = None,
     ) -> None:
-        """`report` gets lines for the user, `watch` a scene of every validation."""
         self.config, self.watch = config, watch
         precision = "bf16" if config.precision == "bf16" else "no"
         self.accelerator = Accelerator(mixed_precision=precision)
         parts = self.accelerator.num_processes * config.optimiser.accumulate
-        if config.data.batch % parts:
+        if config.dataset.batch % parts:
             raise ReconError(
-                f"data.batch is {config.data.batch}, expected a multiple of {parts} "
+                f"dataset.batch is {config.dataset.batch}, expected a multiple of {parts} "
                 f"({self.accelerator.num_processes} processes x optimiser.accumulate)"
             )
         self.out = Path(config.out)
         self.step = 0
         self.skipped = 0
+        self.losses = configured_losses(config.loss) if losses is None else losses
         torch.manual_seed(config.seed)
-        network = _network(config)
+        if network is None:
+            network = configured_network(config)
+        else:
+            check_network(network, config.network)
+        load_initial_weights(network, config)
+        freeze(network, config.optimiser.only)
         self.averaged = copy.deepcopy(network).requires_grad_(False)
         self.averaged.to(self.accelerator.device)
         optimiser = _optimiser(network, config.optimiser)
         self.network, self.optimiser = self.accelerator.prepare(network, optimiser)
         self.device = str(self.accelerator.device)
-        self.source = Mixture.of(config.data, config.seed, self.device)
-        self.logbook = Logbook(self.out, report, config.tensorboard)
+        if source is None:
+            source = build_source(config.dataset, config.seed, self.device)
+        self.source = source
+        self.logger = MetricsLogger(self.out, report, config.tensorboard)
         self.validator: Validator | None = None
 
     def resume(self) -> None:
-        """Go on from the state in the run's folder; ReconError when there is none."""
+        """Continue from the state in the run's folder.
+
+        Raises:
+            ReconError: There is no state, or it belongs to another configuration.
+        """
         path = self.out / STATE
         if not path.is_file():
             raise ReconError(f"nothing to resume: no {path}; run without --resume")
@@ -78,22 +118,31 @@ class Trainer:
         progress = load_state(path, plain, self.averaged, self.optimiser)
         then, now = progress["config"], json.loads(json.dumps(asdict(self.config)))
         for key in FIXED:
+            if key not in then:
+                raise ReconError(
+                    f"cannot resume {path}: an earlier version wrote it (it has no {key}); "
+                    f"start a new run with init={self.out / WEIGHTS}"
+                )
             if then[key] != now[key]:
                 raise ReconError(f"cannot resume {path}: {key} was {then[key]}, now {now[key]}")
         self.step = progress["step"]
 
     def train(self, until: int | None = None) -> dict[str, float]:
-        """Steps up to `until`, or the schedule's end; the last step's losses."""
+        """Train up to step `until`, or to the end of the schedule.
+
+        Returns:
+            Unweighted losses of the last step by name, and their weighted sum as "total".
+        """
         config, main = self.config, self.accelerator.is_main_process
         until = min(until or config.optimiser.steps, config.optimiser.steps)
         losses = {"total": math.nan}
         while self.step < until:
-            losses = self._one_step()
+            losses = self._train_step()
             self.step += 1
-            self.logbook.add(losses)
+            self.logger.add(losses)
             if main and self._due(config.log_every, until):
                 lr = learning_rate(config.optimiser, self.step - 1)
-                self.logbook.write(self.step, until, config.data.batch, lr)
+                self.logger.write(self.step, until, config.dataset.batch, lr)
             if main and config.validate_every and self._due(config.validate_every, until):
                 self._validate()
             if self._due(config.save_every, until):
@@ -103,8 +152,8 @@ class Trainer:
     def _due(self, every: int, until: int) -> bool:
         return self.step % every == 0 or self.step == until
 
-    def _one_step(self) -> dict[str, float]:
-        """Gradients of all parts of the step's scenes, then one step down."""
+    def _train_step(self) -> dict[str, float]:
+        """Accumulate the gradients of all parts of the step's scenes, then step the optimiser."""
         config, parts = self.config.optimiser, self.config.optimiser.accumulate
         processes = self.accelerator.num_processes
         for group in self.optimiser.param_groups:
@@ -113,14 +162,14 @@ class Trainer:
         total: dict[str, float] = {}
         for part in range(parts):
             first = part * processes + self.accelerator.process_index
-            share = (first, processes * parts)
-            batch = make_batch(self.config, self.source, self.step, share, self.device)
-            # A network may draw at random: what, follows from the step as all else does.
+            shard = (first, processes * parts)
+            batch = make_batch(self.config, self.source, self.step, shard, self.device)
+            # A network may draw random numbers: they depend on the step, as everything else does.
             torch.manual_seed(seed_of(self.config.seed, self.step, -2 - first))
             last = part == parts - 1
-            # Processes exchange gradients once a step.
+            # Processes exchange gradients once per step.
             with nullcontext() if last else self.accelerator.no_sync(self.network):
-                losses = self._losses(batch)
+                losses = self.batch_losses(batch)
                 self.accelerator.backward(losses["total"] / parts)
             for name, value in losses.items():
                 total[name] = total.get(name, 0.0) + float(value.detach()) / parts
@@ -129,30 +178,35 @@ class Trainer:
         return total
 
     def _descend(self, finite: bool) -> None:
-        """One step of the optimiser, or none: gradients that are not finite would end the run's
-        weights for good. ReconError when it happens again and again."""
+        """Step the optimiser, unless the gradients are not finite: they would ruin the weights.
+
+        Raises:
+            ReconError: `MAX_SKIPPED_STEPS` steps in a row had such gradients.
+        """
         self.skipped = 0 if finite else self.skipped + 1
         if finite:
             self.optimiser.step()
             self._average()
-        elif self.skipped >= PATIENCE:
+        elif self.skipped >= MAX_SKIPPED_STEPS:
             raise ReconError(
-                f"step {self.step}: {PATIENCE} steps in a row had gradients that are not finite; "
-                "lower optimiser.lr or set precision: fp32, and go on with --resume"
+                f"step {self.step}: {MAX_SKIPPED_STEPS} steps in a row had gradients that are not "
+                "finite; lower optimiser.lr or set precision: fp32, and continue with --resume"
             )
         else:
-            self.logbook.report(f"step {self.step}: gradients not finite, step skipped")
+            self.logger.report(f"step {self.step}: gradients not finite, step skipped")
 
-    def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def batch_losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Run the network on a batch and return its losses, with gradients where enabled."""
         with self.accelerator.autocast():
             output = run_network(self.network, batch.context)
-        behind = backgrounds_of(self.config.loss, batch.cameras)
-        shown = rasterize(output.gaussians, batch.cameras, backgrounds=behind, settings=SETTINGS)
-        truth = (batch.images, batch.depth, batch.cameras)
-        return losses_of(self.config.loss, output, shown, *truth)
+        backgrounds = draw_backgrounds(self.config.loss, batch.cameras)
+        rendered = rasterize(
+            output.gaussians, batch.cameras, backgrounds=backgrounds, settings=SETTINGS
+        )
+        return evaluate_losses(self.losses, LossInputs(output, rendered, batch))
 
     def _average(self) -> None:
-        """Exponential moving average of the weights, shorter at the start."""
+        """Update the exponential moving average of the weights, with a shorter window at first."""
         decay = min(self.config.optimiser.ema, (self.step + 1) / (self.step + 10))
         plain = self.accelerator.unwrap_model(self.network)
         with torch.no_grad():
@@ -160,21 +214,21 @@ class Trainer:
                 mean.lerp_(value, 1 - decay)
 
     def _validate(self) -> None:
-        """The averaged weights on scenes that are never trained on: scores and a picture."""
+        """Write scores and an image of the averaged weights on scenes never trained on."""
         self.validator = self.validator or Validator(self.config, self.source, self.device)
-        found = self.validator(self.averaged)
+        result = self.validator(self.averaged)
         if self.watch is not None:
-            self.watch(found.scene)
-        self.logbook.scalars("validation", found.scores, self.step)
-        self.logbook.picture("validation", found.picture, self.step)
-        folder = self.out / PICTURES
+            self.watch(result.scene)
+        self.logger.scalars("validation", result.scores, self.step)
+        self.logger.image("validation", result.image, self.step)
+        folder = self.out / VALIDATION_IMAGES
         folder.mkdir(parents=True, exist_ok=True)
-        write_image(folder / f"step_{self.step:06d}.png", found.picture)
-        scores = "  ".join(f"{name} {value:.3f}" for name, value in found.scores.items())
-        self.logbook.report(f"validation at step {self.step}  {scores}")
+        write_image(folder / f"step_{self.step:06d}.png", result.image)
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in result.scores.items())
+        self.logger.report(f"validation at step {self.step}  {scores}")
 
     def save(self) -> None:
-        """The state to go on from, and the averaged weights to use."""
+        """Write the state to resume from, and the averaged weights for inference."""
         if not self.accelerator.is_main_process:
             return
         self.out.mkdir(parents=True, exist_ok=True)
@@ -186,38 +240,17 @@ class Trainer:
 
 
 def learning_rate(config: OptimiserConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine to zero."""
+    """Return the learning rate of a step: linear warm-up, then half a cosine to zero."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def _network(config: TrainConfig) -> nn.Module:
-    shape = overlay(named_size(config.network, config.size), config.changes, "changes")
-    network = build_network(config.network, shape)
-    if config.init:
-        found = load_checkpoint(Path(config.init))
-        try:
-            network.load_state_dict(found.network.state_dict())
-        except RuntimeError:
-            raise ReconError(
-                f"init: {config.init} holds a {found.name} of another shape than {config.network} "
-                f"{config.size}"
-            ) from None
-    chosen = config.optimiser.only
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(chosen))
-    if not any(parameter.requires_grad for parameter in network.parameters()):
-        known = ", ".join(dict.fromkeys(name.split(".")[0] for name in network.state_dict()))
-        raise ReconError(f"optimiser.only: no parameter starts with {chosen!r}; parts: {known}")
-    return network
+    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def _optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    learning = [p for p in network.parameters() if p.requires_grad]
-    matrices = [p for p in learning if p.dim() > 1]
-    others = [p for p in learning if p.dim() <= 1]
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in trainable if p.dim() > 1]
+    others = [p for p in trainable if p.dim() <= 1]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},

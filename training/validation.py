@@ -1,4 +1,4 @@
-"""Scenes that are never trained on, looked at from time to time."""
+"""Validation on scenes that are never trained on."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -8,55 +8,55 @@ from torch import Tensor, nn
 
 from recon.model.inference import run_network
 from render import Gaussians, RasterizeSettings, rasterize
-from training.batches import Batch, make_batch
+from training.batches import make_batch
 from training.config import CurriculumConfig, TrainConfig
-from training.data.types import Source
+from training.data.types import Batch, Source
 
-# Added to the seed: no step of training has it.
-OTHER_SEED = 1_000_000_007
+# Added to the run's seed, so that no training step has the same scenes.
+SEED_OFFSET = 1_000_000_007
 SETTINGS = RasterizeSettings(render_mode="RGB")
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What was found."""
+    """Result of one validation."""
 
     scores: dict[str, float]
-    """PSNR of the targets (dB), and the mean absolute error of log depth, where it is known."""
-    picture: Float[Tensor, "3 h w"]
-    """A scene a row: the first context photo, its disparity, every target as rendered and as it
-    is."""
+    """psnr of the targets (dB), and depth: mean absolute error of log depth where it is known."""
+    image: Float[Tensor, "3 h w"]
+    """One row per scene: the first context image, its disparity, then for every target the render
+    and the ground truth."""
     scene: Gaussians
-    """The first scene."""
+    """Gaussians of the first scene."""
 
 
 class Validator:
-    """The same scenes every time."""
+    """Evaluates a network on the same few scenes every time."""
 
     def __init__(self, config: TrainConfig, source: Source, device: str) -> None:
-        data = replace(config.data, batch=1)
-        other = replace(
-            config, seed=config.seed + OTHER_SEED, data=data, curriculum=CurriculumConfig()
-        )
+        dataset = replace(config.dataset, batch=1)
+        seed = config.seed + SEED_OFFSET
+        config = replace(config, seed=seed, dataset=dataset, curriculum=CurriculumConfig())
         self.batches = [
-            make_batch(other, source, i, device=device) for i in range(config.validation_scenes)
+            make_batch(config, source, i, device=device) for i in range(config.validation_scenes)
         ]
 
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> Validation:
-        """Judge a network; its mode is left as it was."""
+        """Evaluate a network in evaluation mode; its mode is restored."""
         was_training = network.training
         network.eval()
         rows, errors, depth_errors = [], [], []
         scenes: list[Gaussians] = []
         for batch in self.batches:
             output = run_network(network, batch.context)
-            shown = rasterize(output.gaussians, batch.cameras, settings=SETTINGS).rgb.clamp(0, 1)
+            rendered = rasterize(output.gaussians, batch.cameras, settings=SETTINGS).rgb
+            rendered = rendered.clamp(0, 1)
             context = batch.context.images.shape[1]
-            errors.append((shown - batch.images)[:, context:].square().mean())
+            errors.append((rendered - batch.images)[:, context:].square().mean())
             error = (output.depth.log() - batch.depth.log()).abs()
             depth_errors.append(error[torch.isfinite(error)])
-            rows.append(_row(batch, output.depth, shown))
+            rows.append(_row(batch, output.depth, rendered))
             scenes.append(output.gaussians)
         network.train(was_training)
         psnrs = [-10 * torch.log10(error + 1e-10) for error in errors]
@@ -71,11 +71,11 @@ class Validator:
 
 
 def _row(
-    batch: Batch, depth: Float[Tensor, "b v h w"], shown: Float[Tensor, "b t 3 h w"]
+    batch: Batch, depth: Float[Tensor, "b v h w"], rendered: Float[Tensor, "b t 3 h w"]
 ) -> Float[Tensor, "3 h row"]:
     near, far = batch.context.near[0, 0], batch.context.far[0, 0]
     disparity = (1 / depth[0, 0] - 1 / far) / (1 / near - 1 / far)
     cells = [batch.images[0, 0], disparity.clamp(0, 1).expand(3, -1, -1)]
     for target in range(batch.context.images.shape[1], batch.images.shape[1]):
-        cells += [shown[0, target], batch.images[0, target]]
+        cells += [rendered[0, target], batch.images[0, target]]
     return torch.cat(cells, -1)

@@ -19,7 +19,7 @@ class Train:
     """Train a network."""
 
     assignments: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Fields to change, such as optimiser.lr=1e-4 data.batch=4."""
+    """Fields to change, such as optimiser.lr=1e-4 dataset.batch=4."""
     config: Path | None = None
     """YAML file with fields to change; the defaults otherwise."""
     resume: bool = False
@@ -48,7 +48,8 @@ class Train:
             )
         with self._live(Path(config.out).name) as live:
             watch = live.update if live is not None else None
-            trainer = Trainer(config, (lambda line: None) if self.quiet else say, watch)
+            report = (lambda line: None) if self.quiet else say
+            trainer = Trainer(config, report=report, watch=watch)
             if self.resume:
                 trainer.resume()
             trainer.train(self.until)

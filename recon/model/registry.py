@@ -102,7 +102,7 @@ def named_size(name: str, size: str) -> Any:
     Raises:
         ConfigError: There is no such network, or it has no such size.
     """
-    name, kind = _network_kind(name)
+    name, kind = network_kind(name)
     if size not in kind.sizes:
         raise ConfigError(f"{name} has no size {size!r}; expected one of: {', '.join(kind.sizes)}")
     return kind.sizes[size]
@@ -110,7 +110,7 @@ def named_size(name: str, size: str) -> Any:
 
 def build_network(name: str, config: Any) -> nn.Module:
     """Build a network with fresh weights; ConfigError if the name is unknown."""
-    return _network_kind(name)[1].network(config)
+    return network_kind(name)[1].network(config)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -141,8 +141,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(name, network.eval(), header["provenance"])
 
 
-def _network_kind(name: str) -> tuple[str, NetworkKind]:
-    """Return a network's own spelling of the name, and what builds it."""
+def network_kind(name: str) -> tuple[str, NetworkKind]:
+    """Return a network's name as it is registered, and its registered kind.
+
+    Raises:
+        ConfigError: There is no such network.
+    """
     known = _find(name, NETWORKS)
     if known is None:
         raise ConfigError(

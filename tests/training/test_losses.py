@@ -9,10 +9,18 @@ import torch
 from torch import nn
 
 from recon.errors import ReconError
-from recon.model.batch import NetworkOutput
-from render import Cameras, Gaussians, RasterizeSettings, rasterize
+from recon.model.batch import NetworkOutput, ViewBatch
+from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
 from render.cameras import look_at
-from training.losses import LossConfig, backgrounds_of, distortion_loss, losses_of
+from training.data.types import Batch
+from training.losses import (
+    LossConfig,
+    LossInputs,
+    configured_losses,
+    distortion_loss,
+    draw_backgrounds,
+    evaluate_losses,
+)
 from training.perceptual import Vgg19Distance, perceptual_distance
 
 
@@ -59,13 +67,26 @@ def outputs(depth: torch.Tensor) -> tuple[NetworkOutput, torch.Tensor]:
     return NetworkOutput(gaussians, depth, torch.ones_like(depth)), torch.zeros(1, 1, 3, 16, 16)
 
 
+def losses_of(
+    config: LossConfig,
+    output: NetworkOutput,
+    rendered: RenderOutput,
+    images: torch.Tensor,
+    depth: torch.Tensor,
+    cameras: Cameras,
+) -> dict[str, torch.Tensor]:
+    ends = torch.ones(1, 1)
+    batch = Batch(ViewBatch(images, cameras, ends, ends), cameras, images, depth)
+    return evaluate_losses(configured_losses(config), LossInputs(output, rendered, batch))
+
+
 def test_random_backgrounds_want_opaque_surfaces() -> None:
     """A half-transparent layer twice as bright as the picture: right on black, wrong on most."""
     layer = row_of_gaussians([2.0], 0.5)
     opacity = torch.full((1, 1), 0.5, requires_grad=True)
-    assert backgrounds_of(LossConfig(), camera()) is None
+    assert draw_backgrounds(LossConfig(), camera()) is None
     torch.manual_seed(0)
-    colors = [backgrounds_of(LossConfig(background="random"), camera()) for _ in range(8)]
+    colors = [draw_backgrounds(LossConfig(background="random"), camera()) for _ in range(8)]
     assert all(c is not None and c.shape == (1, 1, 3) for c in colors)
     assert not torch.equal(*colors[:2])
     for color in colors:

@@ -11,14 +11,14 @@ from PIL import Image
 from re10k_files import frames_of, write_chunk, write_text
 
 from recon.errors import ReconError
-from training.config import DataConfig
+from training.config import DatasetConfig
 from training.data.captures import CaptureScenes, CapturesConfig
 from training.data.clips import RealEstate10KConfig, RealEstate10KScenes
 from training.data.meshes import MeshesConfig, MeshScenes
 from training.data.meshes import source as mesh_source
 from training.data.procedural import ProceduralConfig
 from training.data.types import SampleRequest, TrainingSample
-from training.sources import Mixture
+from training.sources import build_source
 
 
 def same(a: TrainingSample, b: TrainingSample) -> bool:
@@ -192,14 +192,14 @@ def test_meshes_that_do_not_do_are_named(meshes: Path, tmp_path: Path) -> None:
 # The mixture
 
 
-def test_mixture_takes_every_source_by_its_share(meshes: Path, sample: Path, tmp_path: Path):
-    config = DataConfig(
-        procedural=ProceduralConfig(share=1.0),
+def test_mixture_takes_every_source_by_its_weight(meshes: Path, sample: Path, tmp_path: Path):
+    config = DatasetConfig(
+        procedural=ProceduralConfig(weight=1.0),
         meshes=MeshesConfig(2.0, str(meshes), str(tmp_path), rendered=5),
         captures=CapturesConfig(1.0, str(sample)),
     )
-    mixture = Mixture.of(config, 0, "cpu")
-    assert len(mixture.sources) == 3 and mixture.shares == (1.0, 2.0, 1.0)
+    mixture = build_source(config, 0, "cpu")
+    assert len(mixture.sources) == 3 and mixture.weights == (1.0, 2.0, 1.0)
     known, request = 0, SampleRequest(0, 2, 1, 16, 16)
     for seed in range(16):
         scene = mixture.sample(replace(request, seed=seed))
@@ -207,6 +207,6 @@ def test_mixture_takes_every_source_by_its_share(meshes: Path, sample: Path, tmp
         known += int(bool(torch.isfinite(scene.depth).all()))
     assert 6 <= known < 16
     with pytest.raises(ReconError, match="no source of scenes"):
-        Mixture.of(DataConfig(procedural=ProceduralConfig(share=0.0)), 0, "cpu")
-    with pytest.raises(ReconError, match="data.meshes.folder is not given"):
-        Mixture.of(DataConfig(meshes=MeshesConfig(share=1.0)), 0, "cpu")
+        build_source(DatasetConfig(procedural=ProceduralConfig(weight=0.0)), 0, "cpu")
+    with pytest.raises(ReconError, match="dataset.meshes.folder is not given"):
+        build_source(DatasetConfig(meshes=MeshesConfig(weight=1.0)), 0, "cpu")

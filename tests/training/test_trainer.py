@@ -19,18 +19,23 @@ from safetensors.torch import load_file
 from recon.cli.main import main
 from recon.errors import ReconError
 from recon.formats import load_gaussians
-from recon.model.registry import named_size
-from recon.overlay import overlay
 from training.batches import Batch, make_batch
-from training.config import CurriculumConfig, DataConfig, OptimiserConfig, TrainConfig, read_config
+from training.config import (
+    CurriculumConfig,
+    DatasetConfig,
+    OptimiserConfig,
+    TrainConfig,
+    network_config,
+    read_config,
+)
 from training.evaluation.suite import read_suite
-from training.metrics_logger import BOARD, METRICS
-from training.sources import Mixture
-from training.trainer import PICTURES, STATE, WEIGHTS, Trainer, learning_rate
+from training.metrics_logger import METRICS, TENSORBOARD
+from training.sources import Mixture, build_source
+from training.trainer import STATE, VALIDATION_IMAGES, WEIGHTS, Trainer, learning_rate
 
 TINY = [
-    "network=gs-lrm", "size=tiny", "data.width=24", "data.height=16", "data.context=[2,3]",
-    "data.batch=2", "optimiser.steps=8", "optimiser.warmup=2", "save_every=2", "log_every=1",
+    "network=gs-lrm", "size=tiny", "dataset.width=24", "dataset.height=16", "dataset.context=[2,3]",
+    "dataset.batch=2", "optimiser.steps=8", "optimiser.warmup=2", "save_every=2", "log_every=1",
     "validate_every=0",
 ]  # fmt: skip
 
@@ -41,7 +46,7 @@ def tiny(out: Path, *more: str) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def source() -> Mixture:
-    return Mixture.of(DataConfig(), 0, "cpu")
+    return build_source(DatasetConfig(), 0, "cpu")
 
 
 def same_state(one: Path, two: Path) -> bool:
@@ -116,7 +121,7 @@ def test_training_learns(tmp_path: Path, source: Mixture) -> None:
 
     def judge() -> float:
         with torch.no_grad():
-            return sum(float(trainer._losses(batch)["total"]) for batch in unseen)
+            return sum(float(trainer.batch_losses(batch)["total"]) for batch in unseen)
 
     before = judge()
     trainer.train()
@@ -124,7 +129,7 @@ def test_training_learns(tmp_path: Path, source: Mixture) -> None:
 
 
 def test_batches_depend_on_seed_and_step_alone(source: Mixture) -> None:
-    config = TrainConfig(data=DataConfig(16, 16, (2, 4), 1, 4))
+    config = TrainConfig(dataset=DatasetConfig(16, 16, (2, 4), 1, 4))
     batches = [make_batch(config, source, step) for step in range(6)]
     again = make_batch(config, source, 3)
     assert torch.equal(batches[3].images, again.images)
@@ -138,8 +143,8 @@ def test_batches_depend_on_seed_and_step_alone(source: Mixture) -> None:
 
 def test_the_range_is_loose_and_holds_all_depths(source: Mixture) -> None:
     """Networks are told a range that was estimated, not the exact one."""
-    exact = TrainConfig(data=DataConfig(16, 16, (2, 2), 1, 1, slack=0.0))
-    loose = replace(exact, data=replace(exact.data, slack=0.4))
+    exact = TrainConfig(dataset=DatasetConfig(16, 16, (2, 2), 1, 1, slack=0.0))
+    loose = replace(exact, dataset=replace(exact.dataset, slack=0.4))
     ratios = []
     for step in range(30):
         true, given = (make_batch(config, source, step) for config in (exact, loose))
@@ -151,9 +156,9 @@ def test_the_range_is_loose_and_holds_all_depths(source: Mixture) -> None:
 
 
 def test_curriculum_goes_from_easy_to_configured(source: Mixture) -> None:
-    data = DataConfig(64, 48, (2, 6), 1, 1)
-    config = TrainConfig(data=data, curriculum=CurriculumConfig(100, 2, 0.25, 0.5))
-    plain = TrainConfig(data=data)
+    data = DatasetConfig(64, 48, (2, 6), 1, 1)
+    config = TrainConfig(dataset=data, curriculum=CurriculumConfig(100, 2, 0.25, 0.5))
+    plain = TrainConfig(dataset=data)
     early = [make_batch(config, source, step) for step in range(4)]
     assert {b.images.shape[-2:] for b in early} == {(32, 32)}
     assert {b.context.images.shape[1] for b in early} == {2}
@@ -164,9 +169,9 @@ def test_curriculum_goes_from_easy_to_configured(source: Mixture) -> None:
 
     def spread(config: TrainConfig) -> float:
         """Mean turn between the views of a scene."""
-        data = replace(config.data, context=(4, 4))
+        data = replace(config.dataset, context=(4, 4))
         axes = [
-            make_batch(replace(config, data=data), source, step).cameras.viewmats[0, :, 2, :3]
+            make_batch(replace(config, dataset=data), source, step).cameras.viewmats[0, :, 2, :3]
             for step in range(12)
         ]
         return sum(float(torch.arccos((a @ a.T).clamp(-1, 1)).amax()) for a in axes)
@@ -182,7 +187,7 @@ def test_accumulated_parts_make_the_same_step(tmp_path: Path) -> None:
     for key, value in one.items():
         assert float((value - two[key]).abs().max()) < 2e-3, key
         assert float((value - two[key]).abs().mean()) < 2e-5, key
-    with pytest.raises(ReconError, match="data.batch is 2, expected a multiple of 3"):
+    with pytest.raises(ReconError, match="dataset.batch is 2, expected a multiple of 3"):
         Trainer(tiny(tmp_path, "optimiser.accumulate=3"))
 
 
@@ -225,7 +230,7 @@ def test_a_run_shows_what_it_does(tmp_path: Path) -> None:
     """Lines, metrics, tensorboard and pictures; looking changes nothing."""
     lines: list[str] = []
     options = ("validate_every=4", "validation_scenes=2", "log_every=4", "loss.opacity=0.01")
-    Trainer(tiny(tmp_path / "shown", *options), lines.append).train()
+    Trainer(tiny(tmp_path / "shown", *options), report=lines.append).train()
     Trainer(tiny(tmp_path / "quiet", "loss.opacity=0.01", "tensorboard=false")).train()
     one, two = (load_file(tmp_path / name / WEIGHTS) for name in ("shown", "quiet"))
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -234,12 +239,12 @@ def test_a_run_shows_what_it_does(tmp_path: Path) -> None:
     assert sum(line.startswith("validation at step") for line in lines) == 2
     rows = [json.loads(row) for row in (tmp_path / "shown" / METRICS).open()]
     assert {"mse", "depth", "opacity", "total", "lr", "samples_per_s"} < set(rows[0])
-    pictures = sorted((tmp_path / "shown" / PICTURES).iterdir())
+    pictures = sorted((tmp_path / "shown" / VALIDATION_IMAGES).iterdir())
     assert [p.name for p in pictures] == ["step_000004.png", "step_000008.png"]
     with Image.open(pictures[1]) as picture:
         assert picture.size == (6 * 24, 2 * 16)  # photo, disparity, two targets twice
-    assert list((tmp_path / "shown" / BOARD).glob("events*"))
-    assert not (tmp_path / "quiet" / BOARD).exists()
+    assert list((tmp_path / "shown" / TENSORBOARD).glob("events*"))
+    assert not (tmp_path / "quiet" / TENSORBOARD).exists()
 
 
 def test_schedule() -> None:
@@ -257,7 +262,7 @@ def test_command_line_from_start_to_scene(
     config.write_text(
         f"out: {out}\nnetwork: gs-lrm\nsize: tiny\noptimiser: {{steps: 3, warmup: 1}}\n"
     )
-    options = ["data.width=16", "data.height=16", "validate_every=0"]
+    options = ["dataset.width=16", "dataset.height=16", "validate_every=0"]
     main(["train", "--config", str(config), *options, "--until", "2"])
     assert "step 2/2" in capsys.readouterr().out
     main(["train", "--config", str(config), *options, "--resume"])
@@ -305,7 +310,7 @@ def test_every_recipe_is_read() -> None:
             suites += 1
         else:
             config = read_config(path, [])
-            overlay(named_size(config.network, config.size), config.changes, str(path))
+            network_config(config)
             recipes += 1
     assert recipes >= 5 and suites >= 2
 
@@ -314,23 +319,23 @@ def test_steps_without_finite_gradients_are_skipped_and_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    trainer = Trainer(tiny(tmp_path), said.append)
+    trainer = Trainer(tiny(tmp_path), report=said.append)
     plain = trainer.accelerator.unwrap_model(trainer.network)
     before = [p.detach().clone() for p in plain.parameters()]
-    honest = Trainer._losses
+    honest = Trainer.batch_losses
 
     def broken(self: Trainer, batch: Batch) -> dict[str, torch.Tensor]:
         return {name: value * torch.nan for name, value in honest(self, batch).items()}
 
-    monkeypatch.setattr(Trainer, "_losses", broken)
-    monkeypatch.setattr("training.trainer.PATIENCE", 3)
+    monkeypatch.setattr(Trainer, "batch_losses", broken)
+    monkeypatch.setattr("training.trainer.MAX_SKIPPED_STEPS", 3)
     trainer.train(until=2)
     assert all(torch.equal(a, b) for a, b in zip(before, plain.parameters(), strict=True))
     assert sum("step skipped" in line for line in said) == 2
     with pytest.raises(ReconError, match="3 steps in a row had gradients that are not finite"):
         trainer.train(until=3)
     trainer.skipped = 1
-    monkeypatch.setattr(Trainer, "_losses", honest)
+    monkeypatch.setattr(Trainer, "batch_losses", honest)
     trainer.train(until=4)
     assert trainer.skipped == 0
     assert not all(torch.equal(a, b) for a, b in zip(before, plain.parameters(), strict=True))

@@ -103,8 +103,8 @@ def test_finished_scene_is_served(run, browser, sample: Path, tmp_path: Path) ->
 
 def test_interrupt_while_training(run, browser) -> None:
     running = run(
-        "train", "--view", "out=run", "network=cost-volume", "size=tiny", "data.width=64",
-        "data.height=48", "data.batch=1", "optimiser.steps=100000", "validate_every=1",
+        "train", "--view", "out=run", "network=cost-volume", "size=tiny", "dataset.width=64",
+        "dataset.height=48", "dataset.batch=1", "optimiser.steps=100000", "validate_every=1",
         "validation_scenes=1",
     )  # fmt: skip
     page = open_page(browser, running)

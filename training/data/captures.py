@@ -21,7 +21,7 @@ from training.data.types import SampleRequest, TrainingSample
 class CapturesConfig:
     """Photos with cameras; their depth is not known, so only pictures teach."""
 
-    share: float = 0.0
+    weight: float = 0.0
     """How often scenes come from here, relative to the other sources."""
     folder: str = ""
     """Folder of captures, or one capture."""
@@ -41,7 +41,7 @@ class CaptureScenes:
         """Those with cameras; ReconError when there is none."""
         folder = Path(self.config.folder)
         if not folder.is_dir():
-            raise InputError(f"data.captures.folder: no folder {folder}")
+            raise InputError(f"dataset.captures.folder: no folder {folder}")
         found = []
         for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
             try:
@@ -51,7 +51,7 @@ class CaptureScenes:
             if capture.has_cameras:
                 found.append(capture)
         if not found:
-            raise InputError(f"data.captures.folder: no captures with cameras in {folder}")
+            raise InputError(f"dataset.captures.folder: no captures with cameras in {folder}")
         return found
 
     def sample(self, request: SampleRequest) -> TrainingSample:
@@ -60,7 +60,7 @@ class CaptureScenes:
         enough = [c for c in self.captures if len(c.frames) >= request.views]
         if not enough:
             raise InputError(
-                f"data.captures.folder: no capture in {self.config.folder} has the "
+                f"dataset.captures.folder: no capture in {self.config.folder} has the "
                 f"{request.views} photos that context and targets need"
             )
         number = int(torch.randint(len(enough), (), generator=generator))

@@ -26,7 +26,7 @@ STEPS_PER_CHUNK = 50
 class RealEstate10KConfig:
     """Defaults as pixelSplat trains (Charatan et al. 2024, appendix)."""
 
-    share: float = 0.0
+    weight: float = 0.0
     """How often scenes come from here, relative to the other sources."""
     folder: str = ""
     """Folder with .torch chunks, or with .txt files and frames."""

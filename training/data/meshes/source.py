@@ -30,7 +30,7 @@ BACKGROUND = 2.0
 class MeshesConfig:
     """Objects before a plain background."""
 
-    share: float = 0.0
+    weight: float = 0.0
     """How often scenes come from here, relative to the other sources."""
     folder: str = ""
     """Folder of .glb, .gltf and .obj files, at any depth."""
@@ -56,7 +56,7 @@ class MeshScenes:
         folder = Path(self.config.folder)
         found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not found:
-            raise InputError(f"data.meshes.folder: no {', '.join(SUFFIXES)} files in {folder}")
+            raise InputError(f"dataset.meshes.folder: no {', '.join(SUFFIXES)} files in {folder}")
         return found
 
     def sample(self, request: SampleRequest) -> TrainingSample:
@@ -64,7 +64,7 @@ class MeshScenes:
         generator = request.generator()
         if request.views > self.config.rendered:
             raise InputError(
-                f"data.meshes.rendered is {self.config.rendered}, but context and targets need "
+                f"dataset.meshes.rendered is {self.config.rendered}, but context and targets need "
                 f"{request.views} pictures of a mesh"
             )
         for _ in range(TRIES):
@@ -108,7 +108,9 @@ def render_mesh(path: Path, count: int, width: int, height: int) -> dict[str, Te
         from training.data.meshes.cast import Caster
         from training.data.meshes.soup import load_soup
     except ImportError as error:
-        raise MissingDependency(f"data.meshes: {error}; pip install 'reconsplat[train]'") from None
+        raise MissingDependency(
+            f"dataset.meshes: {error}; pip install 'reconsplat[train]'"
+        ) from None
     seed = hashlib.blake2b(path.name.encode(), digest_size=4).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(seed, "little"))
     cameras = _around(count, width, height, generator)

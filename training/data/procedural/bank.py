@@ -80,7 +80,7 @@ def list_photos(folder: str) -> list[Path]:
         return []
     found = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
     if not found:
-        raise InputError(f"data.photos: no pictures ({', '.join(PHOTO_SUFFIXES)}) in {folder!r}")
+        raise InputError(f"dataset.photos: no pictures ({', '.join(PHOTO_SUFFIXES)}) in {folder!r}")
     return found
 
 

@@ -25,7 +25,7 @@ SKY_FACTOR, MAX_RATIO = 2.0, 30.0
 class ProceduralConfig:
     """What a sample looks like."""
 
-    share: float = 1.0
+    weight: float = 1.0
     """How often scenes come from here, relative to the other sources."""
     supersampling: int = 1
     """Rays along a pixel's side; 2 costs four times as much and smooths edges as photos do."""

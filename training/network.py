@@ -1,0 +1,67 @@
+"""The network of a run: built from the configuration or passed in, with its initial weights."""
+
+from dataclasses import is_dataclass
+from pathlib import Path
+
+from torch import nn
+
+from recon.errors import ConfigError
+from recon.model.registry import build_network, load_checkpoint, network_kind
+from training.config import TrainConfig, network_config
+
+
+def configured_network(config: TrainConfig) -> nn.Module:
+    """Build the configuration's network with random weights, from torch's global generator."""
+    return build_network(config.network, network_config(config))
+
+
+def check_network(network: nn.Module, name: str) -> None:
+    """Check that checkpoints of a passed network will say how to build it again.
+
+    Raises:
+        ConfigError: The network has no configuration, `name` is not in `NETWORKS`, or it names
+            another class.
+    """
+    kind = type(network).__name__
+    if not is_dataclass(getattr(network, "config", None)):
+        raise ConfigError(
+            f"{kind} has no attribute `config` with a dataclass; its checkpoint could not say how "
+            "to build it"
+        )
+    expected = network_kind(name)[1].network
+    if isinstance(expected, type) and not isinstance(network, expected):
+        raise ConfigError(
+            f"network is {name!r}, which names {expected.__name__}, but a {kind} was passed; set "
+            "the configuration's field network to the name of its class"
+        )
+
+
+def load_initial_weights(network: nn.Module, config: TrainConfig) -> None:
+    """Load the weights of `config.init`, if any.
+
+    Raises:
+        ConfigError: The checkpoint's network has other parameters.
+    """
+    if not config.init:
+        return
+    checkpoint = load_checkpoint(Path(config.init))
+    try:
+        network.load_state_dict(checkpoint.network.state_dict())
+    except RuntimeError:
+        raise ConfigError(
+            f"init: {config.init} holds a {checkpoint.name} of another shape than "
+            f"{config.network} {config.size}"
+        ) from None
+
+
+def freeze(network: nn.Module, prefix: str) -> None:
+    """Let only the parameters whose names start with a prefix require gradients.
+
+    Raises:
+        ConfigError: No parameter has the prefix.
+    """
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(prefix))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        known = ", ".join(dict.fromkeys(name.split(".")[0] for name in network.state_dict()))
+        raise ConfigError(f"optimiser.only: no parameter starts with {prefix!r}; parts: {known}")
