@@ -28,7 +28,7 @@ class _Picture:
     K: np.ndarray
 
 
-def load_views(frames: Sequence[Frame], resolution: int) -> Views:
+def views_of_frames(frames: Sequence[Frame], resolution: int) -> Views:
     """Pictures and cameras of frames that have cameras.
 
     Each photo is scaled so that its long side is `resolution` px (never enlarged) and
