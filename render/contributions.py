@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from render.arguments import check_arguments, is_single_camera
 from render.cameras import Cameras
 from render.gaussians import Gaussians
 from render.types import RasterizeSettings
@@ -35,12 +36,14 @@ def measure_contributions(
     from render.backends.cpu import contributions_cpu
 
     device = gaussians.device
-    if cameras.viewmats.ndim == gaussians.means.ndim:  # one camera, without the axis v
+    settings = settings or RasterizeSettings()
+    check_arguments(gaussians, cameras, settings, mask=mask)
+    if is_single_camera(gaussians, cameras):
         cameras = cameras.map(lambda tensor: tensor.unsqueeze(-3))
     found = contributions_cpu(
         gaussians.to("cpu", torch.float32),
         cameras.to("cpu", torch.float32),
-        settings or RasterizeSettings(),
+        settings,
         None if mask is None else mask.cpu(),
     )
     weight_sum, weight_max, hits = (t.to(device) for t in found)

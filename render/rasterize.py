@@ -1,5 +1,7 @@
-"""The one entry of the rasterizer: Gaussians and cameras in, pictures out."""
+"""The one entry of the rasterizer: Gaussians and cameras in, images out."""
 
+import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -7,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from render.arguments import check_arguments, is_single_camera
 from render.cameras import Cameras
 from render.gaussians import Gaussians
 from render.types import Backend, RasterizeSettings, RenderOutput
@@ -38,7 +41,7 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
 
 
 def choose_backend(gaussians: Gaussians) -> str:
-    """Fastest backend that takes these tensors: by device, and the reference for float64."""
+    """Name the fastest backend for these tensors, by device; float64 runs on the reference."""
     if gaussians.means.dtype == torch.float64:
         return "reference"
     return "cuda" if gaussians.device.type == "cuda" else "cpu"
@@ -50,79 +53,78 @@ def rasterize(
     backgrounds: Float[Tensor, "*v c"] | None = None,
     settings: RasterizeSettings | None = None,
     *,
-    features: Float[Tensor, "*b n c"] | None = None,
+    channels: Float[Tensor, "*b n c"] | None = None,
     mask: Bool[Tensor, "*b n"] | None = None,
     backend: str = "auto",
 ) -> RenderOutput:
-    """Pictures of the Gaussians in every camera (3D Gaussian Splatting, eq. 3).
+    """Render the Gaussians into every camera (Kerbl et al. 2023, eq. 3).
 
-    Differentiable with respect to every tensor of the Gaussians, the features, the view
-    matrices and the backgrounds; not with respect to Ks. Gaussians and cameras share
-    their batch axes, device and dtype. The background shows through where alpha is
-    below 1; without one it is black. `features` are composited instead of colours, any
-    number of channels. Gaussians where `mask` is False are left out. Of a single camera
-    (`cameras[i]`) the output has no axis v. ValueError names what does not fit.
+    Differentiable with respect to every tensor of the Gaussians, `channels`, the view matrices
+    and `backgrounds`; not with respect to Ks. Ordinary pinhole cameras only.
+
+    Args:
+        gaussians: world frame, [*b n]; batch axes are scenes of their own.
+        cameras: [*b v], every camera renders its own scene; or a single camera [*b], as
+            `cameras[i]` gives, and then the output has no axis v.
+        backgrounds: colour behind the Gaussians, per camera or [c] for all; black by default. Not
+            used in mode "D".
+        settings: thresholds and what to render; gsplat's defaults.
+        channels: composited instead of the colours of the SH, any number of them.
+        mask: Gaussians where it is False are left out.
+        backend: "cpu", "cuda" (gsplat), "reference" (torch, slow, any dtype and device), or
+            "auto" for the fastest that takes these tensors.
+
+    Raises:
+        ValueError: an argument does not fit; names it, what it is and what is expected.
+        BackendUnavailable: the backend cannot run on this machine; says what to do.
+
+    Example:
+        >>> import torch
+        >>> from render import Cameras, Gaussians, rasterize
+        >>> gaussians = Gaussians(
+        ...     means=torch.tensor([[0.0, 0.0, 2.0], [0.5, 0.0, 3.0]]),
+        ...     quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(2, 4),
+        ...     scales=torch.full((2, 3), 0.1),
+        ...     opacities=torch.full((2,), 0.9),
+        ...     sh=torch.zeros(2, 1, 3),  # grey
+        ... )
+        >>> cameras = Cameras.from_fov(torch.eye(4)[None], fov_deg=60.0, width=64, height=48)
+        >>> output = rasterize(gaussians, cameras, backgrounds=torch.ones(3))
+        >>> output
+        RenderOutput(rgb=float32[1, 3, 48, 64] cpu, alpha=float32[1, 1, 48, 64] cpu, \
+depth=float32[1, 1, 48, 64] cpu, nonfinite=int64[1] cpu, absgrad=None)
+        >>> rasterize(gaussians, cameras[0]).expected_depth[0, 24, 32].round(decimals=3)
+        tensor(2.)
     """
     settings = settings or RasterizeSettings()
-    if cameras.viewmats.ndim == gaussians.means.ndim:  # one camera, without the axis v
+    if backend == "auto":
+        backend = choose_backend(gaussians)
+        if backend == "reference":
+            _warn_of_reference()
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}, expected auto, {', '.join(BACKENDS)}")
+    check_arguments(gaussians, cameras, settings, channels, mask, backgrounds)
+    single = is_single_camera(gaussians, cameras)
+    if single:
         cameras = cameras.map(lambda tensor: tensor.unsqueeze(-3))
         backgrounds = None if backgrounds is None else backgrounds[..., None, :]
-        return rasterize(
-            gaussians, cameras, backgrounds, settings, features=features, mask=mask, backend=backend
-        )[0]
-    name = choose_backend(gaussians) if backend == "auto" else backend
-    if name not in BACKENDS:
-        raise ValueError(f"unknown rasterizer backend {name!r}; known: {', '.join(BACKENDS)}")
-    _check(gaussians, cameras, settings, features, mask)
-    output = BACKENDS[name]()(gaussians, cameras, settings, features, mask)
+    output = BACKENDS[backend]()(gaussians, cameras, settings, channels, mask)
     if settings.require_finite and bool((output.nonfinite > 0).any()):
         raise ValueError(
             f"{int(output.nonfinite.max())} Gaussians have NaN or infinite values; "
             "find them with Gaussians.validate()"
         )
-    if backgrounds is None or settings.render_mode == "D":
-        return output
-    return replace(output, rgb=output.rgb + (1 - output.alpha) * backgrounds[..., None, None])
+    if backgrounds is not None and settings.render_mode != "D":
+        behind = (1 - output.alpha) * backgrounds[..., None, None]
+        output = replace(output, rgb=output.rgb + behind)
+    return output[0] if single else output
 
 
-def _check(
-    gaussians: Gaussians,
-    cameras: Cameras,
-    settings: RasterizeSettings,
-    features: Tensor | None,
-    mask: Tensor | None,
-) -> None:
-    """ValueError for what every backend would stumble over."""
-    batch, count = gaussians.means.shape[:-2], len(gaussians)
-    if gaussians.means.dtype != cameras.viewmats.dtype:
-        raise ValueError(
-            f"Gaussians are {gaussians.means.dtype} but cameras {cameras.viewmats.dtype}; cast one"
-        )
-    if gaussians.device != cameras.device:
-        raise ValueError(
-            f"Gaussians are on {gaussians.device} but cameras on {cameras.device}; move one"
-        )
-    views = (*batch, len(cameras))
-    shapes = {
-        "quats": (gaussians.quats, (*batch, count, 4)),
-        "scales": (gaussians.scales, (*batch, count, 3)),
-        "opacities": (gaussians.opacities, (*batch, count)),
-        "sh": (gaussians.sh, (*batch, count, (gaussians.sh_degree + 1) ** 2, 3)),
-        "viewmats": (cameras.viewmats, (*views, 4, 4)),
-        "Ks": (cameras.Ks, (*views, 3, 3)),
-        "features": (features, (*batch, count, features.shape[-1] if features is not None else 0)),
-        "mask": (mask, (*batch, count)),
-    }
-    for name, (tensor, shape) in shapes.items():
-        if tensor is not None and tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
-    if mask is not None and mask.dtype != torch.bool:
-        raise ValueError(f"mask is {mask.dtype}, expected torch.bool")
-    if cameras.width < 1 or cameras.height < 1:
-        raise ValueError(f"pictures of {cameras.width} x {cameras.height} px cannot be rendered")
-    for name, tensor in (("viewmats", cameras.viewmats), ("Ks", cameras.Ks)):
-        # On a GPU the question would wait for everything before it.
-        if tensor.device.type == "cpu" and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"cameras have NaN or infinite {name}")
-    if settings.render_mode not in ("RGB", "D", "RGB+D"):
-        raise ValueError(f"render_mode {settings.render_mode!r}: expected RGB, D or RGB+D")
+@functools.cache
+def _warn_of_reference() -> None:
+    """Warn once in a process."""
+    warnings.warn(
+        "float64 Gaussians are rendered by the reference backend, some 100 times slower than "
+        'float32 ones; use .to(torch.float32), or backend="reference" if that is intended',
+        stacklevel=3,
+    )

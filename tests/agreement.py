@@ -39,7 +39,7 @@ def agreement(
     settings: RasterizeSettings | None = None,
     *,
     backend: str = "cpu",
-    features: Tensor | None = None,
+    channels: Tensor | None = None,
     mask: Tensor | None = None,
     device: str = "cpu",
 ) -> Agreement:
@@ -50,7 +50,7 @@ def agreement(
         ("reference", torch.float64, "cpu"),
         (backend, torch.float32, device),
     ):
-        results.append(_run(scene, cameras, settings, features, mask, (name, dtype, where)))
+        results.append(_run(scene, cameras, settings, channels, mask, (name, dtype, where)))
     (image, gradients), (other_image, other_gradients) = results
     error = (image - other_image).abs().flatten()
     kth = max(1, int(0.999 * len(error)))
@@ -70,7 +70,7 @@ def _run(
     scene: Gaussians,
     cameras: Cameras,
     settings: RasterizeSettings,
-    features: Tensor | None,
+    channels: Tensor | None,
     mask: Tensor | None,
     how: tuple[str, torch.dtype, str],
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -84,13 +84,13 @@ def _run(
     gaussians = Gaussians(**inputs)
     inputs["viewmats"] = leaf(cameras.viewmats)
     placed = replace(cameras, viewmats=inputs["viewmats"], Ks=cameras.Ks.float().to(device, dtype))
-    if features is not None:
+    if channels is not None:
         del inputs["sh"]
-        inputs["features"] = leaf(features)
+        inputs["channels"] = leaf(channels)
     background = None
     if settings.render_mode != "D":
-        channels = 3 if features is None else features.shape[-1]
-        background = leaf(torch.full((*cameras.viewmats.shape[:-2], channels), 0.3))
+        width = 3 if channels is None else channels.shape[-1]
+        background = leaf(torch.full((*cameras.viewmats.shape[:-2], width), 0.3))
         inputs["backgrounds"] = background
     else:
         inputs.pop("sh", None)
@@ -99,7 +99,7 @@ def _run(
         placed,
         background,
         settings,
-        features=inputs.get("features"),
+        channels=inputs.get("channels"),
         mask=None if mask is None else mask.to(device),
         backend=backend,
     )

@@ -63,7 +63,7 @@ class _Inputs:
     scales: Tensor
     opacities: Tensor
     colors: Tensor | None
-    """SH [b n k 3], features [b n c], or None for depth alone."""
+    """SH [b n k 3], channels [b n c], or None for depth alone."""
     viewmats: Tensor
     Ks: Tensor
     mask: Tensor | None
@@ -86,13 +86,13 @@ class _Call:
     def request(self, inputs: _Inputs) -> _Request:
         scenes, count = inputs.means.shape[:2]
         settings = self.settings
-        channels, coefficients = 0, 0
+        width, coefficients = 0, 0
         if inputs.colors is not None:
-            channels = inputs.colors.shape[-1]
+            width = inputs.colors.shape[-1]
             coefficients = inputs.colors.shape[2] if self.sh else 0
         return _Request(
             scenes, inputs.viewmats.shape[1], count, self.width, self.height,
-            torch.get_num_threads(), channels, coefficients, self.depth,
+            torch.get_num_threads(), width, coefficients, self.depth,
             settings.antialiased, settings.absgrad,
             settings.near, settings.far, settings.eps2d, settings.radius_clip,
             settings.alpha_max, settings.alpha_min, settings.transmittance_min,
@@ -161,13 +161,13 @@ def rasterize_cpu(
     gaussians: Gaussians,
     cameras: Cameras,
     settings: RasterizeSettings,
-    features: Tensor | None,
+    channels: Tensor | None,
     mask: Tensor | None,
 ) -> RenderOutput:
     """Pictures of every batch entry and camera; see `render.rasterize`."""
     batch, count = gaussians.means.shape[:-2], len(gaussians)
     with_color, with_depth = settings.render_mode != "D", settings.render_mode != "RGB"
-    inputs, sh = _inputs(gaussians, cameras, features if with_color else None, mask, with_color)
+    inputs, sh = _inputs(gaussians, cameras, channels if with_color else None, mask, with_color)
     call = _Call(cameras.width, cameras.height, sh, with_depth, settings)
     entries, views = inputs.viewmats.shape[:2]
     absgrad = torch.zeros(entries, views, count, 2) if settings.absgrad else None
@@ -201,7 +201,7 @@ def contributions_cpu(
 def _inputs(
     gaussians: Gaussians,
     cameras: Cameras,
-    features: Tensor | None,
+    channels: Tensor | None,
     mask: Tensor | None,
     with_color: bool,
 ) -> tuple[_Inputs, bool]:
@@ -220,7 +220,7 @@ def _inputs(
 
     colors = None
     if with_color:
-        colors = flat(gaussians.sh if features is None else features.float())
+        colors = flat(gaussians.sh if channels is None else channels)
     inputs = _Inputs(
         means=flat(gaussians.means),
         quats=flat(gaussians.quats),
@@ -231,7 +231,7 @@ def _inputs(
         Ks=flat(cameras.Ks),
         mask=None if mask is None else flat(mask),
     )
-    return inputs, with_color and features is None
+    return inputs, with_color and channels is None
 
 
 def _pointer(tensor: Tensor | None) -> int | None:

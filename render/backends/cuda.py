@@ -21,7 +21,7 @@ def rasterize_cuda(
     gaussians: Gaussians,
     cameras: Cameras,
     settings: RasterizeSettings,
-    features: Tensor | None,
+    channels: Tensor | None,
     mask: Tensor | None,
 ) -> RenderOutput:
     """Pictures of every batch entry and camera; see `render.rasterize`.
@@ -30,7 +30,7 @@ def rasterize_cuda(
     """
     gsplat = _load()
     _check(gaussians, settings, gsplat.__version__)
-    colors = gaussians.sh if features is None else features
+    colors = gaussians.sh if channels is None else channels
     finite = _finite(gaussians, colors)
     kept = finite if mask is None else finite & mask
     views = len(cameras)
@@ -49,7 +49,7 @@ def rasterize_cuda(
         far_plane=settings.far,
         radius_clip=settings.radius_clip,
         eps2d=settings.eps2d,
-        sh_degree=gaussians.sh_degree if features is None else None,
+        sh_degree=gaussians.sh_degree if channels is None else None,
         # Packed lists spare the copies of SH a view; absgrad is told for unpacked ones.
         packed=views > 1 and not settings.absgrad,
         render_mode=settings.render_mode,
@@ -58,13 +58,13 @@ def rasterize_cuda(
     )
     absgrad = _absgrad(meta["means2d"]) if settings.absgrad else None
     image, alpha = image.movedim(-1, -3), alpha.movedim(-1, -3)
-    channels = image.shape[-3] - (settings.render_mode != "RGB")
+    width = image.shape[-3] - (settings.render_mode != "RGB")
     wanted = torch.ones_like(finite) if mask is None else mask
     nonfinite = (~finite & wanted).sum(-1)[..., None].expand(cameras.viewmats.shape[:-2])
     return RenderOutput(
-        rgb=image[..., :channels, :, :],
+        rgb=image[..., :width, :, :],
         alpha=alpha,
-        depth=image[..., channels:, :, :],
+        depth=image[..., width:, :, :],
         nonfinite=nonfinite,
         absgrad=absgrad,
     )

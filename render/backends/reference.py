@@ -43,7 +43,7 @@ def rasterize_reference(
     gaussians: Gaussians,
     cameras: Cameras,
     settings: RasterizeSettings,
-    features: Tensor | None,
+    channels: Tensor | None,
     mask: Tensor | None,
 ) -> RenderOutput:
     """Pictures of every batch entry and camera; see `render.rasterize`."""
@@ -60,16 +60,16 @@ def rasterize_reference(
     pictures, nonfinite = [], []
     for b in range(entries):
         scene = scenes.map(operator.itemgetter(b))
-        values = None if features is None else flat(features)[b]
+        values = None if channels is None else flat(channels)[b]
         kept = None if mask is None else flat(mask)[b]
         for v in range(views):
             splats = _project(scene, viewmats[b, v], Ks[b, v], size, settings, values, kept)
             sums = absgrad[b, v] if settings.absgrad else None
             pictures.append(_composite(splats, size, settings, sums))
             nonfinite.append(splats.nonfinite)
-    channels = pictures[0].shape[0]
-    stacked = torch.stack(pictures).reshape(*batch, views, channels, size[1], size[0])
-    rgb, depth, alpha = stacked.split([channels - 2, 1, 1], -3)
+    width = pictures[0].shape[0]
+    stacked = torch.stack(pictures).reshape(*batch, views, width, size[1], size[0])
+    rgb, depth, alpha = stacked.split([width - 2, 1, 1], -3)
     return RenderOutput(
         rgb,
         alpha,
@@ -85,7 +85,7 @@ def _project(
     K: Float[Tensor, "3 3"],
     size: tuple[int, int],
     settings: RasterizeSettings,
-    features: Float[Tensor, "n c"] | None = None,
+    channels: Float[Tensor, "n c"] | None = None,
     mask: Bool[Tensor, "n"] | None = None,
 ) -> _Splats:
     """Cull, project, colour and sort by depth, with gsplat's rules."""
@@ -110,11 +110,11 @@ def _project(
     # Only what is seen gets a colour: NaN elsewhere must not reach the gradients.
     if settings.render_mode == "D":
         colors = means2d.new_zeros(len(seen), 0)
-    elif features is None:
+    elif channels is None:
         dirs = scene.means[seen] + rotmat.T @ translation
         colors = sh_to_colors(scene.sh[seen], torch.nn.functional.normalize(dirs, dim=-1))
     else:
-        colors = features[index[seen]]
+        colors = channels[index[seen]]
     good = _finite(colors)
     nonfinite = int((~sane & wanted).sum()) + int((~good).sum())
     order = torch.argsort(local[seen[good], 2].detach(), stable=True)

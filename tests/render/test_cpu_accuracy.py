@@ -42,13 +42,13 @@ def test_each_degenerate_kind_alone(
     agreement(alone, cameras, RasterizeSettings(antialiased=antialiased)).check()
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 17, 40])
-def test_features_of_any_width(channels: int, generator: torch.Generator) -> None:
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 17, 40])
+def test_channels_of_any_width(width: int, generator: torch.Generator) -> None:
     scene, cameras = random_gaussians(60, generator), look_at_cameras(2, 40, 37)
-    features = torch.randn(60, channels, generator=generator)
+    channels = torch.randn(60, width, generator=generator)
     for mode in ("RGB", "RGB+D"):
         settings = RasterizeSettings(render_mode=mode)
-        agreement(scene, cameras, settings, features=features).check()
+        agreement(scene, cameras, settings, channels=channels).check()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "D", "RGB+D"])

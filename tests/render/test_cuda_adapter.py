@@ -41,8 +41,8 @@ def fake_rasterization(**given):
         near=g["near_plane"], far=g["far_plane"], eps2d=g["eps2d"], radius_clip=g["radius_clip"],
         antialiased=g["rasterize_mode"] == "antialiased", render_mode=g["render_mode"],
     )  # fmt: skip
-    features = None if sh else g["colors"]
-    shown = rasterize(scene, cameras, settings=settings, features=features, backend="reference")
+    channels = None if sh else g["colors"]
+    shown = rasterize(scene, cameras, settings=settings, channels=channels, backend="reference")
     image = torch.cat([shown.rgb, shown.depth], -3).movedim(-3, -1)
     views, count = g["viewmats"].shape[-3], g["means"].shape[-2]
     means2d = torch.zeros(views, count, 2) + 0 * image.sum()
@@ -70,21 +70,21 @@ def test_recorded_signature_is_gsplats() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "D", "RGB+D"])
-@pytest.mark.parametrize("with_features", [False, True])
+@pytest.mark.parametrize("with_channels", [False, True])
 def test_same_pictures(
-    fake: SimpleNamespace, mode: str, with_features: bool, generator: torch.Generator
+    fake: SimpleNamespace, mode: str, with_channels: bool, generator: torch.Generator
 ) -> None:
     scene, cameras = random_gaussians(40, generator, 2), look_at_cameras(2)
     scene, cameras = scene.to(torch.float32), cameras.to(torch.float32)
-    features = torch.randn(40, 5, generator=generator) if with_features else None
+    channels = torch.randn(40, 5, generator=generator) if with_channels else None
     mask = torch.rand(40, generator=generator) < 0.6
-    background = torch.rand(2, 5 if with_features else 3, generator=generator)
+    background = torch.rand(2, 5 if with_channels else 3, generator=generator)
     for antialiased in (False, True):
         settings = RasterizeSettings(
             render_mode=mode, antialiased=antialiased, near=3.5, eps2d=0.5, radius_clip=2.0
         )
         ours, theirs = (
-            rasterize(scene, cameras, background, settings, features=features, mask=mask, backend=b)
+            rasterize(scene, cameras, background, settings, channels=channels, mask=mask, backend=b)
             for b in ("cpu", "cuda")
         )
         for name in ("rgb", "alpha", "depth"):

@@ -1,0 +1,166 @@
+"""The entry of the rasterizer: its example, its checks, its choice of a backend."""
+
+import doctest
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import look_at_cameras, random_gaussians
+
+from render import RasterizeSettings, measure_contributions, rasterize
+from render.rasterize import _warn_of_reference
+
+
+def test_the_example_in_the_docstring_runs() -> None:
+    (example,) = doctest.DocTestFinder(recurse=False).find(rasterize, "rasterize", globs={})
+    assert len(example.examples) >= 5
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+WRONG_INPUTS = """
+import sys
+from dataclasses import replace
+import torch
+sys.path.insert(0, sys.argv[1])
+from helpers import look_at_cameras, random_gaussians
+from render import Cameras, RasterizeSettings, measure_contributions, rasterize
+
+scene = random_gaussians(5, torch.Generator().manual_seed(0)).to(torch.float32)
+cameras = look_at_cameras(2).to(torch.float32)
+three_scenes = scene.map(lambda t: t.expand(3, *t.shape))
+for changed in (
+    {"gaussians": scene[0]},
+    {"gaussians": replace(scene, scales=scene.scales[:4])},
+    {"gaussians": replace(scene, quats=scene.quats[:, :3])},
+    {"gaussians": replace(scene, sh=scene.sh.repeat(1, 2, 1))},
+    {"gaussians": replace(scene, opacities=scene.opacities.double())},
+    {"gaussians": three_scenes},
+    {"cameras": replace(cameras, viewmats=cameras.viewmats[:, :3])},
+    {"cameras": replace(cameras, Ks=cameras.Ks[:1])},
+    {"cameras": cameras.to(torch.float64)},
+    {"cameras": cameras.to("meta")},
+    {"cameras": replace(cameras, Ks=cameras.Ks * torch.nan)},
+    {"cameras": replace(cameras, width=0)},
+    {"channels": torch.zeros(4, 3)},
+    {"channels": torch.zeros(5)},
+    {"channels": torch.zeros(5, 7).half()},
+    {"mask": torch.zeros(4, dtype=torch.bool)},
+    {"mask": torch.zeros(5)},
+    {"backgrounds": torch.zeros(2, 4)},
+    {"backgrounds": torch.zeros(3, 3)},
+    {"backgrounds": torch.zeros(2, 1)},
+    {"backgrounds": torch.zeros(2, 3), "channels": torch.zeros(5, 7)},
+    {"backgrounds": torch.zeros(2, 3).double()},
+    {"backgrounds": torch.zeros(2, 3, device="meta")},
+    {"backgrounds": torch.zeros(2, 3), "cameras": cameras[0]},
+    {"settings": RasterizeSettings(render_mode="ED")},
+    {"backend": "vulkan"},
+):
+    try:
+        rasterize(**{"gaussians": scene, "cameras": cameras, **changed})
+        print("nothing was said of", changed)
+    except ValueError as error:
+        print(error)
+try:
+    measure_contributions(scene, cameras, mask=torch.zeros(4, dtype=torch.bool))
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_wrong_inputs_are_named() -> None:
+    """In a process without the shape checks that tests switch on: users do not have them."""
+    folder = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG_INPUTS, str(folder)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    each = "(a colour for each camera)"
+    assert done.stdout.splitlines() == [
+        "means has shape (3,), expected (*batch, n, 3)",
+        "scales has shape (4, 3), expected (5, 3)",
+        "quats has shape (5, 3), expected (5, 4)",
+        "expected 1, 4, 9, 16 or 25 SH coefficients, got 2",
+        "opacities is torch.float64, expected torch.float32 like means; cast one with .to(dtype)",
+        "viewmats has shape (2, 4, 4), expected (3, 4, 4)",
+        "viewmats has shape (2, 3, 4), expected (2, 4, 4)",
+        "Ks has shape (1, 3, 3), expected (2, 3, 3)",
+        "viewmats is torch.float64, expected torch.float32 like means; cast one with .to(dtype)",
+        "viewmats is on meta, expected cpu like means; move one with .to(device)",
+        "Ks of the cameras has NaN or infinite values",
+        "cameras have images of 0 x 40 px, expected at least 1 x 1",
+        "channels has shape (4, 3), expected (5, 3)",
+        "channels has shape (5,), expected (5, 5)",
+        "channels is torch.float16, expected torch.float32 like means; cast one with .to(dtype)",
+        "mask has shape (4,), expected (5,)",
+        "mask is torch.float32, expected torch.bool",
+        f"backgrounds has shape (2, 4), expected (2, 3) {each} or (3,) for all",
+        f"backgrounds has shape (3, 3), expected (2, 3) {each} or (3,) for all",
+        f"backgrounds has shape (2, 1), expected (2, 3) {each} or (3,) for all",
+        f"backgrounds has shape (2, 3), expected (2, 7) {each} or (7,) for all",
+        "backgrounds is torch.float64, expected torch.float32 like means; cast one with .to(dtype)",
+        "backgrounds is on meta, expected cpu like means; move one with .to(device)",
+        f"backgrounds has shape (2, 3), expected (3,) {each} or (3,) for all",
+        "render_mode is 'ED', expected RGB, D, RGB+D",
+        "backend is 'vulkan', expected auto, reference, cpu, cuda",
+        "mask has shape (4,), expected (5,)",
+    ]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_a_single_camera_gives_output_without_the_axis(
+    backend: str, batch: tuple[int, ...], generator: torch.Generator
+) -> None:
+    scene = random_gaussians(30, generator).to(torch.float32)
+    scene = scene.map(lambda t: t.expand(*batch, *t.shape))
+    cameras = look_at_cameras(3).to(torch.float32)
+    cameras = cameras.map(lambda t: t.expand(*batch, *t.shape))
+    colors = torch.rand(*batch, 3, 3, generator=generator)
+    settings = RasterizeSettings(absgrad=True)
+    together = rasterize(scene, cameras, colors, settings, backend=backend)
+    for index, camera in enumerate(cameras):
+        one = rasterize(scene, camera, colors[..., index, :], settings, backend=backend)
+        assert one == together[index] and one.rgb.shape == (*batch, 3, 40, 48)
+    same = rasterize(scene, cameras[0], colors[(0,) * len(batch) + (0,)], backend=backend)
+    assert same.rgb.shape == (*batch, 3, 40, 48)
+
+
+def test_a_single_camera_receives_gradients(generator: torch.Generator) -> None:
+    scene, cameras = random_gaussians(30, generator).to(torch.float32), look_at_cameras(2)
+    found = []
+    for pick in (lambda c: c[1], lambda c: c[[1]]):
+        leaf = cameras.to(torch.float32).viewmats.clone().requires_grad_()
+        camera = pick(replace(cameras.to(torch.float32), viewmats=leaf))
+        output = rasterize(scene, camera, settings=RasterizeSettings(absgrad=True))
+        output.rgb.square().sum().backward()
+        found.append((leaf.grad, output.absgrad.reshape(30, 2)))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+
+
+def test_contributions_of_a_single_camera(generator: torch.Generator) -> None:
+    scene, cameras = random_gaussians(30, generator).to(torch.float32), look_at_cameras(2)
+    cameras = cameras.to(torch.float32)
+    one, row = (measure_contributions(scene, c) for c in (cameras[1], cameras[[1]]))
+    assert torch.equal(one.weight_sum, row.weight_sum) and torch.equal(one.hits, row.hits)
+
+
+def test_float64_goes_to_the_reference_with_one_warning(generator: torch.Generator) -> None:
+    scene, cameras = random_gaussians(5, generator), look_at_cameras(1)
+    _warn_of_reference.cache_clear()
+    with pytest.warns(UserWarning, match=r"rendered by the reference.*\.to\(torch.float32\)"):
+        assert rasterize(scene, cameras).rgb.dtype == torch.float64
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rasterize(scene, cameras)
+        _warn_of_reference.cache_clear()
+        rasterize(scene, cameras, backend="reference")
+        rasterize(scene.to(torch.float32), cameras.to(torch.float32))
+    with pytest.raises(
+        ValueError, match="needs float32 tensors on the CPU; means is torch.float64"
+    ):
+        rasterize(scene, cameras, backend="cpu")
