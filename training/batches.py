@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from recon.model.batch import ViewBatch
+from recon.model.api import ViewBatch
 from training.config import TrainConfig
 from training.data.types import Batch, SampleRequest, Source, TrainingSample
 

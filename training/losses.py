@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.errors import ConfigError
-from recon.model.batch import NetworkOutput
+from recon.model.api import NetworkOutput
 from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
 from training.data.types import Batch
 from training.perceptual import PerceptualNet, perceptual_distance
@@ -79,7 +79,7 @@ def _depth(inputs: LossInputs) -> Tensor:
     """Average over the pixels of known depth: elsewhere it is NaN."""
     known = torch.isfinite(inputs.batch.depth)
     target = torch.where(known, inputs.batch.depth, 1.0).log()
-    predicted = (inputs.output.depth, *inputs.output.earlier_depths)
+    predicted = (inputs.output.depth, *inputs.output.intermediate_depths)
     errors = [((depth.log() - target).abs() * known).sum() for depth in predicted]
     return torch.stack(errors).mean() / known.sum().clamp_min(1)
 

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from recon.errors import ConfigError
-from recon.model.batch import ViewBatch
+from recon.model.api import ViewBatch
 from recon.model.inference import run_network
 from recon.model.registry import build_network, named_size
 from render import Cameras, RasterizeSettings, rasterize

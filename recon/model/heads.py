@@ -1,4 +1,4 @@
-"""From a network's raw numbers to Gaussians: every activation in one place."""
+"""From a network's raw channels to Gaussians: all activations."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.model.batch import NetworkOutput, ViewBatch
+from recon.model.api import NetworkOutput, ViewBatch
 from recon.model.layers.precision import full_precision
 from render import Gaussians
 from render.quaternions import multiply_quats, rotmats_to_quats
@@ -16,35 +16,38 @@ from render.sh import C0, num_coefficients
 
 @dataclass(frozen=True)
 class GaussianHeadConfig:
-    """How raw numbers become one Gaussian a pixel. Defaults: GS-LRM (Zhang et al. 2024,
-    appendix A.2), except where said."""
+    """Activations of the raw channels, which make one Gaussian per pixel.
+
+    The defaults are GS-LRM's (Zhang et al. 2024, appendix A.2) unless stated otherwise. Field
+    names are stored in the headers of checkpoints: renaming one breaks files that exist.
+    """
 
     sh_degree: int = 0
-    """Degree of the colours; GS-LRM uses 0."""
+    """Degree of the spherical harmonics; GS-LRM uses 0."""
     color: Literal["predicted", "residual"] = "residual"
-    """predicted: the network gives the colour (GS-LRM); residual: what it adds to the pixel's,
-    which starts right and is what pixelSplat's successors do."""
+    """predicted: the network predicts the colour (GS-LRM); residual: it predicts a difference to
+    the pixel's colour, so that it starts at the right one, as pixelSplat's successors do."""
     depth: Literal["linear", "disparity"] = "disparity"
-    """Where a sigmoid between near and far lands: linear in distance (GS-LRM) or in 1/depth,
-    where a pixel's error matters equally at every depth (pixelSplat, section 4.2)."""
+    """Depth is a sigmoid between near and far, linear in distance (GS-LRM) or in 1/depth, where
+    an error of a pixel has the same effect at every depth (pixelSplat, section 4.2)."""
     scale: Literal["absolute", "footprint"] = "footprint"
     """absolute: min(exp(x + scale_bias), scale_max) in normalised units (GS-LRM); footprint:
-    between scale_min_px and scale_max_px times the pixel's size at its depth (pixelSplat)."""
+    scale_min_px to scale_max_px times the pixel's footprint at its depth (pixelSplat)."""
     scale_bias: float = -2.3
-    """GS-LRM: the first scales are about 0.1."""
+    """Added to raw scales; the initial scales are then about 0.1 (GS-LRM)."""
     scale_max: float = 0.3
-    """GS-LRM: largest scale (normalised units)."""
+    """Largest absolute scale (normalised units); GS-LRM 0.3."""
     scale_min_px: float = 0.2
-    """Smallest footprint scale (px); pixelSplat 0.5, at twice our pixels."""
+    """Smallest footprint scale (px); pixelSplat 0.5, at pixels of twice the size."""
     scale_max_px: float = 6.0
     """Largest footprint scale (px); pixelSplat 15."""
     opacity_bias: float = 2.0
-    """Added before the sigmoid. GS-LRM -2; positive here because a first picture with holes
-    teaches depth nothing."""
+    """Added before the sigmoid. GS-LRM -2; positive here because initial renders with holes give
+    no gradient for the depth."""
 
     @property
     def channels(self) -> int:
-        """Raw numbers a pixel: depth 1, opacity 1, scale 3, rotation 4, colours."""
+        """Raw channels per pixel: depth 1, opacity 1, scale 3, rotation 4, then colours."""
         return 9 + 3 * num_coefficients(self.sh_degree)
 
 
@@ -53,25 +56,29 @@ def activate(
     raw: Float[Tensor, "b v h w c"],
     batch: ViewBatch,
     config: GaussianHeadConfig,
-    share: Float[Tensor, "b v h w"] | float = 1.0,
+    opacity_weight: Float[Tensor, "b v h w"] | float = 1.0,
 ) -> NetworkOutput:
-    """Gaussians along the pixels' rays, in the frame of the batch's cameras.
+    """Place Gaussians along the pixels' rays, in the frame of the batch's cameras.
 
-    `share` multiplies what each absorbs, -log(1 - opacity): views that show the same surface
-    share it.
+    Args:
+        raw: The network's output, `config.channels` per pixel.
+        batch: The views that the network saw.
+        config: Activations.
+        opacity_weight: Factor on each Gaussian's optical depth -log(1 - opacity), by which
+            views that see the same surface divide its opacity.
     """
     if raw.shape[-1] != config.channels:
         raise ValueError(f"expected {config.channels} raw channels, got {raw.shape[-1]}")
-    raw = raw.float()  # bf16 has too few digits for positions
+    raw = raw.float()  # bf16 is too coarse for positions
     depth_raw, opacity_raw, scale_raw, quat_raw, color_raw = raw.split(
         [1, 1, 3, 4, config.channels - 9], -1
     )
     rays_o, rays_d = batch.cameras.rays()
     depth = _depth(depth_raw[..., 0], batch, rays_d, config)
     means = rays_o + depth[..., None] * rays_d
-    # With a share of 1 this is the sigmoid.
-    absorbed = torch.nn.functional.softplus(opacity_raw[..., 0] + config.opacity_bias)
-    opacity = -torch.expm1(-share * absorbed)
+    # With a weight of 1 this is the sigmoid.
+    optical_depth = torch.nn.functional.softplus(opacity_raw[..., 0] + config.opacity_bias)
+    opacity = -torch.expm1(-opacity_weight * optical_depth)
     flat = (raw.shape[0], depth[0].numel())
     gaussians = Gaussians(
         means=means.reshape(*flat, 3),
@@ -89,7 +96,7 @@ def _depth(
     rays_d: Float[Tensor, "b v h w 3"],
     config: GaussianHeadConfig,
 ) -> Float[Tensor, "b v h w"]:
-    """z between the view's near and far.
+    """Map raw depth to z between the view's near and far.
 
     linear: distance along the unit ray t = (1 - w) near + w far, w = sigmoid(raw) (GS-LRM,
     eq. 4), as z. disparity: 1 / z = (1 - w) / near + w / far.
@@ -118,8 +125,11 @@ def _scales(
 
 
 def _quats(raw: Float[Tensor, "b v h w 4"], batch: ViewBatch) -> Float[Tensor, "b v h w 4"]:
-    """Unit quaternions; raw numbers are in the view's own axes and start at no turn, so that
-    a turned camera turns its Gaussians."""
+    """Map raw channels to unit quaternions (wxyz).
+
+    They are relative to the camera's axes and start at the identity, so that Gaussians rotate
+    with their camera.
+    """
     identity = raw.new_tensor([1.0, 0.0, 0.0, 0.0])
     local = torch.nn.functional.normalize(raw + identity, dim=-1)
     c2w = rotmats_to_quats(batch.cameras.viewmats[..., :3, :3].mT)
@@ -129,7 +139,7 @@ def _quats(raw: Float[Tensor, "b v h w 4"], batch: ViewBatch) -> Float[Tensor, "
 def _sh(
     raw: Float[Tensor, "b v h w c"], batch: ViewBatch, config: GaussianHeadConfig
 ) -> Float[Tensor, "b v h w k 3"]:
-    """Coefficients; higher bands start small (pixelSplat: 0.1 * 0.25^degree)."""
+    """Map raw channels to SH; higher bands start small (pixelSplat: 0.1 * 0.25^degree)."""
     sh = raw.unflatten(-1, (-1, 3))
     bands = [degree for degree in range(config.sh_degree + 1) for _ in range(2 * degree + 1)]
     fade = [1.0 if degree == 0 else 0.1 * 0.25**degree for degree in bands]

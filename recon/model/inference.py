@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from recon.model.batch import NetworkOutput, ViewBatch
-from recon.model.mvs.depth_range import depth_range_of
+from recon.model.api import NetworkOutput, ViewBatch
+from recon.model.mvs.depth_range import estimate_depth_range
 from recon.model.mvs.pixel_gaussians import MIN_MASK, source_view_of
 from recon.model.normalise import Normalisation
 from recon.types import Prediction, Progress, Views
@@ -26,7 +26,7 @@ class NetworkModel:
     def __call__(self, views: Views, progress: Progress) -> Prediction:
         """Predict all views in one forward pass; masked pixels become no Gaussians."""
         network = self.network.to(views.images.device)
-        batch = ViewBatch.of_views(views, depth_range_of(views))
+        batch = ViewBatch.from_views(views, estimate_depth_range(views))
         progress(0.3)
         output = run_network(network, batch)
         keep = (views.masks[:, 0] >= MIN_MASK).flatten()

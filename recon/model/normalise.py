@@ -1,8 +1,8 @@
-"""The one place where poses and scale are normalised, and where that is undone.
+"""Normalisation of poses and scale before a network, and its inverse after it.
 
-Networks see cameras around the origin, in the axes of the mean camera, the farthest one at
+Networks see cameras around the origin, in the axes of the mean camera, with the farthest one at
 distance 1 (GS-LRM, Zhang et al. 2024, section 4.1: relative to the mean camera, scaled to
-[-1, 1]). The frame follows the cameras under any Sim3, so a network's scene does, too.
+[-1, 1]). The frame follows the cameras under any Sim3, and so does a network's scene.
 """
 
 from dataclasses import dataclass, replace
@@ -11,19 +11,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.model.batch import NetworkOutput, ViewBatch
+from recon.model.api import NetworkOutput, ViewBatch
 from recon.model.layers.precision import full_precision
 from render import Gaussians
 from render.quaternions import multiply_quats, nearest_rotmats, rotmats_to_quats
 from render.sh import rotate_sh
 
-# Cameras closer together than this, in nearest depths, have no baseline to measure with.
+# Cameras closer together than this fraction of the nearest depth have no usable baseline.
 MIN_BASELINE = 1e-4
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """normalised = scale * rotmat (world - center), for each scene of a batch."""
+    """The similarity normalised = scale * rotmat (world - center) of each scene of a batch."""
 
     rotmats: Float[Tensor, "b 3 3"]
     centers: Float[Tensor, "b 3"]
@@ -32,33 +32,33 @@ class Normalisation:
     @staticmethod
     @full_precision
     def of(batch: ViewBatch) -> "Normalisation":
-        """The normalisation that a batch's cameras ask for.
+        """Compute the normalisation of a batch's cameras.
 
-        A single view, or views without any baseline, take their scale from the depth range.
+        A single view, or views without a baseline, take their scale from the depth range.
         """
         c2w = batch.cameras.c2w.double()
         centers = c2w[..., :3, 3]
-        middle = centers.mean(-2)
+        center = centers.mean(-2)
         mean_c2w = nearest_rotmats(c2w[..., :3, :3].mean(-3))
-        reach = (centers - middle[..., None, :]).norm(dim=-1).amax(-1)
+        radius = (centers - center[..., None, :]).norm(dim=-1).amax(-1)
         middle_depth = (batch.near * batch.far).sqrt().mean(-1).double()
-        has_baseline = reach > MIN_BASELINE * batch.near.amin(-1)
-        scales = 1 / torch.where(has_baseline, reach, middle_depth)
-        return Normalisation(mean_c2w.mT, middle, scales)
+        has_baseline = radius > MIN_BASELINE * batch.near.amin(-1)
+        scales = 1 / torch.where(has_baseline, radius, middle_depth)
+        return Normalisation(mean_c2w.mT, center, scales)
 
     @full_precision
     def apply(self, batch: ViewBatch) -> ViewBatch:
-        """The batch in the normalised frame; depths grow by the scale."""
+        """Transform a batch to the normalised frame; depths are multiplied by the scale."""
         viewmats = batch.cameras.viewmats.double()
         rotmats, translations = viewmats[..., :3, :3], viewmats[..., :3, 3]
         scales = self.scales[:, None]
-        moved = (
+        normalised_translations = (
             scales[..., None]
             * (rotmats @ self.centers[:, None, :, None] + translations[..., None])[..., 0]
         )
         normalised = torch.zeros_like(viewmats)
         normalised[..., :3, :3] = rotmats @ self.rotmats[:, None].mT
-        normalised[..., :3, 3] = moved
+        normalised[..., :3, 3] = normalised_translations
         normalised[..., 3, 3] = 1
         cameras = replace(batch.cameras, viewmats=normalised.to(batch.cameras.viewmats))
         near, far = (depth * scales.to(depth) for depth in (batch.near, batch.far))
@@ -66,15 +66,15 @@ class Normalisation:
 
     @full_precision
     def undo(self, output: NetworkOutput) -> NetworkOutput:
-        """The output in the cameras' own frame and scale."""
+        """Transform a network's output back to the cameras' own frame and scale."""
         g = output.gaussians
         rotmats, centers = self.rotmats.to(g.means), self.centers.to(g.means)
         scales = self.scales.to(g.means)
         quats = rotmats_to_quats(rotmats.mT)[:, None].expand_as(g.quats)
         sh = g.sh
         if g.sh_degree > 0:
-            turned = [rotate_sh(s, r.mT) for s, r in zip(sh, rotmats, strict=True)]
-            sh = torch.stack(turned)
+            rotated = [rotate_sh(s, r.mT) for s, r in zip(sh, rotmats, strict=True)]
+            sh = torch.stack(rotated)
         gaussians = Gaussians(
             means=g.means @ rotmats / scales[:, None, None] + centers[:, None],
             quats=multiply_quats(quats, g.quats),
@@ -87,5 +87,5 @@ class Normalisation:
             output,
             gaussians=gaussians,
             depth=output.depth / unit,
-            earlier_depths=tuple(depth / unit for depth in output.earlier_depths),
+            intermediate_depths=tuple(depth / unit for depth in output.intermediate_depths),
         )

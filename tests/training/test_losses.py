@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from recon.errors import ReconError
-from recon.model.batch import NetworkOutput, ViewBatch
+from recon.model.api import NetworkOutput, ViewBatch
 from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
 from render.cameras import look_at
 from training.data.types import Batch
@@ -107,7 +107,7 @@ def test_leak_is_what_shines_through() -> None:
 def test_depth_counts_where_it_is_known() -> None:
     depth = torch.full((1, 1, 16, 16), 2.0)
     output, images = outputs(torch.e * depth)
-    output = replace(output, earlier_depths=(depth.clone(),))
+    output = replace(output, intermediate_depths=(depth.clone(),))
     depth[..., :8] = float("nan")
     shown = rasterize(output.gaussians, camera(), settings=RasterizeSettings(render_mode="RGB"))
     config = LossConfig(mse=0.0, depth=2.0, opacity=0.5)

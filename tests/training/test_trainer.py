@@ -260,7 +260,7 @@ def test_command_line_from_start_to_scene(
     out, scene = tmp_path / "run", tmp_path / "scene.ply"
     config = tmp_path / "x.yaml"
     config.write_text(
-        f"out: {out}\nnetwork: gs-lrm\nsize: tiny\noptimiser: {{steps: 3, warmup: 1}}\n"
+        f"out: {out}\nnetwork: gs_lrm\nsize: tiny\noptimiser: {{steps: 3, warmup: 1}}\n"
     )
     options = ["dataset.width=16", "dataset.height=16", "validate_every=0"]
     main(["train", "--config", str(config), *options, "--until", "2"])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from recon.model.mvs.depth_range import depth_range_of
+from recon.model.mvs.depth_range import estimate_depth_range
 from recon.types import Views
 from render import Gaussians
 from render.sh import colors_to_sh
@@ -16,7 +16,7 @@ def random_points(views: Views, count: int, seed: int) -> Gaussians:
     """Even over the photos' pixels and over disparity between near and far, in random colours,
     as large as the gaps between them."""
     generator = torch.Generator().manual_seed(seed)
-    depths = depth_range_of(views)
+    depths = estimate_depth_range(views)
     v, _, h, w = views.images.shape
     photo = torch.randint(v, (count,), generator=generator)
     row = torch.randint(h, (count,), generator=generator)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recon.capture import Capture, load_capture, load_views
 from recon.errors import InputError, ReconError
-from recon.model.mvs.depth_range import depth_range_of
+from recon.model.mvs.depth_range import estimate_depth_range
 from recon.types import Views
 from render import Cameras
 from training.data.types import SampleRequest, TrainingSample
@@ -133,5 +133,5 @@ def _depth_bounds(views: Views, context: list[int]) -> Float[Tensor, "v 2"]:
     if len(context) < 2:
         reach = (views.cameras.centers - chosen.cameras.centers[0]).norm(dim=1).amax()
         return torch.stack([0.5 * reach, 20 * reach]).expand(1, 2)
-    found = depth_range_of(chosen)
+    found = estimate_depth_range(chosen)
     return torch.stack([found.near, found.far], 1)

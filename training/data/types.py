@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.model.batch import ViewBatch
+from recon.model.api import ViewBatch
 from render import Cameras
 from render.tensors import TensorStruct
 

@@ -1,1 +1,6 @@
-"""Layers that several networks share."""
+"""Layers shared by the networks, none of which knows a camera model beyond its rays.
+
+attention.py has transformer blocks, convolutions.py and norms.py have their 2D and 3D parts,
+tokens.py converts images and rays to tokens and back, pyramid.py combines them to the feature
+pyramid of `cost-volume` and `epipolar`, and precision.py keeps geometry out of autocast.
+"""

@@ -19,9 +19,10 @@ def attend(
     v: Float[Tensor, "b h m d"],
     backend: AttentionBackend,
 ) -> Float[Tensor, "b h n d"]:
-    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1).
+    """Compute softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1).
 
-    xformers computes the same and exists for CUDA tensors only; ReconError otherwise.
+    Raises:
+        ReconError: xformers is chosen without a CUDA GPU, or it is not installed.
     """
     if backend == "sdpa":
         return nn.functional.scaled_dot_product_attention(q, k, v)
@@ -37,12 +38,15 @@ def attend(
             f"attention 'xformers': {error}; pip install 'reconsplat[cuda]' or use 'sdpa'"
         ) from None
     rows = (t.transpose(1, 2) for t in (q, k, v))
-    return memory_efficient_attention(*rows).transpose(1, 2)
+    attended: Tensor = memory_efficient_attention(*rows)
+    return attended.transpose(1, 2)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention without biases, optionally with normalised queries and keys
-    (QK-norm, Henry et al. 2020; as RMSNorm per head in LVSM, Jin et al. 2024)."""
+    """Multi-head self-attention without biases, optionally with QK-norm.
+
+    QK-norm (Henry et al. 2020) is an RMSNorm per head, as in LVSM (Jin et al. 2024).
+    """
 
     def __init__(self, width: int, heads: int, qk_norm: bool, backend: AttentionBackend) -> None:
         super().__init__()
@@ -56,14 +60,16 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(head) if qk_norm else nn.Identity()
 
     def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        """Every token looks at every token."""
+        """Let every token attend to every token."""
         q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q), self.k_norm(k)
-        return self.out(attend(q, k, v, self.backend).transpose(1, 2).flatten(-2))
+        attended = attend(q, k, v, self.backend).transpose(1, 2).flatten(-2)
+        out: Tensor = self.out(attended)
+        return out
 
 
 class Block(nn.Module):
-    """Pre-LayerNorm transformer block: attention, then an MLP four times as wide with GELU."""
+    """A pre-LayerNorm transformer block: attention, then an MLP four times as wide with GELU."""
 
     def __init__(self, width: int, heads: int, qk_norm: bool, backend: AttentionBackend) -> None:
         super().__init__()
@@ -77,14 +83,17 @@ class Block(nn.Module):
         )
 
     def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        """Residual around both parts."""
+        """Apply both parts, each with a residual connection."""
         tokens = tokens + self.attention(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))
+        hidden: Tensor = self.mlp(self.norm2(tokens))
+        return tokens + hidden
 
 
 class Trunk(nn.Module):
-    """Blocks one after the other over the tokens of all views: nothing tells views apart but
-    their rays, so any number of views goes in and their order does not matter."""
+    """A sequence of transformer blocks over the tokens of all views.
+
+    Only their rays distinguish the views, so any number of them works, in any order.
+    """
 
     def __init__(
         self,
@@ -100,7 +109,7 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, qk_norm, backend) for _ in range(layers))
 
     def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        """With `recompute` the backward pass computes each block again instead of keeping it."""
+        """Apply the blocks; with `recompute` the backward pass recomputes their activations."""
         for block in self.blocks:
             if self.recompute and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False)

@@ -1,21 +1,36 @@
-"""Geometry keeps its digits under autocast."""
+"""Float32 where bf16 autocast is too coarse or cannot be trusted."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
+# oneDNN's bf16 weight gradients of padded convolutions read uninitialised memory when a side is
+# this short (seen: 3D with 2 planes, 2D with stride 2 on one pixel; torch 2.13, AVX-512).
+SHORT_SIDE = 2
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """Runs a function with autocast off: bf16 has 8 bits, a ray or a pose needs all of 24."""
+    """Run a function with autocast off: bf16 has 8 bits, a ray or a pose needs all 24."""
 
     @functools.wraps(function)
-    def exact(*arguments: P.args, **named: P.kwargs) -> R:
+    def exact(*args: P.args, **kwargs: P.kwargs) -> R:
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            return function(*arguments, **named)
+            return function(*args, **kwargs)
 
     return exact
+
+
+@contextmanager
+def reliable_convolution(values: Tensor) -> Iterator[Tensor]:
+    """Yield a convolution's input, in float32 where its bf16 gradients are wrong on a CPU."""
+    if values.device.type != "cpu" or min(values.shape[2:]) > SHORT_SIDE:
+        yield values
+    else:
+        with torch.autocast("cpu", enabled=False):
+            yield values.float()

@@ -1,4 +1,4 @@
-"""A pyramid of features with a transformer at its top, shared by `cost-volume` and `epipolar`."""
+"""A feature pyramid with a transformer at its top, shared by `cost-volume` and `epipolar`."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from recon.model.layers.tokens import plucker_rays
 from render import Cameras
 
 RAY_CHANNELS = 6
-# Pictures are padded to multiples of this: a token's side.
+# Images are padded to multiples of this, the side of a token.
 MULTIPLE_PX = 16
 
 
@@ -21,19 +21,19 @@ class PyramidConfig:
     """Widths of the pyramid and of the transformer."""
 
     channels: tuple[int, int, int] = (32, 64, 128)
-    """Feature channels at 1/2, 1/4 and 1/8 of the picture."""
+    """Feature channels at 1/2, 1/4 and 1/8 of the image size."""
     width: int = 256
     """Channels of a token (a square of 16 px)."""
     layers: int = 6
-    """Transformer blocks; 0 leaves them out."""
+    """Number of transformer blocks, possibly 0."""
     heads: int = 4
     """Attention heads."""
     attention: AttentionBackend = "sdpa"
-    """sdpa: torch's own; xformers: CUDA only."""
+    """sdpa: PyTorch's own; xformers: CUDA only."""
 
 
 class Encoder(nn.Module):
-    """Features at 1/2, 1/4, 1/8 and, as tokens, 1/16 of the picture."""
+    """Feature maps at 1/2, 1/4, 1/8 and, for the tokens, 1/16 of the image size."""
 
     def __init__(self, config: PyramidConfig) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n _ _ _"]]:
-        """Fine to coarse."""
+        """Return the feature maps from fine to coarse."""
         features, levels = 2 * images - 1, []
         for step in self.steps:
             features = step(features)
@@ -54,8 +54,10 @@ class Encoder(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """A transformer over the coarsest features with their rays, then a way back to
-    finer ones that adds what each size knows (as DPT, Ranftl et al. 2021)."""
+    """A transformer over the coarsest features with their rays, fused back into finer ones.
+
+    The fusion adds the encoder's features of each size, as in DPT (Ranftl et al. 2021).
+    """
 
     def __init__(self, config: PyramidConfig, recompute: bool) -> None:
         super().__init__()
@@ -79,19 +81,25 @@ class Pyramid(nn.Module):
     def forward(
         self, images: Float[Tensor, "n 3 h w"], cameras: Cameras, together: int
     ) -> tuple[Float[Tensor, "n half hh wh"], Float[Tensor, "n quarter hq wq"]]:
-        """Features at 1/2 and 1/4; the transformer sees `together` pictures at once, which follow
-        one another: all views of a scene, or 1."""
+        """Compute feature maps at 1/2 and 1/4 of the image size.
+
+        Args:
+            images: Display sRGB in [0, 1].
+            cameras: One camera per image, at the size of the images.
+            together: Number of consecutive images that attend to each other: all views of a
+                scene, or 1.
+        """
         *levels, coarse = self.encoder(images)
         height, width = coarse.shape[-2:]
         rays = plucker_rays(cameras.resized(width, height))
         tokens = (coarse + self.rays(rays)).flatten(2).mT
         tokens = self.trunk(tokens.reshape(-1, together * height * width, tokens.shape[-1]))
         features = tokens.reshape(len(images), height * width, -1).mT.unflatten(2, (height, width))
-        known = []
+        fused = []
         for level, lift, blend in zip(
             reversed(levels), reversed(self.lifts), reversed(self.blends), strict=True
         ):
             up = interpolate(lift(features), scale_factor=2, mode="bilinear")
             features = blend(level + up)
-            known.append(features)
-        return known[2], known[1]
+            fused.append(features)
+        return fused[2], fused[1]

@@ -1,4 +1,4 @@
-"""Pictures and rays to tokens and back."""
+"""Conversion of images and rays to tokens and back."""
 
 import torch
 from jaxtyping import Float
@@ -11,8 +11,10 @@ from render import Cameras
 
 @full_precision
 def plucker_rays(cameras: Cameras) -> Float[Tensor, "*b v 6 h w"]:
-    """Plücker coordinates (o x d, d) of every pixel's ray, d of unit length (Plücker 1865;
-    GS-LRM, Zhang et al. 2024, eq. 1)."""
+    """Compute the Plücker coordinates (o x d, d) of every pixel's ray, with d of unit length.
+
+    GS-LRM (Zhang et al. 2024), eq. 1.
+    """
     origins, dirs = cameras.rays()
     dirs = torch.nn.functional.normalize(dirs, dim=-1)
     rays = torch.cat([torch.linalg.cross(origins, dirs), dirs], -1)
@@ -20,7 +22,7 @@ def plucker_rays(cameras: Cameras) -> Float[Tensor, "*b v 6 h w"]:
 
 
 class Patchify(nn.Module):
-    """Square patches of pictures with their rays become tokens, by one linear layer."""
+    """Embeds square patches of images with their rays as tokens, by one linear layer."""
 
     def __init__(self, patch: int, channels: int, width: int) -> None:
         super().__init__()
@@ -28,17 +30,18 @@ class Patchify(nn.Module):
         self.embed = nn.Linear(patch * patch * channels, width, bias=False)
         self.norm = LayerNorm(width)
 
-    def forward(self, pictures: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b n d"]:
-        """Tokens of all views in one row: view by view, row by row."""
-        b, v, c, h, w = pictures.shape
+    def forward(self, images: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b n d"]:
+        """Return the tokens of all views, ordered by view, row and column."""
+        b, v, c, h, w = images.shape
         p = self.patch
-        patches = pictures.reshape(b, v, c, h // p, p, w // p, p)
+        patches = images.reshape(b, v, c, h // p, p, w // p, p)
         patches = patches.permute(0, 1, 3, 5, 4, 6, 2).reshape(b, -1, p * p * c)
-        return self.norm(self.embed(patches))
+        tokens: Tensor = self.norm(self.embed(patches))
+        return tokens
 
 
 class Unpatchify(nn.Module):
-    """Tokens become maps at full resolution, by one linear layer."""
+    """Converts tokens to maps at full resolution, by one linear layer."""
 
     def __init__(self, patch: int, channels: int, width: int) -> None:
         super().__init__()
@@ -49,8 +52,8 @@ class Unpatchify(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b n d"], views: int, height: int, width: int
     ) -> Float[Tensor, "b v h w c"]:
-        """Channels last: what an activation per pixel wants."""
+        """Return channels-last maps, as the per-pixel activations expect."""
         p, c = self.patch, self.channels
-        maps = self.project(self.norm(tokens))
+        maps: Tensor = self.project(self.norm(tokens))
         maps = maps.reshape(-1, views, height // p, width // p, p, p, c)
         return maps.permute(0, 1, 2, 4, 3, 5, 6).reshape(-1, views, height, width, c)

@@ -1,4 +1,4 @@
-"""The plane-sweep cost volume: how badly each pixel matches at each depth."""
+"""The photometric plane-sweep cost volume."""
 
 import math
 
@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.model.mvs.correlation import zncc
 from recon.model.mvs.warp import Warp, inside, sample
-from recon.model.mvs.zncc import zncc
 from render import Cameras
 
-# Cost where no source sees a plane's point: neither good nor bad.
+# Cost of points outside a source view: neither good nor bad.
 UNSEEN_COST = 0.4
 PLANES_AT_ONCE = 16
 
@@ -23,11 +23,19 @@ def cost_volume(
     disparity: Float[Tensor, "d"] | Float[Tensor, "d h w"],
     radii: tuple[int, ...],
 ) -> Float[Tensor, "d h w"]:
-    """Costs (1 - ZNCC) / 2 in [0, 1] of a view's pixels at each disparity.
+    """Compute the matching costs (1 - ZNCC) / 2, 0 to 1, of a view's pixels at each disparity.
 
-    The disparities are planes, or a stack of maps. ZNCC is averaged over the window
-    radii (px); over the sources, the better half counts, since a surface may be hidden
-    from some (Kang, Szeliski & Chai 2001, "Handling occlusions in dense multi-view stereo").
+    ZNCC is averaged over the window radii. Over the source views, the mean of the better half
+    counts, since a surface may be hidden from some (Kang, Szeliski & Chai 2001, "Handling
+    occlusions in dense multi-view stereo").
+
+    Args:
+        images: Display sRGB in [0, 1].
+        cameras: Cameras of all views.
+        view: Index of the reference view.
+        sources: Indices of the source views.
+        disparity: Disparities (1 / world units) of planes, or a stack of disparity maps.
+        radii: Half window sizes (px).
     """
     grey = images.mean(1, keepdim=True)
     if disparity.dim() == 1:

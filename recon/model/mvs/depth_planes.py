@@ -1,4 +1,4 @@
-"""Planes for a view that nothing is known about yet."""
+"""Depth planes of a view whose depth range is not known yet."""
 
 import torch
 from jaxtyping import Float
@@ -7,44 +7,52 @@ from torch import Tensor
 from recon.model.mvs.warp import Warp, inside
 from render import Cameras
 
-# Disparities that are tried, as powers of ten of 1 / baseline, before planes are chosen among them.
-REACH, LADDER = (-3.0, 1.5), 128
-# A part of the view that sources see, relative to the largest, below which it is not fair.
-FAIR = 0.3
+# Candidate disparities, as powers of ten of 1 / baseline, among which the planes are chosen.
+CANDIDATE_EXPONENTS, NUM_CANDIDATES = (-3.0, 1.5), 128
+# Candidates at which less of the view is visible in the source views, relative to the best
+# candidate, are left out.
+MIN_RELATIVE_VISIBILITY = 0.3
 
 
-def even_planes(cameras: Cameras, view: int, sources: list[int], count: int) -> Float[Tensor, "d"]:
-    """Disparities from the lowest to the highest at which a fair part of the view is seen by a
-    source, such that its pixels move there by equal steps.
+def uniform_motion_planes(
+    cameras: Cameras, view: int, sources: list[int], count: int
+) -> Float[Tensor, "d"]:
+    """Choose disparities between which the view's pixels move by equal steps in a source view.
 
-    For cameras side by side that is even in disparity. A camera behind this one sees points
-    however near: steps even in disparity would spend all planes there.
+    They span the disparities at which a source view sees a good part of the view. For cameras
+    side by side they are uniform in disparity. A camera behind this one sees points however near:
+    uniform steps in disparity would spend all planes there.
     """
     distances = (cameras.centers[sources] - cameras.centers[view]).norm(dim=-1)
     baseline = float(distances.median().clamp_min(1e-8))
-    ladder = torch.logspace(*REACH, LADDER, dtype=cameras.Ks.dtype, device=cameras.device)
-    ladder = ladder / baseline
-    seen, moves = torch.zeros_like(ladder), torch.zeros_like(ladder)
+    candidates = torch.logspace(
+        *CANDIDATE_EXPONENTS, NUM_CANDIDATES, dtype=cameras.Ks.dtype, device=cameras.device
+    )
+    candidates = candidates / baseline
+    visibility, motion = torch.zeros_like(candidates), torch.zeros_like(candidates)
     for source in sources:
-        pixels, ratio = Warp.between(cameras, view, source).pixels(ladder[:, None, None])
-        there = inside(pixels, ratio, cameras.width, cameras.height)
-        seen = torch.maximum(seen, there.float().mean((1, 2)))
-        both = there[1:] & there[:-1]
+        pixels, ratio = Warp.between(cameras, view, source).pixels(candidates[:, None, None])
+        visible = inside(pixels, ratio, cameras.width, cameras.height)
+        visibility = torch.maximum(visibility, visible.float().mean((1, 2)))
+        both = visible[1:] & visible[:-1]
         steps = (pixels[1:] - pixels[:-1]).norm(dim=-1).where(both, 0).sum((1, 2))
         mean = steps / both.sum((1, 2)).clamp_min(1)
-        moves[1:] = torch.maximum(moves[1:], mean)
-    fair = (seen >= FAIR * seen.max()).nonzero()[:, 0]
-    first = min(int(fair[0]), LADDER - 2)
-    last = max(int(fair[-1]), first + 1)
-    ladder, way = ladder[first : last + 1], moves[first : last + 1].cumsum(0)
-    return _along(ladder, way - way[0], count)
+        motion[1:] = torch.maximum(motion[1:], mean)
+    enough = visibility >= MIN_RELATIVE_VISIBILITY * visibility.max()
+    usable = enough.nonzero()[:, 0]
+    first = min(int(usable[0]), NUM_CANDIDATES - 2)
+    last = max(int(usable[-1]), first + 1)
+    path = motion[first : last + 1].cumsum(0)
+    return _resample(candidates[first : last + 1], path - path[0], count)
 
 
-def _along(values: Float[Tensor, "l"], way: Float[Tensor, "l"], count: int) -> Float[Tensor, "d"]:
-    """So many values between the first and the last, evenly spaced on the way."""
-    # Where nothing moves at all, steps are even in the values' order.
-    way = way + 1e-6 * torch.arange(len(way)).to(way)
-    wanted = torch.linspace(0, 1, count).to(way) * way[-1]
-    after = torch.searchsorted(way, wanted).clamp(1, len(way) - 1)
-    part = (wanted - way[after - 1]) / (way[after] - way[after - 1])
-    return torch.lerp(values[after - 1], values[after], part)
+def _resample(
+    values: Float[Tensor, "l"], path: Float[Tensor, "l"], count: int
+) -> Float[Tensor, "d"]:
+    """Interpolate `count` values from the first to the last, equally spaced along the path."""
+    # Where nothing moves at all, steps are uniform in the values' order.
+    path = path + 1e-6 * torch.arange(len(path)).to(path)
+    targets = torch.linspace(0, 1, count).to(path) * path[-1]
+    after = torch.searchsorted(path, targets).clamp(1, len(path) - 1)
+    fraction = (targets - path[after - 1]) / (path[after] - path[after - 1])
+    return torch.lerp(values[after - 1], values[after], fraction)

@@ -1,4 +1,4 @@
-"""Between which depths does a scene lie, when the capture does not say?"""
+"""Depth range of a scene, as stated by the capture or estimated by a coarse plane sweep."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,23 @@ from torch import Tensor
 
 from recon.model.mvs.consistency import DepthMaps
 from recon.model.mvs.cost_volume import cost_volume
-from recon.model.mvs.depth_planes import even_planes
+from recon.model.mvs.depth_planes import uniform_motion_planes
 from recon.model.mvs.source_views import nearest_views
 from recon.model.mvs.warp import inside
 from recon.types import Views
 from render import Cameras
 
-PLANES = 96
+NUM_PLANES = 96
 LONG_SIDE_PX = 96
-# A pixel counts when its windows correlate this well and both views agree.
+# A pixel counts if its windows correlate at least this well and a source view agrees.
 MIN_ZNCC = 0.8
-# Fewer agreeing pixels than this share of a view tell nothing.
-MIN_SHARE = 0.01
-# Beyond the 2 % and 98 % quantiles of depths.
-NEAR_SLACK, FAR_SLACK = 0.8, 1.3
+# Views with a smaller fraction of agreeing pixels than this have no range of their own.
+MIN_FRACTION = 0.01
+# Factors on the 2 % and 98 % quantiles of the depths.
+NEAR_MARGIN, FAR_MARGIN = 0.8, 1.3
 MAX_SAMPLES = 100_000
-# Near, far and median for a view that nothing can be compared with.
-GUESS = (1.0, 20.0, 3.0)
+# Near, far and median depth of a single view, which has nothing to be compared with.
+SINGLE_VIEW_RANGE = (1.0, 20.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -36,84 +36,98 @@ class DepthRange:
     median: Float[Tensor, "v"]
 
 
-def depth_range_of(views: Views) -> DepthRange:
-    """The range that the capture states, else the one that a coarse sweep finds. One view alone
-    has no scale: it gets a range that indoor and outdoor scenes in metres fit into."""
+def estimate_depth_range(views: Views) -> DepthRange:
+    """Return the depth range that the capture states, else the estimate of a coarse plane sweep.
+
+    A single view has no scale: it gets a range that suits indoor and outdoor scenes in metres.
+    """
     if views.depth_bounds is None and len(views) == 1:
-        return DepthRange(*(views.images.new_tensor([depth]) for depth in GUESS))
+        return DepthRange(*(views.images.new_tensor([depth]) for depth in SINGLE_VIEW_RANGE))
     if views.depth_bounds is None:
         return _estimate(views.resized(LONG_SIDE_PX / max(views.images.shape[-2:])))
     near, far = views.depth_bounds.unbind(-1)
-    # The middle of the disparities stands for the median.
+    # The median is approximated by the middle of the disparities.
     return DepthRange(near, far, 2 / (1 / near + 1 / far))
 
 
 def _estimate(views: Views) -> DepthRange:
-    """A coarse plane sweep over all that the views can share; its consistent pixels tell.
+    """Match small images on planes over all depths that the views can share.
 
-    The 2 % and 98 % quantiles of mutually consistent depths, with slack.
+    The range covers the 2 % to 98 % quantiles of the mutually consistent depths, with a margin.
     """
     images, cameras, count = views.images, views.cameras, len(views)
     size = images.shape[-2:]
     sources = nearest_views(cameras, 3)
-    planes = torch.stack([even_planes(cameras, v, sources[v], PLANES) for v in range(count)])
+    planes = torch.stack(
+        [uniform_motion_planes(cameras, v, sources[v], NUM_PLANES) for v in range(count)]
+    )
     steps = torch.diff(planes, dim=1, append=2 * planes[:, -1:] - planes[:, -2:-1])
-    found = []
+    best = []
     for v in range(count):
         volume = cost_volume(images, cameras, v, sources[v], planes[v], radii=(2,))
-        best, index = volume.min(0)
-        found.append(torch.stack([planes[v][index], steps[v][index], 1 - 2 * best]))
-    disparity, step, score = torch.stack(found, 1)
+        cost, index = volume.min(0)
+        best.append(torch.stack([planes[v][index], steps[v][index], 1 - 2 * cost]))
+    disparity, step, score = torch.stack(best, 1)
     maps = DepthMaps(cameras, disparity, 1.5 * step, images)
-    good = []
+    consistent = []
     for v in range(count):
         agreed = torch.zeros_like(score[v], dtype=torch.bool)
         for s in sources[v]:
             agreed |= maps.compare(v, s).agrees
-        # The farthest plane is where all goes that lies behind it.
-        good.append(agreed & (score[v] > MIN_ZNCC) & (disparity[v] > planes[v, 0]))
-    sure = torch.stack(good) & (views.masks[:, 0] > 0.5)
-    shared = [(float(row[0]), float(row[-1])) for row in planes]
-    enough = max(int(MIN_SHARE * size[0] * size[1]), 8)
+        # The farthest plane also matches everything that lies behind it.
+        consistent.append(agreed & (score[v] > MIN_ZNCC) & (disparity[v] > planes[v, 0]))
+    reliable = torch.stack(consistent) & (views.masks[:, 0] > 0.5)
+    searched = [(float(row[0]), float(row[-1])) for row in planes]
+    min_count = max(int(MIN_FRACTION * size[0] * size[1]), 8)
     origins, directions = cameras.rays()
-    points = (origins + directions / disparity[..., None])[sure]
-    depths = [1 / d[s] for d, s in zip(disparity, sure, strict=True)]
-    return _ranges(cameras, depths, points, shared, enough)
+    points = (origins + directions / disparity[..., None])[reliable]
+    depths = [1 / d[r] for d, r in zip(disparity, reliable, strict=True)]
+    return ranges_of_points(cameras, depths, points, searched, min_count)
 
 
-def _ranges(
+def ranges_of_points(
     cameras: Cameras,
     depths: list[Float[Tensor, "_"]],
     points: Float[Tensor, "p 3"],
-    shared: list[tuple[float, float]],
-    enough: int,
+    searched: list[tuple[float, float]],
+    min_count: int,
 ) -> DepthRange:
-    """Robust range of each view: of the depths it found itself, widened to those of the points that
-    all views found inside its picture. A view without enough of either borrows the middle of the
-    others' ranges."""
+    """Compute a robust depth range of each view from the points that all views found.
+
+    A view's range covers the depths it found itself and those of all points inside its image. A
+    view with too few of either takes the median of the others' ranges.
+
+    Args:
+        cameras: Cameras of the views.
+        depths: Depths that each view found itself.
+        points: Points that any view found, in the world frame.
+        searched: Lowest and highest disparity that each view searched, for a scene without any
+            usable view.
+        min_count: Number of depths that a view needs.
+    """
     rows: list[Tensor | None] = []
     for v, own in enumerate(depths):
         pixels, depth = (t[0] for t in cameras[[v]].project(points))
-        ahead = inside(pixels, depth, cameras.width, cameras.height)
-        found = [_quantiles(each) for each in (own, depth[ahead]) if len(each) >= enough]
+        visible = inside(pixels, depth, cameras.width, cameras.height)
+        found = [_quantiles(each) for each in (own, depth[visible]) if len(each) >= min_count]
         if not found:
             rows.append(None)
             continue
         near, far = (torch.stack(row) for row in zip(*(q[:2] for q in found), strict=True))
-        rows.append(torch.stack([NEAR_SLACK * near.min(), FAR_SLACK * far.max(), found[0][2]]))
+        rows.append(torch.stack([NEAR_MARGIN * near.min(), FAR_MARGIN * far.max(), found[0][2]]))
     known = [row for row in rows if row is not None]
     if known:
-        borrowed = torch.stack(known).median(0).values
+        default = torch.stack(known).median(0).values
     else:
-        low, high = max(s[0] for s in shared), min(s[1] for s in shared)
+        low, high = max(s[0] for s in searched), min(s[1] for s in searched)
         low = min(low, high / 4)
-        borrowed = depths[0].new_tensor([1 / high, 1 / low, 2 / (low + high)])
-    table = torch.stack([borrowed if row is None else row for row in rows])
+        default = depths[0].new_tensor([1 / high, 1 / low, 2 / (low + high)])
+    table = torch.stack([default if row is None else row for row in rows])
     return DepthRange(*table.unbind(-1))
 
 
 def _quantiles(depths: Float[Tensor, "_"]) -> Float[Tensor, "3"]:
-    """Nearest, farthest and middle one, but for a few."""
-    # torch.quantile takes 16 million values at most, and sorts: a part is enough.
-    part = depths[:: 1 + len(depths) // MAX_SAMPLES]
-    return torch.quantile(part, part.new_tensor([0.02, 0.98, 0.5]))
+    """Return the 2 %, 98 % and 50 % quantiles."""
+    # torch.quantile sorts, and takes at most 16 million values: a subset is enough.
+    subset = depths[:: 1 + len(depths) // MAX_SAMPLES]
+    return torch.quantile(subset, subset.new_tensor([0.02, 0.98, 0.5]))

@@ -1,10 +1,13 @@
-"""Spread confident depth to pixels that have none, along the picture's own edges."""
+"""Edge-aware interpolation of confident depth into pixels without."""
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-STEPS = 150
+# Conjugate-gradient iterations.
+ITERATIONS = 150
 
 
 def fill_disparity(
@@ -14,10 +17,18 @@ def fill_disparity(
     smoothness: float,
     edge: float = 0.03,
 ) -> Float[Tensor, "v h w"]:
-    """Weighted least squares (Farbman et al. 2008, "Edge-preserving decompositions", eq. 2).
+    """Solve a weighted least-squares smoothing of disparity for each view.
 
-    Minimises sum c (x - disparity)^2 + smoothness sum w (x_i - x_j)^2 over
-    four-neighbours, w = exp(-|difference of the guide| / edge), by conjugate gradients.
+    Minimises sum c (x - disparity)^2 + smoothness sum w (x_i - x_j)^2 over four-neighbours,
+    w = exp(-|difference of the guide| / edge), by conjugate gradients (Farbman et al. 2008,
+    "Edge-preserving decompositions", eq. 2).
+
+    Args:
+        disparity: Disparity in any unit, near 1 so that the solver's constants suit it.
+        confidence: Weight c of each pixel's own disparity.
+        guide: Images whose edges the disparity may follow.
+        smoothness: Weight of the differences between neighbours.
+        edge: Difference of the guide at which that weight has fallen to 1/e.
     """
     right = _weights(guide[..., :, 1:] - guide[..., :, :-1], edge) * smoothness
     down = _weights(guide[..., 1:, :] - guide[..., :-1, :], edge) * smoothness
@@ -42,21 +53,23 @@ def fill_disparity(
 
 
 def _weights(difference: Float[Tensor, "v 3 h w"], edge: float) -> Float[Tensor, "v h w"]:
-    # Never quite zero, so that islands of colour still get a depth.
+    # Never zero, so that isolated regions of one colour still get a depth.
     return torch.exp(-difference.abs().amax(1) / edge) + 1e-3
 
 
-def _conjugate_gradients(apply, target: Tensor, start: Tensor, diagonal: Tensor) -> Tensor:
-    """Jacobi-preconditioned conjugate gradients, each view on its own."""
+def _conjugate_gradients(
+    apply: Callable[[Tensor], Tensor], target: Tensor, start: Tensor, diagonal: Tensor
+) -> Tensor:
+    """Solve apply(x) = target for each view by Jacobi-preconditioned conjugate gradients."""
     x = start.clone()
     residual = target - apply(x)
     direction = residual / diagonal
     energy = (residual * direction).sum((-2, -1), keepdim=True)
-    for _ in range(STEPS):
-        moved = apply(direction)
-        length = energy / (direction * moved).sum((-2, -1), keepdim=True).clamp_min(1e-30)
+    for _ in range(ITERATIONS):
+        image = apply(direction)
+        length = energy / (direction * image).sum((-2, -1), keepdim=True).clamp_min(1e-30)
         x = x + length * direction
-        residual = residual - length * moved
+        residual = residual - length * image
         scaled = residual / diagonal
         new_energy = (residual * scaled).sum((-2, -1), keepdim=True)
         direction = scaled + new_energy / energy.clamp_min(1e-30) * direction

@@ -14,10 +14,10 @@ def aggregate(
     small_step: float,
     large_step: float,
 ) -> Float[Tensor, "d h w"]:
-    """Sum of the costs of the best paths from eight directions (eq. 13 and 14).
+    """Sum the costs of the best paths from eight directions (eq. 13 and 14).
 
-    A path pays `small_step` where neighbours lie one plane apart and up to
-    `large_step` for more; less across edges of the guide picture, where depth may jump.
+    A path pays `small_step` where neighbours lie one plane apart and up to `large_step` for
+    more, less across edges of the guide image, where depth may jump.
     """
     total = torch.zeros_like(costs)
     for flip in (False, True):
@@ -25,30 +25,30 @@ def aggregate(
             for slant in (-1, 0, 1):
                 if transpose and slant:
                     continue
-                c, g = _turned(costs, flip, transpose), _turned(guide, flip, transpose)
-                path = _sweep_rows(c, g, slant, small_step, large_step)
-                total += _turned_back(path, flip, transpose)
+                c, g = _reoriented(costs, flip, transpose), _reoriented(guide, flip, transpose)
+                path = _aggregate_rows(c, g, slant, small_step, large_step)
+                total += _undo_reoriented(path, flip, transpose)
     return total
 
 
-def _turned(x: Tensor, flip: bool, transpose: bool) -> Tensor:
+def _reoriented(x: Tensor, flip: bool, transpose: bool) -> Tensor:
     x = x.mT if transpose else x
     return x.flip(-2) if flip else x
 
 
-def _turned_back(x: Tensor, flip: bool, transpose: bool) -> Tensor:
+def _undo_reoriented(x: Tensor, flip: bool, transpose: bool) -> Tensor:
     x = x.flip(-2) if flip else x
     return x.mT if transpose else x
 
 
-def _sweep_rows(
+def _aggregate_rows(
     costs: Float[Tensor, "d h w"],
     guide: Float[Tensor, "3 h w"],
     slant: int,
     small_step: float,
     large_step: float,
 ) -> Float[Tensor, "d h w"]:
-    """Paths that walk down the rows, `slant` columns aside per row."""
+    """Aggregate along paths that go down the rows and `slant` columns aside per row."""
     rows = costs.permute(1, 0, 2).contiguous()
     guide_rows = guide.permute(1, 0, 2)
     shifted = torch.roll(guide_rows[:-1], slant, -1)
@@ -66,7 +66,7 @@ def _sweep_rows(
 
 
 def best_plane(costs: Float[Tensor, "d h w"]) -> Float[Tensor, "h w"]:
-    """Position of the lowest cost, between planes by a parabola through three."""
+    """Find the position of the lowest cost, between planes by a parabola through three."""
     index = costs.argmin(0)
     inner = index.clamp(1, len(costs) - 2)[None]
     left, middle, right = (costs.gather(0, inner + step)[0] for step in (-1, 0, 1))

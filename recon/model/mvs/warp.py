@@ -1,4 +1,4 @@
-"""Plane-induced warps: one view's picture as another view would see it at a depth."""
+"""Plane-induced warps between views, and sampling of images at warped positions."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from render.cameras import pixel_centers
 
 @dataclass(frozen=True)
 class Warp:
-    """Where a reference view's pixels fall in a source view, for any inverse depth.
+    """The map of a reference view's pixels into a source view, for any disparity.
 
     The homogeneous source pixel of a reference pixel at disparity d is
     `infinite + d * parallax` (a plane-induced homography, Hartley & Zisserman 2003,
@@ -25,7 +25,7 @@ class Warp:
 
     @staticmethod
     def between(cameras: Cameras, reference: int, source: int) -> "Warp":
-        """The warp from view `reference` into view `source`."""
+        """Compute the warp from view `reference` into view `source`."""
         viewmats, Ks = cameras.viewmats, cameras.Ks
         relative = viewmats[source] @ cameras.c2w[reference]
         y, x = pixel_centers(cameras.height, cameras.width, Ks)
@@ -36,8 +36,10 @@ class Warp:
     @staticmethod
     @full_precision
     def pairs(cameras: Cameras, reference: Int[Tensor, "p"], source: Int[Tensor, "p"]) -> "Warp":
-        """The warps from views `reference` into views `source`, pair by pair, with an axis for
-        planes: for disparities [p d h w]."""
+        """Compute the warps of pairs of views, with an axis for planes.
+
+        They apply to disparities [p d h w].
+        """
         viewmats, Ks = cameras.viewmats, cameras.Ks
         relative = viewmats[source] @ cameras.c2w[reference]
         y, x = pixel_centers(cameras.height, cameras.width, Ks)
@@ -50,7 +52,7 @@ class Warp:
     def pixels(
         self, disparity: Float[Tensor, "*d #h #w"]
     ) -> tuple[Float[Tensor, "*d h w 2"], Float[Tensor, "*d h w"]]:
-        """Source pixels, and source depth divided by reference depth (negative = behind)."""
+        """Return source pixels, and source depth over reference depth (negative = behind)."""
         points = self.infinite + disparity[..., None] * self.parallax
         ratio = points[..., 2]
         safe = torch.where(ratio.abs() < 1e-9, 1e-9, ratio)
@@ -58,32 +60,35 @@ class Warp:
 
 
 def sample(
-    pictures: Float[Tensor, "d c hs ws"],
+    images: Float[Tensor, "d c hs ws"],
     pixels: Float[Tensor, "d h w 2"],
     mode: str = "bilinear",
 ) -> Float[Tensor, "d c h w"]:
-    """Pictures at continuous pixel positions; outside, the border repeats. Positions that are not
-    finite take the middle: torch's gradient would write to memory outside the picture."""
-    height, width = pictures.shape[-2:]
+    """Sample images at continuous pixel positions (centres at +0.5); outside, the border repeats.
+
+    Positions that are not finite take the centre: torch's gradient would write to memory outside
+    the image.
+    """
+    height, width = images.shape[-2:]
     size = torch.tensor([width, height], dtype=pixels.dtype, device=pixels.device)
     grid = (pixels / size * 2 - 1).nan_to_num(nan=0.0).clamp(-4, 4)
     return torch.nn.functional.grid_sample(
-        pictures, grid, mode=mode, padding_mode="border", align_corners=False
+        images, grid, mode=mode, padding_mode="border", align_corners=False
     )
 
 
 def sample_planes(
-    pictures: Float[Tensor, "p c hs ws"], pixels: Float[Tensor, "p d h w 2"]
+    images: Float[Tensor, "p c hs ws"], pixels: Float[Tensor, "p d h w 2"]
 ) -> Float[Tensor, "p c d h w"]:
-    """Each picture at as many sets of positions as there are planes."""
+    """Sample each image at one set of positions per plane."""
     planes, height = pixels.shape[1:3]
-    return sample(pictures, pixels.flatten(1, 2)).unflatten(2, (planes, height))
+    return sample(images, pixels.flatten(1, 2)).unflatten(2, (planes, height))
 
 
 def inside(
     pixels: Float[Tensor, "*d 2"], ratio: Float[Tensor, "*d"], width: int, height: int
 ) -> Bool[Tensor, "*d"]:
-    """Whether positions lie in front of the camera and within its picture."""
+    """Return whether positions lie in front of the camera and within its image."""
     x, y = pixels.unbind(-1)
     return (ratio > 1e-6) & (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
 
@@ -95,6 +100,6 @@ def source_pixels(
     source: Int[Tensor, "p"],
     disparity: Float[Tensor, "p d h w"],
 ) -> tuple[Float[Tensor, "p d h w 2"], Bool[Tensor, "p d h w"]]:
-    """Where pixels of the reference views fall in the source views, and whether they are seen."""
+    """Project pixels of reference views into source views; also return whether they are visible."""
     pixels, ratio = Warp.pairs(cameras, reference, source).pixels(disparity)
     return pixels, inside(pixels, ratio, cameras.width, cameras.height)

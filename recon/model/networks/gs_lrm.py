@@ -1,8 +1,8 @@
-"""GS-LRM: a plain transformer from posed pictures to one Gaussian a pixel.
+"""The network `gs-lrm`: a plain transformer from posed images to one Gaussian per pixel.
 
 Zhang et al., "GS-LRM: Large Reconstruction Model for 3D Gaussian Splatting" (ECCV 2024).
-    pictures + Plücker rays [b v 9 h w] -> patches -> tokens [b, v h w / p^2, d]
-    -> L blocks of self-attention over all views -> linear -> raw numbers a pixel -> Gaussians
+    images + Plücker rays [b v 9 h w] -> patches -> tokens [b, v h w / p^2, d]
+    -> L blocks of self-attention over all views -> linear -> raw channels per pixel -> Gaussians
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from recon.model.batch import NetworkOutput, ViewBatch
+from recon.model.api import NetworkOutput, ViewBatch
 from recon.model.heads import GaussianHeadConfig, activate
 from recon.model.layers.attention import AttentionBackend, Trunk
 from recon.model.layers.tokens import Patchify, Unpatchify, plucker_rays
@@ -21,7 +21,7 @@ INIT_STD = 0.02
 
 @dataclass(frozen=True)
 class GsLrmConfig:
-    """Shape of the network; defaults are the small size."""
+    """Shape of the network; the defaults are the small size."""
 
     width: int = 384
     """Channels of a token."""
@@ -32,16 +32,16 @@ class GsLrmConfig:
     patch: int = 8
     """Side of a patch (px)."""
     qk_norm: bool = True
-    """Normalise queries and keys, for stability."""
+    """Normalise queries and keys, for stable training."""
     attention: AttentionBackend = "sdpa"
-    """sdpa: torch's own; xformers: CUDA only."""
+    """sdpa: PyTorch's own; xformers: CUDA only."""
     recompute: bool = False
-    """Compute blocks again in the backward pass, to save memory."""
+    """Recompute activations in the backward pass, to save memory."""
     head: GaussianHeadConfig = field(default_factory=GaussianHeadConfig)
     """Activations."""
 
 
-# What the paper does, where it differs from our defaults.
+# The paper's choices where they differ from our defaults.
 PAPER_HEAD = GaussianHeadConfig(
     color="predicted", depth="linear", scale="absolute", opacity_bias=-2.0
 )
@@ -54,7 +54,7 @@ SIZES = {
 
 
 class GsLrmNetwork(nn.Module):
-    """Takes a normalised batch of any number of views and any picture size."""
+    """Maps a normalised batch of any number of views and any image size to Gaussians."""
 
     def __init__(self, config: GsLrmConfig) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class GsLrmNetwork(nn.Module):
                 nn.init.normal_(module.weight, std=INIT_STD)
 
     def forward(self, batch: ViewBatch) -> NetworkOutput:
-        """Gaussians in the frame of the batch's cameras."""
+        """Predict Gaussians in the frame of the batch's cameras."""
         height, width = batch.images.shape[-2:]
         padded = batch.padded(self.config.patch)
         rays = plucker_rays(padded.cameras)
@@ -84,8 +84,10 @@ class GsLrmNetwork(nn.Module):
         return activate(raw[:, :, :height, :width], batch, self.config.head)
 
     def flops(self, views: int, height: int, width: int) -> int:
-        """Floating point operations of one forward pass over one scene: matrix products only,
-        a multiply-add counted as two."""
+        """Count the floating-point operations of one forward pass over one scene.
+
+        Only matrix products count; a multiply-add counts as two.
+        """
         c, d = self.config, self.config.width
         tokens = views * -(-height // c.patch) * -(-width // c.patch)
         block = 2 * tokens * 12 * d * d + 4 * tokens * tokens * d

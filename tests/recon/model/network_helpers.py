@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import torch
 
-from recon.model.batch import ViewBatch
-from render import Cameras, Sim3, rasterize
+from recon.model.api import ViewBatch
+from render import Cameras, Gaussians, Sim3, rasterize
 from training.data.sample_scene import render_sample, sample_cameras
 
 NEAR, FAR = 2.0, 8.0
 
 
 def sample_batch(views: list[int], width: int = 64, height: int = 64) -> ViewBatch:
-    """Views of the sample scene, ray-cast at the size asked for."""
+    """Views of the sample scene, ray-cast at the given size."""
     cameras = sample_cameras(width, height)
     chosen = [cameras[[i]] for i in views]
     images = torch.stack([render_sample(camera, supersampling=3).rgb for camera in chosen])
@@ -37,7 +37,7 @@ def batch_of(images: torch.Tensor, cameras: Cameras) -> ViewBatch:
 def random_batch(
     generator: torch.Generator, scenes: int, views: int, width: int, height: int
 ) -> ViewBatch:
-    """Noise pictures from places on an arc; the scenes differ."""
+    """Noise images with cameras on an arc that differs between the scenes."""
     parts = []
     for scene in range(scenes):
         cameras = sample_cameras(width, height)
@@ -51,7 +51,7 @@ def random_batch(
 
 
 def stack(parts: list[ViewBatch]) -> ViewBatch:
-    """Scenes side by side."""
+    """Concatenate scenes to one batch."""
     cameras = replace(
         parts[0].cameras,
         viewmats=torch.cat([p.cameras.viewmats for p in parts]),
@@ -66,7 +66,7 @@ def stack(parts: list[ViewBatch]) -> ViewBatch:
 
 
 def select_views(batch: ViewBatch, views: list[int]) -> ViewBatch:
-    """Some of the views, in the order given."""
+    """Select some of the views, in the given order."""
     cameras = batch.cameras[views]
     return ViewBatch(batch.images[:, views], cameras, batch.near[:, views], batch.far[:, views])
 
@@ -78,7 +78,7 @@ def moved(batch: ViewBatch, transform: Sim3) -> ViewBatch:
     return ViewBatch(batch.images, cameras, scale * batch.near, scale * batch.far)
 
 
-def render_view(gaussians, batch: ViewBatch, view: int) -> torch.Tensor:
-    """The picture of the first scene's Gaussians at one of the batch's cameras."""
+def render_view(gaussians: Gaussians, batch: ViewBatch, view: int) -> torch.Tensor:
+    """Render the first scene's Gaussians with one of the batch's cameras."""
     camera = batch.cameras[view].flatten()
     return rasterize(gaussians.map(lambda t: t[0]), camera).rgb[0]

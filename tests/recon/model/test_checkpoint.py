@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, and what is said of files that are none."""
+"""Checkpoints: round trip, and errors for files that are not valid ones."""
 
 import json
 from dataclasses import asdict
@@ -50,7 +50,7 @@ def rewrite(path: Path, **header: object) -> None:
     save_file(load_file(path), path, {KEY: json.dumps({**old, **header})})
 
 
-def test_files_that_are_none(checkpoint: Path, tmp_path: Path) -> None:
+def test_invalid_files(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ReconError, match=r"no checkpoint at .*x\.safetensors"):
         build_model(str(tmp_path / "x.safetensors"))
     cut = tmp_path / "cut.safetensors"
@@ -67,7 +67,7 @@ def test_files_that_are_none(checkpoint: Path, tmp_path: Path) -> None:
         load_checkpoint(foreign)
 
 
-def test_headers_that_do_not_fit(checkpoint: Path) -> None:
+def test_headers_that_do_not_match_the_weights(checkpoint: Path) -> None:
     original = checkpoint.read_bytes()
     rewrite(checkpoint, network="nerf")
     with pytest.raises(ReconError, match="holds a 'nerf' network, which this version does not"):

@@ -1,4 +1,4 @@
-"""Gradients of convolutions at bf16, where oneDNN's own cannot always be trusted."""
+"""Gradients of convolutions in bf16 (see layers/precision.py), and of sampling at NaN."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def test_bf16_gradients_are_those_of_float32(size: tuple[int, ...], stride: int)
     conv = CONV[len(size)](16, 16, 3, stride, padding=1, bias=False)
     for _ in range(10):
         values, gradients = torch.randn(2, 16, *size), []
-        # Freed memory full of NaN: what is read without being written shows.
+        # Freed memory full of NaN reveals reads of uninitialised memory.
         poison = [torch.full((n,), float("nan")) for n in (1000, 4000, 16000, 6912, 13824)]
         del poison
         for half in (False, True):
@@ -23,16 +23,16 @@ def test_bf16_gradients_are_those_of_float32(size: tuple[int, ...], stride: int)
                 conv(values).float().square().sum().backward()
             assert conv.weight.grad is not None
             gradients.append(conv.weight.grad.clone())
-        true, found = gradients
-        assert float((found - true).norm() / true.norm()) < 0.02
+        exact, found = gradients
+        assert float((found - exact).norm() / exact.norm()) < 0.02
 
 
-def test_sampling_nowhere_does_not_write_out_of_bounds() -> None:
-    pictures = torch.rand(1, 2, 4, 4, requires_grad=True)
+def test_sampling_at_nan_does_not_write_out_of_bounds() -> None:
+    images = torch.rand(1, 2, 4, 4, requires_grad=True)
     pixels = torch.full((1, 3, 3, 2), float("nan"))
     pixels[0, 0] = 2.0
     pixels.requires_grad_()
-    found = sample(pictures, pixels)
+    found = sample(images, pixels)
     found.sum().backward()
     assert bool(torch.isfinite(found).all())
-    assert pictures.grad is not None and bool(torch.isfinite(pictures.grad).all())
+    assert images.grad is not None and bool(torch.isfinite(images.grad).all())

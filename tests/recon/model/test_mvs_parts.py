@@ -1,4 +1,4 @@
-"""The parts of the plane sweep, each against something known."""
+"""Parts of the plane sweep, each against a known result."""
 
 import math
 
@@ -6,19 +6,19 @@ import pytest
 import torch
 from helpers import look_at_cameras
 
-from recon.model.mvs.consistency import DepthMaps, consistency_costs, floaters, judged
+from recon.model.mvs.consistency import DepthMaps, check_consistency, consistency_costs, floaters
+from recon.model.mvs.correlation import box_mean, zncc
 from recon.model.mvs.cost_volume import UNSEEN_COST, cost_volume
-from recon.model.mvs.depth_range import _ranges
+from recon.model.mvs.depth_range import ranges_of_points
 from recon.model.mvs.fill import fill_disparity
 from recon.model.mvs.sgm import aggregate, best_plane
 from recon.model.mvs.source_views import nearest_views, select_sources
 from recon.model.mvs.warp import Warp, inside, sample
-from recon.model.mvs.zncc import box_mean, zncc
 from render import Cameras
 
 
 def texture(height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """A smooth random picture [3, h, w]."""
+    """A smooth random image [3, h, w]."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, height // 3, width // 3, generator=generator)
     return torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")[0].clamp(0, 1)
@@ -36,9 +36,9 @@ def test_warp_agrees_with_projection() -> None:
 
 
 def test_sample_reads_pixel_centres() -> None:
-    picture = texture(8, 12)[None]
+    image = texture(8, 12)[None]
     y, x = torch.meshgrid(torch.arange(8) + 0.5, torch.arange(12) + 0.5, indexing="ij")
-    assert torch.allclose(sample(picture, torch.stack([x, y], -1)[None]), picture, atol=1e-5)
+    assert torch.allclose(sample(image, torch.stack([x, y], -1)[None]), image, atol=1e-5)
 
 
 def test_inside_needs_the_front() -> None:
@@ -48,11 +48,11 @@ def test_inside_needs_the_front() -> None:
 
 @pytest.mark.parametrize("radius", [1, 3])
 def test_box_mean_is_the_mean(radius: int) -> None:
-    picture = torch.rand(2, 1, 12, 15)
-    got = box_mean(picture, radius)
-    window = picture[1, 0, 6 - radius : 7 + radius, 7 - radius : 8 + radius]
+    image = torch.rand(2, 1, 12, 15)
+    got = box_mean(image, radius)
+    window = image[1, 0, 6 - radius : 7 + radius, 7 - radius : 8 + radius]
     assert float(got[1, 0, 6, 7]) == pytest.approx(float(window.mean()), rel=1e-5)
-    # At the corner the border repeats.
+    # The border repeats at the corner.
     assert torch.allclose(box_mean(torch.full((1, 1, 5, 5), 0.3), radius), torch.tensor(0.3))
 
 
@@ -84,16 +84,16 @@ def test_cost_volume_is_lowest_at_the_true_plane() -> None:
 def test_aggregation_removes_noise_and_keeps_the_step() -> None:
     generator = torch.Generator().manual_seed(0)
     planes, height, width = 16, 24, 30
-    truth = torch.full((height, width), 4)
-    truth[:, 15:] = 11
+    exact = torch.full((height, width), 4)
+    exact[:, 15:] = 11
     levels = torch.arange(planes)[:, None, None]
-    clean = 0.2 * (levels != truth).float()
+    clean = 0.2 * (levels != exact).float()
     noisy = clean + 0.3 * torch.rand(planes, height, width, generator=generator)
     guide = torch.zeros(3, height, width)
     guide[..., 15:] = 1
-    before = ((noisy.argmin(0) - truth).abs() <= 1).float().mean()
+    before = ((noisy.argmin(0) - exact).abs() <= 1).float().mean()
     found = best_plane(aggregate(noisy, guide, 0.03, 0.3)).round()
-    after = ((found - truth).abs() <= 1).float().mean()
+    after = ((found - exact).abs() <= 1).float().mean()
     assert before < 0.8 and after > 0.97
 
 
@@ -104,7 +104,7 @@ def test_best_plane_finds_the_vertex_of_a_parabola() -> None:
     assert torch.allclose(best_plane(costs)[0], position, atol=1e-5)
 
 
-def test_fill_takes_the_neighbours_of_like_colour() -> None:
+def test_fill_follows_neighbours_of_similar_colour() -> None:
     guide = torch.zeros(1, 3, 20, 30)
     guide[..., 15:] = 1
     disparity = torch.full((1, 20, 30), 0.5)
@@ -129,32 +129,32 @@ def plane_maps(depths: list[float], size: int = 24) -> DepthMaps:
 
 
 def test_equal_depths_confirm_and_nearer_ones_are_refuted() -> None:
-    confirmed, refuted = judged(plane_maps([4.0, 4.0]), [[1], [0]])
+    confirmed, refuted = check_consistency(plane_maps([4.0, 4.0]), [[1], [0]])
     assert confirmed[:, :, 4:-4].all() and not refuted.any()
-    confirmed, refuted = judged(plane_maps([2.0, 4.0]), [[1], [0]])
+    confirmed, refuted = check_consistency(plane_maps([2.0, 4.0]), [[1], [0]])
     assert not confirmed.any() and refuted[0, :, 4:-4].all() and not refuted[1].any()
 
 
 def test_other_colours_do_not_confirm() -> None:
     maps = plane_maps([4.0, 4.0])
     maps.colors[1] = 1.0
-    assert not judged(maps, [[1], [0]])[0].any()
+    assert not check_consistency(maps, [[1], [0]])[0].any()
 
 
-def test_floaters_need_two_witnesses() -> None:
+def test_floaters_need_two_views_that_see_through() -> None:
     three = plane_maps([2.0, 4.0, 4.0])
-    confirmed, _ = judged(three, [[1, 2], [0, 2], [0, 1]])
-    bad = floaters(three, confirmed)
-    assert bad[0, :, 8:-8].all() and not bad[1:].any()
+    confirmed, _ = check_consistency(three, [[1, 2], [0, 2], [0, 1]])
+    found = floaters(three, confirmed)
+    assert found[0, :, 8:-8].all() and not found[1:].any()
     two = plane_maps([2.0, 4.0])
-    assert not floaters(two, judged(two, [[1], [0]])[0]).any()
+    assert not floaters(two, check_consistency(two, [[1], [0]])[0]).any()
 
 
-def test_votes_favour_the_confirmed_plane() -> None:
+def test_consistency_costs_prefer_the_confirmed_plane() -> None:
     maps = plane_maps([4.0, 4.0])
     confirmed = torch.ones(2, 24, 24, dtype=torch.bool)
-    votes = consistency_costs(maps, confirmed, 0, torch.tensor([0.1, 0.25, 0.5]))[:, 12, 12]
-    assert votes.tolist() == [0, -1, 1]
+    costs = consistency_costs(maps, confirmed, 0, torch.tensor([0.1, 0.25, 0.5]))[:, 12, 12]
+    assert costs.tolist() == [0, -1, 1]
 
 
 def test_sources_prefer_overlap_and_parallax() -> None:
@@ -166,32 +166,32 @@ def test_sources_prefer_overlap_and_parallax() -> None:
 
 
 def test_sources_of_cameras_in_a_row_ahead_are_near() -> None:
-    """The point straight ahead is seen from no angle at all; the others tell."""
+    """The point straight ahead has no angle; the others decide."""
     cameras = in_a_row(7)
     for view, chosen in enumerate(select_sources(cameras, torch.full((7,), 4.0), 4)):
         steps = [abs(view - s) for s in chosen]
         assert sum(steps) <= 14
 
 
-def test_range_reaches_what_other_views_found() -> None:
-    """The first camera found little itself; the last one found what lies far ahead of both."""
+def test_range_covers_what_other_views_found() -> None:
+    """The first camera found few depths itself; the last one found some far ahead of both."""
     cameras = in_a_row(2)
     near, far = torch.full((50,), 2.0), torch.full((50,), 30.0)
     points = torch.zeros(100, 3)
     points[:, 2] = torch.cat([near, far])
     shared = [(0.01, 10.0), (0.01, 10.0)]
     own = [near, torch.cat([near, far]) - 0.8]
-    found = _ranges(cameras, own, points, shared, 8)
+    found = ranges_of_points(cameras, own, points, shared, 8)
     assert float(found.near[0]) < 2 and float(found.far[0]) > 30 and float(found.median[0]) == 2
     empty = torch.zeros(0)
-    alone = _ranges(cameras, [near, empty], points[:0], shared, 8)
+    alone = ranges_of_points(cameras, [near, empty], points[:0], shared, 8)
     assert alone.near[0] == alone.near[1] and alone.far[0] == alone.far[1]
-    nothing = _ranges(cameras, [empty, empty], points[:0], shared, 8)
+    nothing = ranges_of_points(cameras, [empty, empty], points[:0], shared, 8)
     assert bool((nothing.near > 0).all()) and bool((nothing.near < nothing.far).all())
 
 
 def in_a_row(count: int) -> Cameras:
-    """Cameras that look along z, 0.8 apart, the last one ahead of all."""
+    """Cameras along z, looking ahead, 0.8 apart; the last one is in front."""
     viewmats = torch.eye(4).repeat(count, 1, 1)
     viewmats[:, 2, 3] = -0.8 * torch.arange(count)
     return Cameras.from_focal(viewmats, 32.0, 32, 32)

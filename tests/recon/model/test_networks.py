@@ -1,4 +1,4 @@
-"""What every network promises: any views and sizes, batches, permutation, Sim3, bf16, learning."""
+"""Properties of all networks: any views and sizes, batches, permutation, Sim3, bf16, learning."""
 
 from dataclasses import fields, replace
 
@@ -18,8 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from recon.errors import ReconError
-from recon.model.batch import NetworkOutput
-from recon.model.heads import GaussianHeadConfig
+from recon.model.api import NetworkOutput
+from recon.model.heads import GaussianHeadConfig, activate
 from recon.model.inference import NetworkModel, run_network
 from recon.model.layers.attention import attend
 from recon.model.networks.gs_lrm import SIZES, GsLrmNetwork
@@ -33,7 +33,7 @@ EVERY = pytest.mark.parametrize("name", list(NETWORKS))
 def tiny(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
     network = build_network(name, named_size(name, "tiny"))
-    # Fresh weights hardly look at their input: larger ones show what is mixed up.
+    # Initial weights hardly depend on the input: larger ones reveal mistakes.
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() > 1:
@@ -80,11 +80,13 @@ def test_order_of_views_permutes_the_output(name: str, generator: torch.Generato
     network, batch, order = tiny(name), random_batch(generator, 1, 3, 32, 24), [2, 0, 1]
     with torch.no_grad():
         plain = run_network(network, batch)
-        turned = run_network(network, select_views(batch, order))
-    assert torch.allclose(plain.depth[:, order], turned.depth, rtol=1e-3)
+        reordered = run_network(network, select_views(batch, order))
+    assert torch.allclose(plain.depth[:, order], reordered.depth, rtol=1e-3)
     for part in ("means", "scales", "opacities", "sh"):
         by_view = getattr(plain.gaussians, part).unflatten(1, (3, -1))[:, order].flatten(1, 2)
-        assert torch.allclose(by_view, getattr(turned.gaussians, part), atol=2e-3, rtol=1e-3), part
+        assert torch.allclose(by_view, getattr(reordered.gaussians, part), atol=2e-3, rtol=1e-3), (
+            part
+        )
 
 
 @EVERY
@@ -134,8 +136,8 @@ def test_masked_pixels_become_no_gaussians(name: str) -> None:
     found = NetworkModel(network)(views, lambda fraction: None)
     with torch.no_grad():
         means = run_network(network, batch).gaussians.means[0]
-    each = len(means) // masks.numel()
-    kept = means.unflatten(0, (-1, each))[masks.flatten() > 0].flatten(0, 1)
+    per_pixel = len(means) // masks.numel()
+    kept = means.unflatten(0, (-1, per_pixel))[masks.flatten() > 0].flatten(0, 1)
     assert torch.allclose(found.gaussians.means, kept, atol=1e-5)
     assert found.depth.shape == found.confidence.shape == (2, 24, 32)
 
@@ -146,8 +148,8 @@ def test_gradients_are_finite_at_bf16(name: str, generator: torch.Generator) -> 
     with torch.autocast("cpu", torch.bfloat16):
         output = run_network(network, batch)
     assert output.gaussians.means.dtype == torch.float32
-    shown = render_view(output.gaussians, batch, 0)
-    (shown.square().mean() + output.depth.log().mean()).backward()
+    rendered = render_view(output.gaussians, batch, 0)
+    (rendered.square().mean() + output.depth.log().mean()).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), key
         assert float(parameter.grad.abs().max()) > 0, key
@@ -168,21 +170,21 @@ def test_recomputing_changes_nothing(name: str, generator: torch.Generator) -> N
 
 @EVERY
 @pytest.mark.slow
-def test_overfits_a_scene_and_shows_a_held_out_view(name: str) -> None:
-    """Four views of one scene at 64 px in, a view between them judged: geometry, not copying."""
+def test_overfits_a_scene_and_renders_a_held_out_view(name: str) -> None:
+    """Train on four views at 64 px and test one between them: geometry, not copying."""
     context, held_out = [2, 3, 5, 6], 4
     everything = sample_batch([*context, held_out])
     batch, depth = select_views(everything, [0, 1, 2, 3]), sample_depth(context)
     torch.manual_seed(0)
     network = build_network(name, named_size(name, "tiny"))
-    # Depths that are drawn at random make gradients noisy: `epipolar` needs longer steps, and more.
+    # Sampled depths make gradients noisy: `epipolar` needs a larger learning rate and more steps.
     steps, lr = (400, 8e-3) if name == "epipolar" else (300, 2e-3)
     adam = torch.optim.Adam(network.parameters(), lr=lr, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, lr, total_steps=steps, pct_start=0.1)
     for step in range(steps):
         output = run_network(network, batch)
-        shown = render_view(output.gaussians, batch, step % 4)
-        loss = (shown - batch.images[0, step % 4]).square().mean()
+        rendered = render_view(output.gaussians, batch, step % 4)
+        loss = (rendered - batch.images[0, step % 4]).square().mean()
         loss = loss + 0.1 * (output.depth.log() - depth.log()).abs().mean()
         adam.zero_grad()
         loss.backward()
@@ -191,8 +193,8 @@ def test_overfits_a_scene_and_shows_a_held_out_view(name: str) -> None:
         schedule.step()
     network.eval()
     with torch.no_grad():
-        shown = render_view(run_network(network, batch).gaussians, everything, 4)
-    assert psnr(shown.clamp(0, 1), everything.images[0, 4]) > 24
+        rendered = render_view(run_network(network, batch).gaussians, everything, 4)
+    assert psnr(rendered.clamp(0, 1), everything.images[0, 4]) > 24
 
 
 def test_gs_lrm_paper_size_has_about_300_million_parameters() -> None:
@@ -202,7 +204,7 @@ def test_gs_lrm_paper_size_has_about_300_million_parameters() -> None:
 
 
 @pytest.mark.parametrize(("views", "width", "height"), [(2, 64, 64), (3, 41, 32)])
-def test_gs_lrm_flops_are_torchs(
+def test_gs_lrm_flops_match_torchs_counter(
     views: int, width: int, height: int, generator: torch.Generator
 ) -> None:
     network, batch = tiny("gs-lrm"), random_batch(generator, 1, views, width, height)
@@ -222,10 +224,8 @@ def test_gs_lrm_paper_size_runs_on_a_cpu(generator: torch.Generator) -> None:
     assert bool(torch.isfinite(output.gaussians.means).all())
 
 
-def test_gs_lrm_first_scales_are_the_papers() -> None:
+def test_gs_lrm_initial_scales_are_the_papers() -> None:
     """exp(-2.3) = 0.1 at raw 0, never above 0.3; opacity sigmoid(-2)."""
-    from recon.model.heads import activate
-
     head = SIZES["paper"].head
     batch = random_batch(torch.Generator().manual_seed(0), 1, 1, 8, 8)
     raw = torch.zeros(1, 1, 8, 8, head.channels)
@@ -234,7 +234,7 @@ def test_gs_lrm_first_scales_are_the_papers() -> None:
     assert torch.allclose(gaussians.opacities, torch.sigmoid(torch.tensor(-2.0)))
     assert float(activate(raw + 9, batch, head).gaussians.scales.max()) == pytest.approx(0.3)
     ours = activate(torch.zeros(1, 1, 8, 8, 12), batch, GaussianHeadConfig())
-    half = activate(torch.zeros(1, 1, 8, 8, 12), batch, GaussianHeadConfig(), share=0.5)
+    half = activate(torch.zeros(1, 1, 8, 8, 12), batch, GaussianHeadConfig(), opacity_weight=0.5)
     through = (1 - half.gaussians.opacities).square()
     assert torch.allclose(through, 1 - ours.gaussians.opacities, atol=1e-6)
     focal = batch.cameras.Ks[0, 0, :2, :2].diagonal().mean()
@@ -242,7 +242,7 @@ def test_gs_lrm_first_scales_are_the_papers() -> None:
     assert torch.allclose(ours.gaussians.scales[0], one_pixel, rtol=1e-3)
 
 
-def test_attention_backends_are_named_when_missing() -> None:
+def test_missing_attention_backend_is_an_error() -> None:
     q = torch.randn(1, 2, 5, 8)
     with pytest.raises(ReconError, match="attention 'xformers' needs a CUDA GPU"):
         attend(q, q, q, "xformers")

@@ -1,4 +1,4 @@
-"""The classical model on the sample scene, whose depth is known exactly."""
+"""The model `plane-sweep` on the sample scene, whose depth is known exactly."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from helpers import psnr, random_sim3
 
 from recon.capture import load_capture, load_views
-from recon.model.mvs.depth_range import depth_range_of
+from recon.model.mvs.depth_range import estimate_depth_range
 from recon.model.mvs.pixel_gaussians import PixelGaussianConfig, pixel_gaussians
 from recon.model.mvs.plane_sweep import PlaneSweep
 from recon.model.registry import build_model, model_names
@@ -20,7 +20,7 @@ SIZE_PX = 256
 
 
 def ignore(fraction: float) -> None:
-    """No progress wanted."""
+    """Ignore progress."""
 
 
 @pytest.fixture(scope="module")
@@ -39,45 +39,45 @@ def true_depth(index: int) -> torch.Tensor:
     return render_sample(camera, supersampling=1).depth
 
 
-def test_depth_is_right(prediction) -> None:
-    truth = true_depth(3)
-    error = (prediction.depth[1] - truth).abs() / truth
+def test_depth_is_accurate(prediction) -> None:
+    exact = true_depth(3)
+    error = (prediction.depth[1] - exact).abs() / exact
     # Measured: 0.96 %, 0.91, 0.96, 0.93.
     assert float(error.median()) < 0.013
     assert float((error < 0.05).float().mean()) > 0.88
-    sure = prediction.confidence[1] > 0.9
-    assert float(sure.float().mean()) > 0.85
-    assert float((error[sure] < 0.05).float().mean()) > 0.9
+    confident = prediction.confidence[1] > 0.9
+    assert float(confident.float().mean()) > 0.85
+    assert float((error[confident] < 0.05).float().mean()) > 0.9
 
 
 def test_every_pixel_becomes_a_gaussian(prediction, views: Views) -> None:
     assert len(prediction.gaussians) >= 0.97 * views.masks.numel()
     prediction.gaussians.validate()
-    shown = rasterize(prediction.gaussians, views.cameras[[1]])
-    assert float(shown.alpha.min()) > 0.5 and float(shown.alpha.mean()) > 0.98
-    assert psnr(shown.rgb[0], views.images[1]) > 22
+    rendered = rasterize(prediction.gaussians, views.cameras[[1]])
+    assert float(rendered.alpha.min()) > 0.5 and float(rendered.alpha.mean()) > 0.98
+    assert psnr(rendered.rgb[0], views.images[1]) > 22
 
 
-def test_range_holds_the_scene(views: Views) -> None:
-    found, truth = depth_range_of(views), true_depth(3)
-    low, high = torch.quantile(truth, torch.tensor([0.05, 0.95])).tolist()
+def test_range_contains_the_scene(views: Views) -> None:
+    found, exact = estimate_depth_range(views), true_depth(3)
+    low, high = torch.quantile(exact, torch.tensor([0.05, 0.95])).tolist()
     assert float(found.near[1]) < low and high < float(found.far[1])
     assert float(found.near[1]) > 0.3 * low and float(found.far[1]) < 3 * high
 
 
 def test_range_of_cameras_one_behind_the_other() -> None:
-    """Points however near are in the picture of a camera further back."""
+    """A camera further back sees points however near."""
     middle = sample_cameras(SIZE_PX, SIZE_PX * 3 // 4)[[3]]
     viewmats = middle.viewmats.repeat(4, 1, 1)
     viewmats[:, 2, 3] += torch.tensor([0.9, 0.6, 0.3, 0.0]).to(viewmats)
     cameras = replace(middle, viewmats=viewmats, Ks=middle.Ks.expand(4, -1, -1))
-    shown = [render_sample(cameras[[v]], supersampling=1) for v in range(4)]
-    images = torch.stack([picture.rgb for picture in shown]).float()
+    rendered = [render_sample(cameras[[v]], supersampling=1) for v in range(4)]
+    images = torch.stack([image.rgb for image in rendered]).float()
     ones = torch.ones_like(images[:, :1])
     cameras = replace(cameras, viewmats=viewmats.float(), Ks=cameras.Ks.float())
-    found = depth_range_of(Views(images, ones, ones, cameras, ("a", "b", "c", "d")))
-    for v, picture in enumerate(shown):
-        low, high = torch.quantile(picture.depth, torch.tensor([0.05, 0.95])).tolist()
+    found = estimate_depth_range(Views(images, ones, ones, cameras, ("a", "b", "c", "d")))
+    for v, image in enumerate(rendered):
+        low, high = torch.quantile(image.depth, torch.tensor([0.05, 0.95])).tolist()
         assert 0.4 * low < float(found.near[v]) < 1.2 * low
         assert 0.8 * high < float(found.far[v]) < 3 * high
 
@@ -93,22 +93,22 @@ def test_scene_follows_a_sim3_of_the_cameras(prediction, views: Views) -> None:
     moved = replace(views, cameras=views.cameras.transformed(transform))
     depth = PlaneSweep()(moved, ignore).depth
     relative = (depth / transform.scale / prediction.depth - 1).abs()
-    # A few pixels tip over to another plane by rounding.
+    # Rounding moves a few pixels to another plane.
     assert float(relative.median()) < 1e-3 and float((relative < 0.02).float().mean()) > 0.97
 
 
 def test_view_order_permutes_the_depths(prediction, views: Views) -> None:
-    turned = [2, 1, 0]
-    names = tuple(views.names[i] for i in turned)
+    reordered = [2, 1, 0]
+    names = tuple(views.names[i] for i in reordered)
     swapped = replace(
         views,
-        images=views.images[turned],
-        masks=views.masks[turned],
-        valid=views.valid[turned],
-        cameras=views.cameras[turned],
+        images=views.images[reordered],
+        masks=views.masks[reordered],
+        valid=views.valid[reordered],
+        cameras=views.cameras[reordered],
         names=names,
     )
-    depth = PlaneSweep()(swapped, ignore).depth[turned]
+    depth = PlaneSweep()(swapped, ignore).depth[reordered]
     assert float(((depth / prediction.depth - 1).abs() < 0.01).float().mean()) > 0.99
 
 
@@ -124,15 +124,15 @@ def test_masked_pixels_become_no_gaussians(name: str, views: Views) -> None:
 
 
 def test_discs_lie_in_the_surface(views: Views) -> None:
-    """Depths of a slanted plane give discs with the plane's normal."""
+    """Discs on a slanted plane have the plane's normal."""
     rays_o, rays_d = views.cameras.rays()
     normal = torch.nn.functional.normalize(torch.tensor([0.3, 1.0, 0.4]), dim=0)
     depth = ((torch.tensor([0.0, 3.0, 0.0]) - rays_o) @ normal) / (rays_d @ normal)
     keep = torch.zeros_like(depth, dtype=torch.bool)
     keep[:, 60:130, 60:190] = True
-    scene, photo = pixel_gaussians(views, depth, keep, PixelGaussianConfig())
+    scene, source_view = pixel_gaussians(views, depth, keep, PixelGaussianConfig())
     assert len(scene) == int(keep.sum())
-    assert torch.equal(torch.bincount(photo, minlength=len(views)), keep.sum((1, 2)))
+    assert torch.equal(torch.bincount(source_view, minlength=len(views)), keep.sum((1, 2)))
     thin = scene.scales.argmin(-1)
     assert bool((thin == 2).all())
     across = torch.linalg.eigh(scene.covars().double()).eigenvectors[:, :, 0]

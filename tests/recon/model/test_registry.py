@@ -12,7 +12,7 @@ from torch import nn
 from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 from recon.errors import ReconError
 from recon.model import registry
-from recon.model.batch import NetworkOutput, ViewBatch
+from recon.model.api import NetworkOutput, ViewBatch
 from recon.model.checkpoint import read_checkpoint, save_checkpoint
 from recon.model.heads import GaussianHeadConfig, activate
 from recon.model.inference import NetworkModel, run_network

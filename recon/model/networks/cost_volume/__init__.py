@@ -1,10 +1,10 @@
-"""The network `cost-volume`: a plane sweep whose evidence is weighed by a network.
+"""The network `cost-volume`: a plane-sweep cost volume, regularised by a 3D network.
 
-pictures -> pyramid of features -> transformer over all views, fused back into the pyramid
-(layers/pyramid.py) -> evidence of every plane: ZNCC and learned correlation, averaged over
-the other views (matching.py) -> 3D network over planes (regulariser.py), twice, from coarse to
-fine (stage.py), the second time with what the other views believe (votes.py) -> full size and
-Gaussians (decoder.py)
+images -> feature pyramid with a transformer over all views (layers/pyramid.py) -> matching
+channels of every depth hypothesis: ZNCC and group-wise correlation, averaged over the source
+views (matching.py) -> 3D network over the hypotheses (stage.py), in a coarse and a fine stage,
+the fine one with the consistency of the views' depths (multi_view_consistency.py)
+-> upsampling and Gaussians (decoder.py)
 """
 
 from recon.model.networks.cost_volume.config import SIZES as SIZES

@@ -1,4 +1,7 @@
-"""Shape of the network `cost-volume`."""
+"""Configuration of the network `cost-volume`.
+
+Field names are stored in the headers of checkpoints: renaming one breaks files that exist.
+"""
 
 from dataclasses import dataclass, field
 
@@ -8,34 +11,38 @@ from recon.model.layers.pyramid import PyramidConfig
 
 @dataclass(frozen=True)
 class CostVolumeConfig:
-    """Defaults are the size that ships. The numbers of planes and of sources are free: weights
-    trained with some work with others."""
+    """Shape of the network; the defaults have the width and depth of the bundled weights.
+
+    The numbers of planes and sources may differ between training and inference: no weight
+    depends on them.
+    """
 
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
-    """Features, and the transformer over the tokens of all views."""
+    """Feature pyramid and the transformer over the tokens of all views."""
     sources: int = 4
-    """Other views that each view is matched with, at most."""
+    """Maximum number of source views that each view is matched with."""
     planes: int = 48
-    """Depth planes of the first stage, at 1/4 of the picture; a multiple of 4."""
+    """Depth hypotheses of the coarse stage, at 1/4 of the image size; a multiple of 4."""
     fine_planes: int = 12
-    """Planes of the second stage, at 1/2, around what the first found; a multiple of 4."""
+    """Hypotheses of the fine stage, at 1/2, around the coarse depth; a multiple of 4."""
     direct_px: int = 320
-    """Longest side that the first sweep is made for. Larger pictures are swept at half their size
-    first, as often as it takes, and the first sweep's place is taken by what came of that."""
+    """Longest image side that the coarse stage works on (px). Larger images are processed coarse
+    to fine: the network runs on a copy downsampled by 2 (recursively), whose depth replaces the
+    coarse stage."""
     groups: int = 4
-    """Groups of the learned correlation."""
+    """Groups of the group-wise correlation."""
     volume: int = 16
-    """Channels of the 3D networks at full size."""
+    """Channels of the 3D networks at full resolution."""
     recompute: bool = False
-    """Compute blocks again in the backward pass, to save memory."""
+    """Recompute activations in the backward pass, to save memory."""
     head: GaussianHeadConfig = field(default_factory=GaussianHeadConfig)
-    """Activations; depth must be `disparity`."""
+    """Activations; `depth` must be disparity."""
 
     def __post_init__(self) -> None:
         if self.planes % 4 or self.fine_planes % 4:
             raise ValueError("planes and fine_planes must be multiples of 4")
         if self.head.depth != "disparity":
-            raise ValueError("the planes of a sweep lie evenly in disparity: head.depth too")
+            raise ValueError("depth hypotheses are uniform in disparity: head.depth must be too")
 
 
 SIZES = {

@@ -1,4 +1,4 @@
-"""Planes, and where among them the surface is believed to be."""
+"""Depth hypotheses, and the distribution over them that a stage estimates."""
 
 from dataclasses import dataclass
 
@@ -11,49 +11,55 @@ from recon.model.layers.precision import full_precision
 
 
 @dataclass(frozen=True)
-class Planes:
-    """Where to look: fractions of the way from far (0) to near (1), even in disparity."""
+class DepthHypotheses:
+    """Depths to test per pixel, as fractions from far (0) to near (1), linear in disparity."""
 
     fraction: Float[Tensor, "n d #h #w"]
     low: Float[Tensor, "n"]
     """Disparity at fraction 0 (1 / normalised unit)."""
     high: Float[Tensor, "n"]
+    """Disparity at fraction 1 (1 / normalised unit)."""
 
     @property
     def disparity(self) -> Float[Tensor, "n d #h #w"]:
-        """1 / z."""
+        """1 / z of every hypothesis (1 / normalised unit)."""
         low, high = (t[:, None, None, None] for t in (self.low, self.high))
         return low + self.fraction * (high - low)
 
 
 @dataclass(frozen=True)
-class Belief:
-    """Mean and spread of what the planes' scores say."""
+class DepthDistribution:
+    """Mean, spread and confidence of the distribution over a pixel's depth hypotheses."""
 
     fraction: Float[Tensor, "n h w"]
+    """Mean, as a fraction from far (0) to near (1)."""
     spread: Float[Tensor, "n h w"]
-    """Standard deviation, as a fraction."""
+    """Standard deviation, in the same unit."""
     confidence: Float[Tensor, "n h w"]
-    """Probability of the likeliest plane and its two neighbours."""
+    """Probability of the likeliest hypothesis and its two neighbours."""
 
-    def cropped(self, height: int, width: int) -> "Belief":
-        """Its upper left corner."""
+    @staticmethod
+    @full_precision
+    def from_scores(
+        scores: Float[Tensor, "n d h w"], hypotheses: DepthHypotheses
+    ) -> "DepthDistribution":
+        """Compute the moments of the scores' softmax (soft argmin, Kendall et al. 2017, eq. 1)."""
+        probability = scores.softmax(1)
+        mean = (probability * hypotheses.fraction).sum(1)
+        deviation = (hypotheses.fraction - mean[:, None]).square()
+        spread = ((probability * deviation).sum(1) + 1e-10).sqrt()
+        padded = torch.nn.functional.pad(probability, (0, 0, 0, 0, 1, 1))
+        three = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+        return DepthDistribution(mean, spread, three.amax(1))
+
+    def cropped(self, height: int, width: int) -> "DepthDistribution":
+        """Crop to the upper left corner."""
         parts = (self.fraction, self.spread, self.confidence)
-        return Belief(*(part[:, :height, :width] for part in parts))
+        return DepthDistribution(*(part[:, :height, :width] for part in parts))
 
-    def enlarged(self, factor: int) -> "Belief":
-        """So many times as large."""
+    def upsampled(self, factor: int) -> "DepthDistribution":
+        """Upsample bilinearly by an integer factor."""
         parts = torch.stack([self.fraction, self.spread, self.confidence], 1)
-        return Belief(*interpolate(parts, scale_factor=factor, mode="bilinear").unbind(1))
-
-
-@full_precision
-def believe(scores: Float[Tensor, "n d h w"], planes: Planes) -> Belief:
-    """Softmax over planes, and its moments (soft argmin, Kendall et al. 2017, eq. 1)."""
-    probability = scores.softmax(1)
-    mean = (probability * planes.fraction).sum(1)
-    away = (planes.fraction - mean[:, None]).square()
-    spread = ((probability * away).sum(1) + 1e-10).sqrt()
-    padded = torch.nn.functional.pad(probability, (0, 0, 0, 0, 1, 1))
-    three = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
-    return Belief(mean, spread, three.amax(1))
+        return DepthDistribution(
+            *interpolate(parts, scale_factor=factor, mode="bilinear").unbind(1)
+        )

@@ -1,4 +1,4 @@
-"""What the other views say of each pixel at each depth."""
+"""Matching of every depth hypothesis against the source views."""
 
 from dataclasses import dataclass
 
@@ -7,78 +7,84 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from recon.model.layers.group_product import GroupProduct
 from recon.model.layers.precision import full_precision
+from recon.model.mvs.correlation import group_product, zncc
 from recon.model.mvs.warp import sample_planes, source_pixels
-from recon.model.mvs.zncc import zncc
 from render import Cameras
 
 # Half sizes of the correlated windows (px).
 RADII = (1, 3)
-# Channels beside the learned correlation: mean and best ZNCC per radius, colour difference,
-# share of the sources that see the point.
-PHOTOMETRIC = 2 * len(RADII) + 2
+# Channels besides the group-wise correlation: mean and best ZNCC per radius, colour difference,
+# fraction of the source views that see the point.
+NUM_PHOTOMETRIC_CHANNELS = 2 * len(RADII) + 2
 
 
 @dataclass(frozen=True)
-class Level:
-    """All views of a batch at one size, in one row, and whom each is matched with."""
+class FeatureLevel:
+    """All views of a batch at one resolution, flattened to one axis, with their source views."""
 
     images: Float[Tensor, "n 3 h w"]
-    features: Float[Tensor, "n c h w"]
+    feature_maps: Float[Tensor, "n c h w"]
     cameras: Cameras
     sources: Int[Tensor, "n s"]
 
-    def evidence(
-        self, which: Int[Tensor, "m"], disparity: Float[Tensor, "m d #h #w"], groups: int
+    def match(
+        self, views: Int[Tensor, "m"], disparity: Float[Tensor, "m d #h #w"], groups: int
     ) -> Float[Tensor, "m e d h w"]:
-        """For the views `which`, at each of their disparities (1 / z): the groups' correlation
-        of learned features (Guo et al. 2019, eq. 4) and the photometric channels.
+        """Compute the matching channels of some views at each of their disparities (1 / z).
 
-        Means are over the sources that see the point, so any number of them will do; the best
-        of them stands beside, because a surface may be hidden from some.
+        The channels are group-wise correlations of the feature maps (Guo et al. 2019, eq. 4),
+        then the photometric ones. Each is a mean over the source views that see the point, so
+        that any number of sources works; the best ZNCC is kept besides, because a surface may
+        be hidden from some of them.
+
+        Args:
+            views: Indices of the reference views.
+            disparity: Hypotheses of those views.
+            groups: Number of groups that the feature channels are split into.
         """
         h, w = self.images.shape[-2:]
-        shape = (len(which), disparity.shape[1], h, w)
-        total = self.features.new_zeros(shape[0], groups + len(RADII) + 1, *shape[1:])
+        shape = (len(views), disparity.shape[1], h, w)
+        total = self.feature_maps.new_zeros(shape[0], groups + len(RADII) + 1, *shape[1:])
         best = total.new_full((shape[0], len(RADII), *shape[1:]), -1.0)
         count = total.new_zeros(shape[0], 1, *shape[1:])
-        for source in self.sources[which].T:
-            positions = disparity.detach().expand(shape)
-            pixels, visible = source_pixels(self.cameras, which, source, positions)
+        for source in self.sources[views].T:
+            planes = disparity.detach().expand(shape)
+            pixels, visible = source_pixels(self.cameras, views, source, planes)
             seen = visible[:, None].to(total)
-            learned = self._learned(which, source, pixels, groups)
-            correlation, difference = self._photometric(which, source, pixels)
+            learned = self._feature_correlation(views, source, pixels, groups)
+            correlation, difference = self._photometric(views, source, pixels)
             total = total + seen * torch.cat([learned, correlation, difference], 1)
             best = torch.maximum(best, torch.where(seen > 0, correlation, -1.0))
             count = count + seen
-        share = count / max(1, self.sources.shape[1])
+        visible_fraction = count / max(1, self.sources.shape[1])
         best = torch.where(count > 0, best, 0.0)
-        return torch.cat([total / count.clamp_min(1), best, share], 1)
+        return torch.cat([total / count.clamp_min(1), best, visible_fraction], 1)
 
     @full_precision
-    def _learned(
+    def _feature_correlation(
         self,
-        which: Int[Tensor, "m"],
+        views: Int[Tensor, "m"],
         source: Int[Tensor, "m"],
         pixels: Float[Tensor, "m d h w 2"],
         groups: int,
     ) -> Float[Tensor, "m g d h w"]:
-        """Cosine of each group of channels."""
-        grouped = self.features.float().unflatten(1, (groups, -1))
+        """Cosine similarity of each group of channels."""
+        grouped = self.feature_maps.float().unflatten(1, (groups, -1))
         unit = normalize(grouped, dim=2).flatten(1, 2)
         warped = sample_planes(unit[source], pixels)
-        return GroupProduct.apply(*(t.unflatten(1, (groups, -1)) for t in (unit[which], warped)))
+        reference = unit[views]
+        return group_product(*(t.unflatten(1, (groups, -1)) for t in (reference, warped)))
 
     @torch.no_grad()
     @full_precision
     def _photometric(
-        self, which: Int[Tensor, "m"], source: Int[Tensor, "m"], pixels: Float[Tensor, "m d h w 2"]
+        self, views: Int[Tensor, "m"], source: Int[Tensor, "m"], pixels: Float[Tensor, "m d h w 2"]
     ) -> tuple[Float[Tensor, "m r d h w"], Float[Tensor, "m 1 d h w"]]:
         """ZNCC per radius, and the mean absolute difference of colours."""
         warped = sample_planes(self.images[source], pixels)
-        here = self.images[which]
-        difference = (warped - here[:, :, None]).abs().mean(1, keepdim=True)
-        grey, there = here.mean(1)[:, None, None], warped.mean(1)[:, :, None]
-        scores = [zncc(grey, there, radius)[:, :, 0] for radius in RADII]
+        reference = self.images[views]
+        difference = (warped - reference[:, :, None]).abs().mean(1, keepdim=True)
+        grey, warped_grey = reference.mean(1)[:, None, None], warped.mean(1)[:, :, None]
+        scores = [zncc(grey, warped_grey, radius)[:, :, 0] for radius in RADII]
         return torch.stack(scores, 1), difference

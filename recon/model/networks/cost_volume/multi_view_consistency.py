@@ -1,4 +1,4 @@
-"""What the other views' beliefs say of a point: is it on their surface, before it, or behind?"""
+"""Consistency of a view's depth hypotheses with the depths that the other views estimate."""
 
 from dataclasses import dataclass
 
@@ -8,84 +8,95 @@ from torch import Tensor
 
 from recon.model.layers.precision import full_precision
 from recon.model.mvs.warp import Warp, inside, sample_planes
-from recon.model.networks.cost_volume.depth_distribution import Belief
+from recon.model.networks.cost_volume.depth_distribution import DepthDistribution
 from render import Cameras
 from render.cameras import pixel_centers
 
-# Agreement on average and at best; share of the views that look through the point; agreement
-# with a view that sees the point finer; how many see it, in parts of SEVERAL.
-VOTES = 5
-SEVERAL = 4
-# What a pixel's Gaussian absorbs is multiplied by this if no other view shows its surface.
-ALONE = 3.0
-# A belief is never taken to be surer than this (fraction of the range).
+# Mean agreement; best agreement; fraction of the views that see through the point; agreement with
+# a view that resolves the point finer; number of views that see it, divided by COUNT_UNIT.
+NUM_CONSISTENCY_CHANNELS = 5
+COUNT_UNIT = 4
+# The optical depth of a pixel's Gaussian is multiplied by this if no other view sees its surface.
+UNSHARED_WEIGHT = 3.0
+# Spreads are not taken to be smaller than this (fraction of the depth range).
 MIN_SPREAD = 0.01
 
 
-def share_of(votes: Float[Tensor, "n v *pixels"]) -> Float[Tensor, "n *pixels"]:
-    """How much of a surface each view's Gaussians are to absorb: the less, the more other views
-    show it, half of them if they only look there and do not agree."""
-    mean, count = votes[:, 0], SEVERAL * votes[:, 4]
-    return ALONE / (1 + count * (1 + mean) / 2)
+def opacity_weight(consistency: Float[Tensor, "n k *pixels"]) -> Float[Tensor, "n *pixels"]:
+    """Compute the factor on the optical depth of each pixel's Gaussian.
+
+    Views that see the same surface divide its opacity among them: the more of them there are,
+    the smaller the factor. A view that sees the point without agreeing counts half.
+    """
+    mean, count = consistency[:, 0], COUNT_UNIT * consistency[:, 4]
+    return UNSHARED_WEIGHT / (1 + count * (1 + mean) / 2)
 
 
 @dataclass(frozen=True)
-class Poll:
-    """The beliefs of all views, for all to ask."""
+class MultiViewConsistency:
+    """Depth distributions of all views, to compare hypotheses with."""
 
-    belief: Belief
+    distribution: DepthDistribution
     low: Float[Tensor, "n"]
     """Disparity at fraction 0 (1 / normalised unit)."""
     high: Float[Tensor, "n"]
-    """Disparity at fraction 1."""
+    """Disparity at fraction 1 (1 / normalised unit)."""
     cameras: Cameras
-    """At the belief's size."""
+    """Cameras at the size of the distribution."""
     sources: Int[Tensor, "n s"]
+    """Indices of each view's source views."""
 
     @torch.no_grad()
     @full_precision
-    def votes(
-        self, which: Int[Tensor, "m"], disparity: Float[Tensor, "m d h w"]
-    ) -> Float[Tensor, "m v d h w"]:
-        """For the views `which`, at each of their disparities. No gradients: what a view believes
-        is not to be bent so that others like it."""
-        mean, best, front, finer, count = disparity.new_zeros(VOTES, *disparity.shape)
-        parts = (self.belief.fraction, self.belief.spread, self.belief.confidence)
-        known = torch.stack(parts, 1).float()
-        for source in self.sources[which].T:
-            answer = self._ask(known, which, source, disparity)
-            mean, front, count = mean + answer.agrees, front + answer.before, count + answer.seen
-            best = torch.maximum(best, answer.agrees)
-            finer = torch.maximum(finer, answer.agrees * answer.finer)
-        some = count.clamp_min(1)
-        return torch.stack([mean / some, best, front / some, finer, count / SEVERAL], 1)
+    def evaluate(
+        self, views: Int[Tensor, "m"], disparity: Float[Tensor, "m d h w"]
+    ) -> Float[Tensor, "m k d h w"]:
+        """Compute the consistency channels of some views at each of their disparities.
 
-    def _ask(
+        There are no gradients: a view's depth must not be bent to agree with the others.
+        """
+        mean, best, seen_through, finer, count = disparity.new_zeros(
+            NUM_CONSISTENCY_CHANNELS, *disparity.shape
+        )
+        parts = (self.distribution.fraction, self.distribution.spread, self.distribution.confidence)
+        moments = torch.stack(parts, 1).float()
+        for source in self.sources[views].T:
+            found = self._compare(moments, views, source, disparity)
+            mean, count = mean + found.agreement, count + found.seen
+            seen_through = seen_through + found.seen_through
+            best = torch.maximum(best, found.agreement)
+            finer = torch.maximum(finer, found.agreement * found.finer)
+        some = count.clamp_min(1)
+        return torch.stack([mean / some, best, seen_through / some, finer, count / COUNT_UNIT], 1)
+
+    def _compare(
         self,
-        known: Float[Tensor, "n 3 h w"],
-        which: Int[Tensor, "m"],
+        moments: Float[Tensor, "n 3 h w"],
+        views: Int[Tensor, "m"],
         source: Int[Tensor, "m"],
         disparity: Float[Tensor, "m d h w"],
-    ) -> "_Answer":
-        """One source of each view."""
-        warp = Warp.pairs(self.cameras, which, source)
+    ) -> "_SourceComparison":
+        """Compare the hypotheses with one source view each."""
+        warp = Warp.pairs(self.cameras, views, source)
         pixels, ratio = warp.pixels(disparity)
-        fraction, spread, confidence = sample_planes(known[source], pixels).unbind(1)
+        fraction, spread, confidence = sample_planes(moments[source], pixels).unbind(1)
         seen = inside(pixels, ratio, self.cameras.width, self.cameras.height).to(disparity)
         low, high = (t[source][:, None, None, None] for t in (self.low, self.high))
         point = (disparity / ratio.clamp_min(1e-3) - low) / (high - low)
-        away = (point - fraction) / spread.clamp_min(MIN_SPREAD)
-        agrees = seen * torch.exp(-0.5 * away.square())
-        before = seen * confidence * (1 - agrees) * (away > 0)
-        own = self._reach(which, None) / disparity
-        finer = self._reach(source, pixels) * ratio / disparity < own
-        return _Answer(seen, agrees, before, finer.to(disparity))
+        deviation = (point - fraction) / spread.clamp_min(MIN_SPREAD)
+        agreement = seen * torch.exp(-0.5 * deviation.square())
+        seen_through = seen * confidence * (1 - agreement) * (deviation > 0)
+        own = self._footprint_at_unit_depth(views, None) / disparity
+        finer = self._footprint_at_unit_depth(source, pixels) * ratio / disparity < own
+        return _SourceComparison(seen, agreement, seen_through, finer.to(disparity))
 
-    def _reach(
+    def _footprint_at_unit_depth(
         self, view: Int[Tensor, "m"], pixels: Float[Tensor, "m d h w 2"] | None
     ) -> Float[Tensor, "m #d h w"]:
-        """Size of a pixel's footprint at depth 1, across the ray: the ray's length over the
-        focal length; at every pixel if none are named."""
+        """Size of a pixel's footprint at depth 1, across the ray: ray length over focal length.
+
+        At the given positions, or at every pixel for None.
+        """
         Ks = self.cameras.Ks[view][:, None, None, None]
         if pixels is None:
             y, x = pixel_centers(self.cameras.height, self.cameras.width, Ks)
@@ -96,14 +107,14 @@ class Poll:
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """What one view says of each point."""
+class _SourceComparison:
+    """Hypotheses compared with the depth of one source view."""
 
     seen: Float[Tensor, "m d h w"]
-    """1 if it looks at the point."""
-    agrees: Float[Tensor, "m d h w"]
-    """1 on its surface, less away from it, measured in its own doubt."""
-    before: Float[Tensor, "m d h w"]
-    """How surely it sees something behind the point."""
+    """1 if the point projects into the source view."""
+    agreement: Float[Tensor, "m d h w"]
+    """1 on the source view's surface, falling off with the distance over its spread."""
+    seen_through: Float[Tensor, "m d h w"]
+    """Confidence of the source view in a surface behind the point."""
     finer: Float[Tensor, "m d h w"]
-    """1 if the point is larger in its picture than in the asking view's."""
+    """1 if the source view has a smaller pixel footprint at the point than the view itself."""

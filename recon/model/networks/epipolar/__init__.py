@@ -1,8 +1,8 @@
-"""The network `epipolar`: pixelSplat (Charatan et al., CVPR 2024) on our parts.
+"""The network `epipolar`: pixelSplat (Charatan et al., CVPR 2024) on our feature pyramid.
 
-pictures -> pyramid of features of each view (layers/pyramid.py) -> every pixel looks along
-its epipolar lines in the other views (attention.py) -> a distribution over depth buckets,
-from which Gaussians are drawn (depth.py)
+images -> feature pyramid of each view (layers/pyramid.py) -> cross-attention along the epipolar
+lines in the source views (attention.py) -> a distribution over depth buckets, from which
+Gaussians are sampled (depth.py)
 """
 
 from recon.model.networks.epipolar.config import SIZES as SIZES

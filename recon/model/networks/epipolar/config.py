@@ -1,4 +1,7 @@
-"""Shape of the network `epipolar`."""
+"""Configuration of the network `epipolar`.
+
+Field names are stored in the headers of checkpoints: renaming one breaks files that exist.
+"""
 
 from dataclasses import dataclass, field
 
@@ -8,32 +11,33 @@ from recon.model.layers.pyramid import PyramidConfig
 
 @dataclass(frozen=True)
 class EpipolarConfig:
-    """Defaults follow pixelSplat where it says, in the size of our other networks."""
+    """Shape of the network; the defaults follow pixelSplat at the width of our other networks."""
 
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
-    """Features, and the transformer over the tokens of one view (pixelSplat: ResNet and DINO)."""
+    """Feature pyramid and the transformer over one view's tokens (pixelSplat: ResNet and DINO)."""
     rounds: int = 2
-    """EpipolarNetwork attention layers."""
+    """Number of epipolar attention layers."""
     heads: int = 4
-    """Attention heads of those."""
+    """Attention heads of those layers."""
     samples: int = 32
-    """Points on an epipolar line."""
+    """Number of points on an epipolar line."""
     sources: int = 4
-    """Other views that each view looks at, at most."""
+    """Maximum number of source views of each view."""
     buckets: int = 32
-    """Depth buckets of a pixel, even in disparity."""
+    """Depth buckets per pixel, uniform in disparity."""
     gaussians: int = 3
-    """Gaussians of a pixel: as many draws of a bucket, or its likeliest ones when not training."""
+    """Gaussians per pixel: samples of the buckets in training, else the likeliest buckets."""
     opacity_exponent: float = 8.0
-    """Probability to opacity, see depth.py: 1 makes them equal (pixelSplat), more starts fuller."""
+    """Exponent of the map from probability to opacity (depth.py): 1 makes them equal
+    (pixelSplat), larger ones start with more opaque Gaussians."""
     recompute: bool = False
-    """Compute blocks again in the backward pass, to save memory."""
+    """Recompute activations in the backward pass, to save memory."""
     head: GaussianHeadConfig = field(default_factory=lambda: GaussianHeadConfig(sh_degree=1))
-    """Activations; depth must be `disparity`."""
+    """Activations; `depth` must be disparity."""
 
     def __post_init__(self) -> None:
         if self.head.depth != "disparity":
-            raise ValueError("the buckets lie evenly in disparity: head.depth too")
+            raise ValueError("depth buckets are uniform in disparity: head.depth must be too")
         if self.gaussians > self.buckets:
             raise ValueError("gaussians must not exceed buckets")
 

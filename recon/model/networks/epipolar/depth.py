@@ -1,5 +1,7 @@
-"""Probabilistic depth: draw a bucket, and let its probability be the opacity
-(pixelSplat, section 4.2 and algorithm 1)."""
+"""Probabilistic depth: sample a bucket and use its probability as opacity.
+
+pixelSplat, section 4.2 and algorithm 1.
+"""
 
 from dataclasses import dataclass
 
@@ -11,38 +13,46 @@ from recon.model.layers.precision import full_precision
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Some buckets of every pixel."""
+class DepthSamples:
+    """Sampled depths of every pixel."""
 
     fraction: Float[Tensor, "*b s"]
-    """Way from far (0) to near (1), in disparity."""
+    """Fraction from far (0) to near (1), linear in disparity."""
     opacity: Float[Tensor, "*b s"]
 
 
 @full_precision
-def draw(
+def sample_buckets(
     scores: Float[Tensor, "*b z"],
     offsets: Float[Tensor, "*b z"],
     count: int,
     exponent: float,
     random: bool,
-) -> Draws:
-    """`count` buckets of each pixel: drawn by their probability, or the likeliest.
+) -> DepthSamples:
+    """Choose `count` buckets of each pixel, at random by probability or the likeliest.
 
-    A draw has no gradient; the probability of what was drawn is its opacity, so a picture that
-    gets better makes it likelier (eq. 8): learning passes through the opacity.
+    A sample has no gradient; its probability is its opacity, so that an image that improves
+    makes the bucket likelier (eq. 8): the network learns through the opacity.
+
+    Args:
+        scores: Logits of the buckets.
+        offsets: Logits of the positions within the buckets.
+        count: Number of samples per pixel.
+        exponent: See `opacity_from_probability`.
+        random: Sample by probability (training) instead of the `count` likeliest.
     """
     probability = scores.softmax(-1)
-    chosen = _chosen(probability.detach(), count, random)
-    fraction = (chosen + torch.sigmoid(offsets.gather(-1, chosen))) / scores.shape[-1]
-    opacity = opacity_of(probability.gather(-1, chosen), exponent)
-    # All at one place cover as much as one alone would.
-    return Draws(fraction, 1 - (1 - opacity.clamp(max=0.9999)) ** (1 / count))
+    buckets = _choose_buckets(probability.detach(), count, random)
+    fraction = (buckets + torch.sigmoid(offsets.gather(-1, buckets))) / scores.shape[-1]
+    opacity = opacity_from_probability(probability.gather(-1, buckets), exponent)
+    # All samples at the same depth are together as opaque as a single one would be.
+    return DepthSamples(fraction, 1 - (1 - opacity.clamp(max=0.9999)) ** (1 / count))
 
 
-def opacity_of(probability: Float[Tensor, "*b"], exponent: float) -> Float[Tensor, "*b"]:
-    """(1 - (1 - p)^e + p^(1/e)) / 2, as pixelSplat's code maps the one to the other; e = 1 is
-    the identity."""
+def opacity_from_probability(
+    probability: Float[Tensor, "*b"], exponent: float
+) -> Float[Tensor, "*b"]:
+    """Map p to (1 - (1 - p)^e + p^(1/e)) / 2, as pixelSplat's code does; e = 1 is the identity."""
     p = probability.clamp(1e-6, 1 - 1e-6)
     return 0.5 * (1 - (1 - p) ** exponent + p ** (1 / exponent))
 
@@ -51,13 +61,15 @@ def opacity_of(probability: Float[Tensor, "*b"], exponent: float) -> Float[Tenso
 def mean_fraction(
     scores: Float[Tensor, "*b z"], offsets: Float[Tensor, "*b z"]
 ) -> Float[Tensor, "*b"]:
-    """The distribution's mean: a depth that has a gradient."""
+    """Compute the distribution's mean, a depth that has a gradient."""
     buckets = torch.arange(scores.shape[-1], device=scores.device)
-    places = (buckets + torch.sigmoid(offsets)) / scores.shape[-1]
-    return (scores.softmax(-1) * places).sum(-1)
+    fractions = (buckets + torch.sigmoid(offsets)) / scores.shape[-1]
+    return (scores.softmax(-1) * fractions).sum(-1)
 
 
-def _chosen(probability: Float[Tensor, "*b z"], count: int, random: bool) -> Int[Tensor, "*b s"]:
+def _choose_buckets(
+    probability: Float[Tensor, "*b z"], count: int, random: bool
+) -> Int[Tensor, "*b s"]:
     if not random:
         return probability.topk(count, -1).indices
     flat = probability.reshape(-1, probability.shape[-1])

@@ -1,4 +1,4 @@
-"""What networks take and give: batches of posed views, Gaussians of every pixel."""
+"""Input and output of networks: batches of posed views, and per-pixel Gaussians."""
 
 from dataclasses import dataclass, replace
 
@@ -13,29 +13,30 @@ from render import Cameras, Gaussians
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """Views of several scenes, all pictures of one size."""
+    """Views of several scenes; all images have one size."""
 
     images: Float[Tensor, "b v 3 h w"]
     """Display sRGB in [0, 1]."""
     cameras: Cameras
-    """With one batch axis."""
+    """Cameras with one batch axis."""
     near: Float[Tensor, "b v"]
     """Nearest depth per view (z, units of the cameras)."""
     far: Float[Tensor, "b v"]
+    """Farthest depth per view (z, units of the cameras)."""
 
     @property
     def middle_depth(self) -> Float[Tensor, "b v"]:
-        """Where disparity is half way between near and far."""
+        """The depth whose disparity is halfway between near and far."""
         return 2 / (1 / self.near + 1 / self.far)
 
     @staticmethod
-    def of_views(views: Views, depths: DepthRange) -> "ViewBatch":
-        """A batch of one scene."""
+    def from_views(views: Views, depths: DepthRange) -> "ViewBatch":
+        """Make a batch of one scene."""
         cameras = views.cameras.unflatten(1)
         return ViewBatch(views.images[None], cameras, depths.near[None], depths.far[None])
 
     def padded(self, multiple: int) -> "ViewBatch":
-        """Pictures grown at the right and bottom (edges repeated) to multiples of `multiple`.
+        """Pad the images at the right and bottom (edges repeated) to multiples of `multiple` px.
 
         Pixels keep their rays: only the cameras' width and height grow.
         """
@@ -50,7 +51,7 @@ class ViewBatch:
         return replace(self, images=flat.unflatten(0, self.images.shape[:2]), cameras=cameras)
 
     def halved(self) -> "ViewBatch":
-        """Pictures of half the size, which must be even: means of 2x2 pixels."""
+        """Downsample the images, whose sides must be even, by 2: means of 2x2 pixels."""
         height, width = self.images.shape[-2:]
         small = torch.nn.functional.avg_pool2d(self.images.flatten(0, 1), 2)
         images = small.unflatten(0, self.images.shape[:2])
@@ -59,13 +60,13 @@ class ViewBatch:
 
 @dataclass(frozen=True)
 class NetworkOutput:
-    """Gaussians in the frame of the batch's cameras, and the depth they were put at."""
+    """Gaussians in the frame of the batch's cameras, with the depth they were placed at."""
 
     gaussians: Gaussians
-    """[b, n]: views, then rows, then columns."""
+    """[b, n], ordered by view, row and column."""
     depth: Float[Tensor, "b v h w"]
-    """z, units of the cameras."""
+    """Depth of every pixel (z, units of the cameras)."""
     confidence: Float[Tensor, "b v h w"]
-    """How far the depth can be trusted, 0 to 1."""
-    earlier_depths: tuple[Float[Tensor, "b v h w"], ...] = ()
-    """What a network thought on the way, to be supervised too."""
+    """Confidence in the depth, 0 to 1."""
+    intermediate_depths: tuple[Float[Tensor, "b v h w"], ...] = ()
+    """Depths of the network's intermediate stages, which are supervised too."""
