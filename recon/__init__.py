@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from recon.config import ReconstructConfig as ReconstructConfig
     from recon.config import SimplifyConfig as SimplifyConfig
     from recon.config import ViewConfig as ViewConfig
+    from recon.optimise import optimise as optimise
+    from recon.optimise import select_num_steps as select_num_steps
     from recon.pipeline import estimate_cameras as estimate_cameras
     from recon.pipeline import finish_scene as finish_scene
     from recon.pipeline import predict as predict
     from recon.pipeline import reconstruct as reconstruct
     from recon.scene import Scene as Scene
     from recon.scene import load as load
+    from recon.simplify import simplify as simplify
     from recon.types import Prediction as Prediction
     from recon.types import Views as Views
 
@@ -52,8 +55,11 @@ _LAZY = {
     "load": "recon.scene",
     "load_capture": "recon.capture",
     "load_views": "recon.capture",
+    "optimise": "recon.optimise",
     "predict": "recon.pipeline",
     "reconstruct": "recon.pipeline",
+    "select_num_steps": "recon.optimise",
+    "simplify": "recon.simplify",
 }
 __all__ = [*sorted(_LAZY), "ConfigError", "InputError", "MissingDependency", "ReconError"]
 
@@ -65,4 +71,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted([*__all__, "__doc__", "__version__"])

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from recon.callable_package import make_callable
 from recon.optimise.config import OptimiseConfig as OptimiseConfig
 
 if TYPE_CHECKING:
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
     from recon.optimise.loop import OptimiseResult as OptimiseResult
     from recon.optimise.loop import Watch as Watch
     from recon.optimise.loop import optimise as optimise
+
+# `recon.optimise(...)` calls the function `optimise`.
+make_callable(__name__)
 
 
 def __getattr__(name: str) -> Any:

@@ -41,7 +41,7 @@ class OptimiseResult:
 def optimise(
     gaussians: Gaussians,
     views: Views,
-    config: OptimiseConfig,
+    config: OptimiseConfig | None = None,
     progress: Progress = lambda done: None,
     watch: Watch | None = None,
 ) -> OptimiseResult:
@@ -52,10 +52,12 @@ def optimise(
     Args:
         gaussians: Scene in the frame of the views' cameras, on the device to render on.
         views: Views to fit; pixels whose `valid` is 0 are ignored.
-        config: Steps and learning rates, used as they are: see `OptimiseConfig.for_num_views`.
+        config: Steps and learning rates, used as they are; by default those of
+            `OptimiseConfig().for_num_views(len(views))`.
         progress: Called with the completed fraction of the steps or the time.
         watch: Called with the scene every few steps.
     """
+    config = config or OptimiseConfig().for_num_views(len(views))
     scene, losses = Parameters(gaussians, views.cameras, config), []
     for step, loss in take_steps(scene, views, config, progress):
         losses.append(loss)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from recon.callable_package import make_callable
 from recon.simplify.config import SimplifyConfig as SimplifyConfig
 
 if TYPE_CHECKING:
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
     from recon.simplify.importance import importance_order as importance_order
     from recon.simplify.prune import simplify as simplify
     from recon.simplify.prune import simplify_indexed as simplify_indexed
+
+# `recon.simplify(...)` calls the function `simplify`.
+make_callable(__name__)
 
 
 def __getattr__(name: str) -> Any:

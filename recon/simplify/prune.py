@@ -11,7 +11,9 @@ from render.footprints import Footprints
 from render.sh import C0
 
 
-def simplify(gaussians: Gaussians, cameras: Cameras, config: SimplifyConfig) -> Gaussians:
+def simplify(
+    gaussians: Gaussians, cameras: Cameras, config: SimplifyConfig = SimplifyConfig()
+) -> Gaussians:
     """Remove Gaussians with little change of the cameras' images.
 
     Gaussians that none of the cameras sees are pruned; then Gaussians of one surface patch are
@@ -22,7 +24,7 @@ def simplify(gaussians: Gaussians, cameras: Cameras, config: SimplifyConfig) -> 
 
 
 def simplify_indexed(
-    gaussians: Gaussians, cameras: Cameras, config: SimplifyConfig
+    gaussians: Gaussians, cameras: Cameras, config: SimplifyConfig = SimplifyConfig()
 ) -> tuple[Gaussians, Int[Tensor, "m"]]:
     """Simplify a scene, and say which input Gaussian each output Gaussian stands for.
 
