@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard ren
 
 demo: install
 	$(BIN)/recon assets/sample -o scene.ply
-	$(BIN)/recon render scene.ply -o scene.png --cameras assets/sample --view 3 --path orbit --size 768x576
+	$(BIN)/recon render scene.ply -o scene.png --cameras assets/sample --camera-index 3 --path orbit --size 768x576
 	@echo "demo: wrote scene.ply (open it in any splat viewer) and scene.png (a view from a new place)"
 
 check: install

@@ -14,6 +14,7 @@ from recon.errors import ConfigError as ConfigError
 from recon.errors import InputError as InputError
 from recon.errors import MissingDependency as MissingDependency
 from recon.errors import ReconError as ReconError
+from recon.memory import tune_allocator as tune_allocator
 
 __version__ = "0.1.0"
 
@@ -61,7 +62,14 @@ _LAZY = {
     "select_num_steps": "recon.optimise",
     "simplify": "recon.simplify",
 }
-__all__ = [*sorted(_LAZY), "ConfigError", "InputError", "MissingDependency", "ReconError"]
+__all__ = [
+    *sorted(_LAZY),
+    "ConfigError",
+    "InputError",
+    "MissingDependency",
+    "ReconError",
+    "tune_allocator",
+]
 
 
 def __getattr__(name: str) -> Any:

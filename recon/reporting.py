@@ -1,4 +1,4 @@
-"""How commands talk: progress on standard error, results on standard output."""
+"""Output of the commands: progress on standard error, results on standard output."""
 
 import json
 import sys
@@ -7,32 +7,64 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recon.errors import ConfigError
+from recon.errors import ConfigError, ReconError
+
+# Value of a `--json` without a file.
+STDOUT = Path("-")
 
 if TYPE_CHECKING:
     from recon.types import StageProgress
 
 
 def say(text: str) -> None:
-    """A line of the result, on standard output."""
+    """Print a line of the result on standard output."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
-    """A line on the way, on standard error."""
+    """Print a remark on standard error."""
     sys.stderr.write(f"recon: {text}\n")
     sys.stderr.flush()
 
 
-def say_json(values: dict[str, Any]) -> None:
-    """The one JSON object of --json."""
-    say(json.dumps(values))
+def prints_json(output: Path | None) -> bool:
+    """Return whether `--json` puts its object on standard output, where nothing else may be."""
+    return output == STDOUT
+
+
+def check_json(output: Path | None) -> None:
+    """Raise ReconError unless the file of `--json` can be written."""
+    from recon.files import check_output
+
+    if output is not None and output != STDOUT:
+        check_output(output)
+        if output.is_dir():
+            raise ReconError(f"cannot write {output}: it is a folder; expected a file for --json")
+
+
+def write_json(values: dict[str, Any], output: Path) -> None:
+    """Print one JSON object on standard output, or write it to a file."""
+    from recon.files import atomic_output
+
+    if output == STDOUT:
+        say(json.dumps(values))
+        return
+    with atomic_output(output) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n")
+
+
+def report(line: str, values: dict[str, Any], output: Path | None, quiet: bool) -> None:
+    """Print the closing line of a command, or its JSON object in place of the line."""
+    if output is not None:
+        write_json(values, output)
+    if not quiet and output != STDOUT:
+        say(line)
 
 
 @contextmanager
 def progress_reporter(quiet: bool) -> "Iterator[StageProgress]":
-    """A function to tell (stage, fraction): a bar on a terminal, else a line a stage."""
+    """Yield a function of (stage, fraction): progress bars on a terminal, else a line per stage."""
     if quiet:
         yield lambda stage, fraction: None
     elif sys.stderr.isatty():
@@ -60,7 +92,7 @@ def progress_reporter(quiet: bool) -> "Iterator[StageProgress]":
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) of "640x480"; ReconError otherwise."""
+    """Return (width, height) of a text such as "640x480"."""
     parts = text.lower().split("x")
     if len(parts) == 2 and all(p.isdigit() and 0 < int(p) <= 16384 for p in parts):
         return int(parts[0]), int(parts[1])
@@ -68,12 +100,12 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def megabytes(path: Path) -> float:
-    """Size of a file (MB, 10^6 bytes)."""
+    """Return the size of a file in MB (10^6 bytes)."""
     return path.stat().st_size / 1e6
 
 
 def shown_size(path: Path) -> str:
-    """The same for people: "23 kB", "1.25 MB", "38.6 MB"."""
+    """Return the size of a file to print: "23 kB", "1.25 MB", "38.6 MB"."""
     size = megabytes(path)
     if size < 1:
         return f"{1000 * size:.0f} kB"

@@ -1,69 +1,63 @@
 """`recon bench raster|model`: how fast this machine renders, and runs networks."""
 
-import json as json_module
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import tyro
-
+from recon.cli.arguments import Arg, JsonOutput
 from recon.errors import ReconError
-from recon.reporting import progress_reporter, say
+from recon.reporting import check_json, prints_json, progress_reporter, say, write_json
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Time a part of recon on scenes of our own making."""
+    """Measure the speed of the rasterizer or of networks on synthetic scenes."""
 
-    what: tyro.conf.Positional[Literal["raster", "model"]] = "raster"
-    """raster: the CPU rasterizer, forward and backward; model: networks, answering and training."""
-    scenes: tuple[Literal["s1", "s2", "s3"], ...] = ("s1", "s2", "s3")
-    """raster: 131 k Gaussians at 256x256, 262 k at 512x512, 1 M at 960x540."""
+    what: Annotated[Literal["raster", "model"], Arg(positional=True)] = "raster"
+    """raster: the CPU rasterizer, forward and backward; model: networks, inference and training."""
+    scenes: Annotated[
+        tuple[Literal["s1", "s2", "s3"], ...], Arg(title="Options of recon bench raster")
+    ] = ("s1", "s2", "s3")
+    """Scenes: 131 k Gaussians at 256x256, 262 k at 512x512, 1 M at 960x540."""
     degrees: tuple[Literal[0, 1, 2, 3, 4], ...] = (0, 3)
-    """raster: SH degrees of the colours."""
-    networks: tuple[str, ...] = ("cost-volume:base", "gs-lrm:small", "epipolar:small")
-    """model: networks by name:size."""
-    side: int = 256
-    """model: side of the pictures (px)."""
+    """SH degrees of the colours."""
+    networks: Annotated[
+        tuple[str, ...], Arg(metavar="NAME:SIZE", title="Options of recon bench model")
+    ] = ("cost-volume:base", "gs-lrm:small", "epipolar:small")
+    """Networks and their sizes."""
+    side: Annotated[int, Arg(metavar="PX")] = 256
+    """Side of the square images in pixels."""
     views: int = 2
-    """model: context views."""
+    """Number of context views."""
     batch: int = 1
-    """model: scenes a training step."""
+    """Batch size (scenes per training step)."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """model: where to run."""
+    """Device to run on."""
     precision: Literal["fp32", "bf16"] = "bf16"
-    """model: of the network."""
-    repeats: int = 9
-    """Timings of each thing; medians are reported."""
-    json: Path | None = None
-    """Also write all numbers as JSON (file; - or nothing: standard output, and only that)."""
+    """Precision of the network."""
+    repeats: Annotated[int, Arg(title="Options")] = 9
+    """Number of measurements of each case; the median is reported."""
+    json: JsonOutput = None
+    """Print all results as one JSON object instead of the table, or write them to FILE as well."""
     quiet: bool = False
-    """Print nothing but errors and the table."""
+    """Print errors and the table only."""
 
     def run(self) -> None:
-        """Print a table, or one JSON object."""
-        from recon.files import atomic_output, check_output
-
+        """Measure, and print a table or one JSON object."""
         for name in ("repeats", "side", "views", "batch"):
             if getattr(self, name) < 1:
                 raise ReconError(f"--{name} must be at least 1, found {getattr(self, name)}")
-        to_stdout = self.json is not None and str(self.json) == "-"
-        if self.json is not None and not to_stdout:
-            check_output(self.json)
+        check_json(self.json)
         results = self._measured()
-        if to_stdout:
-            say(json_module.dumps(results))
-            return
-        say(_raster_table(results) if self.what == "raster" else model_table(results))
         if self.json is not None:
-            with atomic_output(self.json) as temporary:
-                temporary.write_text(json_module.dumps(results, indent=1) + "\n")
+            write_json(results, self.json)
+        if not prints_json(self.json):
+            say(_raster_table(results) if self.what == "raster" else model_table(results))
 
     def _measured(self) -> dict[str, Any]:
         if self.what == "raster":
             from recon.bench.raster import bench_raster
 
-            with progress_reporter(self.quiet) as progress:
+            with progress_reporter(self.quiet or prints_json(self.json)) as progress:
                 return bench_raster(
                     self.scenes, self.degrees, self.repeats, lambda stage: progress(stage, 0.0)
                 )
@@ -71,7 +65,7 @@ class Bench:
 
         check_device(self.device)
         cases = [parse_case(n, self.side, self.views, self.batch) for n in self.networks]
-        with progress_reporter(self.quiet) as progress:
+        with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             return bench_model(
                 cases,
                 self.device,

@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
-
+from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
 from recon.errors import ReconError
-from recon.reporting import megabytes, note, progress_reporter, say, say_json, shown_size
+from recon.reporting import (
+    check_json,
+    megabytes,
+    note,
+    prints_json,
+    progress_reporter,
+    report,
+    shown_size,
+)
 
 if TYPE_CHECKING:
     from recon.compress import Looks, Packed, Packer
@@ -22,31 +29,31 @@ UNLIKE = 0.1
 
 @dataclass(frozen=True)
 class Compress:
-    """Make a scene smaller: fewer Gaussians, in any format."""
+    """Reduce the file size of a scene at a small loss of quality."""
 
-    scene: tyro.conf.Positional[Path]
+    scene: Annotated[Path, POSITIONAL]
     """Scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb)."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Scene file to write; the extension chooses the format (.sog is the smallest)."""
-    target_size: float | None = None
-    """Size of the file to stay within (MB). The search takes minutes."""
-    max_loss: float | None = None
-    """Loss of PSNR to stay within (dB); without any wish, 0.1. The search takes minutes."""
-    keep: float | None = None
-    """Part of the Gaussians to keep, the most important ones, as they are (0 to 1): quick, but the
-    others leave holes, where the searches teach the rest to fill them."""
-    cameras: Path | None = None
-    """Capture of the scene: quality is measured against its photos and between its cameras.
-    Without, from all around, from one guessed place, and from nearer: photos taken elsewhere,
-    further inside the scene, may lose more than is said."""
+    output: Annotated[Path, OUTPUT]
+    """Scene file to write; the extension selects the format (.sog is the smallest)."""
+    target_size: Annotated[float | None, Arg(metavar="MB")] = None
+    """Maximum size of the file in MB. The search takes minutes."""
+    max_loss: Annotated[float | None, Arg(metavar="DB")] = None
+    """Maximum loss of PSNR in dB; 0.1 if no target is given. The search takes minutes."""
+    keep: Annotated[float | None, Arg(metavar="FRACTION")] = None
+    """Fraction of the Gaussians to keep, the most important ones, unchanged (above 0, at most 1).
+    Quick, but leaves holes, which the two searches fill by optimising the rest."""
+    cameras: Annotated[Path | None, Arg(metavar="CAPTURE", title="Quality")] = None
+    """Capture of the scene: quality is measured on its photos and halfway between its cameras.
+    If omitted, quality is measured from synthetic views only; the loss at the original camera
+    poses may be higher than reported."""
     max_views: int = 8
-    """Most photos of it to use (photos)."""
-    resolution: int = 512
-    """Long side at which they are used (px)."""
+    """Maximum number of photos to use."""
+    resolution: Annotated[int, Arg(metavar="PX")] = 512
+    """Length of the longer image side in pixels."""
     quiet: bool = False
-    """Print nothing but errors."""
-    json: bool = False
-    """Print one JSON object instead of the closing line."""
+    """Print errors only."""
+    json: JsonOutput = None
+    """Print the result as one JSON object instead of a closing line, or write it to FILE."""
 
     def run(self) -> None:
         """Check, look, search, write."""
@@ -58,12 +65,13 @@ class Compress:
         self._check()
         suffix = format_of(self.output).extension
         check_output(self.output)
+        check_json(self.json)
         if self.output.exists() and self.output.samefile(self.scene):
             raise ReconError(f"{self.output} is the scene itself: what goes could not come back")
         scene = load_gaussians(self.scene)
         if len(scene) == 0:
             raise ReconError(f"{self.scene} holds no Gaussians: nothing to compress")
-        with progress_reporter(self.quiet or self.json) as progress:
+        with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             progress("looking", 0.0)
             looks = self._looks(scene)
             with Packer(scene, looks, suffix) as packer:
@@ -80,15 +88,13 @@ class Compress:
         }
         if not self.quiet and megabytes(self.output) > megabytes(self.scene):
             note(f"{self.output} is larger than {self.scene}; .sog is the smallest format")
-        if self.json:
-            say_json(summary)
-        elif not self.quiet:
-            where = "" if self.cameras else " seen from imagined cameras"
-            say(
-                f"wrote {self.output}: {summary['gaussians']:,} of {len(scene):,} Gaussians, "
-                f"{shown_size(self.output)} ({shown_size(self.scene)} before), "
-                f"loses {packed.loss_db:.2f} dB{where}, {summary['seconds']:.1f} s"
-            )
+        where = "" if self.cameras else " from synthetic views"
+        line = (
+            f"wrote {self.output}: {summary['gaussians']:,} of {len(scene):,} Gaussians, "
+            f"{shown_size(self.output)} ({shown_size(self.scene)} before), "
+            f"loses {packed.loss_db:.2f} dB{where}, {summary['seconds']:.1f} s"
+        )
+        report(line, summary, self.json, self.quiet)
 
     def _check(self) -> None:
         from recon.config import ViewConfig

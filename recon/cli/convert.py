@@ -5,29 +5,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
+from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
 from recon.errors import ReconError
-from recon.reporting import megabytes, progress_reporter, say, say_json, shown_size
+from recon.reporting import (
+    check_json,
+    megabytes,
+    prints_json,
+    progress_reporter,
+    report,
+    shown_size,
+)
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Write a scene in another format, chosen by the extension."""
+    """Convert a scene file to another format."""
 
-    scene: tyro.conf.Positional[Path]
+    scene: Annotated[Path, POSITIONAL]
     """Scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb)."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Scene file to write (the same formats)."""
-    sh_degree: int | None = None
-    """Leave out spherical harmonics above this degree (0 to 4)."""
+    output: Annotated[Path, OUTPUT]
+    """Scene file to write; the extension selects the format."""
+    sh_degree: Annotated[int | None, Arg(metavar="DEGREE")] = None
+    """Drop spherical harmonics above this degree (0 to 4)."""
     quiet: bool = False
-    """Print nothing but errors."""
-    json: bool = False
-    """Print one JSON object instead of the closing line."""
+    """Print errors only."""
+    json: JsonOutput = None
+    """Print the result as one JSON object instead of a closing line, or write it to FILE."""
 
     def run(self) -> None:
-        """Part by part: PLY and .splat of any size fit into little memory."""
+        """Convert in chunks, so that PLY and .splat files of any size need little memory."""
         from dataclasses import replace
 
         from recon.files import check_output
@@ -38,12 +44,13 @@ class Convert:
             raise ReconError(f"--sh-degree must be from 0 to 4, found {self.sh_degree}")
         scene_format = format_of(self.output)
         check_output(self.output)
+        check_json(self.json)
         source = open_scene(self.scene)
         before = source.sh_degree
         if self.sh_degree is not None:
             source = source.cut_to(self.sh_degree)
         degree = min(source.sh_degree, scene_format.max_sh_degree)
-        with progress_reporter(self.quiet or self.json) as progress:
+        with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             write_scene(self.output, replace(source, report=lambda d: progress("converting", d)))
         summary = {
             "output": str(self.output),
@@ -53,11 +60,9 @@ class Convert:
             "megabytes": round(megabytes(self.output), 3),
             "seconds": round(time.perf_counter() - started, 2),
         }
-        if self.json:
-            say_json(summary)
-        elif not self.quiet:
-            lost = f" ({before} before)" if degree < before else ""
-            say(
-                f"wrote {self.output}: {source.count:,} Gaussians, SH degree {degree}{lost}, "
-                f"{shown_size(self.output)}, {summary['seconds']:.1f} s"
-            )
+        lost = f" ({before} before)" if degree < before else ""
+        line = (
+            f"wrote {self.output}: {source.count:,} Gaussians, SH degree {degree}{lost}, "
+            f"{shown_size(self.output)}, {summary['seconds']:.1f} s"
+        )
+        report(line, summary, self.json, self.quiet)

@@ -6,7 +6,8 @@ import platform
 from dataclasses import dataclass
 from typing import Any
 
-from recon.reporting import say, say_json
+from recon.cli.arguments import JsonOutput
+from recon.reporting import check_json, prints_json, say, write_json
 
 # package -> (extra that brings it, what it is for)
 OPTIONAL = {
@@ -22,16 +23,18 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check this installation and say what is missing for what."""
+    """Report what this installation can do and which optional packages are missing."""
 
-    json: bool = False
-    """Print one JSON object instead of text."""
+    json: JsonOutput = None
+    """Print one JSON object instead of text, or write it to FILE."""
 
     def run(self) -> None:
-        """Nothing is an error here: the report itself is the result."""
+        """Print the report; a missing package is no error."""
+        check_json(self.json)
         facts = _facts()
-        if self.json:
-            say_json(facts)
+        if self.json is not None:
+            write_json(facts, self.json)
+        if prints_json(self.json):
             return
         for key in ("recon", "python", "platform", "torch", "threads", "device"):
             say(f"{key:<10}  {facts[key]}")

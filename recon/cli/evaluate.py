@@ -1,49 +1,47 @@
 """`recon eval CAPTURE --split NAME`: quality on photos that were held out."""
 
-import json as json_module
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
+from recon.cli.arguments import Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
 from recon.errors import ReconError
-from recon.reporting import progress_reporter, say
+from recon.reporting import check_json, prints_json, progress_reporter, say, write_json
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Reconstruct from a split's context photos and measure on its target photos."""
+    """Reconstruct from the context photos of a split and measure quality on its held-out photos."""
 
-    capture: tyro.conf.Positional[Path | None] = None
-    """Capture folder with cameras and a splits.json."""
-    split: str = "2v"
-    """Name of the split: its context photos go in, its target photos are held out."""
+    capture: Annotated[Path | None, Arg(positional=True)] = None
+    """Folder of a capture with cameras and a splits.json."""
+    split: Annotated[str, Arg(metavar="NAME")] = "2v"
+    """Name of the split: its context photos are the input, its target photos are held out."""
     suite: Path | None = None
-    """YAML file with many captures and splits, or a RealEstate10K test set, instead of one."""
-    options: Annotated[ReconstructOptions, tyro.conf.OmitArgPrefixes] = field(
-        default_factory=ReconstructOptions
-    )
-    pictures: Path | None = None
-    """Also write the renders beside the held-out photos into this folder."""
-    json: Path | None = None
-    """Also write all numbers as JSON (file)."""
-    table: Path | None = None
-    """Also write the table as Markdown (file)."""
+    """YAML file that lists captures and splits, or a RealEstate10K test set, instead of CAPTURE."""
+    options: ReconstructOptions = field(default_factory=ReconstructOptions)
+    save_renders: Annotated[
+        Path | None, Arg(metavar="FOLDER", title="Output", replaces=("--pictures",))
+    ] = None
+    """Also write the renders next to the held-out photos to this folder."""
+    markdown: Annotated[Path | None, Arg(replaces=("--table",))] = None
+    """Also write the table to this file, as Markdown."""
+    json: JsonOutput = None
+    """Print all results as one JSON object instead of the table, or write them to FILE as well."""
     quiet: bool = False
-    """Print nothing but errors and the table."""
+    """Print errors and the table only."""
 
     def run(self) -> None:
-        """Print a table; write the files whole or not at all."""
+        """Print a table; output files appear complete or not at all."""
         from recon.files import atomic_output, check_output
 
         settings = self.options.config()
-
         if (self.capture is None) == (self.suite is None):
-            raise ReconError("recon eval needs a capture or --suite FILE; give one of them")
-        for output in filter(None, (self.json, self.pictures, self.table)):
+            raise ReconError("recon eval needs a capture or --suite FILE; pass one of them")
+        for output in filter(None, (self.save_renders, self.markdown)):
             check_output(output)
+        check_json(self.json)
         from training.evaluation.reconstruction import evaluate_cases
         from training.evaluation.report import as_table, write_pictures
         from training.evaluation.suite import Case, Suite, read_suite
@@ -54,7 +52,7 @@ class Evaluate:
             assert self.capture is not None
             suite = Suite((Case(self.capture, self.split),), None)
         document: dict[str, Any] = {}
-        with progress_reporter(self.quiet) as progress:
+        with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             results = evaluate_cases(suite.cases, settings, progress)
             if suite.films is not None:
                 from training.evaluation.realestate10k import evaluate_films
@@ -63,16 +61,16 @@ class Evaluate:
                 results += found
                 document["skipped"] = dict(skipped.reasons)
         table = as_table(results)
-        say(table)
-        for reason, count in document.get("skipped", {}).items():
-            say(f"skipped: {reason} ({count})")
+        if not prints_json(self.json):
+            say(table)
+            for reason, count in document.get("skipped", {}).items():
+                say(f"skipped: {reason} ({count})")
         document["cases"] = [result.as_dict() for result in results]
         if self.json is not None:
-            with atomic_output(self.json) as temporary:
-                temporary.write_text(json_module.dumps(document, indent=1) + "\n")
-        if self.table is not None:
-            with atomic_output(self.table) as temporary:
+            write_json(document, self.json)
+        if self.markdown is not None:
+            with atomic_output(self.markdown) as temporary:
                 temporary.write_text(table + "\n")
-        if self.pictures is not None:
-            with atomic_output(self.pictures) as temporary:
+        if self.save_renders is not None:
+            with atomic_output(self.save_renders) as temporary:
                 write_pictures(temporary, results)

@@ -3,11 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
-
-from recon.reporting import megabytes, progress_reporter, say, say_json
+from recon.cli.arguments import Arg, JsonOutput
+from recon.reporting import check_json, megabytes, prints_json, progress_reporter, say, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,23 +18,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Info:
-    """Say what a scene file or a capture holds."""
+    """Describe a scene file or a capture."""
 
-    path: tyro.conf.Positional[Path]
+    path: Annotated[Path, Arg(positional=True, metavar="SCENE|CAPTURE")]
     """Scene file (.ply, .spz, .sog, ...), capture folder or video."""
-    json: bool = False
-    """Print one JSON object instead of text."""
+    json: JsonOutput = None
+    """Print one JSON object instead of text, or write it to FILE."""
 
     def run(self) -> None:
-        """A file with a scene's extension is a scene, all else a capture."""
+        """Describe a scene if the extension is that of a scene format, otherwise a capture."""
         from recon.formats import is_scene
 
+        check_json(self.json)
         if is_scene(self.path):
             facts = _scene_facts(self.path)
         else:
-            facts = _capture_facts(self.path, self.json)
-        if self.json:
-            say_json(facts)
+            facts = _capture_facts(self.path, prints_json(self.json))
+        if self.json is not None:
+            write_json(facts, self.json)
+        if prints_json(self.json):
             return
         warnings = facts.pop("warnings", ())
         width = max(map(len, facts))

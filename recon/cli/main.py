@@ -1,50 +1,64 @@
-"""The command line: finds the command, runs it, turns mistakes into one line."""
+"""Entry point of the command line: selects the command, runs it, prints errors as one line."""
 
-import contextlib
-import ctypes
 import importlib
-import io
 import os
 import re
 import sys
 from pathlib import Path
-
-import tyro
+from typing import Any
 
 import recon
+from recon.cli.arguments import UsageError
+from recon.cli.help import help_text
+from recon.cli.parser import parse
 from recon.errors import ConfigError, ReconError
+from recon.memory import out_of_memory_text, tune_allocator
 
 # name -> (module, class, one line of help)
 COMMANDS = {
-    "view": ("recon.cli.view", "View", "look at a scene in the browser"),
-    "render": ("recon.cli.render", "Render", "pictures and video of a scene"),
-    "compress": ("recon.cli.compress", "Compress", "a smaller scene that looks the same"),
-    "convert": ("recon.cli.convert", "Convert", "a scene in another format"),
-    "info": ("recon.cli.info", "Info", "what a scene file or a capture holds"),
-    "eval": ("recon.cli.evaluate", "Evaluate", "quality on held-out photos"),
+    "reconstruct": ("recon.cli.reconstruct", "Reconstruct", "turn photos into a scene (default)"),
+    "view": ("recon.cli.view", "View", "view a scene in the browser"),
+    "render": ("recon.cli.render", "Render", "render images or a video of a scene"),
+    "compress": ("recon.cli.compress", "Compress", "reduce the file size of a scene"),
+    "convert": ("recon.cli.convert", "Convert", "convert a scene to another format"),
+    "info": ("recon.cli.info", "Info", "describe a scene file or a capture"),
+    "eval": ("recon.cli.evaluate", "Evaluate", "measure quality on held-out photos"),
     "train": ("recon.cli.train", "Train", "train a network"),
-    "bench": ("recon.cli.bench", "Bench", "how fast this machine renders"),
-    "doctor": ("recon.cli.doctor", "Doctor", "what this installation can do"),
+    "bench": ("recon.cli.bench", "Bench", "measure the speed of this machine"),
+    "doctor": ("recon.cli.doctor", "Doctor", "check this installation"),
 }
+DEFAULT = "reconstruct"
 # Fields that have a flag of another name; all others are spelt like the field.
-FIELD_FLAGS = {"source": "--cameras", "fraction": "--prune"}
-DEFAULT = ("recon.cli.reconstruct", "Reconstruct")
+FIELD_FLAGS = {
+    "source": "--camera-source",
+    "cameras": "--camera-source",
+    "fraction": "--prune",
+    "frames": "--video-frames",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run `recon`; ends by SystemExit with the exit codes of the contract."""
+    """Run `recon`.
+
+    Args:
+        arguments: words of the command line after `recon`; those of the process if None.
+
+    Raises:
+        SystemExit: 2 for an error of the user, 130 after Ctrl-C, 0 for --help.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
-    _keep_freed_memory()
     try:
-        _run(arguments)
+        command = _parsed(arguments)
+        if command is not None:
+            command.run()
     except ConfigError as error:
         _fail(in_flags(error))
     except ReconError as error:
         _fail(str(error))
-    except RuntimeError as error:
-        if not _is_unavailable(error):
+    except (MemoryError, RuntimeError) as error:
+        if (text := _limit_of_machine(error)) is None:
             raise
-        _fail(str(error))
+        _fail(text)
     except KeyboardInterrupt:
         sys.stderr.write("recon: interrupted\n")
         raise SystemExit(130) from None
@@ -69,107 +83,47 @@ def in_flags(error: ConfigError) -> str:
     return text
 
 
-def _is_unavailable(error: RuntimeError) -> bool:
-    """Whether a rasterizer backend said that it cannot run here; without importing torch."""
-    rasterizer = sys.modules.get("render.types")
-    return rasterizer is not None and isinstance(error, rasterizer.BackendUnavailable)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc reuse large freed blocks instead of handing each back to the system.
-
-    Tensors of the same few sizes come and go thousands of times; without this a quarter
-    of the time goes into page faults (docs/experiments.md).
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        m_trim_threshold, m_mmap_max = -1, -4
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-
-
-def _run(arguments: list[str]) -> None:
+def _parsed(arguments: list[str]) -> Any:
+    """Return the command to run; None after --help and --version, which are answered here."""
     if arguments[:1] == ["--version"]:
         sys.stdout.write(f"recon {recon.__version__}\n")
-        return
-    name = arguments[0] if arguments else ""
-    if name in COMMANDS:
-        module, cls, _ = COMMANDS[name]
-        command = _parse(f"recon {name}", module, cls, _bare_json(name, arguments[1:]))
-    else:
-        _check_not_a_command(name)
-        command = _parse("recon", *DEFAULT, arguments or ["--help"])
-    command.run()  # type: ignore[attr-defined]
-
-
-def _bare_json(name: str, arguments: list[str]) -> list[str]:
-    """`recon bench raster --json` without a file means standard output."""
-    if name == "bench" and "--json" in arguments:
-        after = arguments.index("--json") + 1
-        if after == len(arguments) or arguments[after].startswith("--"):
-            return [*arguments[:after], "-", *arguments[after:]]
-    return arguments
-
-
-def _parse(program: str, module: str, cls: str, arguments: list[str]) -> object:
-    """The command object; tyro's boxed complaints become one line."""
+        return None
+    name, words = DEFAULT, arguments
+    if arguments and arguments[0] in COMMANDS:
+        name, words = arguments[0], arguments[1:]
+    program = "recon" if words is arguments else f"recon {name}"
+    module, cls, _ = COMMANDS[name]
     kind = getattr(importlib.import_module(module), cls)
-    complaint = io.StringIO()
+    if not arguments or "-h" in words or "--help" in words:
+        others = {key: text for key, (_, _, text) in COMMANDS.items()}
+        sys.stdout.write(help_text(program, kind, others if program == "recon" else None))
+        return None
     try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                kind,
-                prog=program,
-                args=arguments,
-                description=_description(program, kind),
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-    except SystemExit as end:
-        if end.code in (0, None):
-            raise
-        raise ReconError(f"{_one_line(complaint.getvalue())} (see {program} --help)") from None
-
-
-def _description(program: str, kind: type) -> str:
-    first = (kind.__doc__ or "").strip().splitlines()[0]
-    if program != "recon":
-        return first
-    rows = [f"  recon {name:<7} {text}" for name, (_, _, text) in COMMANDS.items()]
-    return "\n".join([first, "", "Other commands (each has its own --help):", *rows])
-
-
-# tyro's phrases -> ours, applied in order to its message on one line.
-_PHRASES = (
-    (r"For full helptext.*|Argument helptext:.*", ""),
-    (r"Required options? Missing from [a-z ]+:", "missing"),
-    (r"(Value error )?Error parsing", "bad value for"),
-    (r"invalid literal for int\(\) with base 10:", "expected a whole number, found"),
-    (r"could not convert string to float:", "expected a number, found"),
-    (r"Invalid choice invalid choice", "invalid choice"),
-    (r"(Unrecognized options?) \1", r"\1"),
-    (r" \((required|default: [^)]*)\)", ""),
-)
-
-
-def _one_line(box: str) -> str:
-    """The words of a boxed message, without its frame and its hints."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    # Frames and rules, drawn or, without Unicode, typed.
-    words = " ".join(re.sub(r"[─-╿]|-{3,}|^[|+]|[|+]$", " ", text, flags=re.MULTILINE).split())
-    for phrase, ours in _PHRASES:
-        words = re.sub(phrase, ours, words)
-    return " ".join(words.split()) or "wrong options"
+        if program == "recon":
+            _check_not_a_command(arguments[0])
+        command = parse(kind, words)
+    except UsageError as error:
+        raise UsageError(f"{error} (see {program} --help)") from None
+    tune_allocator()
+    return command
 
 
 def _check_not_a_command(name: str) -> None:
-    """`recon convert x` must not be taken for a folder named convert."""
-    if re.fullmatch(r"[a-z]+", name) and not Path(name).exists():
-        known = ", ".join(COMMANDS)
-        raise ReconError(
-            f"no folder and no command {name!r}; expected a folder of photos or one of: {known}"
+    """Raise UsageError for a mistyped command, which would be taken for an input otherwise."""
+    if name.isalpha() and not Path(name).exists():
+        raise UsageError(
+            f"no folder and no command {name!r}; expected photos or one of: {', '.join(COMMANDS)}"
         )
 
 
-def _fail(message: str) -> None:
-    sys.stderr.write(f"recon: error: {message}\n")
-    raise SystemExit(2)
+def _limit_of_machine(error: Exception) -> str | None:
+    """Return the message for an error that says what this machine cannot do, else None."""
+    rasterizer = sys.modules.get("render.types")
+    if rasterizer is not None and isinstance(error, rasterizer.BackendUnavailable):
+        return str(error)
+    return out_of_memory_text(error)
+
+
+def _fail(text: str) -> None:
+    sys.stderr.write(f"recon: error: {' '.join(text.split())}\n")
+    raise SystemExit(2) from None

@@ -1,7 +1,9 @@
-"""Options that `recon INPUT` and `recon eval` share."""
+"""Options that `recon INPUT` and `recon eval` have in common."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from recon.cli.arguments import Arg, UsageError
 from recon.config import (
     CameraSource,
     OptimiseConfig,
@@ -10,48 +12,51 @@ from recon.config import (
     SimplifyConfig,
     ViewConfig,
 )
-from recon.errors import ReconError
 
 
 @dataclass(frozen=True)
 class ReconstructOptions:
     """Options of a reconstruction."""
 
-    cameras: CameraSource = PoseConfig.source
-    """given: use the capture's cameras and fail without them; solve: find them by comparing the
-    photos (COLMAP, the extra `sfm`), whatever is given; auto: solve if none are given."""
+    cameras: Annotated[
+        CameraSource, Arg(flags=("--camera-source", "--cameras"), title="Cameras")
+    ] = PoseConfig.source
+    """given: use the cameras of the capture, and fail if it has none; solve: estimate them from the
+    photos with COLMAP (extra `sfm`) even if some are given; auto: solve if none are given."""
     metric_scale: float = PoseConfig.metric_scale
-    """Scale factor for the scene and its cameras, such as metres per world unit. The scale of
-    solved cameras is arbitrary."""
+    """Scale factor for the scene and its cameras, e.g. metres per world unit. The scale of
+    estimated cameras is arbitrary."""
     center: bool = PoseConfig.center
     """Move the mean camera position to the origin."""
-    cache: bool = PoseConfig.cache
-    """Keep solved cameras, and take those that were found for the same photos before."""
-    model: str = ReconstructConfig.model
-    """Model by name: cost-volume (the bundled network), plane-sweep, or constant-depth (a
-    baseline); or a checkpoint file (.safetensors) of a trained network."""
+    no_cache: bool = not PoseConfig.cache
+    """Estimate the cameras again, even if they were estimated for the same photos before, and do
+    not store them."""
+    model: Annotated[str, Arg(metavar="NAME|FILE", title="Reconstruction")] = (
+        ReconstructConfig.model
+    )
+    """Model: cost-volume (the bundled network), plane-sweep or constant-depth (baseline methods),
+    or a checkpoint file (.safetensors)."""
     max_views: int = ViewConfig.max_views
-    """Maximum number of photos to use; of more, those whose cameras are spread best are taken.
-    From a single photo, depth is guessed."""
-    resolution: int = ViewConfig.resolution
-    """Long side at which photos are used (px); every pixel becomes a Gaussian, before pruning."""
-    refine: str = str(OptimiseConfig.steps)
-    """Test-time optimisation: a number of steps, or a time limit such as 20s; 0 disables it. The
-    number is doubled for 4 or more photos, and grows with their number from 9 on."""
-    prune: float = SimplifyConfig.fraction
+    """Maximum number of photos to use; of more, those whose cameras are spread best. With a single
+    photo, depth is a guess."""
+    resolution: Annotated[int, Arg(metavar="PX")] = ViewConfig.resolution
+    """Length of the longer image side in pixels. Every pixel becomes a Gaussian before pruning."""
+    refine: Annotated[str, Arg(metavar="STEPS|TIME")] = str(OptimiseConfig.steps)
+    """Test-time optimisation: number of steps, or a time limit such as 20s; 0 disables it. The
+    number is doubled for 4 or more photos and grows further from 9 on."""
+    prune: Annotated[float, Arg(metavar="FRACTION")] = SimplifyConfig.fraction
     """Fraction of the Gaussians to remove before the optimisation, in [0, 1): those that no photo
-    shows are pruned, then similar neighbours are merged. No effect with --refine 0."""
-    device: str = ReconstructConfig.device
-    """Device of all computations: auto, cpu, cuda or cuda:1; auto takes a CUDA GPU if there is
-    one."""
+    sees are pruned first, then similar neighbours are merged. Has no effect with --refine 0."""
+    device: Annotated[str, Arg(metavar="DEVICE")] = ReconstructConfig.device
+    """Device to compute on: auto, cpu, cuda or cuda:N; auto uses a CUDA GPU if there is one."""
     seed: int = ReconstructConfig.seed
-    """Seed of all random numbers."""
+    """Seed of the random number generators."""
 
     def config(self) -> ReconstructConfig:
         """Build the configuration of the library."""
         return ReconstructConfig(
             views=ViewConfig(self.max_views, self.resolution),
-            poses=PoseConfig(self.cameras, self.metric_scale, self.center, self.cache),
+            poses=PoseConfig(self.cameras, self.metric_scale, self.center, not self.no_cache),
             model=self.model,
             simplify=SimplifyConfig(fraction=self.prune),
             optimise=parse_refine(self.refine),
@@ -61,10 +66,10 @@ class ReconstructOptions:
 
 
 def parse_refine(text: str) -> OptimiseConfig:
-    """Read "45" as a number of steps and "20s" as a time limit; ReconError for anything else."""
+    """Read "45" as a number of steps and "20s" as a time limit."""
     number = text.removesuffix("s")
     if not number.isdecimal():
-        raise ReconError(f"--refine must be steps (45) or seconds (20s), got {text!r}")
+        raise UsageError(f"--refine: expected steps (45) or seconds (20s), found {text!r}")
     if text.endswith("s"):
         return OptimiseConfig.for_seconds(float(number))
     return OptimiseConfig(steps=int(number))

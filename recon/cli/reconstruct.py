@@ -4,14 +4,20 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
-
+from recon.cli.arguments import OUTPUT, Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
 from recon.config import VIDEO_FRAMES, ReconstructConfig
 from recon.errors import ReconError
-from recon.reporting import megabytes, progress_reporter, say, say_json, shown_size
+from recon.reporting import (
+    check_json,
+    megabytes,
+    prints_json,
+    progress_reporter,
+    report,
+    shown_size,
+)
 
 if TYPE_CHECKING:
     from recon.capture import Capture
@@ -23,32 +29,34 @@ if TYPE_CHECKING:
 class Reconstruct:
     """Turn photos into a scene of 3D Gaussians."""
 
-    input: tyro.conf.Positional[Path]
-    """Folder of photos, or a video. With a transforms.json, a COLMAP project or poses_bounds.npy in
-    the folder its cameras are used, else they are solved."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Scene file to write; the extension chooses the format (.ply, .compressed.ply, .splat,
+    input: Annotated[Path, Arg(positional=True, metavar="INPUT")]
+    """Folder of photos, or a video. If the folder has a transforms.json, a COLMAP project or a
+    poses_bounds.npy, its cameras are used; otherwise they are estimated from the photos."""
+    output: Annotated[Path, OUTPUT]
+    """Scene file to write; the extension selects the format (.ply, .compressed.ply, .splat,
     .spz, .sog, .glb)."""
-    options: Annotated[ReconstructOptions, tyro.conf.OmitArgPrefixes] = field(
-        default_factory=ReconstructOptions
+    options: ReconstructOptions = field(default_factory=ReconstructOptions)
+    video_frames: Annotated[int, Arg(title="Input and output", replaces=("--frames",))] = (
+        VIDEO_FRAMES
     )
-    frames: int = VIDEO_FRAMES
-    """Photos to take from a video: sharp ones, evenly spread over its motion."""
+    """Number of frames to extract from a video: sharp ones, evenly spread over the camera
+    motion."""
     save_cameras: Path | None = None
-    """Also write the cameras of the photos that were used, or of all that were solved, as
-    transforms.json (file)."""
-    save_colmap: Path | None = None
-    """Also write the solved cameras and their photos as a COLMAP project that other tools can train
-    from (a new folder)."""
-    view: bool = False
-    """Show the scene in the browser while it is made, and afterwards until Ctrl-C."""
+    """Also write the cameras of the scene to this transforms.json: those of the photos used, or of
+    all photos if they were estimated."""
+    save_colmap: Annotated[Path | None, Arg(metavar="FOLDER")] = None
+    """Also write the estimated cameras and their photos to this new folder as a COLMAP project that
+    other tools can train on."""
+    viewer: Annotated[bool, Arg(replaces=("--view",))] = False
+    """Open a viewer in the browser that shows the scene while it is computed, and until Ctrl-C
+    afterwards."""
     quiet: bool = False
-    """Print nothing but errors."""
-    json: bool = False
-    """Print one JSON object instead of the closing line."""
+    """Print errors only."""
+    json: JsonOutput = None
+    """Print the result as one JSON object instead of a closing line, or write it to FILE."""
 
     def run(self) -> None:
-        """Check the outputs first, so that no work is lost to a typing error."""
+        """Reconstruct; outputs are checked first, so that a typing error costs no work."""
         start = time.perf_counter()
         capture = self._checked()
         config = self.options.config()
@@ -68,49 +76,48 @@ class Reconstruct:
                 "left_out": list(made.left_out),
                 "depth_is_guessed": made.depth_is_guessed,
             }
-            if self.json:
-                say_json(summary)
-            elif not self.quiet:
-                say(_closing_line(summary, shown_size(self.output)))
+            line = _closing_line(summary, shown_size(self.output))
+            report(line, summary, self.json, self.quiet)
             if live is not None:
                 live.finish(scene.gaussians, made.poses.capture, megabytes(self.output))
                 live.serve_forever()
 
     def _checked(self) -> "Capture":
-        """The photos, once everything can be written."""
+        """Return the capture, after a check that all outputs can be written."""
         from recon.capture import load_capture
         from recon.files import check_new_folder, check_output
         from recon.formats import format_of
 
         format_of(self.output)
         check_output(self.output)
+        check_json(self.json)
         if self.save_cameras is not None:
             check_output(self.save_cameras)
         if self.save_colmap is not None:
             check_new_folder(self.save_colmap)
-        capture = load_capture(self.input, self.frames)
+        capture = load_capture(self.input, self.video_frames)
         given = capture.has_cameras and self.options.cameras != "solve"
         if self.save_colmap is not None and given:
             raise ReconError(
-                f"--save-colmap writes cameras that recon solves, and {self.input} comes with "
-                "cameras; leave it out, or solve them anew (--cameras solve)"
+                f"--save-colmap writes estimated cameras, and {self.input} comes with "
+                "cameras; omit it, or estimate them anew (--camera-source solve)"
             )
         if self.save_colmap is not None and len(capture.frames) == 1:
             raise ReconError(
-                f"--save-colmap writes cameras that recon solves, and {self.input} is one photo: "
-                "there is nothing to solve; leave it out or add photos"
+                f"--save-colmap writes estimated cameras, and {self.input} is one photo: there "
+                "is nothing to estimate; omit it or add photos"
             )
         return capture
 
     def _make(
         self, capture: "Capture", config: ReconstructConfig, live: "LiveViewer | None"
     ) -> "Scene":
-        """Reconstruct, and write all files."""
+        """Reconstruct the scene and write all outputs."""
         from recon.capture import write_transforms
         from recon.capture.sfm import export_colmap
         from recon.pipeline import reconstruct
 
-        with progress_reporter(self.quiet or self.json) as progress:
+        with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             scene = reconstruct(capture, config, progress, live.update if live else None)
             progress("writing", 0.0)
             scene.save(self.output)
@@ -123,28 +130,28 @@ class Reconstruct:
         return scene
 
     def _live(self) -> "AbstractContextManager[LiveViewer | None]":
-        if not self.view:
+        if not self.viewer:
             return nullcontext()
         from viewer import LiveViewer
 
         return LiveViewer(self.output.name)
 
 
-def _closing_line(summary: dict, size: str) -> str:
+def _closing_line(summary: dict[str, Any], size: str) -> str:
     used, found = len(summary["views_used"]), summary["views_found"]
     photos = f"{used} photos" if used > 1 else "1 photo"
     if used < found:
         photos = f"{used} of {found} photos (see --max-views)"
-    guess = "; one photo: its depth is a guess" if summary["depth_is_guessed"] else ""
+    note = "; one photo: its depth is a guess" if summary["depth_is_guessed"] else ""
     if summary["left_out"]:
-        guess += f"; could not place {_listed(summary['left_out'])}"
+        note += f"; no camera found for {_listed(summary['left_out'])}"
     return (
         f"wrote {summary['output']}: {summary['gaussians']:,} Gaussians from {photos}, "
-        f"{size}, {summary['seconds']:.1f} s{guess}"
+        f"{size}, {summary['seconds']:.1f} s{note}"
     )
 
 
 def _listed(names: list[str]) -> str:
-    """All of a few names, the first ones of many."""
+    """Return the first five names and how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more

@@ -1,12 +1,11 @@
-"""`recon render SCENE -o OUT`: pictures and video of a scene."""
+"""`recon render SCENE -o OUT`: images and video of a scene."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
-
+from recon.cli.arguments import OUTPUT, POSITIONAL, Arg
 from recon.errors import ReconError
 from recon.reporting import parse_size, progress_reporter, say
 
@@ -16,40 +15,41 @@ if TYPE_CHECKING:
     from recon.capture import Capture
     from render import Cameras, Gaussians
 
-PICTURES = (".png", ".jpg", ".jpeg")
+IMAGE_FORMATS = (".png", ".jpg", ".jpeg")
 DEFAULT_SIZE_PX = (768, 512)
 BACKGROUNDS = {"black": (0.0, 0.0, 0.0), "white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5)}
 
 
 @dataclass(frozen=True)
 class Render:
-    """Render a scene file to a picture, a folder of pictures or a video."""
+    """Render images or a video of a scene."""
 
-    scene: tyro.conf.Positional[Path]
+    scene: Annotated[Path, POSITIONAL]
     """Scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb)."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Picture (.png, .jpg), video (.mp4), or a folder for one picture a camera."""
-    cameras: Path | None = None
-    """Capture or transforms.json (its photos need not be there) whose cameras to use; without,
-    where photos may have been."""
-    view: str | None = None
-    """Which of those cameras: its photo's name or its number from 0; default the first."""
+    output: Annotated[Path, OUTPUT]
+    """Image (.png, .jpg), video (.mp4), or a folder for one image per camera."""
+    cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
+    """Capture or transforms.json (the photos need not exist) whose cameras to use; if omitted, the
+    position of the camera is guessed from the scene."""
+    camera_index: Annotated[str | None, Arg(metavar="N|PHOTO", replaces=("--view",))] = None
+    """Camera to use, by its index from 0 or the name of its photo; if omitted, the first."""
     path: Literal["orbit", "wave", "interpolate"] | None = None
-    """Move the camera along a path; a video without one is an orbit."""
-    size: str | None = None
-    """Picture size, WIDTHxHEIGHT (px); default the camera's own, long side at most 768."""
-    frames: int = 60
-    """Number of pictures along a path (frames)."""
+    """Move the camera along a path; orbit if omitted for a video."""
+    size: Annotated[str | None, Arg(metavar="WxH")] = None
+    """Image size in pixels, such as 640x480; if omitted, that of the camera, with a longer side of
+    at most 768."""
+    num_frames: Annotated[int, Arg(replaces=("--frames",))] = 60
+    """Number of images along a path."""
     fps: float = 30.0
-    """Speed of a video (frames per second)."""
+    """Frames per second of a video."""
     depth: bool = False
-    """Show depth in colours (near = red) instead of the picture."""
+    """Render depth as colours (red is near) instead of the image."""
     background: Literal["black", "white", "grey"] = "black"
-    """Colour behind the scene."""
+    """Background colour."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
+    """Device to render on."""
     quiet: bool = False
-    """Print nothing but errors."""
+    """Print errors only."""
 
     def run(self) -> None:
         """Find the cameras, render one view at a time, write whole outputs only."""
@@ -58,54 +58,56 @@ class Render:
         from recon.formats import load_gaussians
 
         suffix = self.output.suffix.lower()
-        if suffix not in (*PICTURES, ".mp4", ""):
+        if suffix not in (*IMAGE_FORMATS, ".mp4", ""):
             raise ReconError(
-                f"cannot write {self.output}: unknown picture format {suffix}; "
-                f"expected {', '.join(PICTURES)}, .mp4 or a folder"
+                f"cannot write {self.output}: unknown image format {suffix}; "
+                f"expected {', '.join(IMAGE_FORMATS)}, .mp4 or a folder"
             )
-        if self.frames < 1 or not 0 < self.fps <= 240:
-            raise ReconError("--frames must be at least 1 and --fps between 0 and 240")
+        if self.num_frames < 1 or not 0 < self.fps <= 240:
+            raise ReconError("--num-frames must be at least 1 and --fps between 0 and 240")
         check_output(self.output)
         gaussians = load_gaussians(self.scene).to(choose_render_device(self.device))
         if len(gaussians) == 0:
             raise ReconError(f"{self.scene} holds no Gaussians: nothing to render")
         cameras, names = self._cameras(gaussians, suffix)
         with progress_reporter(self.quiet) as progress:
-            pictures = self._pictures(gaussians, cameras, progress)
-            self._write(suffix, pictures, names)
+            images = self._images(gaussians, cameras, progress)
+            self._write(suffix, images, names)
         if not self.quiet:
             size = f"{cameras.width}x{cameras.height}"
-            count = f"{len(cameras)} pictures" if len(cameras) > 1 else "1 picture"
-            view = "" if self.cameras else "; place guessed, give --cameras for the photos' views"
-            say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians{view}")
+            count = f"{len(cameras)} images" if len(cameras) > 1 else "1 image"
+            hint = "" if self.cameras else "; camera guessed, see --cameras"
+            say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians{hint}")
 
     def _cameras(self, gaussians: "Gaussians", suffix: str) -> tuple["Cameras", list[str]]:
-        """The cameras to render and the names of their pictures."""
+        """The cameras to render and the names of their images."""
         from render.guess import default_camera
         from render.paths import PATHS
 
         width, height = parse_size(self.size) if self.size else DEFAULT_SIZE_PX
         if self.cameras is None:
-            if self.view is not None:
-                raise ReconError("--view chooses one of the cameras of --cameras; give that too")
+            if self.camera_index is not None:
+                raise ReconError("--camera-index selects one of --cameras; pass both")
             given, names = default_camera(gaussians, width, height), ["view"]
         else:
             given, names = _given_cameras(
                 self.cameras, parse_size(self.size) if self.size else None
             )
             given = given.to(gaussians.device)
-        if self.view is not None:
-            index = _view_index(self.view, names)
+        if self.camera_index is not None:
+            index = _camera_index(self.camera_index, names)
             given, names = given[[index]], [names[index]]
         path = self.path or ("orbit" if suffix == ".mp4" else None)
         if path is not None:
-            moved = PATHS[path](gaussians, given, self.frames if suffix not in PICTURES else 1)
+            moved = PATHS[path](
+                gaussians, given, self.num_frames if suffix not in IMAGE_FORMATS else 1
+            )
             return moved, [f"{i:04d}" for i in range(len(moved))]
-        if suffix in PICTURES:
+        if suffix in IMAGE_FORMATS:
             return given[[0]], names[:1]
         return given, names
 
-    def _pictures(self, gaussians: "Gaussians", cameras: "Cameras", progress) -> "Iterator[Tensor]":
+    def _images(self, gaussians: "Gaussians", cameras: "Cameras", progress) -> "Iterator[Tensor]":
         import torch
 
         from render import rasterize
@@ -121,19 +123,19 @@ class Render:
             else:
                 yield shown.rgb[0]
 
-    def _write(self, suffix: str, pictures: "Iterator[Tensor]", names: list[str]) -> None:
+    def _write(self, suffix: str, images: "Iterator[Tensor]", names: list[str]) -> None:
         from recon.files import atomic_output
         from render.video import write_image, write_video
 
         with atomic_output(self.output) as temporary:
             if suffix == ".mp4":
-                write_video(temporary, pictures, self.fps)
-            elif suffix in PICTURES:
-                write_image(temporary, next(pictures))
+                write_video(temporary, images, self.fps)
+            elif suffix in IMAGE_FORMATS:
+                write_image(temporary, next(images))
             else:
                 temporary.mkdir()
-                for name, picture in zip(names, pictures, strict=True):
-                    write_image(temporary / f"{name}.png", picture)
+                for name, image in zip(names, images, strict=True):
+                    write_image(temporary / f"{name}.png", image)
 
 
 def _given_cameras(path: Path, size: tuple[int, int] | None) -> tuple["Cameras", list[str]]:
@@ -154,12 +156,13 @@ def _file_names(capture: "Capture") -> list[str]:
     return [f"{i:04d}_{name}" for i, name in enumerate(names)]
 
 
-def _view_index(view: str, names: list[str]) -> int:
-    if Path(view).stem in names:
-        return names.index(Path(view).stem)
-    if view.isdigit() and int(view) < len(names):
-        return int(view)
+def _camera_index(name: str, names: list[str]) -> int:
+    """Return the index of a camera given by the name of its photo or by its index."""
+    if Path(name).stem in names:
+        return names.index(Path(name).stem)
+    if name.isdigit() and int(name) < len(names):
+        return int(name)
     raise ReconError(
-        f"--view {view}: expected a number from 0 to {len(names) - 1} or a photo's name such as "
-        f"{names[0]}"
+        f"--camera-index {name}: expected an index from 0 to {len(names) - 1} or the name of a "
+        f"photo such as {names[0]}"
     )

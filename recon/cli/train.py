@@ -3,10 +3,9 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import tyro
-
+from recon.cli.arguments import Arg
 from recon.errors import MissingDependency, ReconError
 from recon.reporting import say
 
@@ -18,21 +17,21 @@ if TYPE_CHECKING:
 class Train:
     """Train a network."""
 
-    assignments: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Fields to change, such as optimiser.lr=1e-4 dataset.batch=4."""
+    assignments: Annotated[tuple[str, ...], Arg(positional=True, metavar="KEY=VALUE")] = ()
+    """Fields of the configuration to change, such as optimiser.lr=1e-4."""
     config: Path | None = None
-    """YAML file with fields to change; the defaults otherwise."""
+    """YAML file with fields to change from their defaults."""
     resume: bool = False
-    """Go on where the run's folder says it stopped."""
-    until: int | None = None
-    """Stop at this step; the schedule stays as long as it is (steps)."""
-    view: bool = False
-    """Show a scene of every validation in the browser, until the training ends."""
+    """Resume from the last state in the output folder."""
+    until: Annotated[int | None, Arg(metavar="STEP")] = None
+    """Stop at this step; the learning-rate schedule keeps its length."""
+    viewer: Annotated[bool, Arg(replaces=("--view",))] = False
+    """Open a viewer in the browser that shows a scene of every validation."""
     quiet: bool = False
-    """Print nothing but errors and the last line."""
+    """Print errors and the closing line only."""
 
     def run(self) -> None:
-        """Write state, weights and metrics into the run's folder."""
+        """Train; state, weights and metrics are written to the output folder."""
         from training.config import read_config
 
         try:
@@ -44,7 +43,7 @@ class Train:
         config = read_config(self.config, self.assignments)
         if not self.resume and (Path(config.out) / STATE).exists():
             raise ReconError(
-                f"{config.out} already holds a run; go on with --resume, or give another out=FOLDER"
+                f"{config.out} already contains a run; pass --resume, or another out=FOLDER"
             )
         with self._live(Path(config.out).name) as live:
             watch = live.update if live is not None else None
@@ -56,7 +55,7 @@ class Train:
         say(f"wrote {Path(config.out) / WEIGHTS}: step {trainer.step} of {config.optimiser.steps}")
 
     def _live(self, name: str) -> "AbstractContextManager[LiveViewer | None]":
-        if not self.view:
+        if not self.viewer:
             return nullcontext()
         from viewer import LiveViewer
 

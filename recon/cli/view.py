@@ -4,10 +4,9 @@ import time
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import tyro
-
+from recon.cli.arguments import Arg
 from recon.errors import ReconError
 from recon.reporting import megabytes, say, shown_size
 
@@ -17,25 +16,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """Show scenes in the browser until Ctrl-C, or write a web page that does."""
+    """View scenes in the browser, or write a web page of a scene."""
 
-    scenes: tyro.conf.Positional[tuple[Path, ...]]
-    """Scene files (.ply, .compressed.ply, .splat, .spz, .sog, .glb), in one frame."""
-    cameras: Path | None = None
-    """Capture or transforms.json whose photos to show and to start from."""
-    static: Path | None = None
-    """Write a folder with a web page of the scene instead, for any web server."""
+    scenes: Annotated[tuple[Path, ...], Arg(positional=True, metavar="SCENE")]
+    """Scene files (.ply, .compressed.ply, .splat, .spz, .sog, .glb) in a common frame."""
+    cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
+    """Capture or transforms.json whose photos to show and whose first camera to start from."""
+    static: Annotated[Path | None, Arg(metavar="FOLDER")] = None
+    """Write a web page of the scene to this new folder, for any web server, and exit."""
     max_splats: int = 1_000_000
-    """Most Gaussians of a scene to send to a browser; the most important ones are shown."""
+    """Maximum number of Gaussians per scene to send to a browser, the most important ones."""
     port: int = 8080
-    """Port to listen on; the next free one when it is taken."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 lets other machines of the network look."""
+    """Port to listen on; if it is in use, the next free one."""
+    host: Annotated[str, Arg(metavar="ADDRESS")] = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 admits other machines on the network."""
     open: bool = False
-    """Open the browser."""
+    """Open the page in the default browser."""
 
     def run(self) -> None:
-        """Serve until interrupted."""
+        """Serve until interrupted, or write the page."""
         from viewer import DisplaySettings, Viewer, write_page
 
         self._check()
@@ -44,7 +43,7 @@ class View:
         if self.static is not None:
             write_page(self.static, scenes[0], photos, settings)
             page = self.static / "index.html"
-            say(f"wrote {page}: open it, or put it on a web server; {shown_size(page)}")
+            say(f"wrote {page}: open it in a browser, or serve it; {shown_size(page)}")
             return
         with Viewer(scenes, photos, self.host, self.port, settings) as viewer:
             self._announce(viewer)
@@ -54,8 +53,6 @@ class View:
     def _check(self) -> None:
         from recon.files import check_new_folder
 
-        if not self.scenes:
-            raise ReconError("recon view: no scene given; expected one or more scene files")
         if not 0 < self.port < 65536:
             raise ReconError(f"--port must be between 1 and 65535, found {self.port}")
         if self.max_splats < 1:

@@ -26,7 +26,7 @@ def test_errors_share_one_base_and_keep_to_one_line(kind: type[errors.ReconError
         ),
         (
             errors.ConfigError("no cameras in /cameras/x; use cameras='auto'", "cameras"),
-            "no cameras in /cameras/x; use --cameras auto",
+            "no cameras in /cameras/x; use --camera-source auto",
         ),
         (
             errors.ConfigError("unknown model 'x'; use the model plane-sweep", "model"),

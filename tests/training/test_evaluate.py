@@ -112,7 +112,7 @@ def test_realestate10k_suite_to_json_and_table(
     )
     table, numbers = tmp_path / "table.md", tmp_path / "numbers.json"
     model = ["--model", "plane-sweep", "--refine", "5"]
-    main(["eval", "--suite", str(suite), *model, "--table", str(table), "--json", str(numbers)])
+    main(["eval", "--suite", str(suite), *model, "--markdown", str(table), "--json", str(numbers)])
     document = json.loads(numbers.read_text())
     assert document["skipped"] == {
         "null entry of the index": 1, "corrupt picture": 1, "scene of the index not found": 1,

@@ -74,7 +74,7 @@ def open_page(browser, running: Running):
 def test_interrupt_while_optimising(run, browser, sample: Path, tmp_path: Path) -> None:
     running = run(
         str(sample), "-o", "scene.ply", "--max-views", "2", "--resolution", "96",
-        "--refine", "100000", "--view",
+        "--refine", "100000", "--viewer",
     )  # fmt: skip
     page = open_page(browser, running)
     assert "scene.ply (in progress)" in page.get_by_text("Gaussians").first.inner_text()
@@ -87,7 +87,7 @@ def test_interrupt_while_optimising(run, browser, sample: Path, tmp_path: Path) 
 def test_finished_scene_is_served(run, browser, sample: Path, tmp_path: Path) -> None:
     running = run(
         str(sample), "-o", "scene.ply", "--max-views", "2", "--resolution", "96",
-        "--refine", "10", "--view",
+        "--refine", "10", "--viewer",
     )  # fmt: skip
     waiting = browser.new_page(viewport=SIZE)
     wait_for(waiting, lambda: "still serving at" in running.output or running.has_ended(), 200.0)
@@ -103,7 +103,7 @@ def test_finished_scene_is_served(run, browser, sample: Path, tmp_path: Path) ->
 
 def test_interrupt_while_training(run, browser) -> None:
     running = run(
-        "train", "--view", "out=run", "network=cost-volume", "size=tiny", "dataset.width=64",
+        "train", "--viewer", "out=run", "network=cost-volume", "size=tiny", "dataset.width=64",
         "dataset.height=48", "dataset.batch=1", "optimiser.steps=100000", "validate_every=1",
         "validation_scenes=1",
     )  # fmt: skip

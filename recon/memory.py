@@ -1,0 +1,41 @@
+"""Memory of the process: the allocator's settings, and errors that say there is too little."""
+
+import contextlib
+import ctypes
+import sys
+
+# Parameters of glibc's mallopt (malloc.h).
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
+
+
+def tune_allocator() -> None:
+    """Let glibc reuse large freed blocks instead of returning each to the system.
+
+    Tensors of the same few sizes are allocated thousands of times; without this a quarter of the
+    run time goes into page faults (docs/experiments.md). The setting holds for the whole process
+    and keeps its peak memory allocated, so `import recon` leaves it alone: the command line calls
+    it, and a program that reconstructs on the CPU should call it once, before its first tensor.
+    Does nothing with another C library.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def out_of_memory_text(error: Exception) -> str | None:
+    """Return a message for an error that means too little memory, else None.
+
+    Does not import torch: if it is not loaded, it did not raise the error.
+    """
+    torch = sys.modules.get("torch")
+    on_gpu = torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
+    # torch raises a plain RuntimeError for CPU memory.
+    if not (isinstance(error, MemoryError) or on_gpu or "DefaultCPUAllocator" in str(error)):
+        return None
+    detail = " ".join(str(error).partition("\n")[0].split())
+    return (
+        f"not enough {'GPU ' * on_gpu}memory{f' ({detail})' if detail else ''}; "
+        "close other programs, or use fewer photos or a lower resolution"
+    )
