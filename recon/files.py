@@ -9,6 +9,12 @@ from pathlib import Path
 
 from recon.errors import InputError
 
+# Where weights that ship with recon are: in a source tree, and in an installed package.
+WEIGHT_FOLDERS = (
+    Path(__file__).resolve().parents[1] / "assets",
+    Path(__file__).resolve().parent / "weights",
+)
+
 
 def check_output(path: Path) -> None:
     """ReconError unless a file (or folder of files) could be written at `path`."""

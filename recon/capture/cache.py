@@ -1,17 +1,17 @@
-"""What takes long and comes out the same is kept: solved cameras, frames of videos."""
+"""The cache of slow deterministic results: solved cameras and frames of videos."""
 
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-# Raised whenever the same files could come out otherwise.
-VERSION = 6
-CHUNK = 1 << 20
+# To be raised whenever the same files would give other results.
+VERSION = 7
+CHUNK_BYTES = 1 << 20
 
 
 def cache_folder() -> Path:
-    """$RECON_CACHE, or `recon` in the user's folder for caches."""
+    """Return $RECON_CACHE, or the folder `recon` in the user's cache folder."""
     if chosen := os.environ.get("RECON_CACHE"):
         return Path(chosen)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -19,11 +19,11 @@ def cache_folder() -> Path:
 
 
 def content_key(files: Sequence[tuple[str, Path]], *settings: object) -> str:
-    """The same for the same files under the same names, used in the same way."""
+    """Return a cache key: a SHA-256 of file names, file contents and settings."""
     digest = hashlib.sha256(repr((VERSION, *settings)).encode())
     for name, path in files:
         digest.update(name.encode() + b"\0")
         with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
+            while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()[:32]

@@ -11,16 +11,15 @@ from typing import Any
 import torch
 
 from recon.capture.geometry import Intrinsics, canonical_distortion, checked_K
-from recon.capture.images import is_image
-from recon.capture.isolated_process import run_script
-from recon.capture.listing import natural_key
+from recon.capture.images import is_image, natural_key
+from recon.capture.isolated import run_script
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.errors import InputError, MissingDependency
 
-PLACES = (".", "sparse", "sparse/0", "colmap/sparse/0")
-TIMEOUT_S = 600.0
-# COLMAP's parameters in order (src/colmap/sensor/models.h): the distortion model and
-# the position of each OpenCV coefficient in the parameter list, None = 0.
+MODEL_FOLDERS = (".", "sparse", "sparse/0", "colmap/sparse/0")
+READ_LIMIT_S = 600.0
+# COLMAP's camera models (src/colmap/sensor/models.h): whether there is one focal length, the
+# distortion model, and the index of each OpenCV coefficient in the parameter list, None = 0.
 _LAYOUTS: dict[str, tuple[bool, DistortionModel, tuple[int | None, ...]]] = {
     "SIMPLE_PINHOLE": (True, "none", ()),
     "PINHOLE": (False, "none", ()),
@@ -35,19 +34,27 @@ _LAYOUTS: dict[str, tuple[bool, DistortionModel, tuple[int | None, ...]]] = {
 
 
 def find_colmap(folder: Path) -> Path | None:
-    """The folder of the COLMAP model inside a project, or None."""
-    for place in PLACES:
+    """Return the folder of the COLMAP model inside a project, or None."""
+    for subfolder in MODEL_FOLDERS:
         for extension in (".bin", ".txt"):
-            if all((folder / place / f"{n}{extension}").is_file() for n in ("cameras", "images")):
-                return folder / place
+            if all(
+                (folder / subfolder / f"{n}{extension}").is_file() for n in ("cameras", "images")
+            ):
+                return folder / subfolder
     return None
 
 
 def read_colmap(root: Path, model: Path) -> Capture:
-    """The registered images of a COLMAP model, in natural order, in the model's frame.
+    """Read the registered images of a COLMAP model in natural order, in the model's world frame.
 
-    InputError when pycolmap is missing, the model cannot be read, a camera is of a kind
-    that recon does not know, or images are not on disk.
+    Args:
+        root: Folder of the project, which has the images.
+        model: Folder of the model.
+
+    Raises:
+        MissingDependency: pycolmap is not installed.
+        InputError: The model cannot be read, has an unsupported camera model, or images of it are
+            missing.
     """
     dump = _dump(model)
     if not dump["images"]:
@@ -59,7 +66,7 @@ def read_colmap(root: Path, model: Path) -> Capture:
     for entry, path in zip(entries, paths, strict=True):
         where = f"{model}, image {entry['name']}"
         camera = _camera(dump["cameras"][str(entry["camera"])], entry["cam_from_world"], where)
-        # An image may see a point at several places.
+        # An image may observe a point several times.
         rows = sorted(set(entry["point_rows"]))
         frames.append(Frame(path.relative_to(root).as_posix(), path, camera, points=points[rows]))
     return Capture(root, "colmap", tuple(frames))
@@ -74,21 +81,22 @@ def _dump(model: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "model.json"
         try:
-            reason = run_script("colmap_dump.py", [str(model), str(output)], TIMEOUT_S)
+            reason = run_script("colmap_model.py", ["dump", str(model), str(output)], READ_LIMIT_S)
         except subprocess.TimeoutExpired as error:
             raise InputError(
-                f"reading the COLMAP model {model} took over {TIMEOUT_S:.0f} s; try a smaller model"
+                f"reading the COLMAP model {model} took over {READ_LIMIT_S:.0f} s; "
+                "try a smaller model"
             ) from error
         if reason is None:
             return json.loads(output.read_text(encoding="utf-8"))
     raise InputError(
-        f"cannot read the COLMAP model {model}: {reason}; expected whole cameras, images and "
+        f"cannot read the COLMAP model {model}: {reason}; expected complete cameras, images and "
         "points3D files, all .bin or all .txt; export the model again"
     )
 
 
 def _find_images(root: Path, names: list[str]) -> list[Path]:
-    """Every image of the model, from `images` or beside the model's project."""
+    """Find every image of the model, in the folder `images` of the project or in its root."""
     for folder in (root / "images", root):
         found = [_find_image(folder, name) for name in names]
         missing = [name for name, path in zip(names, found, strict=True) if path is None]
@@ -101,13 +109,13 @@ def _find_images(root: Path, names: list[str]) -> list[Path]:
             )
         return [path for path in found if path is not None]
     raise InputError(
-        f"the COLMAP project {root} comes without its images: expected {names[0]} and "
+        f"the COLMAP project {root} has no images: expected {names[0]} and "
         f"{len(names) - 1} more in {root / 'images'}; put them there"
     )
 
 
 def _find_image(folder: Path, name: str) -> Path | None:
-    """The image by name, or the only picture that differs in nothing but the extension."""
+    """Find an image by name, or the only image whose name differs in nothing but the extension."""
     if (folder / name).is_file():
         return folder / name
     stem = glob.escape(Path(name).stem)
@@ -122,14 +130,14 @@ def _camera(camera: dict[str, Any], cam_from_world: list[list[float]], where: st
             f"{where} has the camera model {name}, which recon does not read; expected one of "
             f"{', '.join(_LAYOUTS)}; run `colmap image_undistorter` and use its output"
         )
-    single_focal, model, places = _LAYOUTS[name]
+    single_focal, model, indices = _LAYOUTS[name]
     fx, fy, cx, cy = (params[0], *params[:3]) if single_focal else params[:4]
     values = Intrinsics(fx, fy, cx, cy, camera["width"], camera["height"])
-    coefficients = tuple(0.0 if i is None else params[i] for i in places)
+    coefficients = tuple(0.0 if i is None else params[i] for i in indices)
     viewmat = torch.eye(4, dtype=torch.float64)
     viewmat[:3] = torch.tensor(cam_from_world, dtype=torch.float64)
     if not viewmat.isfinite().all():
-        raise InputError(f"{where} has NaN or infinite values in its place; export the model again")
+        raise InputError(f"{where} has a pose with NaN or infinite values; export the model again")
     return FrameCamera(
         viewmat,
         checked_K(values, where),

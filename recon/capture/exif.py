@@ -1,22 +1,26 @@
-"""What the camera wrote into a photo about itself."""
+"""Focal length and orientation from the EXIF data of a photo."""
 
 from pathlib import Path
 
-from recon.capture.images import DECODE_ERRORS, opened
+from recon.capture.images import DECODE_ERRORS, open_image
 
 EXIF_IFD = 0x8769
 MODEL, FOCAL_MM, FOCAL_35MM = 0x0110, 0x920A, 0xA405
 ORIENTATION = 0x0112
-# EXIF orientation -> what is down in the photo, in pixels (x, y) as they are stored.
+# EXIF orientation -> the down direction of the photo, in pixels (x, y) as they are stored.
 DOWN = {3: (0, -1), 4: (0, -1), 5: (1, 0), 6: (1, 0), 7: (-1, 0), 8: (-1, 0)}
-# Width of the film that focal lengths are converted to (mm).
+# Width of the 35 mm film that FOCAL_35MM refers to (mm).
 FILM_MM = 36.0
 
 
 def exif_focal(path: Path) -> tuple[float | None, str]:
-    """Focal length in pixels of the picture as it is stored, if the photo tells; and a text that is
-    the same for photos of one camera at one focal length."""
-    with opened(path) as image:
+    """Return the focal length, and a text that identifies the camera.
+
+    Returns:
+        The focal length in pixels of the image as it is stored, or None if EXIF does not give it;
+        and a text that is the same for photos of one camera at one focal length.
+    """
+    with open_image(path) as image:
         try:
             exif = image.getexif()
             details = exif.get_ifd(EXIF_IFD)
@@ -28,8 +32,8 @@ def exif_focal(path: Path) -> tuple[float | None, str]:
 
 
 def exif_down(path: Path) -> tuple[int, int]:
-    """What is down in the photo, in pixels (x, y) as they are stored."""
-    with opened(path) as image:
+    """Return the down direction of the photo, in pixels (x, y) as they are stored."""
+    with open_image(path) as image:
         try:
             return DOWN.get(image.getexif().get(ORIENTATION, 1), (0, 1))
         except DECODE_ERRORS:
@@ -37,7 +41,7 @@ def exif_down(path: Path) -> tuple[int, int]:
 
 
 def _number(value: object) -> float:
-    """0 for what is missing, broken or not positive."""
+    """Convert a value to a float; 0 for missing, malformed and non-positive values."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, ZeroDivisionError):

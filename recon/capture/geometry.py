@@ -1,4 +1,4 @@
-"""Small shared maths and checks of the capture readers, float64."""
+"""Geometry and checks that the capture readers share, in float64."""
 
 import math
 from typing import NamedTuple
@@ -11,16 +11,18 @@ from torch import Tensor
 from recon.capture.types import DistortionModel
 from recon.errors import InputError
 
-# OpenGL cameras look along -z with y up; ours along +z with y down. Factors of columns.
+# Signs of the columns of a camera-to-world matrix: OpenGL cameras look along -z with y up, recon's
+# along +z with y down.
 OPENGL_FLIP = np.array([1.0, -1.0, -1.0, 1.0])
+# Largest deviation of R R^T from the identity that counts as rounding.
 ROTATION_TOLERANCE = 1e-2
-# A focal length this short (against the picture's width) sees 169 degrees: it is given
-# in another unit, most often as a fraction of the width.
+# A focal length of this fraction of the width has a field of view of 169 degrees: it is given in
+# another unit, most often as a fraction of the width.
 MIN_FOCAL_RATIO = 0.05
 
 
 class Intrinsics(NamedTuple):
-    """Numbers of a pinhole camera as files give them, px."""
+    """Pinhole intrinsics as files give them (px)."""
 
     fx: float
     fy: float
@@ -31,15 +33,21 @@ class Intrinsics(NamedTuple):
 
 
 def viewmat_from_c2w(c2w: Float[np.ndarray, "4 4"], where: str) -> Float[Tensor, "4 4"]:
-    """Closed-form inverse of a rigid world-from-camera matrix, OpenCV axes.
+    """Invert a rigid camera-to-world matrix, OpenCV axes.
 
     The upper left part, which files round, is replaced by the nearest rotation.
-    InputError, naming `where`, unless it is one within 1 % and the matrix finite.
+
+    Args:
+        c2w: Camera-to-world matrix.
+        where: Origin of the matrix, for error messages.
+
+    Raises:
+        InputError: The matrix is not finite, or more than 1 % off a rotation.
     """
     if not np.isfinite(c2w).all():
         raise InputError(
             f"{where} has NaN or infinite values; expected a finite camera-to-world matrix; "
-            "mend or remove this frame"
+            "correct or remove this frame"
         )
     rotmat = c2w[:3, :3]
     error = float(np.abs(rotmat @ rotmat.T - np.eye(3)).max())
@@ -49,7 +57,7 @@ def viewmat_from_c2w(c2w: Float[np.ndarray, "4 4"], where: str) -> Float[Tensor,
         raise InputError(
             f"{where} is {kind} (determinant {determinant:.3g}); expected a camera-to-world "
             "matrix whose upper left 3x3 part is a rotation, without scale or mirror; "
-            "mend the export"
+            "correct the export"
         )
     left, _, right = np.linalg.svd(rotmat)
     rotmat = left @ right
@@ -60,7 +68,7 @@ def viewmat_from_c2w(c2w: Float[np.ndarray, "4 4"], where: str) -> Float[Tensor,
 
 
 def c2w_from_viewmat(viewmat: Float[Tensor, "4 4"]) -> Float[np.ndarray, "4 4"]:
-    """World from camera, OpenCV axes."""
+    """Invert a world-to-camera matrix, OpenCV axes."""
     view = viewmat.double().numpy()
     c2w = np.eye(4)
     c2w[:3, :3] = view[:3, :3].T
@@ -69,7 +77,7 @@ def c2w_from_viewmat(viewmat: Float[Tensor, "4 4"]) -> Float[np.ndarray, "4 4"]:
 
 
 def checked_K(values: Intrinsics, where: str) -> Float[Tensor, "3 3"]:
-    """K without skew, float64; InputError, naming `where`, when it contradicts the size."""
+    """Return K without skew, float64; InputError, naming `where`, if it contradicts the size."""
     fx, fy, cx, cy, width, height = values
     if not all(math.isfinite(value) for value in values):
         raise InputError(
@@ -99,9 +107,9 @@ def checked_K(values: Intrinsics, where: str) -> Float[Tensor, "3 3"]:
 def canonical_distortion(
     model: DistortionModel, coefficients: tuple[float, ...]
 ) -> tuple[DistortionModel, tuple[float, ...]]:
-    """The one spelling of a distortion: 8 numbers for opencv, 4 for fisheye.
+    """Return the canonical form of a distortion: 8 coefficients for opencv, 4 for fisheye.
 
-    An opencv distortion of zeros is none.
+    An opencv distortion with coefficients of 0 becomes `none`.
     """
     if model == "none" or (model == "opencv" and not any(coefficients)):
         return "none", ()

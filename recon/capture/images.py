@@ -1,5 +1,6 @@
-"""Reading picture files of every common kind into arrays."""
+"""Image files: finding them in folders, and reading them into arrays."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -10,9 +11,9 @@ from PIL import Image, ImageOps
 from recon.errors import InputError, MissingDependency
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif")
-# Cameras with more pixels exist, but a bomb of a picture must not take the machine down.
+# Larger photos exist, but a decompression bomb must not exhaust the memory of the machine.
 Image.MAX_IMAGE_PIXELS = 400_000_000
-# What Pillow and its plugins raise on broken contents.
+# Exceptions of Pillow and its plugins for damaged files.
 DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -24,25 +25,41 @@ DECODE_ERRORS = (
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is one of a picture that recon reads; hidden files are not."""
+    """Return whether a file name is that of an image which recon reads; hidden files are not."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
+def natural_key(name: str) -> list[tuple[int, int | str]]:
+    """Return a sort key that puts photo 2 before photo 10."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the images of a folder in natural order; empty if there is no such folder."""
+    return sorted(filter(is_image, folder.glob("*")), key=lambda path: natural_key(path.name))
+
+
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) as stored, from the header alone; InputError when unreadable."""
-    with opened(path) as image:
+    """Read (width, height) as stored from the header; InputError if the file is unreadable."""
+    with open_image(path) as image:
         return image.size
 
 
 def read_image(
     path: Path, apply_orientation: bool
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"] | None]:
-    """Colours and alpha (or None), float32 in [0, 1], display sRGB, alpha not multiplied in.
+    """Read colours and alpha (None if opaque), float32 in [0, 1], display sRGB, not premultiplied.
 
-    The EXIF orientation is applied only on request: given cameras describe the pixels
-    as they are stored. InputError when the file cannot be read whole.
+    Args:
+        path: Image file.
+        apply_orientation: Rotate the image as EXIF says. Given cameras describe the pixels as they
+            are stored, so that images with cameras need False.
+
+    Raises:
+        InputError: The file cannot be read completely.
     """
-    with opened(path) as image:
+    with open_image(path) as image:
         try:
             image.load()
         except DECODE_ERRORS as error:
@@ -54,28 +71,28 @@ def read_image(
 
 
 def read_mask(path: Path) -> Float[np.ndarray, "h w"]:
-    """Mask, float32 in [0, 1]: 0 where the picture is black or transparent."""
+    """Read a mask, float32 in [0, 1]: 0 where the image is black or transparent."""
     colors, alpha = read_image(path, apply_orientation=False)
     grey = colors.max(-1)
     return grey if alpha is None else grey * alpha
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """(width, height) times a scale of at most 1, whole pixels."""
+    """Return (width, height) times a scale, which is clamped to 1, in whole pixels."""
     width, height = (max(round(side * min(scale, 1.0)), 1) for side in size)
     return width, height
 
 
-def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The picture at size (width, height), averaged over areas where it shrinks."""
-    if picture.shape[1::-1] == size:
-        return picture
-    shrinks = size[0] <= picture.shape[1]
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an image at size (width, height), averaged over areas where it shrinks."""
+    if image.shape[1::-1] == size:
+        return image
+    shrinks = size[0] <= image.shape[1]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def opened(path: Path) -> Image.Image:
-    """The picture, nothing of it decoded yet; InputError when it cannot be opened."""
+def open_image(path: Path) -> Image.Image:
+    """Open an image without decoding it; InputError if it is missing or not an image."""
     if path.suffix.lower() in (".heic", ".heif"):
         _register_heif(path)
     try:
@@ -85,7 +102,9 @@ def opened(path: Path) -> Image.Image:
     except FileNotFoundError as error:
         raise InputError(f"image not found: {path}; check the path") from error
     except PermissionError as error:
-        raise InputError(f"cannot read {path}: no permission; change its rights") from error
+        raise InputError(
+            f"cannot read {path}: permission denied; change the permissions of the file"
+        ) from error
     except DECODE_ERRORS as error:
         raise InputError(
             f"cannot read {path}: expected an image file ({', '.join(EXTENSIONS)}), "

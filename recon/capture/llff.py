@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from recon.capture.geometry import Intrinsics, checked_K, viewmat_from_c2w
-from recon.capture.images import image_size
-from recon.capture.listing import list_images
+from recon.capture.images import image_size, list_images
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.errors import InputError
 
@@ -19,10 +18,13 @@ IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8")
 
 
 def read_llff(path: Path) -> Capture:
-    """The capture of a poses_bounds.npy and its images, one a row in natural order.
+    """Read a poses_bounds.npy and its images, one per row in natural order.
 
-    The images lie in `images` beside it, or else in LLFF's smaller copies. InputError
-    names the file and the row.
+    The images are in the folder `images` beside it, or else in one of LLFF's smaller copies.
+
+    Raises:
+        InputError: The array or a row of it is invalid, or there are more or fewer images than
+            rows.
     """
     table = _read_table(path)
     folder, images = path.parent / IMAGE_FOLDERS[0], []
@@ -34,7 +36,7 @@ def read_llff(path: Path) -> Capture:
     if len(images) != len(table):
         raise InputError(
             f"{path} has {len(table)} cameras but {folder} holds {len(images)} images; "
-            "expected one image a camera, in the order of their names"
+            "expected one image per camera, in the order of their names"
         )
     frames = tuple(
         _frame(row, image, f"{path}, row {i}")
@@ -60,7 +62,7 @@ def _read_table(path: Path) -> Float[np.ndarray, "n 17"]:
 def _frame(row: Float[np.ndarray, "17"], image: Path, where: str) -> Frame:
     matrix = row[:15].reshape(3, 5)
     c2w = np.eye(4)
-    # Columns are down, right, back, place: ours are right, down, forward, place.
+    # The columns are down, right, back, position; recon's are right, down, forward, position.
     c2w[:3] = np.stack([matrix[:, 1], matrix[:, 0], -matrix[:, 2], matrix[:, 3]], 1)
     height, width, focal = matrix[:, 4]
     near, far = float(row[15]), float(row[16])

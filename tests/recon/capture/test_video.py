@@ -10,7 +10,7 @@ import pytest
 from recon import ReconError
 from recon.capture import load_capture
 from recon.capture.images import read_image
-from recon.capture.video import choose_frames
+from recon.capture.video import select_frames
 
 # Frames of the test's film that are smeared, and those in which the camera rests.
 SMEARED = (4, 6, 13, 21)
@@ -60,8 +60,8 @@ def test_short_videos_give_all_they_have(film: Path) -> None:
 def test_choice_is_the_sharpest_of_each_piece() -> None:
     frames = np.arange(6)
     sharpness = np.array([1.0, 3.0, 2.0, 9.0, 8.0, 7.0])
-    assert choose_frames(frames, sharpness, np.ones(6), 2).tolist() == [1, 3]
-    assert choose_frames(frames, sharpness, np.zeros(6), 3).tolist() == [1, 3, 4]
+    assert select_frames(frames, sharpness, np.ones(6), 2).tolist() == [1, 3]
+    assert select_frames(frames, sharpness, np.zeros(6), 3).tolist() == [1, 3, 4]
 
 
 def test_what_is_no_video_is_one_line(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_what_is_no_video_is_one_line(tmp_path: Path) -> None:
         sound.setparams((1, 2, 8000, 0, "NONE", ""))
         sound.writeframes(b"\0" * 16000)
     for name in ("empty.mp4", "text.mov", "sound.mkv"):
-        with pytest.raises(ReconError, match=f"{name}: it holds no video") as end:
+        with pytest.raises(ReconError, match=f"{name}: it cannot be decoded as a video") as end:
             load_capture(tmp_path / name)
         assert "\n" not in str(end.value)
 

@@ -10,26 +10,26 @@ from PIL import Image
 
 from recon import PoseConfig, ReconError
 from recon.capture import load_capture
+from recon.capture.cameras import transform_frame, world_transform
 from recon.capture.exif import exif_down
 from recon.capture.images import read_image
 from recon.capture.sfm import SolveConfig, solve_cameras
-from recon.capture.world import chosen_world, moved
 from recon.cli import main as cli
 from recon.formats import load_gaussians
 from render.cameras import camera_centers
 
 
 def test_no_other_world_is_none(sample: Path) -> None:
-    assert chosen_world(load_capture(sample).frames, 1.0, False) is None
+    assert world_transform(load_capture(sample).frames, 1.0, False) is None
 
 
 def test_depths_and_points_go_along(sample: Path) -> None:
     frame = load_capture(sample).frames[0]
     points = torch.rand(5, 3, dtype=torch.float64) + 2
     frame = replace(frame, points=points, depth_bounds=(1.0, 4.0))
-    world = chosen_world([frame], 2.5, True)
+    world = world_transform([frame], 2.5, True)
     assert world is not None
-    there = moved(frame, world)
+    there = transform_frame(frame, world)
     assert there.depth_bounds == (2.5, 10.0)
     assert torch.allclose(camera_centers(there.camera.viewmat[None]), torch.zeros(1, 3).double())
 

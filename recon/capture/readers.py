@@ -1,10 +1,10 @@
-"""Find out what a folder holds and read it."""
+"""Captures of every kind: folders of photos, videos, and the file formats of other tools."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from recon.capture.colmap import find_colmap, read_colmap
-from recon.capture.listing import read_files, read_folder
+from recon.capture.folder import read_files, read_folder
 from recon.capture.llff import read_llff
 from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
@@ -12,7 +12,7 @@ from recon.capture.video import is_video, read_video
 from recon.config import VIDEO_FRAMES
 from recon.errors import InputError
 
-# The second is the training part of a NeRF synthetic scene; the others are for testing.
+# The second is the training split of a NeRF synthetic scene; the other splits are for testing.
 TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
 
 
@@ -21,20 +21,20 @@ def load_capture(
     frames: int = VIDEO_FRAMES,
     photos: bool = True,
 ) -> Capture:
-    """Read the photos of a capture, and their cameras if it comes with any; no pixels yet.
+    """Read the photos of a capture, and their cameras if there are any, without decoding images.
 
-    A folder is, in this order: nerfstudio (transforms.json), COLMAP (a model in it, in
-    `sparse`, `sparse/0` or `colmap/sparse/0`), LLFF (poses_bounds.npy), or plain photos.
+    A folder is read as nerfstudio (transforms.json), COLMAP (a model in it, in `sparse`, `sparse/0`
+    or `colmap/sparse/0`), LLFF (poses_bounds.npy) or plain photos, whichever fits first.
 
     Args:
-        source: Folder, video, transforms.json, poses_bounds.npy, or a list of image files. A
-            capture is returned as it is.
-        frames: Number of photos to take from a video; they are written to the cache.
-        photos: Whether the photos must be there. Without, those of a transforms.json may be
-            missing, provided that it states their sizes.
+        source: A folder, a video, a transforms.json, a poses_bounds.npy, or a list of image files.
+            A capture is returned as it is.
+        frames: Number of frames to take from a video; they are written to the cache.
+        photos: Whether photos and masks of a transforms.json must exist. Without them it must give
+            the sizes of the photos.
 
     Raises:
-        InputError: There are no photos, or something about them or their cameras is wrong.
+        InputError: There is no capture at the path, or it is invalid.
     """
     if isinstance(source, Capture):
         return source

@@ -188,7 +188,7 @@ def test_bad_colmap(tmp_path: Path):
         load_capture(tmp_path)
     for image in (tmp_path / "images").iterdir():
         image.unlink()
-    with pytest.raises(ReconError, match=r"comes without its images: expected 0\.png and 2 more"):
+    with pytest.raises(ReconError, match=r"has no images: expected 0\.png and 2 more"):
         load_capture(tmp_path)
     (sparse / "images.txt").write_text("")
     (sparse / "points3D.txt").write_text("")

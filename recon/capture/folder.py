@@ -1,40 +1,29 @@
-"""Plain folders of photos."""
+"""Captures without cameras: folders and lists of image files."""
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from recon.capture.images import EXTENSIONS, is_image
+from recon.capture.images import EXTENSIONS, is_image, list_images
 from recon.capture.types import Capture, Frame
 from recon.errors import InputError
 
 
-def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Sort key that puts photo 2 before photo 10."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The images of a folder in natural order; none when there is no such folder."""
-    return sorted(filter(is_image, folder.glob("*")), key=lambda path: natural_key(path.name))
-
-
 def read_folder(folder: Path) -> Capture:
-    """The images of a folder (or of its subfolder `images`), in natural order.
+    """Read the images of a folder, or of its subfolder `images`, in natural order.
 
-    InputError, with the extensions that would be read, when there is none.
+    Raises:
+        InputError: There are no images.
     """
-    for place in (folder, folder / "images"):
-        images = list_images(place)
+    for subfolder in (folder, folder / "images"):
+        images = list_images(subfolder)
         if images:
             frames = tuple(Frame(p.relative_to(folder).as_posix(), p) for p in images)
             return Capture(folder, "images", frames)
-    found = sorted({p.suffix for p in folder.iterdir() if p.is_file() and p.suffix})
-    held = f"only {', '.join(found)} files" if found else "no files"
+    suffixes = sorted({p.suffix for p in folder.iterdir() if p.is_file() and p.suffix})
+    found = f"only {', '.join(suffixes)} files" if suffixes else "no files"
     raise InputError(
-        f"no images in {folder}: found {held}, expected {', '.join(EXTENSIONS)}, "
+        f"no images in {folder}: found {found}, expected {', '.join(EXTENSIONS)}, "
         "a transforms.json, a COLMAP project or poses_bounds.npy"
     )
 
@@ -43,7 +32,7 @@ def read_files(files: Sequence[Path]) -> Capture:
     """Read a list of image files as a capture, in the order of the list.
 
     Raises:
-        InputError: The list is empty or names a file twice, or a file is missing or no image.
+        InputError: The list is empty or has a file twice, or a file is missing or no image.
     """
     if not files:
         raise InputError("the list of photos is empty; expected the paths of image files")

@@ -1,0 +1,188 @@
+"""Reconstruct cameras from the matches in a COLMAP database.
+
+Usage: sfm_mapping.py JOB.json
+
+This script runs in a process of its own, because importing torch before pycolmap crashes
+(colmap/colmap#3477), and imports nothing of recon.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+Job = dict[str, Any]
+Models = dict[int, Any]
+
+# Up to this many images, two-view tracks are kept and radial distortion is fixed at 0, because so
+# few images cannot tell it from the focal length while they are registered. A final bundle
+# adjustment refines it if there are at least 3 images and MIN_DISTORTION_POINTS points.
+FEW_IMAGES, MIN_DISTORTION_POINTS = 4, 500
+# Models with fewer points are dropped: global mapping registers images by their relative rotations
+# alone, without a point that confirms their positions.
+MIN_MODEL_POINTS = 16
+# Focal length over the long side of the image for a second attempt without EXIF: between that of
+# phones (0.75) and of a 35 mm lens on film (0.97). COLMAP itself starts from 1.2.
+WIDE_FOCAL_RATIO = 0.85
+# Weight of the image's own down direction against the rule that photos are held level, for photos
+# that look up or down.
+DOWN_WEIGHT = 0.05
+# Thresholds of COLMAP's incremental mapper, relaxed for photos that overlap little.
+RELAXED_MAPPER_OPTIONS = {
+    "init_min_tri_angle": 3.0,
+    "init_min_num_inliers": 30,
+    "abs_pose_min_num_inliers": 15,
+    "abs_pose_min_inlier_ratio": 0.1,
+    "init_max_reg_trials": 5,
+    "filter_min_tri_angle": 0.5,
+}
+
+
+def map_scene(job: Job) -> None:
+    """Run the attempts, and write the model with the most registered images, with the names and
+    sizes of the original photos."""
+    total = _num_images(job)
+    models: list[Any] = []
+    for index, attempts in enumerate(FEW_IMAGES_ATTEMPTS if total <= FEW_IMAGES else ATTEMPTS):
+        if any(model.num_reg_images() == total for model in models):
+            break
+        for attempt in attempts:
+            # Global mapping needs three images.
+            if attempt is not _global or total > 2:
+                folder = Path(job["database"]).parent / f"{index}{attempt.__name__}"
+                folder.mkdir()
+                pycolmap.set_random_seed(job["seed"])
+                found = attempt(job, folder).values()
+                models += [model for model in found if model.num_points3D() >= MIN_MODEL_POINTS]
+    best = max(models, key=lambda m: (m.num_reg_images(), m.num_points3D()), default=None)
+    summary = {"num_registered": 0, "num_points": 0, "num_matched_pairs": _num_matched_pairs(job)}
+    if best is not None:
+        enough_points = best.num_points3D() >= MIN_DISTORTION_POINTS
+        if 2 < best.num_reg_images() <= FEW_IMAGES and enough_points:
+            pycolmap.bundle_adjustment(best, pycolmap.BundleAdjustmentOptions())
+        summary["num_registered"] = best.num_reg_images()
+        summary["num_points"] = best.num_points3D()
+        _write_model(best, job["originals"], Path(job["model"]))
+    Path(job["summary"]).write_text(json.dumps(summary), encoding="utf-8")
+
+
+def _num_images(job: Job) -> int:
+    return sum(len(group["names"]) for group in job["groups"])
+
+
+def _num_matched_pairs(job: Job) -> int:
+    """Count the pairs of images with verified matches."""
+    with pycolmap.Database.open(job["database"]) as database:
+        _, geometries = database.read_two_view_geometries()
+    return sum(len(geometry.inlier_matches) > 0 for geometry in geometries)
+
+
+def _incremental(job: Job, folder: Path) -> Models:
+    options = _incremental_options(job)
+    return pycolmap.incremental_mapping(job["database"], job["images"], folder, options)
+
+
+def _relaxed(job: Job, folder: Path) -> Models:
+    """Map with relaxed thresholds, keeping points that only two images see."""
+    options = _incremental_options(job)
+    options.triangulation.ignore_two_view_tracks = False
+    for name, value in RELAXED_MAPPER_OPTIONS.items():
+        setattr(options.mapper, name, value)
+    if _num_images(job) <= FEW_IMAGES:
+        options.ba_refine_extra_params = False
+        options.mapper.abs_pose_refine_extra_params = False
+    return pycolmap.incremental_mapping(job["database"], job["images"], folder, options)
+
+
+def _relaxed_wide(job: Job, folder: Path) -> Models:
+    """Map with relaxed thresholds from a shorter initial focal length, if some are unknown.
+
+    Bundle adjustment refines the focal length, but not far from where it starts.
+    """
+    unknown = False
+    with pycolmap.Database.open(job["database"]) as database:
+        for camera in database.read_all_cameras():
+            if not camera.has_prior_focal_length:
+                unknown = True
+                camera.params[0] = WIDE_FOCAL_RATIO * max(camera.width, camera.height)
+                database.update_camera(camera)
+    return _relaxed(job, folder) if unknown else {}
+
+
+def _incremental_options(job: Job) -> Any:
+    # One thread: sums in another order would give slightly different cameras in every run.
+    return pycolmap.IncrementalPipelineOptions(
+        min_model_size=2,
+        max_num_models=5,
+        random_seed=job["seed"],
+        num_threads=1,
+        max_runtime_seconds=job["map_seconds"],
+        extract_colors=False,
+    )
+
+
+def _global(job: Job, folder: Path) -> Models:
+    options = pycolmap.GlobalPipelineOptions(
+        min_model_size=2, random_seed=job["seed"], num_threads=1
+    )
+    return pycolmap.global_mapping(job["database"], job["images"], folder, options)
+
+
+# The attempts of one group are compared; the next group runs only if images are unregistered.
+ATTEMPTS: tuple[tuple[Callable[[Job, Path], Models], ...], ...]
+ATTEMPTS = ((_incremental,), (_relaxed,), (_global,))
+FEW_IMAGES_ATTEMPTS = ((_relaxed, _relaxed_wide), (_global,))
+
+
+def _write_model(model: Any, originals: dict[str, Any], folder: Path) -> None:
+    """Write a model with the names and sizes of the original photos, and +y down."""
+    factors = {}
+    for image in model.images.values():
+        original = originals[image.name]
+        camera = model.cameras[image.camera_id]
+        if image.camera_id not in factors:
+            factors[image.camera_id] = (
+                original["width"] / camera.width,
+                original["height"] / camera.height,
+            )
+            camera.rescale(original["width"], original["height"])
+        x, y = factors[image.camera_id]
+        for point in image.points2D:
+            point.xy = [point.xy[0] * x, point.xy[1] * y]
+        image.name = original["name"]
+    _align_down(model, {o["name"]: o["down"] for o in originals.values()})
+    model.update_point_3d_errors()
+    folder.mkdir()
+    model.write(folder)
+
+
+def _align_down(model: Any, downs: dict[str, Any]) -> None:
+    """Rotate the world so that +y is down.
+
+    Photos are held level more often than they look straight ahead. So down is the direction
+    orthogonal to the horizontal axes of all images, as far as these axes differ, and otherwise the
+    mean down direction of the images (least squares with weight DOWN_WEIGHT).
+    """
+    outer, mean = np.zeros((3, 3)), np.zeros(3)
+    for image in model.images.values():
+        x, y = downs[image.name]
+        world_from_cam = image.cam_from_world().rotation.matrix().T
+        horizontal = world_from_cam @ [y, -x, 0]
+        outer += np.outer(horizontal, horizontal) / len(model.images)
+        mean += world_from_cam @ [x, y, 0] / len(model.images)
+    down = np.linalg.solve(outer + DOWN_WEIGHT * np.eye(3), mean)
+    down = down / max(float(np.linalg.norm(down)), 1e-12)
+    ahead = np.array([0.0, 0.0, 1.0]) - down[2] * down
+    if np.linalg.norm(ahead) < 0.1:
+        ahead = np.array([1.0, 0.0, 0.0]) - down[0] * down
+    ahead /= np.linalg.norm(ahead)
+    rotation = pycolmap.Rotation3d(np.stack([np.cross(down, ahead), down, ahead]))
+    model.transform(pycolmap.Sim3d(1.0, rotation, np.zeros(3)))
+
+
+if __name__ == "__main__":
+    map_scene(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

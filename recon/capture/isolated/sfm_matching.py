@@ -1,0 +1,107 @@
+"""Write features and verified matches into a COLMAP database.
+
+Usage: sfm_matching.py features|match|import JOB.json
+
+`features` extracts SIFT features, `match` matches all pairs by them, and `import` reads keypoints
+and matches of another matcher instead. The steps share the database that the job names.
+
+This script runs in a process of its own, because importing torch before pycolmap crashes
+(colmap/colmap#3477), and imports nothing of recon.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+# Learned matches between unrelated photos agree on an epipolar geometry by chance more often than
+# SIFT matches do: three images of noise got up to 29 inliers.
+MIN_LEARNED_INLIERS = 40
+
+
+def extract_features(job: dict[str, Any]) -> None:
+    """Write cameras, images and SIFT features into the database."""
+    _register(job)
+    extraction = pycolmap.FeatureExtractionOptions(max_image_size=job["max_size"])
+    extraction.sift.max_num_features = job["max_features"]
+    for group in job["groups"]:
+        pycolmap.extract_features(
+            job["database"],
+            job["images"],
+            group["names"],
+            pycolmap.CameraMode.SINGLE,
+            _reader_options(job, group),
+            extraction,
+            pycolmap.Device.cpu,
+        )
+
+
+def _register(job: dict[str, Any]) -> None:
+    """Write cameras and images into the database, in order.
+
+    The threads of the feature extraction would number them differently in every run, and the
+    solved cameras would differ slightly.
+    """
+    pycolmap.Database.open(job["database"]).close()
+    for group in job["groups"]:
+        pycolmap.import_images(
+            job["database"],
+            job["images"],
+            pycolmap.CameraMode.SINGLE,
+            group["names"],
+            _reader_options(job, group),
+        )
+
+
+def _reader_options(job: dict[str, Any], group: dict[str, Any]) -> Any:
+    options = pycolmap.ImageReaderOptions(camera_model=job["camera_model"])
+    if group["focal_px"] is not None:
+        center = [0.5 * group["width"], 0.5 * group["height"]]
+        params = [group["focal_px"], *center, 0.0]
+        options.camera_params = ",".join(map(str, params))
+    return options
+
+
+def match(job: dict[str, Any]) -> None:
+    """Match all pairs of images, and verify the matches geometrically."""
+    pycolmap.match_exhaustive(
+        job["database"],
+        verification_options=_verification_options(job),
+        device=pycolmap.Device.cpu,
+    )
+
+
+def _verification_options(job: dict[str, Any]) -> Any:
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = job["seed"]
+    return options
+
+
+def import_matches(job: dict[str, Any]) -> None:
+    """Write cameras, images, and the keypoints and matches of an .npz file into the database, and
+    verify the matches geometrically."""
+    _register(job)
+    arrays, pairs = np.load(job["keypoints"], allow_pickle=False), []
+    with pycolmap.Database.open(job["database"]) as database:
+        ids = {image.name: image.image_id for image in database.read_all_images()}
+        for key in arrays.files:
+            kind, *names = key.split("|")
+            if kind == "keypoints":
+                database.write_keypoints(ids[names[0]], arrays[key])
+            else:
+                database.write_matches(ids[names[0]], ids[names[1]], arrays[key])
+                pairs.append(" ".join(names) + "\n")
+    pairs_file = Path(job["database"]).with_suffix(".pairs")
+    pairs_file.write_text("".join(pairs), encoding="utf-8")
+    verification = _verification_options(job)
+    verification.min_num_inliers = MIN_LEARNED_INLIERS
+    pycolmap.verify_matches(job["database"], pairs_file, verification)
+
+
+STEPS = {"features": extract_features, "match": match, "import": import_matches}
+
+if __name__ == "__main__":
+    STEPS[sys.argv[1]](json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))
