@@ -15,7 +15,7 @@ from viewer import Photos, Viewer, ViewerScene
 FOLDER = ROOT / "docs" / "viewer"
 SIZE = {"width": 1280, "height": 860}
 # Time for a browser without a graphics card to render a scene (ms).
-SETTLE_MS = 4000
+SETTLE_MS = 8000
 
 
 def take(page: Page, name: str) -> None:

@@ -68,7 +68,7 @@ AREAS = {
     "model": ("recon/model/", "recon/bench/", "tests/recon/model/", "tests/recon/test_bench.py"),
     "training": ("training/", "configs/", "tests/training/", "docs/training.md"),
     "viewer": ("viewer/", "tests/viewer/", "tests/browsing.py", "tests/screenshots.py",
-               "docs/viewer.md", "docs/benchmark.md", "docs/experiments"),
+               "docs/viewer.md", "docs/benchmark", "docs/experiments"),
     "cli": ("recon/cli/", "recon/reporting.py", "pyproject.toml", "constraints.txt", "tests/test_",
             "tests/conftest.py", "tests/helpers.py", "tests/foreign_viewers.py",
             "tests/recon/test_"),

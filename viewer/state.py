@@ -1,4 +1,4 @@
-"""The state that panels and browser sessions share: scenes, display settings, frames of reference.
+"""The common state of panels and browser sessions: scenes, display settings, normalisation.
 
 Nothing here knows the server, the panels or the sessions; they connect to the signals.
 """

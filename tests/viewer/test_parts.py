@@ -81,11 +81,11 @@ def test_browser_cameras_match_cameras(cloud: Gaussians, camera: Cameras) -> Non
     )
     assert torch.allclose(found.viewmats, camera.viewmats, atol=1e-4)
     start = StartView.of(cloud, camera, normalisation)
-    look = normalisation.look_at_camera(start.position, start.look_at, start.up, start.fov, 400)
+    found = normalisation.look_at_camera(start.position, start.look_at, start.up, start.fov, 400)
     ahead = torch.tensor(start.look_at - start.position)
-    cosine = torch.nn.functional.cosine_similarity(look.viewmats[0, 2, :3], ahead, dim=0)
+    cosine = torch.nn.functional.cosine_similarity(found.viewmats[0, 2, :3], ahead, dim=0)
     assert float(cosine) == pytest.approx(1, abs=1e-4)
-    assert float(look.viewmats[0, 1, :3] @ torch.tensor(start.up)) < 0
+    assert float(found.viewmats[0, 1, :3] @ torch.tensor(start.up)) < 0
 
 
 def test_colourings_differ(cloud: Gaussians, camera: Cameras) -> None:

@@ -11,7 +11,7 @@ SIDE_BY_SIDE = "side by side"
 
 
 class ScenesPanel:
-    """Names, counts and sizes; several scenes are shown in turn or side by side."""
+    """Names, counts and sizes; several scenes are shown one at a time or side by side."""
 
     def __init__(self, state: ViewerState, server: viser.ViserServer) -> None:
         self.state, self.server = state, server
