@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from recon.bench.scenes import pixel_aligned
 from render import Cameras, Gaussians, RasterizeSettings, rasterize
+from training.benchmarks.scenes import pixel_aligned
 
 RGB_P999, GRADIENT_L2, GRADIENT_COSINE = 1e-5, 1e-3, 0.9999
 

@@ -15,28 +15,24 @@ from torch import nn
 
 from recon.errors import ReconError
 from recon.model.checkpoint import save_checkpoint
-from recon.model.inference import run_network
-from render import Gaussians, RasterizeSettings, rasterize
+from render import Gaussians
 from render.video import write_image
 from training.batches import make_batch, seed_of
 from training.config import OptimiserConfig, TrainConfig
 from training.data.types import Batch, Source
 from training.losses import (
-    LossInputs,
     LossTerm,
     WeightedLoss,
     configured_losses,
-    draw_backgrounds,
-    evaluate_losses,
 )
 from training.metrics_logger import MetricsLogger, Report
 from training.network import check_network, configured_network, freeze, load_initial_weights
 from training.sources import build_source
 from training.state import load_state, save_state
+from training.step import batch_losses, build_optimiser
 from training.validation import Validator
 
 STATE, WEIGHTS, VALIDATION_IMAGES = "state.safetensors", "model.safetensors", "validation"
-SETTINGS = RasterizeSettings(render_mode="RGB")
 # A run gives up after this many consecutive steps without finite gradients.
 MAX_SKIPPED_STEPS = 20
 # Fields of the configuration that may not change when a run is resumed.
@@ -96,7 +92,7 @@ class Trainer:
         freeze(network, config.optimiser.only)
         self.averaged = copy.deepcopy(network).requires_grad_(False)
         self.averaged.to(self.accelerator.device)
-        optimiser = _optimiser(network, config.optimiser)
+        optimiser = build_optimiser(network, config.optimiser)
         self.network, self.optimiser = self.accelerator.prepare(network, optimiser)
         self.device = str(self.accelerator.device)
         if source is None:
@@ -197,13 +193,8 @@ class Trainer:
 
     def batch_losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Run the network on a batch and return its losses, with gradients where enabled."""
-        with self.accelerator.autocast():
-            output = run_network(self.network, batch.context)
-        backgrounds = draw_backgrounds(self.config.loss, batch.cameras)
-        rendered = rasterize(
-            output.gaussians, batch.cameras, backgrounds=backgrounds, settings=SETTINGS
-        )
-        return evaluate_losses(self.losses, LossInputs(output, rendered, batch))
+        autocast = self.accelerator.autocast()
+        return batch_losses(self.network, batch, self.losses, self.config.loss, autocast)
 
     def _average(self) -> None:
         """Update the exponential moving average of the weights, with a shorter window at first."""
@@ -245,14 +236,3 @@ def learning_rate(config: OptimiserConfig, step: int) -> float:
         return config.lr * (step + 1) / config.warmup
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
     return config.lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def _optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    matrices = [p for p in trainable if p.dim() > 1]
-    others = [p for p in trainable if p.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2))

@@ -55,13 +55,13 @@ class Bench:
 
     def _measured(self) -> dict[str, Any]:
         if self.what == "raster":
-            from recon.bench.raster import bench_raster
+            from training.benchmarks.raster import bench_raster
 
             with progress_reporter(self.quiet or prints_json(self.json)) as progress:
                 return bench_raster(
                     self.scenes, self.degrees, self.repeats, lambda stage: progress(stage, 0.0)
                 )
-        from recon.bench.model import bench_model, check_device, parse_case
+        from training.benchmarks.model import bench_model, check_device, parse_case
 
         check_device(self.device)
         cases = [parse_case(n, self.side, self.views, self.batch) for n in self.networks]

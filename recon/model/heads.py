@@ -58,7 +58,7 @@ def activate(
     config: GaussianHeadConfig,
     opacity_weight: Float[Tensor, "b v h w"] | float = 1.0,
 ) -> NetworkOutput:
-    """Place Gaussians along the pixels' rays, in the frame of the batch's cameras.
+    """Create Gaussians along the pixels' rays, in the frame of the batch's cameras.
 
     Args:
         raw: The network's output, `config.channels` per pixel.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
-from recon.bench.model import ModelCase, bench_model
 from recon.cli.bench import model_table
 from recon.reporting import say
+from training.benchmarks.model import ModelCase, bench_model
 
 MIN_TRAINING_UTILISATION, MAX_INFERENCE_MS = 0.45, 100.0
 CASES = [

@@ -16,9 +16,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 from agreement import Agreement, agreement, crop_of_s1, degenerate_scene
 from helpers import look_at_cameras, random_gaussians
 
-from recon.bench.raster import Case
-from recon.bench.scenes import SCENES, optimised
 from render import Cameras, Gaussians, RasterizeSettings
+from training.benchmarks.raster import Case
+from training.benchmarks.scenes import SCENES, optimised
 
 MAX_OVERHEAD = 0.03
 

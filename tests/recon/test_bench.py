@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from recon.bench.scenes import SCENES
 from recon.cli.main import main
 from render import measure_contributions
+from training.benchmarks.scenes import SCENES
 
 
 @pytest.mark.slow

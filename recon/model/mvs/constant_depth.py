@@ -21,7 +21,7 @@ class ConstantDepth:
 
     @torch.no_grad()
     def __call__(self, views: Views, progress: Progress) -> Prediction:
-        """Place one Gaussian per pixel, all of a view at its median depth."""
+        """Create one Gaussian per pixel, all of a view at its median depth."""
         median = estimate_depth_range(views).median
         depth = median[:, None, None].expand(len(views), *views.images.shape[-2:])
         keep = torch.ones_like(depth, dtype=torch.bool)

@@ -79,7 +79,7 @@ class PlaneSweep:
 
     @torch.no_grad()
     def __call__(self, views: Views, progress: Progress) -> Prediction:
-        """Estimate depth at a reduced size, then place one Gaussian per pixel of the views.
+        """Estimate depth at a reduced size, then create one Gaussian per pixel of the views.
 
         Raises:
             ConfigError: There is only one view.

@@ -91,7 +91,7 @@ def test_sources_are_of_the_same_scene(generator: torch.Generator) -> None:
         assert all(source // 6 == view // 6 for source in row)
 
 
-def test_belief_of_a_sure_and_of_an_unsure_pixel() -> None:
+def test_distribution_of_a_certain_and_an_uncertain_pixel() -> None:
     fraction = torch.linspace(0, 1, 11).reshape(1, 11, 1, 1)
     planes = DepthHypotheses(fraction, torch.tensor([0.1]), torch.tensor([0.5]))
     scores = torch.zeros(1, 11, 1, 2)

@@ -94,7 +94,7 @@ def test_attention_finds_the_matching_point() -> None:
     assert float((error < 2.5 * (high - low) / points).float().mean()) > 0.6
 
 
-def test_three_gaussians_per_pixel_share_their_appearance() -> None:
+def test_gaussians_of_a_pixel_have_one_appearance() -> None:
     torch.manual_seed(0)
     network, batch = EpipolarNetwork(SIZES["tiny"]).eval(), sample_batch([2, 4], 32, 32)
     with torch.no_grad():

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon.bench.scenes import SCENES
 from render import Cameras, Gaussians, RasterizeSettings, measure_contributions, rasterize
 from render.backends import native
+from training.benchmarks.scenes import SCENES
 
 # Colours only, as training losses use them and as gsplat is usually timed.
 SETTINGS = RasterizeSettings(render_mode="RGB")
@@ -24,21 +24,22 @@ SETTINGS = RasterizeSettings(render_mode="RGB")
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians of one thing done several times."""
+    """Median times of repeated calls."""
 
     cpu_ms: float
-    """Processor time, all threads together (ms)."""
+    """Processor time of all threads together (ms)."""
     wall_ms: float
+    """Elapsed time (ms)."""
 
     @staticmethod
     def median(samples: list[tuple[float, float]]) -> "Timing":
-        """Of (processor, wall) seconds."""
+        """Compute the medians of (processor, wall) seconds."""
         cpu, wall = zip(*samples, strict=True)
         return Timing(1e3 * statistics.median(cpu), 1e3 * statistics.median(wall))
 
 
 class Case:
-    """A scene ready to be timed: inputs that want gradients, and a gradient to send back."""
+    """A scene to time: inputs that require gradients, and a gradient of the render."""
 
     def __init__(self, scene: Gaussians, cameras: Cameras) -> None:
         names = [f.name for f in fields(Gaussians)]
@@ -50,12 +51,12 @@ class Case:
         self.v_rgb = torch.randn(shape, generator=generator).to(scene.means)
 
     def forward(self, backend: str) -> Tensor:
-        """The picture, without a graph."""
+        """Render without gradients."""
         with torch.no_grad():
             return rasterize(self.scene, self.cameras, settings=SETTINGS, backend=backend).rgb
 
     def both(self, backend: str) -> tuple[Tensor, ...]:
-        """Forward and backward: the picture and every gradient."""
+        """Render and return the image and the gradients of all inputs."""
         rgb = rasterize(self.scene, self.cameras, settings=SETTINGS, backend=backend).rgb
         return rgb, *torch.autograd.grad(rgb, self.inputs, self.v_rgb)
 
@@ -63,12 +64,19 @@ class Case:
 def bench_raster(
     scenes: tuple[str, ...], degrees: tuple[int, ...], repeats: int, report: Callable[[str], None]
 ) -> dict[str, Any]:
-    """All numbers of the benchmark; `report` is told what is being timed."""
-    every = torch.get_num_threads()
+    """Time the rasterizer.
+
+    Args:
+        scenes: Names in `SCENES`.
+        degrees: SH degrees of the colours.
+        repeats: Number of timings; medians are returned.
+        report: Receives the name of each part before it is timed.
+    """
+    all_threads = torch.get_num_threads()
     results: dict[str, Any] = {
         "torch": torch.__version__,
         "instruction_set": native.instruction_set(),
-        "threads": every,
+        "threads": all_threads,
         "rows": [],
     }
     try:
@@ -76,37 +84,39 @@ def bench_raster(
             for degree in degrees:
                 report(f"{name} at SH degree {degree}")
                 scene, cameras = SCENES[name](degree)
-                results["rows"] += _rows(name, degree, Case(scene, cameras), repeats, every)
+                results["rows"] += _rows(name, degree, Case(scene, cameras), repeats, all_threads)
         if "s1" in scenes:
             report("s1 with the reference")
             results["reference_s1"] = against_reference(max(1, repeats // 3))
         if "s3" in scenes:
             report("memory of s3")
-            results["memory_s3_mb"] = scratch_memory_mb("s3")
+            results["memory_s3_mb"] = temporary_memory_mb("s3")
     finally:
-        torch.set_num_threads(every)
+        torch.set_num_threads(all_threads)
     return results
 
 
-def _rows(name: str, degree: int, case: Case, repeats: int, every: int) -> list[dict[str, Any]]:
-    """One row for one thread and one for all, their samples taken in turn."""
-    detached, threads = case.scene.detach(), sorted({1, every})
+def _rows(
+    name: str, degree: int, case: Case, repeats: int, all_threads: int
+) -> list[dict[str, Any]]:
+    """Time with one and with all threads, alternating, and return one row for each."""
+    detached, threads = case.scene.detach(), sorted({1, all_threads})
     pairs = int(measure_contributions(detached, case.cameras, SETTINGS).hits.sum())
     samples: dict[tuple[int, str], list[tuple[float, float]]] = {}
     peaks: dict[int, list[float]] = {count: [] for count in threads}
-    works = {"forward": case.forward, "both": case.both}
+    calls = {"forward": case.forward, "both": case.both}
     for repeat in range(repeats + 1):
         for count in threads:
             torch.set_num_threads(count)
             if repeat > 0:  # the first round only warms up
                 peaks[count].append(native.load_library().recon_cpu_fma_peak(count))
-            for work, function in works.items():
+            for name_of_call, function in calls.items():
                 sample = _timed(functools.partial(function, "cpu"))
                 if repeat > 0:
-                    samples.setdefault((count, work), []).append(sample)
+                    samples.setdefault((count, name_of_call), []).append(sample)
     rows = []
     for count in threads:
-        forward, both = (Timing.median(samples[count, work]) for work in works)
+        forward, both = (Timing.median(samples[count, call]) for call in calls)
         rows.append(
             {
                 "scene": name,
@@ -124,12 +134,13 @@ def _rows(name: str, degree: int, case: Case, repeats: int, every: int) -> list[
 
 
 def against_reference(rounds: int) -> dict[str, float]:
-    """Forward and backward on s1 with all threads: the float64 reference over the kernel.
+    """Time forward and backward pass of the float64 reference on s1, also relative to the kernel.
 
-    In a process of its own: the command line keeps freed memory (see `recon.cli.main`), which
-    spares the reference's hundreds of temporary tensors a third of their time.
+    It runs in a process of its own: the command line keeps freed memory (see `recon.cli.main`),
+    which saves the reference's hundreds of temporary tensors a third of their time.
     """
-    return json.loads(_in_new_process(f"_print_against_reference({rounds})"))
+    result: dict[str, float] = json.loads(_in_new_process(f"_print_against_reference({rounds})"))
+    return result
 
 
 def _print_against_reference(rounds: int) -> None:
@@ -148,30 +159,30 @@ def _print_against_reference(rounds: int) -> None:
 
 
 def _in_new_process(call: str) -> str:
-    code = f"from recon.bench import raster; raster.{call}"
+    code = f"from training.benchmarks import raster; raster.{call}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, float]:
-    """(processor, wall) seconds."""
+    """Return the (processor, wall) seconds of a call."""
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def scratch_memory_mb(name: str) -> float | None:
-    """Peak memory of forward and backward beyond inputs and outputs, in MB (10^6 bytes).
+def temporary_memory_mb(name: str) -> float | None:
+    """Measure the peak memory of both passes beyond inputs and outputs, in MB (10^6 bytes).
 
-    Measured in a process of its own, so that nothing freed earlier is reused unseen.
-    None where the system does not tell (only Linux lets the peak be reset).
+    It runs in a process of its own, so that memory freed earlier is not reused unnoticed.
+    None except on Linux: other systems cannot reset the peak.
     """
     if sys.platform != "linux":
         return None
-    return float(_in_new_process(f"_print_scratch({name!r})"))
+    return float(_in_new_process(f"_print_temporary_memory({name!r})"))
 
 
-def _print_scratch(name: str) -> None:
+def _print_temporary_memory(name: str) -> None:
     case = Case(*SCENES[name](0))
     small = Case(*SCENES["s1"](0))
     small.both("cpu")  # threads, libraries

@@ -1,4 +1,4 @@
-"""`recon bench model`: how fast networks answer and train on this machine."""
+"""`recon bench model`: speed of inference and training of networks on this machine."""
 
 import statistics
 import time
@@ -15,35 +15,41 @@ from recon.errors import ConfigError
 from recon.model.api import ViewBatch
 from recon.model.inference import run_network
 from recon.model.registry import build_network, named_size
-from render import Cameras, RasterizeSettings, rasterize
+from render import Cameras
 from render.cameras import look_at
+from training.config import OptimiserConfig
+from training.data.types import Batch
+from training.losses import LossConfig, configured_losses
+from training.step import batch_losses, build_optimiser
 
 NEAR, FAR = 2.0, 12.0
-SETTINGS = RasterizeSettings(render_mode="RGB")
+# Distance of the cameras from the origin.
+RADIUS = 5.0
 # Side of the matrices whose product gives the machine's peak.
 PEAK_SIDE = {"cpu": 1024, "cuda": 8192}
+WARM_UP_ROUNDS = 2
 
 
 @dataclass(frozen=True)
 class ModelCase:
-    """What is timed."""
+    """A network and the input that it is timed on."""
 
     network: str = "cost-volume"
     size: str = "base"
     views: int = 2
-    """Context views."""
+    """Number of context views."""
     side: int = 256
-    """Of the pictures (px)."""
+    """Side of the images (px)."""
     batch: int = 1
-    """Scenes a training step."""
+    """Batch size: scenes per training step."""
     train: bool = True
-    """Time training, too."""
+    """Also time training."""
     recompute: bool = False
-    """Compute blocks again in the backward pass."""
+    """Recompute activations in the backward pass."""
 
 
 def parse_case(text: str, side: int, views: int, batch: int) -> ModelCase:
-    """`network` or `network:size`; ReconError when there is none of that name."""
+    """Parse `network` or `network:size`; ConfigError if there is none of that name."""
     network, _, size = text.partition(":")
     named_size(network, size or "base")
     return ModelCase(network, size or "base", views, side, batch)
@@ -56,10 +62,18 @@ def bench_model(
     repeats: int,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """All numbers of the benchmark; `report` is told what is being timed.
+    """Time inference and training steps of networks.
 
-    A training step is forward, rendering of the context views, squared error, backward and
-    AdamW. Utilisation counts three times the forward pass's matrix products a step.
+    A training step is the `Trainer`'s, with its default losses on the context views: forward
+    pass, rendering, losses, backward pass, optimiser. Utilisation counts three times the forward
+    pass's matrix products per step.
+
+    Args:
+        cases: Networks and inputs.
+        device: cpu or cuda.
+        precision: fp32 or bf16.
+        repeats: Number of timings; medians are returned.
+        report: Receives the name of each part before it is timed.
     """
     report("peak of matrix products")
     peak = matmul_peak(device, precision)
@@ -78,15 +92,22 @@ def bench_model(
 
 
 def matmul_peak(device: str, precision: str) -> float:
-    """Floating point operations a second of a large matrix product."""
+    """Measure the floating-point operations per second of a large matrix product."""
     side = PEAK_SIDE[torch.device(device).type]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(side, side, dtype=dtype, device=device)
     return 2 * side**3 / _seconds(lambda: a @ a, device, 7)
 
 
-def flops_of(network: nn.Module, batch: ViewBatch) -> int:
-    """Of the matrix products and convolutions of one forward pass, by torch's own counter."""
+def count_flops(network: nn.Module, batch: ViewBatch) -> int:
+    """Count the operations of one forward pass: by the network itself, else by torch's counter.
+
+    Torch's counter needs the slowest attention kernel, so a network's own count is preferred.
+    """
+    own: Callable[[int, int, int], int] | None = getattr(network, "flops", None)
+    views, (height, width) = batch.images.shape[1], batch.images.shape[-2:]
+    if own is not None:
+        return own(views, height, width)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run_network(network, batch)
     return counter.get_total_flops()
@@ -96,12 +117,12 @@ def _row(case: ModelCase, device: str, precision: str, repeats: int, peak: float
     config = named_size(case.network, case.size)
     torch.manual_seed(0)
     network = build_network(case.network, replace(config, recompute=case.recompute)).to(device)
-    one, many = (_batch(case, count, device) for count in (1, case.batch))
-    flops = _flops(network, one)
+    one, many = (_noise_batch(case, count, device) for count in (1, case.batch))
+    flops = count_flops(network, one.context)
 
     def infer() -> object:
         with torch.no_grad(), _autocast(device, precision):
-            return run_network(network, one)
+            return run_network(network, one.context)
 
     seconds = _seconds(infer, device, repeats)
     row: dict[str, Any] = {
@@ -122,26 +143,18 @@ def _row(case: ModelCase, device: str, precision: str, repeats: int, peak: float
     return row
 
 
-def _flops(network: nn.Module, batch: ViewBatch) -> int:
-    """The network's own count where it has one: torch's needs the slowest attention."""
-    own = getattr(network, "flops", None)
-    views, (height, width) = batch.images.shape[1], batch.images.shape[-2:]
-    return own(views, height, width) if own is not None else flops_of(network, batch)
-
-
 def _training_step(
-    network: nn.Module, batch: ViewBatch, device: str, precision: str
+    network: nn.Module, batch: Batch, device: str, precision: str
 ) -> Callable[[], object]:
-    adam = torch.optim.AdamW(network.parameters(), 1e-5, fused=device.startswith("cuda"))
+    optimiser = build_optimiser(network, OptimiserConfig(lr=1e-5))
+    config = LossConfig()
+    losses = configured_losses(config)
 
     def step() -> None:
-        with _autocast(device, precision):
-            output = run_network(network, batch)
-        shown = rasterize(output.gaussians, batch.cameras, settings=SETTINGS).rgb
-        loss = (shown - batch.images).square().mean() + output.depth.log().mean()
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
+        optimiser.zero_grad()
+        values = batch_losses(network, batch, losses, config, _autocast(device, precision))
+        values["total"].backward()
+        optimiser.step()
 
     return step
 
@@ -151,30 +164,36 @@ def _autocast(device: str, precision: str) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16")
 
 
-def _batch(case: ModelCase, scenes: int, device: str) -> ViewBatch:
-    """Noise pictures from an arc around the origin."""
+def _noise_batch(case: ModelCase, scenes: int, device: str) -> Batch:
+    """Noise images from cameras on an arc around the origin, at the distance of their depth."""
     generator = torch.Generator().manual_seed(0)
     angles = torch.linspace(-0.3, 0.3, case.views)
-    places = 5 * torch.stack([angles.sin(), -angles.cos(), torch.full_like(angles, 0.2)], -1)
-    viewmats = torch.stack([look_at(place, torch.zeros(3)) for place in places])
+    positions = RADIUS * torch.stack(
+        [angles.sin(), -angles.cos(), torch.full_like(angles, 0.2)], -1
+    )
+    viewmats = torch.stack([look_at(position, torch.zeros(3)) for position in positions])
+    focal, half = 0.9 * case.side, case.side / 2
+    K = torch.tensor([[focal, 0, half], [0, focal, half], [0, 0, 1]])
     shape = (scenes, case.views)
-    viewmats = viewmats.expand(*shape, 4, 4).clone()
-    cameras = Cameras.from_focal(viewmats, 0.9 * case.side, case.side, case.side)
-    images = torch.rand(*shape, 3, case.side, case.side, generator=generator)
-    near = torch.full(shape, NEAR, device=device)
-    far = torch.full(shape, FAR, device=device)
-    return ViewBatch(images.to(device), cameras.to(device), near, far)
+    cameras = Cameras(
+        viewmats.expand(*shape, 4, 4).clone(), K.repeat(*shape, 1, 1), case.side, case.side
+    ).to(device)
+    size = (case.side, case.side)
+    images = torch.rand(*shape, 3, *size, generator=generator).to(device)
+    near, far = (torch.full(shape, depth, device=device) for depth in (NEAR, FAR))
+    context = ViewBatch(images, cameras, near, far)
+    return Batch(context, cameras, images, torch.full((*shape, *size), RADIUS, device=device))
 
 
 def _seconds(work: Callable[[], object], device: str, repeats: int) -> float:
-    """Median; the first two rounds only warm up."""
+    """Measure the median time of a function after some rounds of warm-up."""
     samples = []
-    for repeat in range(repeats + 2):
+    for repeat in range(repeats + WARM_UP_ROUNDS):
         _wait(device)
         started = time.perf_counter()
         work()
         _wait(device)
-        if repeat >= 2:
+        if repeat >= WARM_UP_ROUNDS:
             samples.append(time.perf_counter() - started)
     return statistics.median(samples)
 
@@ -185,6 +204,6 @@ def _wait(device: str) -> None:
 
 
 def check_device(device: str) -> None:
-    """ReconError when there is no such device."""
+    """Raise ConfigError if there is no such device."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device='cuda': torch sees no CUDA GPU; use device='cpu'", "device")
+        raise ConfigError("device: torch sees no CUDA GPU; use cpu", "device")

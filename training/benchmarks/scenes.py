@@ -1,4 +1,4 @@
-"""Scenes to time rasterizers on: two as our models make them, one as 3DGS leaves it."""
+"""Scenes for timing rasterizers: two like our models' output, one like 3DGS's."""
 
 import math
 from collections.abc import Callable
@@ -14,9 +14,14 @@ from render.sh import colors_to_sh, num_coefficients
 def pixel_aligned(
     side: int, views: int, size: int, sigma_px: float, degree: int
 ) -> tuple[Gaussians, Cameras]:
-    """One Gaussian a pixel of `views` pictures of a bumpy wall, seen from between them.
+    """Make one Gaussian per pixel of views of a bumpy wall, and a camera between them.
 
-    sigma_px is the Gaussians' size on the rendered picture of size x size px.
+    Args:
+        side: Image side of the views (px).
+        views: Number of views.
+        size: Image side of the rendering camera (px).
+        sigma_px: Size of the Gaussians in the render (px).
+        degree: SH degree of the colours.
     """
     generator = torch.Generator().manual_seed(side + views)
     focal = 0.9 * side
@@ -37,10 +42,10 @@ def pixel_aligned(
 
 
 def optimised(count: int, width: int, height: int, degree: int) -> tuple[Gaussians, Cameras]:
-    """What per-scene optimisation leaves: long-tailed sizes, flat shapes, many faint ones."""
+    """Imitate the result of per-scene optimisation: long-tailed sizes, flat, many faint ones."""
     generator = torch.Generator().manual_seed(count)
     depth = 1 + 7 * torch.rand(count, generator=generator) ** 0.5
-    # A quarter of them lies outside the picture.
+    # A quarter of them lies outside the image.
     u, v = _uniform(generator, -0.7, 0.7, count), _uniform(generator, -0.41, 0.41, count)
     means = torch.stack([u, v, torch.ones(count)], -1) * depth[:, None]
     size = torch.exp(torch.randn(count, 1, generator=generator) * 0.8 + math.log(0.0031))

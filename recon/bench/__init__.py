@@ -1,1 +1,0 @@
-"""Benchmarks behind `recon bench`: scenes of our own making, timed the same way everywhere."""

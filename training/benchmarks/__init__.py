@@ -1,0 +1,1 @@
+"""Speed benchmarks behind `recon bench`, on generated scenes that are the same everywhere."""

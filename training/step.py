@@ -1,0 +1,62 @@
+"""One training step's computations, shared by the trainer and the benchmark."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+import torch
+from torch import nn
+
+from recon.model.inference import run_network
+from render import RasterizeSettings, rasterize
+from training.config import OptimiserConfig
+from training.data.types import Batch
+from training.losses import (
+    LossConfig,
+    LossInputs,
+    LossTerm,
+    WeightedLoss,
+    draw_backgrounds,
+    evaluate_losses,
+)
+
+SETTINGS = RasterizeSettings(render_mode="RGB")
+
+
+def batch_losses(
+    network: nn.Module,
+    batch: Batch,
+    losses: Mapping[str, WeightedLoss | LossTerm],
+    config: LossConfig,
+    autocast: AbstractContextManager[object],
+) -> dict[str, torch.Tensor]:
+    """Run a network on a batch and return its losses, with gradients where enabled.
+
+    Args:
+        network: Network to train.
+        batch: Input views and ground truth.
+        losses: Loss terms by name.
+        config: Background of the renders.
+        autocast: Precision of the network; geometry and rendering are always float32.
+
+    Returns:
+        Unweighted terms by name, and their weighted sum as "total".
+    """
+    with autocast:
+        output = run_network(network, batch.context)
+    backgrounds = draw_backgrounds(config, batch.cameras)
+    rendered = rasterize(
+        output.gaussians, batch.cameras, backgrounds=backgrounds, settings=SETTINGS
+    )
+    return evaluate_losses(losses, LossInputs(output, rendered, batch))
+
+
+def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
+    """Build AdamW for the trainable parameters, with weight decay on matrices only."""
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in trainable if p.dim() > 1]
+    others = [p for p in trainable if p.dim() <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2))
