@@ -11,5 +11,6 @@ from render.rasterize import rasterize as rasterize
 from render.sim3 import Sim3 as Sim3
 from render.tensors import TensorStruct as TensorStruct
 from render.types import BackendUnavailable as BackendUnavailable
+from render.types import OutOfMemory as OutOfMemory
 from render.types import RasterizeSettings as RasterizeSettings
 from render.types import RenderOutput as RenderOutput

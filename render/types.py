@@ -66,6 +66,10 @@ class BackendUnavailable(RuntimeError):
     """A backend cannot run on this machine; the message is one line with the remedy."""
 
 
+class OutOfMemory(BackendUnavailable, MemoryError):
+    """A backend has not enough memory for this call; the message is one line with the remedy."""
+
+
 Backend = Callable[
     [Gaussians, Cameras, RasterizeSettings, Tensor | None, Tensor | None], RenderOutput
 ]

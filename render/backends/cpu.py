@@ -11,47 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from render.backends import native
+from render.backends import abi, native
 from render.cameras import Cameras
 from render.gaussians import Gaussians
-from render.types import RasterizeSettings, RenderOutput
+from render.types import BackendUnavailable, OutOfMemory, RasterizeSettings, RenderOutput
 
-_FLOATS = ctypes.c_void_p
-
-
-class _Request(ctypes.Structure):
-    """`Request` of cpu/state.h, field by field."""
-
-    _fields_ = (
-        [(name, ctypes.c_int32) for name in "scenes views count width height threads".split()]
-        + [(name, ctypes.c_int32) for name in "colors coefficients depth".split()]
-        + [(name, ctypes.c_int32) for name in ("antialiased", "absgrad")]
-        + [(name, ctypes.c_float) for name in "near far eps2d radius_clip".split()]
-        + [(name, ctypes.c_float) for name in "alpha_max alpha_min transmittance_min".split()]
-        + [(name, _FLOATS) for name in "means quats scales opacities color_values".split()]
-        + [(name, ctypes.c_void_p) for name in "mask viewmats Ks".split()]
-    )
-
-
-class _Pictures(ctypes.Structure):
-    """`Pictures` of cpu/state.h."""
-
-    _fields_ = [(name, _FLOATS) for name in ("colors", "depth", "alpha")]
-
-
-class _Gradients(ctypes.Structure):
-    """`Gradients` of cpu/state.h."""
-
-    _fields_ = [
-        (name, _FLOATS)
-        for name in "means quats scales opacities color_values viewmats absgrad".split()
-    ]
-
-
-class _Contributions(ctypes.Structure):
-    """`Contributions` of cpu/state.h."""
-
-    _fields_ = [(name, ctypes.c_void_p) for name in ("weight_sum", "weight_max", "hits")]
+# Return code of cpu/abi.cpp.
+OUT_OF_MEMORY = 1
+# The kernel numbers tiles of 32 px in 16 bits along each side, and Gaussians in 31.
+MAX_SIDE_PX, MAX_GAUSSIANS = 32 * 2**16, 2**31 - 2**12
 
 
 @dataclass(frozen=True)
@@ -74,7 +42,7 @@ class _Inputs:
 
 @dataclass(frozen=True)
 class _Call:
-    """What is not a tensor."""
+    """The arguments of one call that are not tensors."""
 
     width: int
     height: int
@@ -83,14 +51,14 @@ class _Call:
     depth: bool
     settings: RasterizeSettings
 
-    def request(self, inputs: _Inputs) -> _Request:
+    def request(self, inputs: _Inputs) -> abi.Request:
         scenes, count = inputs.means.shape[:2]
         settings = self.settings
         width, coefficients = 0, 0
         if inputs.colors is not None:
             width = inputs.colors.shape[-1]
             coefficients = inputs.colors.shape[2] if self.sh else 0
-        return _Request(
+        return abi.Request(
             scenes, inputs.viewmats.shape[1], count, self.width, self.height,
             torch.get_num_threads(), width, coefficients, self.depth,
             settings.antialiased, settings.absgrad,
@@ -103,7 +71,7 @@ class _Call:
 
 
 class _State:
-    """What the kernel keeps from forward to backward; freed with the graph."""
+    """State of the kernel from forward to backward; freed with the graph."""
 
     def __init__(self) -> None:
         self.handle = ctypes.c_void_p()
@@ -119,15 +87,14 @@ class _Rasterize(torch.autograd.Function):
         inputs = _Inputs(*tensors)  # type: ignore[arg-type]
         request = call.request(inputs)
         images, size = (request.scenes, request.views), (call.height, call.width)
-        rgb = torch.empty(*images, request.colors, *size)
-        depth = torch.empty(*images, request.depth, *size)
-        alpha = torch.empty(*images, 1, *size)
+        channels = (request.colors, request.depth, 1)
+        rgb, depth, alpha = (_empty(*images, c, *size) for c in channels)
         nonfinite = torch.zeros(images, dtype=torch.int64)
         state = _State() if any(ctx.needs_input_grad) else None
         handle = ctypes.byref(state.handle) if state else None
         _check(
             native.load_library().recon_cpu_forward(
-                ctypes.byref(request), _pictures(rgb, depth, alpha), _pointer(nonfinite), handle
+                ctypes.byref(request), _images(rgb, depth, alpha), _pointer(nonfinite), handle
             )
         )
         ctx.mark_non_differentiable(nonfinite)
@@ -139,18 +106,18 @@ class _Rasterize(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, *v_shown: Tensor | None):  # type: ignore[override]
-        shown, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+    def backward(ctx, *v_images: Tensor | None):  # type: ignore[override]
+        rendered, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
         inputs = _Inputs(*tensors)
         request = ctx.call.request(inputs)
         named = ("means", "quats", "scales", "opacities", "colors", "viewmats")
         given = [getattr(inputs, name) for name in named]
         gradients = [None if t is None else torch.empty_like(t) for t in given]
-        v_shown = tuple(None if v is None else v.contiguous() for v in v_shown[:3])
-        out = _Gradients(*(_pointer(g) for g in (*gradients, ctx.absgrad)))
+        v_images = tuple(None if v is None else v.contiguous() for v in v_images[:3])
+        out = abi.Gradients(*(_pointer(g) for g in (*gradients, ctx.absgrad)))
         _check(
             native.load_library().recon_cpu_backward(
-                ctypes.byref(request), ctx.state.handle, _pictures(*shown), _pictures(*v_shown),
+                ctypes.byref(request), ctx.state.handle, _images(*rendered), _images(*v_images),
                 ctypes.byref(out),
             )
         )  # fmt: skip
@@ -164,7 +131,7 @@ def rasterize_cpu(
     channels: Tensor | None,
     mask: Tensor | None,
 ) -> RenderOutput:
-    """Pictures of every batch entry and camera; see `render.rasterize`."""
+    """Render every batch entry and camera; see `render.rasterize`."""
     batch, count = gaussians.means.shape[:-2], len(gaussians)
     with_color, with_depth = settings.render_mode != "D", settings.render_mode != "RGB"
     inputs, sh = _inputs(gaussians, cameras, channels if with_color else None, mask, with_color)
@@ -184,12 +151,12 @@ def rasterize_cpu(
 def contributions_cpu(
     gaussians: Gaussians, cameras: Cameras, settings: RasterizeSettings, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(weight_sum, weight_max, hits), each [*b n]; see `render.contributions`."""
+    """Measure (weight_sum, weight_max, hits), each [*b n]; see `render.contributions`."""
     inputs, _ = _inputs(gaussians.detach(), cameras, None, mask, False)
     call = _Call(cameras.width, cameras.height, False, True, settings)
     shape = inputs.opacities.shape
     out = (torch.zeros(shape), torch.zeros(shape), torch.zeros(shape, dtype=torch.int64))
-    pointers = _Contributions(*(_pointer(t) for t in out))
+    pointers = abi.Contributions(*(_pointer(t) for t in out))
     library = native.load_library()
     _check(
         library.recon_cpu_contributions(ctypes.byref(call.request(inputs)), ctypes.byref(pointers))
@@ -205,7 +172,7 @@ def _inputs(
     mask: Tensor | None,
     with_color: bool,
 ) -> tuple[_Inputs, bool]:
-    """Checked, contiguous inputs with one batch axis, and whether colours are SH."""
+    """Check the inputs; make them contiguous with one batch axis; tell whether colours are SH."""
     batch = gaussians.means.shape[:-2]
     entries = math.prod(batch)
     for name, tensor in {**vars(gaussians), "viewmats": cameras.viewmats, "Ks": cameras.Ks}.items():
@@ -214,6 +181,11 @@ def _inputs(
                 f"the cpu rasterizer needs float32 tensors on the CPU; {name} is {tensor.dtype} "
                 f"on {tensor.device} (backend 'reference' takes float64)"
             )
+    if max(cameras.width, cameras.height) > MAX_SIDE_PX or len(gaussians) > MAX_GAUSSIANS:
+        raise ValueError(
+            f"the cpu rasterizer takes images of up to {MAX_SIDE_PX} px a side and {MAX_GAUSSIANS} "
+            f"Gaussians; got {cameras.width} x {cameras.height} px and {len(gaussians)}"
+        )
 
     def flat(tensor: Tensor) -> Tensor:
         return tensor.reshape(entries, *tensor.shape[len(batch) :]).contiguous()
@@ -234,16 +206,29 @@ def _inputs(
     return inputs, with_color and channels is None
 
 
+def _empty(*shape: int) -> Tensor:
+    try:
+        return torch.empty(*shape)
+    except RuntimeError:  # of torch's allocator
+        raise OutOfMemory(
+            f"no memory for an image tensor of shape {shape}; render fewer or smaller views"
+        ) from None
+
+
 def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _pictures(rgb: Tensor | None, depth: Tensor | None, alpha: Tensor | None):
-    """Pointers to the three; nothing (no gradient, no such picture) is null."""
+def _images(rgb: Tensor | None, depth: Tensor | None, alpha: Tensor | None):
+    """Pointers to the three; null where there is no gradient or no such image."""
     tensors = (None if t is None or t.numel() == 0 else t for t in (rgb, depth, alpha))
-    return ctypes.byref(_Pictures(*(_pointer(t) for t in tensors)))
+    return ctypes.byref(abi.Images(*(_pointer(t) for t in tensors)))
 
 
 def _check(code: int) -> None:
+    """Raise what a call of the kernel reports."""
+    if code == OUT_OF_MEMORY:
+        raise OutOfMemory("the cpu rasterizer ran out of memory; render fewer or smaller views")
     if code != 0:
-        raise MemoryError("the cpu rasterizer ran out of memory; render fewer or smaller views")
+        reason = native.load_library().recon_cpu_last_error().decode(errors="replace")
+        raise BackendUnavailable(f"the cpu rasterizer failed: {reason}")

@@ -154,14 +154,6 @@ def test_empty_scene_is_background() -> None:
     assert torch.allclose(output.rgb[0, :, 3, 5], background[0])
 
 
-def test_unknown_backend_and_mixed_dtypes_are_named(generator: torch.Generator) -> None:
-    scene = random_gaussians(3, generator)
-    with pytest.raises(ValueError, match="unknown rasterizer backend 'metal'"):
-        rasterize(scene, plain_camera(), backend="metal")
-    with pytest.raises(ValueError, match="cast one"):
-        rasterize(scene.to(torch.float32), plain_camera())
-
-
 def test_validate_names_the_attribute(generator: torch.Generator) -> None:
     scene = random_gaussians(3, generator)
     scene.validate()

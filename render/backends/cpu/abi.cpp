@@ -1,6 +1,8 @@
 // The C ABI of recon's CPU kernels. Every exported symbol starts with recon_cpu_.
-// Functions return 0, or 1 when memory ran out; nothing throws across the boundary.
+// Functions return 0, OUT_OF_MEMORY, or FAILED with the reason in recon_cpu_last_error(); nothing
+// throws across the boundary.
 #include <algorithm>
+#include <cstdio>
 #include <exception>
 #include <memory>
 #include <numeric>
@@ -43,7 +45,7 @@ void prepare(const Request& rq, std::vector<View>& views, int first, int last) {
     sort_view(rq, views[first + item]);
     bin_view(rq, views[first + item]);
   };
-  // With few views the work inside each is shared out instead.
+  // With few views the work inside each is distributed instead.
   if (count >= rq.threads) {
     parallel_for(count, rq.threads, arrange);
   } else {
@@ -71,7 +73,7 @@ std::vector<TileItem> tiles_by_work(const Request& rq, const std::vector<View>& 
   return items;
 }
 
-// Where each view's pairs start among the group's slots; the last entry is their number.
+// Where each view's pairs start among the group's slots; the last entry is their count.
 std::vector<std::size_t> slot_starts(const std::vector<View>& views, int first, int last) {
   std::vector<std::size_t> starts(1, 0);
   for (int image = first; image < last; ++image)
@@ -83,7 +85,7 @@ std::int64_t count_nonfinite(const View& view) {
   return std::accumulate(view.nonfinite.begin(), view.nonfinite.end(), std::int64_t{0});
 }
 
-void forward(const Request& rq, State& state, bool keep, const Pictures& out,
+void forward(const Request& rq, State& state, bool keep, const Images& out,
              std::int64_t* nonfinite) {
   state.views.resize(rq.images());
   const int group = group_size(rq);
@@ -103,7 +105,7 @@ void forward(const Request& rq, State& state, bool keep, const Pictures& out,
 }
 
 void backward_group(const Request& rq, const State& state, int first, int last,
-                    const Pictures& shown, const Pictures& v_shown, const Gradients& out,
+                    const Images& images, const Images& v_images, const Gradients& out,
                     double* v_cameras) {
   const int size = slot_size(rq), chunks = rq.chunks();
   const std::vector<std::size_t> starts = slot_starts(state.views, first, last);
@@ -111,7 +113,7 @@ void backward_group(const Request& rq, const State& state, int first, int last,
   const auto items = tiles_by_work(rq, state.views, first, last);
   parallel_for(static_cast<int>(items.size()), rq.threads, [&](int item, int) {
     const TileItem& work = items[item];
-    raster_tile_backward(rq, state.views[work.image], work.image, work.tile, shown, v_shown,
+    raster_tile_backward(rq, state.views[work.image], work.image, work.tile, images, v_images,
                          slots.data() + starts[work.image - first] * size);
   });
   // A chunk of one scene's Gaussians goes through the views in order: no two threads write to
@@ -128,13 +130,13 @@ void backward_group(const Request& rq, const State& state, int first, int last,
   });
 }
 
-void backward(const Request& rq, const State& state, const Pictures& shown,
-              const Pictures& v_shown, const Gradients& out) {
+void backward(const Request& rq, const State& state, const Images& images,
+              const Images& v_images, const Gradients& out) {
   const int group = group_size(rq), chunks = rq.chunks();
   std::vector<double> v_cameras(
       static_cast<std::size_t>(rq.images()) * chunks * CAMERA_GRADIENTS, 0.0);
   for (int first = 0; first < rq.images(); first += group)
-    backward_group(rq, state, first, std::min(rq.images(), first + group), shown, v_shown, out,
+    backward_group(rq, state, first, std::min(rq.images(), first + group), images, v_images, out,
                    v_cameras.data());
   for (int i = 0; i < rq.images(); ++i) {
     double sum[CAMERA_GRADIENTS] = {};
@@ -177,13 +179,19 @@ void contributions(const Request& rq, const Contributions& out) {
   }
 }
 
+constexpr std::int32_t OUT_OF_MEMORY = 1, FAILED = 2;
+thread_local char last_error[256] = "";
+
 template <class Body>
 std::int32_t guarded(const Body& body) {
   try {
     body();
     return 0;
-  } catch (const std::exception&) {  // only allocation fails here
-    return 1;
+  } catch (const std::bad_alloc&) {
+    return OUT_OF_MEMORY;
+  } catch (const std::exception& error) {
+    std::snprintf(last_error, sizeof last_error, "%s", error.what());
+    return FAILED;
   }
 }
 
@@ -191,11 +199,14 @@ std::int32_t guarded(const Body& body) {
 
 // Version of this ABI. The Python side refuses a library of another version,
 // so that a stale build is named instead of corrupting memory.
-RECON_API std::int32_t recon_cpu_abi_version() { return 2; }
+RECON_API std::int32_t recon_cpu_abi_version() { return 3; }
+
+// Why the last call on this thread returned FAILED.
+RECON_API const char* recon_cpu_last_error() { return last_error; }
 
 // nonfinite [images]. With `state` not null it receives what the backward pass needs, to be
 // freed by recon_cpu_free.
-RECON_API std::int32_t recon_cpu_forward(const Request* request, const Pictures* out,
+RECON_API std::int32_t recon_cpu_forward(const Request* request, const Images* out,
                                          std::int64_t* nonfinite, State** state) {
   return guarded([&] {
     auto kept = std::make_unique<State>();
@@ -205,9 +216,9 @@ RECON_API std::int32_t recon_cpu_forward(const Request* request, const Pictures*
 }
 
 RECON_API std::int32_t recon_cpu_backward(const Request* request, const State* state,
-                                          const Pictures* shown, const Pictures* v_shown,
+                                          const Images* images, const Images* v_images,
                                           const Gradients* out) {
-  return guarded([&] { backward(*request, *state, *shown, *v_shown, *out); });
+  return guarded([&] { backward(*request, *state, *images, *v_images, *out); });
 }
 
 RECON_API void recon_cpu_free(State* state) { delete state; }

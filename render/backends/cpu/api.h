@@ -1,4 +1,4 @@
-// Marks what the library shows to the outside.
+// Marks the exported functions of the library.
 #pragma once
 
 #if defined(_WIN32)

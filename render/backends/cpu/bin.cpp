@@ -1,5 +1,7 @@
 // Which tiles each Gaussian touches, exactly, and the tiles' lists in depth order.
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 #include "ellipse.h"
 #include "pool.h"
@@ -9,6 +11,12 @@ namespace recon {
 namespace {
 
 constexpr int BLOCK = 1 << 14;  // Gaussians a work item; fixed, so that threads change nothing
+
+// Pairs of a Gaussian and a tile in one view: entries and pairs are counted in 32 bits, and a Walk
+// looks some entries ahead. A test builds with a lower limit.
+#if !defined(RECON_MAX_PAIRS)
+#define RECON_MAX_PAIRS (UINT32_MAX - 4096)
+#endif
 
 struct Block {
   std::vector<std::uint32_t> tiles;   // of each pair, Gaussian by Gaussian
@@ -40,8 +48,20 @@ int tiles_of(const Request& rq, const View& view, std::uint32_t record,
   return count;
 }
 
-// Where each tile's list starts, and within it each block's share.
+// Throws when a view has more pairs than 32 bits can count.
+void check_pairs(const std::vector<Block>& blocks) {
+  std::uint64_t pairs = 0;
+  for (const Block& block : blocks) pairs += block.tiles.size();
+  if (pairs > RECON_MAX_PAIRS)
+    throw std::length_error("one view has " + std::to_string(pairs) +
+                            " pairs of a Gaussian and a tile, expected at most " +
+                            std::to_string(RECON_MAX_PAIRS) +
+                            "; render smaller images or fewer Gaussians");
+}
+
+// Where each tile's list starts, and within it each block's part.
 void start_lists(int tiles, std::vector<Block>& blocks, View& view) {
+  check_pairs(blocks);
   view.tile_begin.assign(tiles + 1, 0);
   std::uint32_t sum = 0;
   for (int tile = 0; tile < tiles; ++tile) {
@@ -56,7 +76,7 @@ void start_lists(int tiles, std::vector<Block>& blocks, View& view) {
 }
 
 // Pairs are numbered in the order of the records, not of depth: neighbours in the input are
-// mostly neighbours in the picture, and the backward pass reads the slots in this order.
+// mostly neighbours in the image, and the backward pass reads the slots in this order.
 void number_pairs(const Request& rq, View& view) {
   std::uint32_t next = 0;
   for (int chunk = 0; chunk < rq.chunks(); ++chunk) {

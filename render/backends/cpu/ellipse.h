@@ -1,5 +1,5 @@
 // Where {alpha >= alpha_min} of a Record lies. Bounds are a little generous: the raster tests
-// every pixel exactly, so slack costs time but never changes the picture.
+// every pixel exactly, so slack costs time but never changes the image.
 #pragma once
 #include <algorithm>
 

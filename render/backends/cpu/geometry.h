@@ -34,9 +34,9 @@ struct Geometry {
   vf ratio[2], slope[2];   // x/z, y/z and the same clamped to the field of view
   vf inv_norm, unit[4];    // of the quaternion
   vf rotmat[3][3];         // world from the Gaussian's axes
-  vf to_picture[2][3];     // J W
+  vf to_image[2][3];     // J W
   vf aligned[2][3];        // J W rotmat
-  vf root[2][3];           // J W rotmat S: the picture covariance is root root^T
+  vf root[2][3];           // J W rotmat S: the image covariance is root root^T
   vf var_x, cov_xy, var_y; // widened by eps2d
   vf cross[3];             // of root's rows; its square is the determinant before widening
   vf det_before, det;
@@ -76,10 +76,10 @@ inline Geometry project_lanes(const Request& rq, const Camera& cam, const Lanes&
     g.slope[k] = vmin(vmax(g.ratio[k], splat(cam.slope_min[k])), splat(cam.slope_max[k]));
     g.mean2d[k] = fma(g.ratio[k], splat(focal[k]), splat(center[k]));
     for (int j = 0; j < 3; ++j)
-      g.to_picture[k][j] = g.focal_z[k] * fnma(g.slope[k], splat(cam.R[2][j]), splat(cam.R[k][j]));
+      g.to_image[k][j] = g.focal_z[k] * fnma(g.slope[k], splat(cam.R[2][j]), splat(cam.R[k][j]));
     for (int j = 0; j < 3; ++j) {
       vf sum = vf{};
-      for (int i = 0; i < 3; ++i) sum = fma(g.to_picture[k][i], g.rotmat[i][j], sum);
+      for (int i = 0; i < 3; ++i) sum = fma(g.to_image[k][i], g.rotmat[i][j], sum);
       g.aligned[k][j] = sum;
       g.root[k][j] = sum * in.scale[j];
     }

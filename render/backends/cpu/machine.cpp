@@ -1,4 +1,4 @@
-// What this machine can do: instruction sets, and its arithmetic peak for benchmarks.
+// Capabilities of this machine: instruction sets, and its arithmetic peak for `recon bench`.
 #include <atomic>
 #include <chrono>
 

@@ -54,7 +54,7 @@ class Pool {
   void grow(int count) {
     while (static_cast<int>(workers_.size()) < count) {
       workers_.emplace_back([this] { loop(); });
-      workers_.back().detach();  // they sleep for ever; the process's end takes them
+      workers_.back().detach();  // they sleep until the process ends
     }
   }
 

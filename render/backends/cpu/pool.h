@@ -1,5 +1,5 @@
 // A small thread pool: workers sleep between jobs instead of spinning (OpenMP's default burns
-// the time of whoever shares the machine), and work is handed out an item at a time.
+// the time of other processes on the machine), and work is handed out an item at a time.
 #pragma once
 #include <functional>
 

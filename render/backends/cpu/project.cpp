@@ -31,7 +31,7 @@ Culled cull(const Request& rq, const Lanes& in, const Geometry& g, vi wanted) {
   for (int k = 0; k < 3; ++k) probe = probe + splat(0) * (in.mean[k] + in.scale[k]);
   for (int k = 0; k < 4; ++k) probe = probe + splat(0) * in.quat[k];
   const vi in_depth = (g.local[2] >= splat(rq.near_plane)) & (g.local[2] <= splat(rq.far_plane));
-  // Finite values may still overflow on the way to the picture.
+  // Finite values may still overflow during projection.
   const vi projected = is_finite(g.det) & is_finite(g.mean2d[0] + g.mean2d[1]);
   Culled out;
   out.nonfinite = wanted & (~is_finite(probe) | (in_depth & ~projected));

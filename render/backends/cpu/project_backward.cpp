@@ -52,18 +52,18 @@ void root_to_inputs(const Camera& cam, const Lanes& in, const Geometry& g,
       out.scale[j] = fma(g.aligned[a][j], v_root[a][j], out.scale[j]);
       v_aligned[j] = v_root[a][j] * in.scale[j];
     }
-    vf v_picture[3] = {};
+    vf v_projected[3] = {};
     for (int i = 0; i < 3; ++i)
       for (int j = 0; j < 3; ++j) {
-        v_rotmat[i][j] = fma(g.to_picture[a][i], v_aligned[j], v_rotmat[i][j]);
-        v_picture[i] = fma(g.rotmat[i][j], v_aligned[j], v_picture[i]);
+        v_rotmat[i][j] = fma(g.to_image[a][i], v_aligned[j], v_rotmat[i][j]);
+        v_projected[i] = fma(g.rotmat[i][j], v_aligned[j], v_projected[i]);
       }
-    // to_picture = (f / z) (R_a - slope R_2)
+    // to_image = (f / z) (R_a - slope R_2)
     vf along = {}, against = {};
     for (int i = 0; i < 3; ++i) {
-      along = fma(v_picture[i], fnma(g.slope[a], splat(cam.R[2][i]), splat(cam.R[a][i])), along);
-      against = fma(v_picture[i], splat(cam.R[2][i]), against);
-      const vf scaled = g.focal_z[a] * v_picture[i];
+      along = fma(v_projected[i], fnma(g.slope[a], splat(cam.R[2][i]), splat(cam.R[a][i])), along);
+      against = fma(v_projected[i], splat(cam.R[2][i]), against);
+      const vf scaled = g.focal_z[a] * v_projected[i];
       out.R[a][i] += scaled;
       out.R[2][i] = fnma(g.slope[a], scaled, out.R[2][i]);
     }
@@ -141,7 +141,7 @@ void shape_backward(const Request& rq, const Camera& cam, const Lanes& in, const
 
 inline void put(bool fresh, float& slot, float value) { slot = fresh ? value : slot + value; }
 
-// Colour gradients out, and what the direction gives to mean and camera centre.
+// Writes colour gradients, and adds those of mean and camera centre through the direction.
 void colors_backward(const Request& rq, const View& view, const Lanes& in, const int* gaussian,
                      const std::uint32_t* record, unsigned used, const float* rows,
                      bool fresh, float* v_colors, Adjoint& out) {
@@ -168,12 +168,12 @@ void colors_backward(const Request& rq, const View& view, const Lanes& in, const
   }
   for (int i = 0; i < W; ++i) {
     if (!(used >> i & 1)) continue;
-    const float* shown = values_of(view, record[i], rq.channels());
+    const float* clamped = values_of(view, record[i], rq.channels());
     const std::size_t first = (offset + gaussian[i]) * 3 * coefficients;
     const float* sh = rq.color_values + first;
     float* v_sh = v_colors + first;
     float v[3];  // nothing flows through a colour clamped at 0
-    for (int c = 0; c < 3; ++c) v[c] = shown[c] > 0 ? rows[c * W + i] : 0;
+    for (int c = 0; c < 3; ++c) v[c] = clamped[c] > 0 ? rows[c * W + i] : 0;
     for (int k = 0; k < coefficients; ++k) {
       v_basis[k][i] = v[0] * sh[3 * k] + v[1] * sh[3 * k + 1] + v[2] * sh[3 * k + 2];
       for (int c = 0; c < 3; ++c) put(fresh, v_sh[3 * k + c], values[k][i] * v[c]);

@@ -54,7 +54,7 @@ void composite_tile(const Request& rq, const View& view, const TileFrame& frame,
 
 }  // namespace
 
-void raster_tile(const Request& rq, const View& view, int image, int tile, const Pictures& out) {
+void raster_tile(const Request& rq, const View& view, int image, int tile, const Images& out) {
   const TileFrame frame(rq, tile);
   const int channels = rq.channels();
   float* through = scratch(static_cast<std::size_t>(PLANE) * (channels + 1));

@@ -1,5 +1,5 @@
 // Gradient of a tile's compositing. Replays the forward loop front to back, so that the same
-// pixels are done at the same moments, with one more scalar a pixel: R, what lies behind,
+// pixels are done at the same moments, with one more scalar a pixel: R, the part behind,
 // R = sum of later weights times (value . v_image) - (final transmittance) v_alpha. Then
 //   dL/d(ln alpha) = alpha (T value . v_image - R / (1 - alpha))
 // where the clamp of alpha did not bite. Running R down from its total is more accurate than
@@ -117,14 +117,14 @@ void choose_abs(const Request& rq, const View& view, const TileFrame& frame, int
     backward_tile<C, false>(rq, view, frame, tile, planes, slots, spare);
 }
 
-// Copies the tile of v_image and starts R: everything a pixel shows lies behind its first layer.
-void start_planes(const Request& rq, const TileFrame& frame, int image, const Pictures& shown,
-                  const Pictures& v_shown, const Planes& planes) {
+// Copies the tile of v_image and initialises R: all of a pixel lies behind its first layer.
+void start_planes(const Request& rq, const TileFrame& frame, int image, const Images& images,
+                  const Images& v_images, const Planes& planes) {
   const int channels = rq.channels();
   open_pixels(planes.through, frame);
   std::fill_n(planes.behind, static_cast<std::size_t>(PLANE) * (channels + 1), 0.0f);
-  const float* alpha = shown.alpha_plane(rq, image);
-  const float* v_alpha = v_shown.alpha_plane(rq, image);
+  const float* alpha = images.alpha_plane(rq, image);
+  const float* v_alpha = v_images.alpha_plane(rq, image);
   for (int y = 0; y < frame.rows; ++y) {
     const std::size_t from = static_cast<std::size_t>(frame.y0 + y) * rq.width + frame.x0;
     float* behind = planes.behind + y * STRIDE;
@@ -132,9 +132,9 @@ void start_planes(const Request& rq, const TileFrame& frame, int image, const Pi
       for (int x = 0; x < frame.columns; ++x)
         behind[x] = (alpha[from + x] - 1.0f) * v_alpha[from + x];
     for (int k = 0; k < channels; ++k) {
-      const float* v_from = v_shown.plane(rq, image, k);
+      const float* v_from = v_images.plane(rq, image, k);
       if (!v_from) continue;
-      const float* color = shown.plane(rq, image, k) + from;
+      const float* color = images.plane(rq, image, k) + from;
       float* v_plane = planes.v_image + k * PLANE + y * STRIDE;
       std::copy_n(v_from + from, frame.columns, v_plane);
       for (int x = 0; x < frame.columns; ++x) behind[x] += color[x] * v_plane[x];
@@ -145,14 +145,14 @@ void start_planes(const Request& rq, const TileFrame& frame, int image, const Pi
 }  // namespace
 
 void raster_tile_backward(const Request& rq, const View& view, int image, int tile,
-                          const Pictures& shown, const Pictures& v_shown, float* slots) {
+                          const Images& images, const Images& v_images, float* slots) {
   const TileFrame frame(rq, tile);
   const int channels = rq.channels();
   const std::size_t planes_size = static_cast<std::size_t>(PLANE) * (channels + 2);
   float* through = scratch(planes_size + static_cast<std::size_t>(slot_size(rq) + W) * W);
   const Planes planes{through, through + PLANE, through + 2 * PLANE};
   vf* spare = reinterpret_cast<vf*>(through + planes_size);
-  start_planes(rq, frame, image, shown, v_shown, planes);
+  start_planes(rq, frame, image, images, v_images, planes);
   switch (channels) {
     case 1: choose_abs<1>(rq, view, frame, tile, planes, slots, spare); break;
     case 3: choose_abs<3>(rq, view, frame, tile, planes, slots, spare); break;

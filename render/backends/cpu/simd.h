@@ -1,5 +1,5 @@
 // Vectors of W floats: 8 with AVX2, else 4 (SSE2, NEON, or whatever the compiler makes of it).
-// Built on the vector extension that GCC and Clang share; intrinsics only where that has no word.
+// Built on the vector extension of GCC and Clang; intrinsics only where it has no equivalent.
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What a call asks for, and what the forward pass keeps for the backward pass.
+// The arguments of a call, and the state that the forward pass keeps for the backward pass.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -12,7 +12,7 @@ constexpr int TILE = 32;          // px; tiles are square
 constexpr int CHUNK = 2048;       // Gaussians projected as one item of work
 constexpr int INLINE_VALUES = 4;  // channels that fit into a Record
 
-// The C ABI's request; render/backends/cpu.py mirrors it field by field.
+// The C ABI's request; render/backends/abi.py mirrors it and layout.cpp lists it, field by field.
 // Gaussians are [scenes, count, ...], cameras [scenes, views, ...], all float32 and contiguous.
 struct Request {
   std::int32_t scenes, views, count, width, height, threads;
@@ -45,7 +45,7 @@ struct Camera {
 struct Record {
   float x, y;           // mean (px)
   float reach_x;        // half width of {alpha >= alpha_min} (px)
-  float top_dx;         // where that ellipse is lowest on the screen: dx of its extreme in y
+  float top_dx;         // lowest point of that ellipse in the image: dx of its extreme in y
   float slope, h0, h1;  // its y range at dx: slope dx -+ sqrt(h0 - h1 dx^2)
   float log_opacity;    // base 2
   float a, a_shear, c;  // 1/px
@@ -68,7 +68,7 @@ struct PairRange {
   std::uint32_t begin, count;
 };
 
-// Everything about one picture. Records of chunk k start at k * CHUNK; visible[k] are in use.
+// Everything about one image. Records of chunk k start at k * CHUNK; visible[k] are in use.
 struct View {
   Camera camera;
   int scene = 0;
@@ -94,7 +94,7 @@ inline const float* values_of(const View& view, std::uint32_t record, int channe
 }
 
 // The six moments of g = dL/d(ln alpha) over a Gaussian's pixels, then dL/d(value) by channel,
-// then the two sums of |dL/d(mean)|: what the backward raster leaves for each pair.
+// then the two sums of |dL/d(mean)|: the output of the backward raster for each pair.
 enum Moment { G, GU, GV, GUU, GUV, GVV, MOMENTS };
 inline int slot_size(const Request& request) {
   return MOMENTS + request.channels() + (request.absgrad ? 2 : 0);
@@ -106,14 +106,13 @@ struct Gradients {  // of the inputs; overwritten, except absgrad, which the cal
   float* absgrad;   // [scenes, views, count, 2] or null
 };
 
-// The pictures of all images, or the gradients that come back for them; what is missing in
-// gradients is null and counts as zero.
-struct Pictures {
+// The planes of all images, or their gradients; a gradient that is null counts as zero.
+struct Images {
   float* colors;  // [images, colors, h, w]
   float* depth;   // [images, 1, h, w]; null when depth is not wanted
   float* alpha;   // [images, 1, h, w]
 
-  // Plane of one channel of what is composited, or null.
+  // Plane of one composited channel, or null.
   float* plane(const Request& rq, int image, int channel) const {
     const std::size_t area = static_cast<std::size_t>(rq.width) * rq.height;
     if (channel < rq.colors)
@@ -137,10 +136,10 @@ void project_chunk(const Request& request, View& view, int chunk);
 void sort_view(const Request& request, View& view);
 void bin_view(const Request& request, View& view);
 void raster_tile(const Request& request, const View& view, int image, int tile,
-                 const Pictures& out);
+                 const Images& out);
 void raster_tile_contributions(const Request& request, const View& view, int tile, float* slots);
 void raster_tile_backward(const Request& request, const View& view, int image, int tile,
-                          const Pictures& shown, const Pictures& v_shown, float* slots);
+                          const Images& images, const Images& v_images, float* slots);
 void project_chunk_backward(const Request& request, const View& view, int image, int chunk,
                             const float* slots, const Gradients& out, double* v_camera);
 constexpr int CAMERA_GRADIENTS = 15;  // R (row by row), t, centre

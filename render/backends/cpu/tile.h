@@ -1,5 +1,5 @@
-// The walk over a tile that forward, backward and contributions share: for a Record, the
-// W-wide columns that start at its own left edge, each with its exact rows.
+// The traversal of a tile that forward, backward and contributions have in common: for a Record,
+// the W-wide columns that start at its own left edge, each with its exact rows.
 #pragma once
 #include "ellipse.h"
 #include "state.h"
@@ -12,7 +12,7 @@ constexpr int PLANE = TILE * STRIDE;
 constexpr int MAX_COLUMNS = TILE / W;
 
 struct TileFrame {
-  int x0, y0, columns, rows;  // origin and size in the picture (px)
+  int x0, y0, columns, rows;  // origin and size in the image (px)
 
   TileFrame(const Request& rq, int tile)
       : x0(tile % rq.tiles_x() * TILE), y0(tile / rq.tiles_x() * TILE),
@@ -20,7 +20,7 @@ struct TileFrame {
 };
 
 // The columns of a stretch of a tile's list, W Gaussians at a time: finding them one by one
-// costs as much as drawing them.
+// costs as much as compositing them.
 struct Plan {
   static constexpr int GROUPS = 8, ENTRIES = GROUPS * W;
   struct Column {  // of W Gaussians
@@ -69,8 +69,8 @@ inline void plan_group(const float* const records[W], const TileFrame& frame, st
   }
 }
 
-// A tile's list, nearest first, with the columns of each entry. What comes next is asked of the
-// memory early: records are strewn over more than a cache holds.
+// Iterates over a tile's list, nearest first, with the columns of each entry. Later entries are
+// prefetched: records are scattered over more memory than a cache holds.
 class Walk {
  public:
   Walk(const View& view, const TileFrame& frame, int tile)
@@ -85,7 +85,7 @@ class Walk {
     return true;
   }
 
-  // The same for an entry that is not drawn; nothing can be drawn afterwards.
+  // The same for an entry that is not composited; none can be composited afterwards.
   bool skip() { return entry_ != end_ && ++entry_ != end_; }
 
   std::uint32_t record() const { return view_.entries[entry_].record; }
@@ -127,7 +127,7 @@ inline ColumnStart column_start(const Record& r, float dx0, float dy0) {
   return {fnma(splat(r.a_shear), dy, splat(r.a) * dx), splat(r.c) * dy};
 }
 
-// Marks the pixels that the picture has with transmittance 1 and all others as done (-1).
+// Marks the pixels inside the image with transmittance 1 and all others as done (-1).
 inline void open_pixels(float* through, const TileFrame& frame) {
   for (int y = 0; y < frame.rows; ++y)
     for (int x = 0; x < STRIDE; ++x) through[y * STRIDE + x] = x < frame.columns ? 1.0f : -1.0f;
@@ -142,7 +142,7 @@ inline float* scratch(std::size_t floats) {
 
 inline int popcount(unsigned mask) { return __builtin_popcount(mask); }
 
-// What one Gaussian does to W pixels, given their transmittance.
+// The effect of one Gaussian on W pixels, given their transmittance.
 struct Step {
   vf alpha;      // clamped; 0 where below alpha_min
   vf weight;     // alpha times transmittance; 0 where the pixel is done

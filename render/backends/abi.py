@@ -1,0 +1,79 @@
+"""The structs of the CPU kernel's C ABI (cpu/state.h), and the check that a library fits them."""
+
+import ctypes
+from collections.abc import Iterator
+
+VERSION = 3
+
+
+class Request(ctypes.Structure):
+    """Sizes, settings and inputs of a call."""
+
+    _fields_ = (
+        [(name, ctypes.c_int32) for name in "scenes views count width height threads".split()]
+        + [(name, ctypes.c_int32) for name in "colors coefficients depth".split()]
+        + [(name, ctypes.c_int32) for name in ("antialiased", "absgrad")]
+        + [(name, ctypes.c_float) for name in "near_plane far_plane eps2d radius_clip".split()]
+        + [(name, ctypes.c_float) for name in "alpha_max alpha_min transmittance_min".split()]
+        + [(name, ctypes.c_void_p) for name in "means quats scales opacities".split()]
+        + [(name, ctypes.c_void_p) for name in "color_values mask viewmats Ks".split()]
+    )
+
+
+class Images(ctypes.Structure):
+    """Outputs of the forward pass, or their gradients."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("colors", "depth", "alpha")]
+
+
+class Gradients(ctypes.Structure):
+    """Outputs of the backward pass."""
+
+    _fields_ = [
+        (name, ctypes.c_void_p)
+        for name in "means quats scales opacities color_values viewmats absgrad".split()
+    ]
+
+
+class Contributions(ctypes.Structure):
+    """Outputs of `recon_cpu_contributions`."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("weight_sum", "weight_max", "hits")]
+
+
+STRUCTS: tuple[type[ctypes.Structure], ...] = (Request, Images, Gradients, Contributions)
+Layout = list[tuple[str, int, int]]
+
+
+def expected_layout() -> Layout:
+    """List name, offset and size of every struct and of its fields, as `recon_cpu_layout` does."""
+    return [row for struct in STRUCTS for row in _struct_layout(struct)]
+
+
+def _struct_layout(struct: type[ctypes.Structure]) -> Iterator[tuple[str, int, int]]:
+    yield struct.__name__, 0, ctypes.sizeof(struct)
+    for name, *_ in struct._fields_:
+        field = getattr(struct, name)
+        yield f"{struct.__name__}.{name}", field.offset, field.size
+
+
+def library_layout(library: ctypes.CDLL) -> Layout:
+    """Read the same list from a library."""
+    name, offset, size = ctypes.c_char_p(), ctypes.c_int32(), ctypes.c_int32()
+    rows: Layout = []
+    while library.recon_cpu_layout(
+        ctypes.c_int32(len(rows)), ctypes.byref(name), ctypes.byref(offset), ctypes.byref(size)
+    ):
+        rows.append(((name.value or b"").decode(), offset.value, size.value))
+    return rows
+
+
+def layout_difference(library: ctypes.CDLL) -> str | None:
+    """Describe the first difference between the library's structs and these; None when alike."""
+    found, expected = library_layout(library), expected_layout()
+    for theirs, ours in zip(found, expected, strict=False):
+        if theirs != ours:
+            return "{} at {}, {} bytes; expected {} at {}, {} bytes".format(*theirs, *ours)
+    if len(found) != len(expected):
+        return f"{len(found)} fields; expected {len(expected)}"
+    return None

@@ -1,0 +1,50 @@
+// The layout of the structs that cross the ABI, so that Python can refuse a library whose structs
+// differ from its own instead of corrupting memory.
+#include <cstddef>
+
+#include "api.h"
+#include "state.h"
+
+using namespace recon;
+
+namespace {
+
+struct Field {
+  const char* name;
+  std::int32_t offset, size;
+};
+
+#define STRUCT(S) {#S, 0, sizeof(S)}
+#define FIELD(S, f) {#S "." #f, offsetof(S, f), sizeof(S::f)}
+
+constexpr Field LAYOUT[] = {
+    STRUCT(Request),
+    FIELD(Request, scenes), FIELD(Request, views), FIELD(Request, count), FIELD(Request, width),
+    FIELD(Request, height), FIELD(Request, threads), FIELD(Request, colors),
+    FIELD(Request, coefficients), FIELD(Request, depth), FIELD(Request, antialiased),
+    FIELD(Request, absgrad), FIELD(Request, near_plane), FIELD(Request, far_plane),
+    FIELD(Request, eps2d), FIELD(Request, radius_clip), FIELD(Request, alpha_max),
+    FIELD(Request, alpha_min), FIELD(Request, transmittance_min), FIELD(Request, means),
+    FIELD(Request, quats), FIELD(Request, scales), FIELD(Request, opacities),
+    FIELD(Request, color_values), FIELD(Request, mask), FIELD(Request, viewmats),
+    FIELD(Request, Ks),
+    STRUCT(Images), FIELD(Images, colors), FIELD(Images, depth), FIELD(Images, alpha),
+    STRUCT(Gradients),
+    FIELD(Gradients, means), FIELD(Gradients, quats), FIELD(Gradients, scales),
+    FIELD(Gradients, opacities), FIELD(Gradients, color_values), FIELD(Gradients, viewmats),
+    FIELD(Gradients, absgrad),
+    STRUCT(Contributions),
+    FIELD(Contributions, weight_sum), FIELD(Contributions, weight_max), FIELD(Contributions, hits),
+};
+
+}  // namespace
+
+// Field `index` of the list above; false behind its end.
+RECON_API std::int32_t recon_cpu_layout(std::int32_t index, const char** name,
+                                        std::int32_t* offset, std::int32_t* size) {
+  if (index < 0 || index >= static_cast<std::int32_t>(sizeof LAYOUT / sizeof *LAYOUT)) return 0;
+  *name = LAYOUT[index].name;
+  *offset = LAYOUT[index].offset;
+  *size = LAYOUT[index].size;
+  return 1;
+}
