@@ -46,5 +46,6 @@ def _words(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(repr, arguments))}"
     if origin is tuple:
-        return f"a tuple of {_words(arguments[0])}"
-    return _WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")
+        return f"a tuple of {_words(arguments[0]).split()[-1]}s"
+    name = str(getattr(hint, "__name__", hint))
+    return _WORDS.get(hint, f"{'an' if name[0] in 'AEIOU' else 'a'} {name}")
