@@ -1,4 +1,4 @@
-"""Second floor: training of networks on posed images, evaluation, and baseline methods.
+"""Training of networks on posed images, evaluation, and baseline methods.
 
 The names below are the library of this package; they are imported when first used:
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from training.data.types import SampleRequest as SampleRequest
     from training.data.types import Source as Source
     from training.data.types import TrainingSample as TrainingSample
+    from training.evaluation.benchmark import evaluate as evaluate
+    from training.evaluation.captures import EvaluateConfig as EvaluateConfig
+    from training.evaluation.suite import Suite as Suite
+    from training.evaluation.suite import read_suite as read_suite
     from training.losses import LOSSES as LOSSES
     from training.losses import LossInputs as LossInputs
     from training.losses import WeightedLoss as WeightedLoss
@@ -28,19 +32,23 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "Batch": "training.data.types",
+    "EvaluateConfig": "training.evaluation.captures",
     "LOSSES": "training.losses",
     "LossInputs": "training.losses",
     "Mixture": "training.sources",
     "SOURCES": "training.sources",
     "SampleRequest": "training.data.types",
     "Source": "training.data.types",
+    "Suite": "training.evaluation.suite",
     "TrainConfig": "training.config",
     "Trainer": "training.trainer",
     "TrainingSample": "training.data.types",
     "WeightedLoss": "training.losses",
     "build_source": "training.sources",
     "configured_losses": "training.losses",
+    "evaluate": "training.evaluation.benchmark",
     "read_config": "training.config",
+    "read_suite": "training.evaluation.suite",
 }
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605 (a list, made from the table)
 

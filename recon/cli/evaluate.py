@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from recon.cli.arguments import Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
@@ -36,41 +36,43 @@ class Evaluate:
         """Print a table; output files appear complete or not at all."""
         from recon.files import atomic_output, check_output
 
-        settings = self.options.config()
+        config = self.options.config()
         if (self.capture is None) == (self.suite is None):
             raise ReconError("recon eval needs a capture or --suite FILE; pass one of them")
         for output in filter(None, (self.save_renders, self.markdown)):
             check_output(output)
         check_json(self.json)
-        from training.evaluation.reconstruction import evaluate_cases
-        from training.evaluation.report import as_table, write_pictures
+        from training.evaluation.benchmark import evaluate
+        from training.evaluation.captures import EvaluateConfig
+        from training.evaluation.methods import recon_method
+        from training.evaluation.report import write_images
         from training.evaluation.suite import Case, Suite, read_suite
 
         if self.suite is not None:
             suite = read_suite(self.suite)
         else:
             assert self.capture is not None
-            suite = Suite((Case(self.capture, self.split),), None)
-        document: dict[str, Any] = {}
+            suite = Suite((Case(self.capture, self.split),))
+        evaluate_config = EvaluateConfig(
+            config.views.resolution,
+            solve_cameras=config.poses.source == "solve",
+            seed=config.seed,
+            cache=config.poses.cache,
+            device=config.device,
+        )
+        methods = {config.model: recon_method(config)}
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
-            results = evaluate_cases(suite.cases, settings, progress)
-            if suite.films is not None:
-                from training.evaluation.realestate10k import evaluate_films
-
-                found, skipped = evaluate_films(suite.films, settings, progress)
-                results += found
-                document["skipped"] = dict(skipped.reasons)
-        table = as_table(results)
+            evaluation = evaluate(methods, suite, evaluate_config, progress=progress)
+        table = evaluation.table()
         if not prints_json(self.json):
             say(table)
-            for reason, count in document.get("skipped", {}).items():
+            for reason, count in evaluation.skipped.reasons.items():
                 say(f"skipped: {reason} ({count})")
-        document["cases"] = [result.as_dict() for result in results]
         if self.json is not None:
-            write_json(document, self.json)
+            write_json(evaluation.as_dict(), self.json)
         if self.markdown is not None:
             with atomic_output(self.markdown) as temporary:
                 temporary.write_text(table + "\n")
         if self.save_renders is not None:
             with atomic_output(self.save_renders) as temporary:
-                write_pictures(temporary, results)
+                write_images(temporary, evaluation.cases)

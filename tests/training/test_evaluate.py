@@ -1,4 +1,4 @@
-"""Metrics, splits and suites."""
+"""Metrics, splits, suites, and the evaluation of any method."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,16 @@ from re10k_files import frames_of, write_chunk
 from recon import ReconError
 from recon.capture import load_capture
 from recon.cli.main import main
+from recon.config import OptimiseConfig, ReconstructConfig
+from recon.model.registry import build_model
+from recon.types import Views
+from render import Gaussians
 from training.evaluation import metrics
-from training.evaluation.suite import read_split, read_suite
+from training.evaluation.benchmark import CONSTANT_DEPTH, evaluate
+from training.evaluation.captures import EvaluateConfig
+from training.evaluation.methods import recon_method
+from training.evaluation.scoring import NEAREST_PHOTO
+from training.evaluation.suite import Case, Suite, read_split, read_suite
 
 
 def pictures(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,11 +90,11 @@ def test_suite_file(tmp_path: Path) -> None:
     path.write_text("root: ../captures\ncases:\n  fox: [2v, 4v]\n")
     suite = read_suite(path)
     assert [(c.capture.name, c.split) for c in suite.cases] == [("fox", "2v"), ("fox", "4v")]
-    assert suite.films is None
-    assert suite.chosen([]) == suite.chosen(["fox"]) == suite.cases
-    assert suite.chosen(["fox/4v"]) == suite.cases[1:]
+    assert suite.realestate10k is None
+    assert suite.select([]) == suite.select(["fox"]) == suite.cases
+    assert suite.select(["fox/4v"]) == suite.cases[1:]
     with pytest.raises(ReconError, match="--only fix: no such case .* it has fox/2v, fox/4v"):
-        suite.chosen(["fix"])
+        suite.select(["fix"])
     path.write_text("rooot: x\ncases: {}\n")
     with pytest.raises(ReconError, match="expected the keys 'root' and 'cases'"):
         read_suite(path)
@@ -95,14 +103,53 @@ def test_suite_file(tmp_path: Path) -> None:
         read_suite(path)
 
 
+def test_any_method_is_evaluated(sample: Path) -> None:
+    """A function from views to Gaussians; with baselines or without."""
+    suite = Suite((Case(sample, "2v"),))
+    seen: list[Views] = []
+
+    def planes(views: Views) -> Gaussians:
+        seen.append(views)
+        return build_model("plane-sweep")(views, lambda done: None).gaussians
+
+    (case,) = evaluate(planes, suite, EvaluateConfig(resolution=48), baselines=False).cases
+    assert seen[0].names == ("images/002.jpg", "images/004.jpg") and len(seen) == 1
+    assert case.methods == ("planes",) and set(case.scores) == {"planes"}
+    assert case.num_gaussians == {"planes": 2 * 48 * 36}
+    document = case.as_dict()
+    assert document["model"] == "planes" and document["resolution"] == 48
+    psnr = case.mean("planes", "psnr")
+    assert psnr is not None and psnr > 15
+    methods = {"one": planes, "two": planes}
+    both = evaluate(methods, suite, EvaluateConfig(resolution=48))
+    assert list(both.cases[0].scores) == ["one", "two", NEAREST_PHOTO, CONSTANT_DEPTH]
+    assert both.cases[0].mean("two", "psnr") == psnr
+    assert "skipped" not in both.as_dict() and "| one " in both.table()
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_results_record_what_was_done(sample: Path, steps: int) -> None:
+    """Without optimisation nothing is simplified, whatever the configured fraction."""
+    config = ReconstructConfig(model="plane-sweep", optimise=OptimiseConfig(steps=steps))
+    suite = Suite((Case(sample, "2v"),))
+    methods = {"plane-sweep": recon_method(config)}
+    (case,) = evaluate(methods, suite, EvaluateConfig(resolution=48), baselines=False).cases
+    document = case.as_dict()
+    assert document["steps"] == steps and document["num_steps"] <= steps
+    removed = document["gaussians"] < 2 * 48 * 36
+    assert document["simplify"] == (config.simplify.fraction if removed else 0.0)
+    assert removed == (document["num_steps"] > 0)
+    assert not removed or steps > 0
+
+
 @pytest.mark.slow
 def test_realestate10k_suite_to_json_and_table(
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """The command over an index with a scene, a null, a missing scene and a broken one."""
-    films = frames_of(sample, 5, 96)
-    broken = ([films[0][0], b"no jpeg", *films[0][2:]], films[1])
-    write_chunk(tmp_path / "000000.torch", {"good": films, "broken": broken})
+    clip = frames_of(sample, 5, 96)
+    broken = ([clip[0][0], b"no jpeg", *clip[0][2:]], clip[1])
+    write_chunk(tmp_path / "000000.torch", {"good": clip, "broken": broken})
     entry = {"context": [0, 2], "target": [1, 3]}
     index = {"good": entry, "none": None, "gone": entry, "broken": entry}
     (tmp_path / "index.json").write_text(json.dumps(index))

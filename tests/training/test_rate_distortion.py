@@ -13,35 +13,35 @@ from recon.formats import load_gaussians
 from render.quaternions import quats_to_rotmats
 from render.sh import sh_to_colors
 from training.evaluation.glossy import LIGHT, STRENGTH, glossy
-from training.evaluation.rate_distortion import LOSSY_FORMATS, Bench, prefixes_of, rows_of
-from training.evaluation.splat_transform import has_foreign, independent_loss_db
+from training.evaluation.rate_distortion import LOSSY_FORMATS, Subject, format_rows, prefix_rows
+from training.evaluation.splat_transform import has_splat_transform, independent_loss_db
 from training.evaluation.suite import Case
 
 
 @pytest.mark.slow
 def test_rows_and_prefixes(sample: Path, tmp_path: Path) -> None:
     settings = ReconstructConfig(views=ViewConfig(resolution=96), optimise=OptimiseConfig(5))
-    bench = Bench.of(Case(sample, "2v"), tmp_path, settings)
-    rows = list(islice(rows_of(bench), 2 + len(LOSSY_FORMATS)))
+    subject = Subject.reconstruct(Case(sample, "2v"), tmp_path, settings)
+    rows = list(islice(format_rows(subject), 2 + len(LOSSY_FORMATS)))
     assert [row["name"] for row in rows] == ["raw PLY", "PLY", *LOSSY_FORMATS]
     raw, plain, *others = rows
     assert plain["gaussians"] < 0.6 * raw["gaussians"] and plain["bytes"] < 0.6 * raw["bytes"]
     for row in others:
         assert row["gaussians"] == plain["gaussians"] and row["bytes"] < 0.6 * plain["bytes"]
         assert abs(row["psnr"] - plain["psnr"]) < 0.2
-    for row in prefixes_of(bench):
+    for row in prefix_rows(subject):
         assert row["prefix"] > row["random"] + 2
-    if has_foreign():
-        looks = Looks.of(bench.scene, bench.context.cameras, photos=bench.context)
+    if has_splat_transform():
+        looks = Looks.of(subject.scene, subject.context.cameras, photos=subject.context)
         path = tmp_path / "plain.sog"
         lost = independent_loss_db(path, looks, tmp_path)
         assert lost == pytest.approx(looks.loss_db(load_gaussians(path)), rel=0.02)
-    shiny = bench.shiny()
-    assert shiny.scene.sh_degree == 3 and len(shiny.scene) == len(bench.scene)
-    assert (shiny.targets.images - bench.targets.images).abs().max() > 0.05
+    shiny = subject.with_highlights()
+    assert shiny.scene.sh_degree == 3 and len(shiny.scene) == len(subject.scene)
+    assert (shiny.targets.images - subject.targets.images).abs().max() > 0.05
 
 
-def test_highlights_are_where_mirrors_would_have_them(generator: torch.Generator) -> None:
+def test_highlights_are_in_the_mirrored_direction(generator: torch.Generator) -> None:
     dull = random_gaussians(300, generator, degree=0, dtype=torch.float32)
     shiny = glossy(dull)
     shiny.validate()

@@ -1,4 +1,4 @@
-"""Ours against optimisation from scratch, for the same time and for more.
+"""Comparison with 3DGS-MCMC, optimised for the same time as recon takes and for multiples of it.
 
 python -m training.baselines.compare configs/captures.yaml --times 1 10 --json compare.json
 """
@@ -17,91 +17,96 @@ from recon.model.registry import build_model
 from recon.pipeline import finish_scene, predict
 from recon.reporting import say
 from render import Gaussians
-from training.baselines.gsplat_mcmc import ScratchConfig, optimise
+from training.baselines.gsplat_mcmc import McmcConfig, optimise_mcmc
 from training.baselines.initialisation import random_points, surface_points
-from training.evaluation.reconstruction import context_and_targets, mean_psnr
+from training.evaluation.captures import context_and_targets
+from training.evaluation.scoring import mean_psnr
 from training.evaluation.suite import Case, read_split, read_suite
 
-STARTS = ("sweep points", "random points")
-"""Points of the prediction, without its other attributes, or nothing known."""
+PREDICTED, RANDOM = "predicted points", "random points"
+STARTS = (PREDICTED, RANDOM)
+"""Initial points: positions and colours of the prediction, or random ones."""
 
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """What is compared."""
+    """Settings of the comparison."""
 
     times: tuple[float, ...] = (1.0, 10.0)
-    """Time for the competitor, in times that ours took."""
+    """Time limits of the baseline, as multiples of the time that recon takes."""
     starts: tuple[str, ...] = STARTS
+    """Initial points of the baseline."""
     random_count: int = 200_000
-    """Random points."""
+    """Number of random points."""
 
 
-def compare_case(case: Case, settings: ReconstructConfig, config: CompareConfig) -> dict[str, Any]:
-    """PSNR of the held-out targets, mean, and steps of every way to make the scene."""
-    capture = load_capture(case.capture)
-    context, targets = context_and_targets(capture, read_split(capture, case.split), settings)
-    model = build_model(settings.model)
+def compare_case(
+    case: Case, recon_config: ReconstructConfig, config: CompareConfig
+) -> dict[str, Any]:
+    """Return the mean PSNR of the held-out targets (dB), steps and times of all methods."""
+    split = read_split(load_capture(case.capture), case.split)
+    context, targets = context_and_targets(split, recon_config.views.resolution)
+    model = build_model(recon_config.model)
     began = time.monotonic()
-    found = predict(context, model)
-    predicted = time.monotonic() - began
-    ours = finish_scene(found, context, settings).gaussians
+    prediction = predict(context, model)
+    prediction_seconds = time.monotonic() - began
+    scene = finish_scene(prediction, context, recon_config)
     seconds = time.monotonic() - began
     row: dict[str, Any] = {
         "capture": case.capture.name,
         "split": case.split,
         "seconds": seconds,
-        "ours": mean_psnr(ours, targets),
-        "scratch": [],
+        "recon": mean_psnr(scene.gaussians, targets),
+        "baseline": [],
     }
-    makers: dict[str, Callable[[], Gaussians]] = {
-        STARTS[0]: lambda: surface_points(found.gaussians, context),
-        STARTS[1]: lambda: random_points(context, config.random_count, settings.seed),
+    starts: dict[str, Callable[[], Gaussians]] = {
+        PREDICTED: lambda: surface_points(prediction.gaussians, context),
+        RANDOM: lambda: random_points(context, config.random_count, recon_config.seed),
     }
     for start in config.starts:
-        # Whoever starts from the network's points pays for them.
-        spent = predicted if start == STARTS[0] else 0.0
+        # The time of the prediction counts where the baseline starts from it.
+        spent = prediction_seconds if start == PREDICTED else 0.0
         for times in config.times:
-            limit = ScratchConfig(max(seconds * times - spent, 0.0), seed=settings.seed)
-            rival = optimise(makers[start](), context, limit)
-            row["scratch"].append({
-                "start": start, "times": times, "steps": rival.steps,
-                "psnr": mean_psnr(rival.gaussians, targets),
-            })  # fmt: skip
+            limit = McmcConfig(max(seconds * times - spent, 0.0), seed=recon_config.seed)
+            result = optimise_mcmc(starts[start](), context, limit)
+            psnr = mean_psnr(result.gaussians, targets)
+            row["baseline"].append(
+                {"start": start, "times": times, "steps": result.steps, "psnr": psnr}
+            )
     return row
 
 
 def as_lines(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table."""
-    names = [f"{each['start']}, {each['times']:g}x" for each in rows[0]["scratch"]]
-    lines = ["| capture | split | s | ours | " + " | ".join(names) + " |"]
+    """Return a Markdown table of PSNR and, for the baseline, the number of steps."""
+    names = [f"{each['start']}, {each['times']:g}x" for each in rows[0]["baseline"]]
+    lines = ["| capture | split | s | recon | " + " | ".join(names) + " |"]
     lines.append("|" + "---|" * (4 + len(names)))
     for row in rows:
-        cells = [f"{each['psnr']:.2f} ({each['steps']})" for each in row["scratch"]]
-        head = [row["capture"], row["split"], f"{row['seconds']:.1f}", f"{row['ours']:.2f}"]
+        cells = [f"{each['psnr']:.2f} ({each['steps']})" for each in row["baseline"]]
+        head = [row["capture"], row["split"], f"{row['seconds']:.1f}", f"{row['recon']:.2f}"]
         lines.append("| " + " | ".join([*head, *cells]) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """The command line."""
+    """Compare the cases of a suite."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", type=Path)
     parser.add_argument("--times", type=float, nargs="+", default=[1.0, 10.0])
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     parser.add_argument("--only", nargs="*", default=[], help="cases: fox, fox/4v")
-    parser.add_argument("--steps", type=int, default=OptimiseConfig.steps)
-    parser.add_argument("--seconds", type=float, help="time limit of ours instead of steps")
+    parser.add_argument("--steps", type=int, default=OptimiseConfig.steps, help="steps of recon")
+    parser.add_argument("--seconds", type=float, help="time limit of recon instead of steps")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     optimise_config = OptimiseConfig(options.steps)
     if options.seconds is not None:
         optimise_config = OptimiseConfig.for_seconds(options.seconds)
-    settings = ReconstructConfig(optimise=optimise_config)
+    recon_config = ReconstructConfig(optimise=optimise_config)
     config = CompareConfig(tuple(options.times), tuple(options.starts))
     rows = []
-    for case in read_suite(options.suite).chosen(options.only):
-        rows.append(compare_case(case, settings, config))
+    for case in read_suite(options.suite).select(options.only):
+        rows.append(compare_case(case, recon_config, config))
         say(as_lines(rows[-1:]).splitlines()[-1])
         if options.json:
             options.json.write_text(json.dumps(rows, indent=1) + "\n")

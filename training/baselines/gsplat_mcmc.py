@@ -1,96 +1,120 @@
-"""The optimisation: Adam, L1 and DSSIM, relocation and noise, for a given time."""
+"""3D Gaussian Splatting as Markov chain Monte Carlo (Kheradmand et al. 2024), on given views.
+
+Dead Gaussians are relocated to live ones, and positions are perturbed by noise.
+"""
 
 import time
 from dataclasses import dataclass
+from math import comb
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from recon.types import Views
 from render import Gaussians, RasterizeSettings, rasterize
-from training.baselines.relocation import position_noise, relocated
 
 SETTINGS = RasterizeSettings(render_mode="RGB")
+# Maximum number of copies of one Gaussian, as in gsplat.
+MAX_COPIES = 51
 
 
 @dataclass(frozen=True)
-class ScratchConfig:
-    """3DGS's learning rates (Kerbl et al. 2023) and MCMC's regularisers (Kheradmand et al. 2024),
-    as in gsplat's trainer. Colours do not depend on direction: these schedules are too short to
-    get to the first band of SH."""
+class McmcConfig:
+    """Learning rates of 3DGS (Kerbl et al. 2023), regularisers of MCMC, as in gsplat's trainer.
+
+    Colours do not depend on the direction: these schedules are too short to reach the first band
+    of SH.
+    """
 
     seconds: float
     """Length of the schedule (s)."""
-    mean: float = 1.6e-4
-    """Of means, relative to the size of the scene; falls to a hundredth by the end."""
-    scale: float = 5e-3
-    quat: float = 1e-3
-    opacity: float = 5e-2
-    color: float = 2.5e-3
+    lr_means: float = 1.6e-4
+    """Learning rate of the means, relative to the size of the scene; decays to a hundredth."""
+    lr_scales: float = 5e-3
+    """Learning rate of the log scales."""
+    lr_quats: float = 1e-3
+    """Learning rate of the quaternions."""
+    lr_opacities: float = 5e-2
+    """Learning rate of the opacity logits."""
+    lr_sh: float = 2.5e-3
+    """Learning rate of the SH coefficients."""
     dssim: float = 0.2
-    """Share of DSSIM in the loss."""
+    """Weight of DSSIM in the photometric loss; the rest is the absolute error."""
     opacity_weight: float = 0.01
-    """Of the mean opacity in the loss."""
+    """Weight of the mean opacity in the loss."""
     scale_weight: float = 0.01
-    """Of the mean scale, relative to the size of the scene, in the loss."""
+    """Weight of the mean scale, relative to the size of the scene, in the loss."""
     noise: float = 5e5
-    """Of positions, times their learning rate."""
+    """Scale of the position noise, relative to the learning rate of the means."""
     dead: float = 0.005
-    """Opacities up to this are moved elsewhere."""
+    """Gaussians of at most this opacity are relocated."""
     relocate_every: int = 100
-    """Steps."""
+    """Steps between relocations."""
+    max_steps: int | None = None
+    """Number of steps after which the schedule ends before the time is up; None for no limit."""
     seed: int = 0
-    """Of photos and noise."""
+    """Seed of the order of views, of the noise and of relocations."""
 
 
 @dataclass(frozen=True)
-class Optimised:
-    """The scene, and how it went."""
+class McmcResult:
+    """The optimised scene, and the history of the optimisation."""
 
     gaussians: Gaussians
     steps: int
+    """Number of steps taken."""
     losses: tuple[float, ...]
+    """Loss of every step, before it."""
 
 
 @torch.enable_grad()
-def optimise(start: Gaussians, views: Views, config: ScratchConfig) -> Optimised:
-    """Fit to the views, one photo a step, until the time is up; at least one step."""
+def optimise_mcmc(start: Gaussians, views: Views, config: McmcConfig) -> McmcResult:
+    """Optimise Gaussians on one view per step until the time is up; at least one step."""
     began = time.monotonic()
     losses: list[float] = []
     torch.manual_seed(config.seed)
-    scene = _Scene(start, _extent(start, views), config)
+    scene = McmcScene(start, _extent(start, views), config)
     order: list[int] = []
     while not losses or time.monotonic() - began < config.seconds:
-        done = min((time.monotonic() - began) / max(config.seconds, 1e-9), 1.0)
+        progress = min((time.monotonic() - began) / max(config.seconds, 1e-9), 1.0)
+        if config.max_steps is not None:
+            if len(losses) == config.max_steps:
+                break
+            progress = max(progress, len(losses) / config.max_steps)
         order = order or torch.randperm(len(views)).tolist()
-        losses.append(scene.step(views, order.pop(), done))
+        losses.append(scene.step(views, order.pop(), progress))
         if len(losses) % config.relocate_every == 0:
             scene.relocate()
-    return Optimised(scene.gaussians().detach(), len(losses), tuple(losses))
+    return McmcResult(scene.gaussians().detach(), len(losses), tuple(losses))
 
 
 def _extent(start: Gaussians, views: Views) -> float:
-    """Size of the scene: how far the cameras stand apart, or half as far as the middle point is
-    away if that is more (few photos stand close together)."""
+    """Return the size of the scene: the spread of the cameras, as in 3DGS.
+
+    It is at least half the median distance of the points, since few cameras may be close together.
+    """
     centers = views.cameras.centers
     spread = float((centers - centers.mean(0)).norm(dim=1).max()) * 1.1
     return max(spread, 0.5 * float(torch.cdist(start.means[::97], centers).amin(1).median()))
 
 
-class _Scene:
-    def __init__(self, start: Gaussians, extent: float, config: ScratchConfig) -> None:
+class McmcScene:
+    """Parameters of the Gaussians and their optimiser."""
+
+    def __init__(self, start: Gaussians, extent: float, config: McmcConfig) -> None:
         self.extent, self.config = extent, config
         start = start.detach()
         self.values = {
-            "mean": start.means.clone(),
-            "quat": start.quats.clone(),
-            "scale": start.scales.log(),
-            "opacity": torch.logit(start.opacities),
-            "color": start.sh.clone(),
+            "means": start.means.clone(),
+            "quats": start.quats.clone(),
+            "scales": start.scales.log(),
+            "opacities": torch.logit(start.opacities),
+            "sh": start.sh.clone(),
         }
-        rates = {name: getattr(config, name) for name in self.values}
-        rates["mean"] *= extent
+        rates = {name: getattr(config, f"lr_{name}") for name in self.values}
+        rates["means"] *= extent
         groups = [
             {"params": [value.requires_grad_()], "lr": rates[name], "name": name}
             for name, value in self.values.items()
@@ -98,68 +122,102 @@ class _Scene:
         self.adam = torch.optim.Adam(groups, eps=1e-15, fused=True)
 
     def gaussians(self) -> Gaussians:
-        """The scene as it is now."""
+        """Return the current Gaussians, attached to the parameters."""
         values = self.values
         return Gaussians(
-            values["mean"],
-            torch.nn.functional.normalize(values["quat"], dim=-1),
-            values["scale"].exp(),
-            torch.sigmoid(values["opacity"]),
-            values["color"],
+            values["means"],
+            torch.nn.functional.normalize(values["quats"], dim=-1),
+            values["scales"].exp(),
+            torch.sigmoid(values["opacities"]),
+            values["sh"],
         )
 
-    def step(self, views: Views, photo: int, done: float) -> float:
-        """One step on one photo; its loss before it."""
+    def step(self, views: Views, index: int, progress: float) -> float:
+        """Take one step on one view; return its loss before the step."""
         config = self.config
-        lr = config.mean * self.extent * 0.01**done
+        lr = config.lr_means * self.extent * 0.01**progress
         self.adam.param_groups[0]["lr"] = lr
-        now = self.gaussians()
-        shown = rasterize(now, views.cameras[[photo]], settings=SETTINGS).rgb
-        loss = _difference(shown, views, photo, config.dssim)
-        loss = loss + config.opacity_weight * now.opacities.mean()
-        loss = loss + config.scale_weight * now.scales.mean() / self.extent
+        gaussians = self.gaussians()
+        rendered = rasterize(gaussians, views.cameras[[index]], settings=SETTINGS).rgb
+        loss = _photometric_loss(rendered, views, index, config.dssim)
+        loss = loss + config.opacity_weight * gaussians.opacities.mean()
+        loss = loss + config.scale_weight * gaussians.scales.mean() / self.extent
         self.adam.zero_grad()
         loss.backward()
         self.adam.step()
         with torch.no_grad():
-            now = self.gaussians()
-            self.values["mean"] += position_noise(now.covars(), now.opacities, lr * config.noise)
+            gaussians = self.gaussians()
+            noise = position_noise(gaussians.covars(), gaussians.opacities, lr * config.noise)
+            self.values["means"] += noise
         return float(loss.detach())
 
     @torch.no_grad()
     def relocate(self) -> None:
-        """Dead Gaussians become copies of live ones, drawn by opacity; what is copied is dimmed
-        and shrunk so that the picture stays."""
-        now = self.gaussians()
-        dead = now.opacities <= self.config.dead
-        homeless = dead.nonzero()[:, 0]
-        if len(homeless) == 0 or bool(dead.all()):
+        """Replace dead Gaussians by copies of live ones, drawn by opacity.
+
+        Originals and copies are dimmed and shrunk so that renders stay nearly the same (eq. 9).
+        """
+        gaussians = self.gaussians()
+        is_dead = gaussians.opacities <= self.config.dead
+        dead = is_dead.nonzero()[:, 0]
+        if len(dead) == 0 or bool(is_dead.all()):
             return
-        chance = torch.where(dead, 0.0, now.opacities)
-        hosts = _draw(chance, len(homeless))
-        counts = torch.bincount(hosts, minlength=len(dead)) + 1
-        opacities, scales = relocated(now.opacities[hosts], now.scales[hosts], counts[hosts])
+        sources = sample_indices(torch.where(is_dead, 0.0, gaussians.opacities), len(dead))
+        counts = torch.bincount(sources, minlength=len(is_dead)) + 1
+        opacities, scales = relocated(
+            gaussians.opacities[sources], gaussians.scales[sources], counts[sources]
+        )
         opacities = opacities.clamp(self.config.dead, 1 - 1e-6)
-        self.values["opacity"][hosts] = torch.logit(opacities)
-        self.values["scale"][hosts] = scales.log()
+        self.values["opacities"][sources] = torch.logit(opacities)
+        self.values["scales"][sources] = scales.log()
         for value in self.values.values():
-            value[homeless] = value[hosts]
+            value[dead] = value[sources]
             state = self.adam.state[value]
             for moment in ("exp_avg", "exp_avg_sq"):
-                state[moment][hosts] = 0
+                state[moment][sources] = 0
 
 
-def _draw(chance: Tensor, count: int) -> Tensor:
-    """Indices by weight, with return; torch.multinomial ends at 2^24 categories."""
-    total = chance.double().cumsum(0)
-    places = torch.rand(count, dtype=torch.float64) * total[-1]
-    return torch.searchsorted(total, places).clamp_max(len(chance) - 1)
+def relocated(
+    opacities: Float[Tensor, "m"], scales: Float[Tensor, "m 3"], counts: Int[Tensor, "m"]
+) -> tuple[Float[Tensor, "m"], Float[Tensor, "m 3"]]:
+    """Return opacity and scale of each of `counts` copies that together look like one (eq. 9)."""
+    counts = counts.clamp(1, MAX_COPIES)
+    new = 1 - (1 - opacities.double()).pow(1 / counts)
+    total = torch.zeros_like(new)
+    for i in range(1, int(counts.max()) + 1 if len(counts) else 1):
+        for k in range(i):
+            term = comb(i - 1, k) * (-1) ** k / (k + 1) ** 0.5
+            total += torch.where(counts >= i, term * new.pow(k + 1), 0.0)
+    coefficient = opacities / total.clamp_min(1e-12)
+    return new.to(opacities), (coefficient[:, None] * scales).to(scales)
 
 
-def _difference(shown: Tensor, views: Views, photo: int, dssim: float) -> Tensor:
-    valid, truth = views.valid[[photo]], views.images[[photo]]
-    shown = torch.where(valid > 0, shown, truth)
-    absolute = (shown - truth).abs().sum() / (3 * valid.sum())
-    alike = structural_similarity_index_measure(shown, truth, data_range=1.0)
-    assert isinstance(alike, Tensor)
-    return (1 - dssim) * absolute + dssim * (1 - alike)
+def position_noise(
+    covars: Float[Tensor, "n 3 3"], opacities: Float[Tensor, "n"], lr: float
+) -> Float[Tensor, "n 3"]:
+    """Draw noise for the means, shaped like the Gaussians and only for faint ones (eq. 8).
+
+    Args:
+        covars: Covariances of the Gaussians.
+        opacities: Opacities of the Gaussians.
+        lr: Learning rate of the means times 5e5.
+    """
+    faint = torch.sigmoid(100 * ((1 - opacities) - 0.995))
+    steps = torch.randn(len(opacities), 3) * (faint * lr)[:, None]
+    return torch.einsum("nij,nj->ni", covars, steps)
+
+
+def sample_indices(weights: Float[Tensor, "n"], count: int) -> Int[Tensor, "count"]:
+    """Draw indices by weight, with replacement; torch.multinomial ends at 2^24 categories."""
+    total = weights.double().cumsum(0)
+    thresholds = torch.rand(count, dtype=torch.float64) * total[-1]
+    return torch.searchsorted(total, thresholds).clamp_max(len(weights) - 1)
+
+
+def _photometric_loss(rendered: Tensor, views: Views, index: int, dssim: float) -> Tensor:
+    valid, target = views.valid[[index]], views.images[[index]]
+    rendered = torch.where(valid > 0, rendered, target)
+    absolute = (rendered - target).abs().sum() / (3 * valid.sum())
+    similarity = structural_similarity_index_measure(rendered, target, data_range=1.0)
+    assert isinstance(similarity, Tensor)
+    return (1 - dssim) * absolute + dssim * (1 - similarity)

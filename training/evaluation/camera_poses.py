@@ -1,4 +1,4 @@
-"""How well cameras are found: against given ones, after the Sim3 that fits them best.
+"""Accuracy of solved cameras against given ones, after the Sim3 that aligns them best.
 
 python -m training.evaluation.camera_poses configs/captures.yaml --photos all --json poses.json
 """
@@ -19,6 +19,7 @@ from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.capture.sfm.stages import STAGES
 from recon.errors import ReconError
 from recon.reporting import say
+from recon.types import StageProgress
 from render import Sim3
 from render.cameras import camera_centers
 from render.quaternions import nearest_rotmats
@@ -26,80 +27,109 @@ from training.evaluation.suite import read_split, read_splits, read_suite
 
 # Thresholds of the area under the accuracy curve (degrees).
 AUC_DEG = (5.0, 30.0)
+COLUMNS = (
+    "capture", "registered", "rotation error (deg)", "translation error (%)", "AUC@5", "AUC@30",
+    "s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PoseScores:
-    """Errors of one capture's cameras."""
+    """Errors of the solved cameras of one capture."""
 
     capture: str
+    """Name of the capture."""
     photos: int
-    placed: int
+    """Number of photos."""
+    registered: int
+    """Number of photos whose cameras were solved."""
     rotation_deg: float | None
-    """Median angle between found and given orientation, aligned; None with fewer than 2 placed."""
-    position: float | None
-    """Median distance of the places, aligned, in parts of the largest distance of a given camera
-    from their middle."""
+    """Median angle between solved and given orientation after alignment; None if the solver
+    failed."""
+    translation: float | None
+    """Median distance between solved and given position after alignment, relative to the largest
+    distance of a given camera from their centroid; None if the solver failed."""
     auc: dict[str, float]
-    """Of the larger of a pair's two relative errors, turn and direction of the baseline, over all
-    pairs (VGGT, Wang et al. 2025, section 4.1); pairs with a photo that was not placed count 0."""
+    """Area under the accuracy curve by threshold (degrees). The error of a pair of views is the
+    larger of its relative rotation error and the angle between the directions of its baseline
+    (VGGT, Wang et al. 2025, section 4.1); pairs with an unregistered photo count 0."""
     seconds: float
+    """Time of the solver (s)."""
 
 
 def solve_again(
-    capture: Capture, config: SolveConfig, report=lambda stage, done: None
+    capture: Capture,
+    config: SolveConfig,
+    progress: StageProgress = lambda stage, fraction: None,
 ) -> tuple[PosedCapture, Sim3]:
-    """The cameras as if none were given, and how their frame lies in the given one."""
-    solved = solve_cameras(capture, config, report)
+    """Solve the cameras as if none were given.
+
+    Returns:
+        The solved capture, and the given frame from the solved one.
+
+    Raises:
+        InputError: The cameras cannot be solved.
+    """
+    solved = solve_cameras(capture, config, progress)
     found, given = _pairs(solved, capture)
     return solved, align(found, given)
 
 
 def align(found: Float[Tensor, "v 4 4"], given: Float[Tensor, "v 4 4"]) -> Sim3:
-    """The frame of the given cameras (world->camera) from that of the found ones: the turn is the
-    mean of all cameras' (chordal, Hartley et al. 2013), so that cameras in a row do, too."""
-    turns = given[:, :3, :3].mT @ found[:, :3, :3]
-    turn = nearest_rotmats(turns.mean(0))
-    a, b = camera_centers(found) @ turn.T, camera_centers(given)
+    """Estimate the given frame from the found one, by cameras (camera from world) in both.
+
+    The rotation is the chordal mean of all cameras' rotations (Hartley et al. 2013), so that
+    collinear cameras suffice.
+    """
+    rotations = given[:, :3, :3].mT @ found[:, :3, :3]
+    rotation = nearest_rotmats(rotations.mean(0))
+    a, b = camera_centers(found) @ rotation.T, camera_centers(given)
     a0, b0 = a.mean(0), b.mean(0)
     scale = ((a - a0) * (b - b0)).sum() / (a - a0).square().sum().clamp_min(1e-30)
-    return Sim3(scale, turn, b0 - scale * a0)
+    return Sim3(scale, rotation, b0 - scale * a0)
 
 
 def pose_scores(capture: Capture, config: SolveConfig) -> PoseScores:
-    """Solve and compare."""
+    """Solve the cameras of a capture and compare them with the given ones."""
     began, count = time.monotonic(), len(capture.frames)
     try:
         solved, transform = solve_again(capture, config)
     except ReconError:
-        nothing = {f"{limit:g}": 0.0 for limit in AUC_DEG}
+        zeros = {f"{limit:g}": 0.0 for limit in AUC_DEG}
         seconds = time.monotonic() - began
-        return PoseScores(capture.root.name, count, 0, None, None, nothing, seconds)
+        return PoseScores(capture.root.name, count, 0, None, None, zeros, seconds)
     seconds = time.monotonic() - began
     found, given = _pairs(solved, capture)
-    turned = found[:, :3, :3] @ transform.rotmat.T
-    rotation = _angle_deg(turned @ given[:, :3, :3].mT).median()
-    places = camera_centers(given)
-    spread = (places - places.mean(0)).norm(dim=-1).max()
-    away = (transform.apply(camera_centers(found)) - places).norm(dim=-1).median() / spread
+    aligned = found[:, :3, :3] @ transform.rotmat.T
+    rotation = _angle_deg(aligned @ given[:, :3, :3].mT).median()
+    centers = camera_centers(given)
+    radius = (centers - centers.mean(0)).norm(dim=-1).max()
+    distance = (transform.apply(camera_centers(found)) - centers).norm(dim=-1)
     errors = relative_errors_deg(found, given)
     pairs = count * (count - 1) / 2
-    auc = {f"{t:g}": float((1 - errors / t).clamp_min(0).sum() / pairs) for t in AUC_DEG}
-    placed = len(solved.capture.frames)
-    return PoseScores(capture.root.name, count, placed, float(rotation), float(away), auc, seconds)
+    return PoseScores(
+        capture=capture.root.name,
+        photos=count,
+        registered=len(solved.capture.frames),
+        rotation_deg=float(rotation),
+        translation=float(distance.median() / radius),
+        auc={f"{t:g}": float((1 - errors / t).clamp_min(0).sum() / pairs) for t in AUC_DEG},
+        seconds=seconds,
+    )
 
 
 def relative_errors_deg(
     found: Float[Tensor, "v 4 4"], given: Float[Tensor, "v 4 4"]
 ) -> Float[Tensor, "p"]:
-    """For each pair of views the larger of its errors in turn and in direction of the baseline."""
+    """Return for each pair of views the larger error: rotation, or direction of the baseline."""
     errors = []
     for i in range(len(found)):
         for j in range(i + 1, len(found)):
             a, b = (m[j] @ torch.linalg.inv(m[i]) for m in (found, given))
-            turn = _angle_deg(a[None, :3, :3] @ b[None, :3, :3].mT)[0]
+            rotation = _angle_deg(a[None, :3, :3] @ b[None, :3, :3].mT)[0]
             cosine = torch.nn.functional.cosine_similarity(a[:3, 3], b[:3, 3], dim=0)
-            errors.append(torch.maximum(turn, torch.rad2deg(torch.arccos(cosine.clamp(-1, 1)))))
+            direction = torch.rad2deg(torch.arccos(cosine.clamp(-1, 1)))
+            errors.append(torch.maximum(rotation, direction))
     return torch.stack(errors)
 
 
@@ -111,36 +141,40 @@ def _angle_deg(rotmats: Float[Tensor, "v 3 3"]) -> Float[Tensor, "v"]:
 def _pairs(
     solved: PosedCapture, capture: Capture
 ) -> tuple[Float[Tensor, "v 4 4"], Float[Tensor, "v 4 4"]]:
-    """World->camera of all placed photos: found, given."""
-    given = {frame.name: frame.camera for frame in capture.frames}
-    frames = [f for f in solved.capture.frames if f.camera is not None and given[f.name]]
-    found = torch.stack([f.camera.viewmat for f in frames if f.camera])
-    truth = [given[f.name] for f in frames]
-    return found, torch.stack([camera.viewmat for camera in truth if camera])
+    """Return found and given cameras (camera from world) of all registered photos."""
+    given_cameras = {frame.name: frame.camera for frame in capture.frames}
+    found, given = [], []
+    for frame in solved.capture.frames:
+        reference = given_cameras[frame.name]
+        if frame.camera is not None and reference is not None:
+            found.append(frame.camera.viewmat)
+            given.append(reference.viewmat)
+    return torch.stack(found), torch.stack(given)
 
 
 def as_line(row: PoseScores) -> str:
-    """One row of a Markdown table."""
+    """Return one row of a Markdown table."""
     errors = ("-", "-")
-    if row.rotation_deg is not None and row.position is not None:
-        errors = (f"{row.rotation_deg:.2f}", f"{100 * row.position:.2f}")
+    if row.rotation_deg is not None and row.translation is not None:
+        errors = (f"{row.rotation_deg:.2f}", f"{100 * row.translation:.2f}")
     auc = " | ".join(f"{value:.2f}" for value in row.auc.values())
-    placed = f"{row.placed} of {row.photos}"
-    return f"| {row.capture} | {placed} | {errors[0]} | {errors[1]} | {auc} | {row.seconds:.0f} |"
+    registered = f"{row.registered} of {row.photos}"
+    cells = f"{row.capture} | {registered} | {errors[0]} | {errors[1]}"
+    return f"| {cells} | {auc} | {row.seconds:.0f} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Solve the captures of a suite and print a table of errors."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", type=Path)
     parser.add_argument("--photos", default="all", help="all, or the context of a split (2v)")
     parser.add_argument("--only", nargs="*", default=[], help="names of captures")
-    parser.add_argument("--matcher", choices=tuple(STAGES), help="only this one")
+    parser.add_argument("--matcher", choices=tuple(STAGES), help="use this matcher only")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     rows = []
-    say("| capture | placed | turn (deg) | place (%) | AUC@5 | AUC@30 | s |\n|" + "---|" * 7)
-    cases = read_suite(options.suite).chosen(options.only)
+    say(f"| {' | '.join(COLUMNS)} |\n|" + "---|" * len(COLUMNS))
+    cases = read_suite(options.suite).select(options.only)
     for folder in dict.fromkeys(case.capture for case in cases):
         capture = load_capture(folder)
         if options.photos != "all":

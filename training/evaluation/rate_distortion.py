@@ -1,4 +1,4 @@
-"""Size, loss on held-out photos and time of every way to store a scene.
+"""Rate-distortion measurement: size, held-out PSNR and time of every way to store a scene.
 
 python -m training.evaluation.rate_distortion configs/captures.yaml --only fox/4v
 """
@@ -24,60 +24,65 @@ from recon.reporting import say
 from recon.simplify import importance_order
 from recon.types import Views
 from render import Gaussians
+from training.evaluation.captures import context_and_targets
 from training.evaluation.glossy import glossy
-from training.evaluation.reconstruction import context_and_targets, mean_psnr, render_targets
+from training.evaluation.scoring import mean_psnr, render_targets
 from training.evaluation.splat_transform import (
-    FOREIGN,
-    has_foreign,
+    SPLAT_TRANSFORM,
+    has_splat_transform,
     independent_loss_db,
-    run_foreign,
+    run_splat_transform,
 )
 from training.evaluation.suite import Case, read_split, read_suite
 
 # Lossless formats say nothing about rate against distortion.
 LOSSY_FORMATS = (".compressed.ply", ".splat", ".spz", ".sog")
 QUANTISED_FORMATS = tuple(name for name, f in FORMATS.items() if f.write_quantised)
-PARTS = (0.5, 0.25, 0.1)
+# Fractions of the Gaussians that are kept to measure their order of importance.
+KEPT_FRACTIONS = (0.5, 0.25, 0.1)
 MAX_LOSS_DB, TARGET_MB = 0.1, 2.0
-# Of the scene with a Gaussian for every pixel, as PLY; and of the foreign tool's file.
-SMALLER, SMALLER_THAN_FOREIGN = 30, 1.5
+# Target sizes: divisors of the size of the unsimplified PLY, and of splat-transform's file.
+RAW_DIVISOR, SPLAT_TRANSFORM_DIVISOR = 30, 1.5
 
 
 @dataclass(frozen=True)
-class Bench:
-    """One scene and what judges it."""
+class Subject:
+    """A scene to store, and the views it is evaluated on."""
 
     context: Views
     targets: Views
     scene: Gaussians
-    """As `recon` makes it by default."""
-    whole: Gaussians
-    """With a Gaussian for every pixel."""
+    """The scene that `recon` makes by default."""
+    unsimplified: Gaussians
+    """The scene with a Gaussian for every pixel."""
     folder: Path
+    """Folder of temporary files."""
 
     @staticmethod
-    def of(case: Case, folder: Path, settings: ReconstructConfig) -> "Bench":
-        """Reconstruct, twice."""
-        capture = load_capture(case.capture)
-        context, targets = context_and_targets(capture, read_split(capture, case.split), settings)
-        prediction = predict(context, settings.model)
-        scene, whole = (
-            finish_scene(prediction, context, given).gaussians
-            for given in (settings, replace(settings, simplify=SimplifyConfig(fraction=0.0)))
+    def reconstruct(case: Case, folder: Path, config: ReconstructConfig) -> "Subject":
+        """Reconstruct a case with and without simplification, from one prediction."""
+        split = read_split(load_capture(case.capture), case.split)
+        context, targets = context_and_targets(split, config.views.resolution)
+        prediction = predict(context, config.model)
+        scene, unsimplified = (
+            finish_scene(prediction, context, each).gaussians
+            for each in (config, replace(config, simplify=SimplifyConfig(fraction=0.0)))
         )
-        return Bench(context, targets, scene, whole, folder)
+        return Subject(context, targets, scene, unsimplified, folder)
 
-    def shiny(self) -> "Bench":
-        """With highlights of degree 3; the scene's own pictures are what is right."""
-        scene, whole = glossy(self.scene), glossy(self.whole)
+    def with_highlights(self) -> "Subject":
+        """Return the scene with highlights of degree 3; its own renders replace the photos."""
+        scene, unsimplified = glossy(self.scene), glossy(self.unsimplified)
         context, targets = (
             replace(views, images=render_targets(scene, views))
             for views in (self.context, self.targets)
         )
-        return replace(self, context=context, targets=targets, scene=scene, whole=whole)
+        return replace(
+            self, context=context, targets=targets, scene=scene, unsimplified=unsimplified
+        )
 
     def row(self, name: str, path: Path, write: Callable[[], object]) -> dict[str, Any]:
-        """Write a file and look at what it gives back."""
+        """Write a file, read it again and return its size, PSNR and times."""
         started = time.perf_counter()
         write()
         written = time.perf_counter()
@@ -90,33 +95,34 @@ class Bench:
         }  # fmt: skip
 
 
-def rows_of(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Every way to store the scene."""
-    raw, plain = bench.folder / "raw.ply", bench.folder / "plain.ply"
-    yield bench.row("raw PLY", raw, partial(save_gaussians, raw, bench.whole))
-    yield bench.row("PLY", plain, partial(save_gaussians, plain, bench.scene))
+def format_rows(subject: Subject) -> Iterator[dict[str, Any]]:
+    """Measure the scene in every format, then compressed to a loss and to several sizes."""
+    raw, plain = subject.folder / "raw.ply", subject.folder / "plain.ply"
+    yield subject.row("raw PLY", raw, partial(save_gaussians, raw, subject.unsimplified))
+    yield subject.row("PLY", plain, partial(save_gaussians, plain, subject.scene))
     for suffix in LOSSY_FORMATS:
-        path = bench.folder / f"plain{suffix}"
-        yield bench.row(suffix, path, partial(save_gaussians, path, bench.scene))
-    sizes = {f"1/{SMALLER} of raw": raw.stat().st_size / SMALLER / 1e6}
+        path = subject.folder / f"plain{suffix}"
+        yield subject.row(suffix, path, partial(save_gaussians, path, subject.scene))
+    sizes = {f"1/{RAW_DIVISOR} of raw": raw.stat().st_size / RAW_DIVISOR / 1e6}
     sizes[f"--target-size {TARGET_MB:g}"] = TARGET_MB
-    looks = Looks.of(bench.scene, bench.context.cameras, photos=bench.context)
-    if has_foreign():
-        path = bench.folder / "foreign.sog"
-        row = bench.row(f"{FOREIGN} .sog", path, partial(run_foreign, str(plain), str(path)))
-        yield row | {"independent_loss_db": independent_loss_db(path, looks, bench.folder)}
-        share = f"1/{SMALLER_THAN_FOREIGN:g} of {FOREIGN}"
-        sizes[share] = path.stat().st_size / SMALLER_THAN_FOREIGN / 1e6
+    looks = Looks.of(subject.scene, subject.context.cameras, photos=subject.context)
+    if has_splat_transform():
+        path = subject.folder / "splat-transform.sog"
+        write = partial(run_splat_transform, str(plain), str(path))
+        row = subject.row(f"{SPLAT_TRANSFORM} .sog", path, write)
+        yield row | {"independent_loss_db": independent_loss_db(path, looks, subject.folder)}
+        name = f"1/{SPLAT_TRANSFORM_DIVISOR:g} of {SPLAT_TRANSFORM}"
+        sizes[name] = path.stat().st_size / SPLAT_TRANSFORM_DIVISOR / 1e6
     for suffix in QUANTISED_FORMATS:
-        yield from packed_rows(bench, looks, suffix, sizes)
+        yield from compressed_rows(subject, looks, suffix, sizes)
 
 
-def packed_rows(
-    bench: Bench, looks: Looks, suffix: str, sizes: dict[str, float]
+def compressed_rows(
+    subject: Subject, looks: Looks, suffix: str, sizes: dict[str, float]
 ) -> Iterator[dict[str, Any]]:
-    """Within a loss, and within sizes (MB)."""
-    path = bench.folder / f"packed{suffix}"
-    with Packer(bench.scene, looks, suffix) as packer:
+    """Measure compression of one format to a maximum loss and to target sizes (MB)."""
+    path = subject.folder / f"packed{suffix}"
+    with Packer(subject.scene, looks, suffix) as packer:
         found: list[Packed] = []
 
         def pack(search: Callable[[], Packed]) -> None:
@@ -124,52 +130,54 @@ def packed_rows(
             packer.save(found[-1], path)
 
         searches: dict[str, Callable[[], Packed]] = {
-            f"--max-loss {MAX_LOSS_DB:g}": partial(packer.within_loss, MAX_LOSS_DB, _quiet)
+            f"--max-loss {MAX_LOSS_DB:g}": partial(packer.within_loss, MAX_LOSS_DB, _ignore)
         }
         for name, size in sizes.items():
-            searches[name] = partial(packer.within_size, size, _quiet)
+            searches[name] = partial(packer.within_size, size, _ignore)
         for name, search in searches.items():
-            row = bench.row(f"{name} {suffix}", path, partial(pack, search))
+            row = subject.row(f"{name} {suffix}", path, partial(pack, search))
             row |= {"wanted_mb": sizes.get(name), "claimed_loss_db": found[-1].loss_db}
-            if has_foreign():
-                row["independent_loss_db"] = independent_loss_db(path, looks, bench.folder)
+            if has_splat_transform():
+                row["independent_loss_db"] = independent_loss_db(path, looks, subject.folder)
             yield row
 
 
-def _quiet(done: float) -> None:
-    pass
+def _ignore(done: float) -> None:
+    """Take progress reports that nobody wants."""
 
 
-def prefixes_of(bench: Bench) -> Iterator[dict[str, Any]]:
-    """The most important part of the Gaussians against any: PSNR to the whole scene's pictures."""
-    scene, cameras = bench.scene, bench.context.cameras
-    truth = render_targets(scene, bench.targets)
+def prefix_rows(subject: Subject) -> Iterator[dict[str, Any]]:
+    """Measure the PSNR of the most important Gaussians, and of random ones, to the whole scene."""
+    scene, cameras = subject.scene, subject.context.cameras
+    reference = render_targets(scene, subject.targets)
     generator = torch.Generator().manual_seed(0)
     orders = {
         "prefix": importance_order(scene, cameras),
         "random": torch.randperm(len(scene), generator=generator),
     }
-    for part in PARTS:
-        count = round(part * len(scene))
-        row: dict[str, Any] = {"part": part}
+    for fraction in KEPT_FRACTIONS:
+        count = round(fraction * len(scene))
+        row: dict[str, Any] = {"fraction": fraction}
         for name, order in orders.items():
-            shown = render_targets(scene[order[:count]], bench.targets)
-            row[name] = float(-10 * torch.log10((shown - truth).square().mean()))
+            renders = render_targets(scene[order[:count]], subject.targets)
+            row[name] = float(-10 * torch.log10((renders - reference).square().mean()))
         yield row
 
 
-def measure(case: Case, shiny: bool, report: Callable[[str], None]) -> dict[str, Any]:
-    """Everything about one capture and split."""
+def measure(case: Case, highlights: bool, report: Callable[[str], None]) -> dict[str, Any]:
+    """Return all measurements of one capture and split."""
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench.of(case, Path(folder), ReconstructConfig())
-        if shiny:
-            bench = bench.shiny()
+        subject = Subject.reconstruct(case, Path(folder), ReconstructConfig())
+        if highlights:
+            subject = subject.with_highlights()
         report(f"{case.capture.name} {case.split}")
-        prefixes = list(prefixes_of(bench))
+        prefixes = list(prefix_rows(subject))
         for row in prefixes:
-            report(f"  {row['part']:.0%}: {row['prefix']:.2f} dB, random {row['random']:.2f} dB")
+            report(
+                f"  {row['fraction']:.0%}: {row['prefix']:.2f} dB, random {row['random']:.2f} dB"
+            )
         rows = []
-        for row in rows_of(bench):
+        for row in format_rows(subject):
             rows.append(row)
             report(
                 f"  {row['name']:26} {row['bytes'] / 1e6:7.2f} MB {row['gaussians']:8,} "
@@ -181,16 +189,16 @@ def measure(case: Case, shiny: bool, report: Callable[[str], None]) -> dict[str,
 
 
 def main() -> None:
-    """A suite's cases, to a JSON file."""
+    """Measure the cases of a suite; optionally write them to a JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suite", type=Path)
     parser.add_argument("--only", nargs="*", default=[], help="cases: fox, fox/4v")
-    parser.add_argument("--shiny", action="store_true", help="highlights of SH degree 3 on all")
+    parser.add_argument("--highlights", action="store_true", help="add highlights of SH degree 3")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results = [
-        measure(case, arguments.shiny, say)
-        for case in read_suite(arguments.suite).chosen(arguments.only)
+        measure(case, arguments.highlights, say)
+        for case in read_suite(arguments.suite).select(arguments.only)
     ]
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1), encoding="utf-8")

@@ -1,5 +1,6 @@
-"""A RealEstate10K test set by pixelSplat's evaluation index."""
+"""Evaluation on RealEstate10K by pixelSplat's evaluation index."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,62 +8,63 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.config import OptimiseConfig, ReconstructConfig
-from recon.devices import choose_device
 from recon.errors import InputError
-from recon.model.registry import build_model
-from recon.pipeline import finish_scene, predict
 from recon.types import StageProgress, Views
 from render import Cameras
 from training.data.realestate10k import EvaluationItem, evaluation_views, read_evaluation_index
 from training.data.types import Skipped
-from training.evaluation.reconstruction import CaseResult, judge
-from training.evaluation.suite import Case, Films
+from training.evaluation.methods import Method
+from training.evaluation.scoring import CaseResult, score_case
+from training.evaluation.suite import Case, RealEstate10KBenchmark
 
 SUITE = "RealEstate10K"
 
 
 @torch.no_grad()
-def evaluate_films(
-    films: Films, settings: ReconstructConfig, progress: StageProgress
+def evaluate_clips(
+    benchmark: RealEstate10KBenchmark,
+    methods: Mapping[str, Method],
+    baselines: Mapping[str, Method],
+    progress: StageProgress = lambda stage, fraction: None,
 ) -> tuple[list[CaseResult], Skipped]:
-    """Every scene of the index that is there and whole, and what was skipped; ReconError when
-    none is."""
+    """Evaluate every clip of the index that is available and undamaged.
+
+    Returns:
+        Results, without images (thousands of clips would not fit into memory), and the number of
+        skipped clips by reason.
+
+    Raises:
+        InputError: No clip of the index can be read.
+    """
     skipped = Skipped()
-    items = read_evaluation_index(Path(films.index), skipped)
-    items = items[: films.limit or len(items)]
-    device = choose_device(settings.device)
-    flat = replace(settings, model="constant-depth", optimise=OptimiseConfig(steps=0))
-    methods = [(build_model(chosen.model), chosen) for chosen in (settings, flat)]
+    items = read_evaluation_index(Path(benchmark.index), skipped)
+    items = items[: benchmark.limit or len(items)]
+    folder, size = Path(benchmark.folder), (benchmark.width, benchmark.height)
+    settings = {"cameras": "given", "resolution": max(size)}
     results: list[CaseResult] = []
-    size = (films.width, films.height)
-    for item, images, cameras in evaluation_views(Path(films.folder), items, *size, skipped):
+    for item, images, cameras in evaluation_views(folder, items, *size, skipped):
         progress(f"evaluating {item.key}", len(results) / len(items))
-        context, targets = _views(item, images, cameras, films)
-        given = context.to(device)
-        made = [
-            finish_scene(predict(given, model), given, chosen).gaussians
-            for model, chosen in methods
-        ]
+        context, targets = _views(item, images, cameras, benchmark)
         case = Case(Path(item.key), "index")
-        result = judge(case, settings, (made[0], made[1]), context, targets)
-        # Thousands of scenes: their pictures would not fit into memory.
-        results.append(replace(result, pictures={}, suite=SUITE))
+        result = score_case(case, methods, baselines, context, context, targets, settings)
+        results.append(replace(result, images={}, suite=SUITE))
     if not results:
-        reasons = ", ".join(f"{reason} ({n})" for reason, n in skipped.reasons.items())
-        raise InputError(f"no scene of {films.index} could be read in {films.folder}: {reasons}")
+        raise InputError(f"no clip of {benchmark.index} could be read in {folder}: {skipped}")
     return results, skipped
 
 
 def _views(
-    item: EvaluationItem, images: Float[Tensor, "v 3 h w"], cameras: Cameras, films: Films
+    item: EvaluationItem,
+    images: Float[Tensor, "v 3 h w"],
+    cameras: Cameras,
+    benchmark: RealEstate10KBenchmark,
 ) -> tuple[Views, Views]:
-    """Context and targets; the depth range is given in baselines, as pixelSplat does."""
+    """Return context and targets, with a depth range in baselines as in pixelSplat."""
     count = len(item.context)
     centers = cameras.centers[:count]
     baseline = float((centers[-1] - centers[0]).norm())
-    bounds = torch.tensor([films.near, films.far]) * max(baseline, 1e-6)
-    whole = torch.ones_like(images[:, :1])
+    bounds = torch.tensor([benchmark.near, benchmark.far]) * max(baseline, 1e-6)
+    ones = torch.ones_like(images[:, :1])
     names = tuple(f"{item.key}/{frame}" for frame in (*item.context, *item.target))
-    views = Views(images, whole, whole, cameras, names, bounds.expand(len(images), 2))
+    views = Views(images, ones, ones, cameras, names, bounds.expand(len(images), 2))
     return views[:count], views[count:]

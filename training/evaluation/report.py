@@ -1,4 +1,4 @@
-"""Results as a table and as pictures."""
+"""Results as a table and as images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from render.video import write_image
-from training.evaluation.reconstruction import METRICS, CaseResult
+from training.evaluation.scoring import METRICS, NEAREST_PHOTO, CaseResult, Scores, mean_or_none
 
 _HEADS = {
     "psnr": "PSNR",
@@ -17,11 +17,14 @@ _HEADS = {
 
 
 def as_table(results: Sequence[CaseResult]) -> str:
-    """A Markdown table: a row per target and the mean, or means only for many cases; then the
-    means over all of them. Scenes of a test set count in its mean only."""
+    """Return a Markdown table of scores.
+
+    One case has a row per target and method, and the mean; several cases have their means, and the
+    means over all of them by split. Clips of a test set have only its mean.
+    """
     rows = [["capture", "split", "target", "method", *_HEADS.values()]]
-    alone = [result for result in results if not result.suite]
-    for result in alone:
+    captures = [result for result in results if not result.suite]
+    for result in captures:
         head = [result.case.capture.name, result.case.split]
         for method, targets in result.scores.items():
             if len(results) == 1:
@@ -29,7 +32,7 @@ def as_table(results: Sequence[CaseResult]) -> str:
                     rows.append([*head, name, method, *_numbers(scores)])
             means = {metric: result.mean(method, metric) for metric in METRICS}
             rows.append([*head, "mean", method, *_numbers(means)])
-    groups = {split: [r for r in alone if r.case.split == split] for split in _splits(alone)}
+    groups = {split: [r for r in captures if r.case.split == split] for split in _splits(captures)}
     for split, group in groups.items():
         if len(group) > 1:
             rows += _mean_rows(f"all {len(group)}", split, group)
@@ -47,19 +50,18 @@ def _splits(results: Sequence[CaseResult]) -> list[str]:
 
 
 def _mean_rows(name: str, split: str, results: Sequence[CaseResult]) -> list[list[str]]:
-    """A row a method: the mean over scenes of their means over targets."""
+    """Return a row per method: the mean over scenes of their means over targets."""
     rows = []
     for method in results[0].scores:
-        means = {}
-        for metric in METRICS:
-            values = [result.mean(method, metric) for result in results]
-            known = [value for value in values if value is not None]
-            means[metric] = sum(known) / len(known) if len(known) == len(values) else None
+        means = {
+            metric: mean_or_none([result.mean(method, metric) for result in results])
+            for metric in METRICS
+        }
         rows.append([name, split, "mean", method, *_numbers(means)])
     return rows
 
 
-def _numbers(scores: dict[str, float | None]) -> list[str]:
+def _numbers(scores: Scores) -> list[str]:
     digits = {"psnr": 2, "psnr_exposure_fitted": 2}
     return [
         "n/a" if scores[metric] is None else f"{scores[metric]:.{digits.get(metric, 3)}f}"
@@ -67,15 +69,14 @@ def _numbers(scores: dict[str, float | None]) -> list[str]:
     ]
 
 
-def write_pictures(folder: Path, results: Sequence[CaseResult]) -> None:
-    """One picture per target: model, constant depth, photo side by side."""
+def write_images(folder: Path, results: Sequence[CaseResult]) -> None:
+    """Write an image per target: the renders of all methods and the photo, side by side."""
     folder.mkdir(parents=True)
     for result in results:
-        if not result.pictures:
+        if not result.images:
             continue
-        model = result.settings.model
-        columns = [result.pictures[name] for name in (model, "constant depth", "photo")]
-        for i, target in enumerate(result.scores[model]):
+        columns = [images for name, images in result.images.items() if name != NEAREST_PHOTO]
+        for i, target in enumerate(result.scores[result.method]):
             row = torch.cat([column[i] for column in columns], -1)
             name = f"{result.case.capture.name}_{result.case.split}_{Path(target).stem}.png"
             write_image(folder / name, row)

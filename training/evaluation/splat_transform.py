@@ -1,4 +1,4 @@
-"""A loss as others measure it."""
+"""PlayCanvas's splat-transform as an independent reader and encoder."""
 
 import shutil
 import subprocess
@@ -10,24 +10,38 @@ import torch
 from recon.compress import Looks
 from recon.formats import load_gaussians
 
-FOREIGN = "splat-transform"
+SPLAT_TRANSFORM = "splat-transform"
 
 
-def has_foreign() -> bool:
-    """Whether PlayCanvas's tool is there."""
-    return shutil.which(FOREIGN) is not None
+def has_splat_transform() -> bool:
+    """Return whether the tool is installed."""
+    return shutil.which(SPLAT_TRANSFORM) is not None
 
 
-def run_foreign(*arguments: str) -> None:
-    """Run it, without a GPU."""
-    subprocess.run([FOREIGN, "-q", "-w", "-g", "cpu", *arguments], check=True)
+def run_splat_transform(*arguments: str) -> None:
+    """Run the tool on the CPU, overwriting its output.
+
+    Raises:
+        subprocess.CalledProcessError: The tool failed.
+    """
+    subprocess.run([SPLAT_TRANSFORM, "-q", "-w", "-g", "cpu", *arguments], check=True)
 
 
 def independent_loss_db(path: Path, looks: Looks, folder: Path) -> float:
-    """What a file loses when the foreign tool reads it and the float64 reference rasterizer, which
-    no search used, draws it."""
+    """Return the loss of a file by code that no search used.
+
+    splat-transform reads the file, and the float64 reference rasterizer renders it.
+
+    Args:
+        path: Compressed scene file.
+        looks: Cameras to render, and the images of the uncompressed scene.
+        folder: Folder of temporary files.
+
+    Returns:
+        PSNR lost against the uncompressed scene (dB).
+    """
     plain = folder / "independent.ply"
-    run_foreign(str(path), str(plain))
+    run_splat_transform(str(path), str(plain))
     scene = load_gaussians(plain).to(torch.float64)
     exact = replace(looks, judged=looks.judged.to("cpu", torch.float64), truth=looks.truth.double())
     return exact.loss_db(scene)

@@ -1,4 +1,4 @@
-"""Which captures and splits to evaluate: `splits.json` and suite files."""
+"""Configuration of a benchmark: suite files, and the splits of captures (`splits.json`)."""
 
 import json
 from collections.abc import Sequence
@@ -14,55 +14,58 @@ from recon.overlay import overlay
 
 @dataclass(frozen=True)
 class Case:
-    """One capture and one of its splits."""
+    """A capture and one of its splits."""
 
     capture: Path
     split: str
 
     @property
     def name(self) -> str:
-        """capture/split."""
+        """The name capture/split."""
         return f"{self.capture.name}/{self.split}"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Frames to reconstruct from and frames that are held out."""
+    """Frames to reconstruct from, and held-out frames."""
 
     context: tuple[Frame, ...]
     target: tuple[Frame, ...]
 
 
 @dataclass(frozen=True)
-class Films:
-    """A RealEstate10K test set; defaults are pixelSplat's protocol."""
+class RealEstate10KBenchmark:
+    """A RealEstate10K test set; the defaults are pixelSplat's protocol."""
 
     folder: str = ""
-    """Chunks or .txt files with frames, relative to the suite's root."""
+    """Folder of .torch chunks, or of .txt files with frames, relative to the suite's root."""
     index: str = ""
     """pixelSplat's evaluation index (JSON), relative to the suite's root."""
     width: int = 256
-    """Of all pictures (px)."""
+    """Image width (px)."""
     height: int = 256
-    """Of all pictures (px)."""
+    """Image height (px)."""
     near: float = 1.0
-    """Nearest depth, in distances between the first and the last context view."""
+    """Nearest depth, relative to the distance between the first and the last context view."""
     far: float = 100.0
-    """Farthest depth, in distances between those two."""
+    """Farthest depth, relative to the same distance."""
     limit: int = 0
-    """Only so many scenes of the index; 0 for all."""
+    """Maximum number of clips of the index; 0 for all."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """What a suite file asks for."""
+    """A benchmark: splits of captures, and optionally a RealEstate10K test set."""
 
     cases: tuple[Case, ...]
-    films: Films | None
+    realestate10k: RealEstate10KBenchmark | None = None
 
-    def chosen(self, only: Sequence[str]) -> tuple[Case, ...]:
-        """The cases named as capture or capture/split, all without names; ReconError for a name
-        that none has."""
+    def select(self, only: Sequence[str]) -> tuple[Case, ...]:
+        """Return the cases named as capture or capture/split; all cases without names.
+
+        Raises:
+            InputError: No case has one of the names.
+        """
         names = {case: {case.capture.name, case.name} for case in self.cases}
         for name in only:
             if all(name not in each for each in names.values()):
@@ -72,8 +75,15 @@ class Suite:
 
 
 def read_suite(path: Path) -> Suite:
-    """A YAML file with `root` (relative to the file), `cases` (capture: list of splits) and
-    `realestate10k` (fields of Films); ReconError when it does not fit."""
+    """Read a suite file.
+
+    Args:
+        path: YAML file with `root` (relative to the file), `cases` (capture: list of splits) and
+            `realestate10k` (fields of `RealEstate10KBenchmark`).
+
+    Raises:
+        InputError: The file cannot be read or has other contents.
+    """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -91,15 +101,20 @@ def read_suite(path: Path) -> Suite:
     if not isinstance(chosen, dict):
         raise InputError(f"{path}: 'cases' must map captures to lists of splits")
     cases = [Case(root / name, str(split)) for name, splits in chosen.items() for split in splits]
-    films = None
+    clips = None
     if "realestate10k" in document:
-        films = overlay(Films(), document["realestate10k"], f"{path}, realestate10k")
-        films = replace(films, folder=str(root / films.folder), index=str(root / films.index))
-    return Suite(tuple(cases), films)
+        where = f"{path}, realestate10k"
+        clips = overlay(RealEstate10KBenchmark(), document["realestate10k"], where)
+        clips = replace(clips, folder=str(root / clips.folder), index=str(root / clips.index))
+    return Suite(tuple(cases), clips)
 
 
 def read_splits(capture: Capture) -> dict[str, dict[str, list[str]]]:
-    """All of a capture's splits.json: split -> role -> names of frames; ReconError without one."""
+    """Read a capture's splits.json: split -> role (context or target) -> names of frames.
+
+    Raises:
+        InputError: The file is missing or malformed.
+    """
     path = capture.root / "splits.json"
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
@@ -115,7 +130,11 @@ def read_splits(capture: Capture) -> dict[str, dict[str, list[str]]]:
 
 
 def read_split(capture: Capture, name: str) -> Split:
-    """A named split of a capture's splits.json; ReconError when it does not fit."""
+    """Read a named split of a capture's splits.json.
+
+    Raises:
+        InputError: There is no such split, or its frames do not exist or overlap.
+    """
     path, splits = capture.root / "splits.json", read_splits(capture)
     if name not in splits:
         raise InputError(f"{path} has no split {name!r}; it has: {', '.join(map(str, splits))}")

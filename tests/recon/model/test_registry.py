@@ -25,8 +25,10 @@ from recon.model.registry import (
     named_size,
 )
 from recon.pipeline import reconstruct
-from training.evaluation.reconstruction import evaluate_case
-from training.evaluation.suite import Case
+from training.evaluation.benchmark import evaluate
+from training.evaluation.captures import EvaluateConfig
+from training.evaluation.methods import recon_method
+from training.evaluation.suite import Case, Suite
 from training.export_checkpoint import bundle
 
 WEIGHTS = ROOT / "assets" / "cost_volume.safetensors"
@@ -40,8 +42,9 @@ def test_bundled_file_is_under_40_megabytes_and_has_a_licence() -> None:
 
 
 def test_better_than_the_constant_on_the_sample(sample: Path) -> None:
-    settings = ReconstructConfig(ViewConfig(resolution=160), model="cost-volume")
-    result = evaluate_case(Case(sample, "2v"), settings)
+    methods = {"cost-volume": recon_method(ReconstructConfig(model="cost-volume"))}
+    suite = Suite((Case(sample, "2v"),))
+    (result,) = evaluate(methods, suite, EvaluateConfig(resolution=160)).cases
     ours, flat = (result.mean(name, "psnr") for name in ("cost-volume", "constant depth"))
     assert ours is not None and flat is not None and ours > flat + 1
 
