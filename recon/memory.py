@@ -13,10 +13,10 @@ def tune_allocator() -> None:
     """Let glibc reuse large freed blocks instead of returning each to the system.
 
     Tensors of the same few sizes are allocated thousands of times; without this a quarter of the
-    run time goes into page faults (docs/experiments.md). The setting holds for the whole process
-    and keeps its peak memory allocated, so `import recon` leaves it alone: the command line calls
-    it, and a program that reconstructs on the CPU should call it once, before its first tensor.
-    Does nothing with another C library.
+    run time goes into page faults (docs/experiments/performance.md). The setting holds for the
+    whole process and keeps its peak memory allocated, so `import recon` leaves it alone: the
+    command line calls it, and a program that reconstructs on the CPU should call it once, before
+    its first tensor. Does nothing with another C library.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

@@ -8,6 +8,8 @@ from conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("assets/*.md")), *sorted(ROOT.rglob("docs/**/*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+# Files that pages name in code style, such as `render/rasterize.py`.
+FILE = re.compile(r"`((?:render|recon|training|viewer|tests|configs|examples|docs)/[\w./-]+)`")
 MAX_LINES = 200
 
 
@@ -40,6 +42,13 @@ def name(page: Path) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_relative_links_exist(page: Path) -> None:
     assert not broken_links(page, page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_named_files_exist(page: Path) -> None:
+    named = FILE.findall(page.read_text(encoding="utf-8"))
+    missing = [path for path in named if "NAME" not in path and not (ROOT / path).exists()]
+    assert not missing
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

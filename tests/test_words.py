@@ -83,7 +83,7 @@ REMAINING: dict[str, int] = {
     "compress": 206,
     "formats": 333,
     "training": 415,
-    "viewer": 79,
+    "viewer": 0,
     "cli": 56,
     "library": 19,
     "--help": 2,

@@ -61,7 +61,7 @@ class Viewer:
         self.sessions: dict[int, Session] = {}
         self.lock = threading.Lock()
         self.server = start_server(host, port)
-        # The button would send the scene to a public server.
+        # Without the button that sends the scene to a public server.
         self.server.gui.configure_theme(
             control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
         )

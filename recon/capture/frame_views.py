@@ -109,7 +109,7 @@ def _bounds(frames: Sequence[Frame]) -> Float[Tensor, "v 2"] | None:
 
     Structure-from-motion points are not used: surfaces without points (a hollow, blank walls) are
     often nearer or farther than all of them, and the network finds the range better
-    (docs/experiments.md).
+    (docs/experiments/camera-poses.md).
     """
     known = [frame.depth_bounds for frame in frames if frame.depth_bounds is not None]
     return torch.tensor(known) if len(known) == len(frames) else None

@@ -29,7 +29,7 @@ from recon.types import Prediction, Progress, Views
 
 @dataclass(frozen=True)
 class PlaneSweepConfig:
-    """Parameters of the plane sweep, chosen by experiment (docs/experiments.md)."""
+    """Parameters of the plane sweep, chosen by experiment (docs/experiments/plane-sweep.md)."""
 
     sources: int = 4
     """Maximum number of source views that each view is matched with."""
