@@ -1,9 +1,9 @@
-"""Outputs appear complete or not at all."""
+"""Output files and folders, which appear complete or not at all."""
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,45 @@ WEIGHT_FOLDERS = (
 
 
 def check_output(path: Path) -> None:
-    """ReconError unless a file (or folder of files) could be written at `path`."""
+    """Check that a file can be written at a path.
+
+    Raises:
+        InputError: The folder does not exist or is read-only, or there is a folder at the path.
+    """
+    _check_parent(path)
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; expected the name of a file")
+
+
+def check_output_folder(path: Path, names: Collection[str]) -> None:
+    """Check that a folder with these files can be written at a path.
+
+    An earlier output is replaced; a folder that contains anything else never is.
+
+    Raises:
+        InputError: There is something else at the path, or no permission.
+    """
+    _check_parent(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"cannot write {path}: it is a file; expected the name of a folder")
+    others = sorted({p.name for p in path.iterdir()} - set(names)) if path.exists() else []
+    if others:
+        raise InputError(
+            f"cannot write {path}: the folder contains {others[0]}, which would be lost; "
+            "choose a new folder"
+        )
+
+
+def check_new_folder(path: Path) -> None:
+    """Check that a folder can be created at a path; an empty one may exist.
+
+    Raises:
+        InputError: There is something at the path, or no permission.
+    """
+    check_output_folder(path, ())
+
+
+def _check_parent(path: Path) -> None:
     parent = path.resolve().parent
     if not parent.is_dir():
         raise InputError(
@@ -29,30 +67,29 @@ def check_output(path: Path) -> None:
         )
 
 
-def check_new_folder(path: Path) -> None:
-    """ReconError unless a folder could be made at `path` without replacing anything."""
-    check_output(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"cannot write {path}: it exists and holds something; choose a new folder")
-
-
 @contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well.
+    """Yield a temporary path next to `path`, and rename it to `path` when the block succeeds.
 
     Works for a file and for a folder (create the folder at the temporary path). The
     temporary keeps the extension, which many writers go by. An existing output stays
-    untouched until the new one is complete; a folder is then replaced whole.
+    untouched until the new one is complete; a folder is then replaced as a whole.
+
+    Raises:
+        InputError: The output cannot be written, or would replace something of another kind.
     """
-    check_output(path)
-    scratch = Path(tempfile.mkdtemp(prefix=".recon-", dir=path.resolve().parent))
+    _check_parent(path)
+    folder = Path(tempfile.mkdtemp(prefix=".recon-", dir=path.resolve().parent))
     try:
-        temporary = scratch / path.name
+        temporary = folder / path.name
         yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
+        if temporary.is_dir():
+            check_output_folder(path, [entry.name for entry in temporary.iterdir()])
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            check_output(path)
         temporary.replace(path)
     except PermissionError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from error
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recon.errors import ConfigError, ReconError
+from recon.errors import ConfigError
 
 # Value of a `--json` without a file.
 STDOUT = Path("-")
@@ -34,13 +34,11 @@ def prints_json(output: Path | None) -> bool:
 
 
 def check_json(output: Path | None) -> None:
-    """Raise ReconError unless the file of `--json` can be written."""
+    """Raise InputError unless the file of `--json` can be written."""
     from recon.files import check_output
 
     if output is not None and output != STDOUT:
         check_output(output)
-        if output.is_dir():
-            raise ReconError(f"cannot write {output}: it is a folder; expected a file for --json")
 
 
 def write_json(values: dict[str, Any], output: Path) -> None:

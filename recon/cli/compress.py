@@ -20,6 +20,7 @@ from recon.reporting import (
 
 if TYPE_CHECKING:
     from recon.compress import Looks, Packed, Packer
+    from recon.types import Progress
     from render import Gaussians
 
 DEFAULT_LOSS_DB = 0.1
@@ -131,7 +132,7 @@ class Compress:
             )
         return looks
 
-    def _search(self, packer: "Packer", progress) -> "Packed":
+    def _search(self, packer: "Packer", progress: "Progress") -> "Packed":
         if self.keep is not None:
             return packer.keep(self.keep)
         if self.target_size is not None:

@@ -34,13 +34,15 @@ class Evaluate:
 
     def run(self) -> None:
         """Print a table; output files appear complete or not at all."""
-        from recon.files import atomic_output, check_output
+        from recon.files import atomic_output, check_new_folder, check_output
 
         config = self.options.config()
         if (self.capture is None) == (self.suite is None):
             raise ReconError("recon eval needs a capture or --suite FILE; pass one of them")
-        for output in filter(None, (self.save_renders, self.markdown)):
-            check_output(output)
+        if self.markdown is not None:
+            check_output(self.markdown)
+        if self.save_renders is not None:
+            check_new_folder(self.save_renders)
         check_json(self.json)
         from training.evaluation.benchmark import evaluate
         from training.evaluation.captures import EvaluateConfig

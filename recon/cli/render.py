@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from recon.capture import Capture
+    from recon.types import StageProgress
     from render import Cameras, Gaussians
 
 IMAGE_FORMATS = (".png", ".jpg", ".jpeg")
@@ -54,7 +55,7 @@ class Render:
     def run(self) -> None:
         """Find the cameras, render one view at a time, write whole outputs only."""
         from recon.devices import choose_render_device
-        from recon.files import check_output
+        from recon.files import check_output, check_output_folder
         from recon.formats import load_gaussians
 
         suffix = self.output.suffix.lower()
@@ -65,11 +66,14 @@ class Render:
             )
         if self.num_frames < 1 or not 0 < self.fps <= 240:
             raise ReconError("--num-frames must be at least 1 and --fps between 0 and 240")
-        check_output(self.output)
+        if suffix:
+            check_output(self.output)
         gaussians = load_gaussians(self.scene).to(choose_render_device(self.device))
         if len(gaussians) == 0:
             raise ReconError(f"{self.scene} holds no Gaussians: nothing to render")
         cameras, names = self._cameras(gaussians, suffix)
+        if not suffix:
+            check_output_folder(self.output, [f"{name}.png" for name in names])
         with progress_reporter(self.quiet) as progress:
             images = self._images(gaussians, cameras, progress)
             self._write(suffix, images, names)
@@ -107,7 +111,9 @@ class Render:
             return given[[0]], names[:1]
         return given, names
 
-    def _images(self, gaussians: "Gaussians", cameras: "Cameras", progress) -> "Iterator[Tensor]":
+    def _images(
+        self, gaussians: "Gaussians", cameras: "Cameras", progress: "StageProgress"
+    ) -> "Iterator[Tensor]":
         import torch
 
         from render import rasterize

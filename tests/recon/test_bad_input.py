@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,7 +91,7 @@ def test_given_cameras_are_not_saved_as_solved(capture: Path, capsys) -> None:
     arguments = [str(capture), "-o", f"{capture}/o.ply", "--save-colmap", f"{capture}/c"]
     expect_error(arguments, capsys, "--save-colmap", "comes with cameras", "--camera-source solve")
     arguments[-1] = str(capture / "images")
-    expect_error(arguments, capsys, "holds something", "choose a new folder")
+    expect_error(arguments, capsys, "contains 000.jpg", "choose a new folder")
 
 
 def test_unreadable_image(capture: Path, capsys) -> None:
@@ -140,6 +143,19 @@ def test_colmap_without_images(tmp_path: Path, capsys) -> None:
 
 def test_output_folder_missing(sample: Path, tmp_path: Path, capsys) -> None:
     expect_error([str(sample), "-o", f"{tmp_path}/no/o.ply"], capsys, "no does not exist")
+
+
+def test_folders_of_the_user_are_not_replaced(capture: Path, capsys) -> None:
+    arguments = [str(capture), "-o", f"{capture}/o.ply", "--save-cameras", f"{capture}/images"]
+    expect_error(arguments, capsys, "images: it is a folder", "expected the name of a file")
+    save_gaussians(capture / "s.ply", random_gaussians(3, torch.Generator()))
+    arguments = ["render", f"{capture}/s.ply", "-o", str(capture), "--cameras", str(capture)]
+    expect_error(arguments, capsys, "contains images, which would be lost")
+    arguments[3] = f"{capture}/new"
+    for _ in range(2):  # an earlier output of the same command is replaced
+        cli.main([*arguments, "--size", "16x12", "--quiet"])
+    assert sorted(p.name for p in (capture / "new").iterdir()) == ["000.png", "001.png"]
+    assert len(list((capture / "images").iterdir())) == 2
 
 
 def test_unknown_extension(sample: Path, tmp_path: Path, capsys) -> None:
@@ -209,3 +225,15 @@ def test_bad_scene_and_render_options(sample: Path, tmp_path: Path, capsys) -> N
     expect_error(["eval"], capsys, "capture or --suite")
     expect_error(["eval", str(sample), "--split", "9v"], capsys, "no split '9v'", "2v, 4v")
     expect_error(["transmogrify", "a.ply"], capsys, "no folder and no command 'transmogrify'")
+
+
+def test_missing_cpu_library(sample: Path, tmp_path: Path) -> None:
+    """A broken installation is one line, too: the kernel's library is not where it should be."""
+    done = subprocess.run(
+        [sys.executable, "-m", "recon", str(sample), "-o", f"{tmp_path}/o.ply", "--quiet",
+         "--resolution", "64", "--max-views", "2", "--refine", "1"],
+        env={**os.environ, "RECON_CPU_DIR": "/nonexistent"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("recon: error: ") and "/nonexistent" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -115,9 +115,9 @@ def test_taken_port_is_reported(scene: Path, capsys, monkeypatch) -> None:
         (["a.ply", "--port", "70000"], "--port must be between 1 and 65535, found 70000"),
         (["a.ply", "--max-splats", "0"], "--max-splats must be at least 1"),
         (["a.ply", "a.ply", "--static", "page"], "--static writes a page of one scene"),
-        (["a.ply", "--static", "."], "it exists and holds something"),
+        (["a.ply", "--static", "."], "which would be lost"),
         (["empty.ply"], "holds no Gaussians"),
-        ([], "no scene given"),
+        ([], "missing SCENE"),
     ],
 )
 def test_bad_input(
