@@ -109,8 +109,10 @@ def _frame(
 
 
 def _merged(document: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """Merge the values of a frame over those of the file; either form of the focal length replaces
-    the other."""
+    """Merge the values of a frame over those of the file.
+
+    Either form of the focal length replaces the other.
+    """
     common = dict(document)
     if "fl_x" in entry or "camera_angle_x" in entry:
         for key in ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y"):

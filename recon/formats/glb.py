@@ -19,14 +19,17 @@ from render import Gaussians, Sim3
 from render.sh import C0, degree_of
 
 EXTENSION = "KHR_gaussian_splatting"
-# glTF has +y up and +z ahead; scenes have +y down and +z ahead: half a turn around z.
+# glTF has +y up and +z ahead; scenes have +y down and +z ahead: a rotation by 180 degrees about z.
 FLIPS = {"x": -1, "y": -1, "z": 1}
 FLOAT, BYTE = 5126, 5121
 Section = Callable[[Gaussians], np.ndarray]
 
 
 def write_glb(path: Path, source: SceneSource) -> None:
-    """One primitive with all attributes, uncompressed; COLOR_0 is for viewers without splats."""
+    """Write one uncompressed primitive with all attributes.
+
+    COLOR_0 is for viewers that do not support the extension.
+    """
     sections = _sections(source.sh_degree)
     document = _document(source, sections)
     text = json.dumps(document).encode()
@@ -36,22 +39,22 @@ def write_glb(path: Path, source: SceneSource) -> None:
         file.write(struct.pack("<4sII", b"glTF", 2, 28 + len(text) + size))
         file.write(struct.pack("<I4s", len(text), b"JSON") + text)
         file.write(struct.pack("<I4s", size, b"BIN\0"))
-        for turn, section in enumerate(sections.values()):
-            for part in source.read(turn, len(sections)):
-                file.write(section(part).tobytes())
+        for index, section in enumerate(sections.values()):
+            for block in source.read(index, len(sections)):
+                file.write(section(block).tobytes())
 
 
 def _sections(degree: int) -> dict[str, Section]:
-    """Attribute -> its values, little-endian."""
+    """Return functions that give the little-endian values of each attribute."""
     sections: dict[str, Section] = {
         "POSITION": _positions,
         "COLOR_0": _colors,
-        f"{EXTENSION}:ROTATION": _turns,
-        f"{EXTENSION}:SCALE": lambda part: part.scales.numpy().astype("<f4"),
-        f"{EXTENSION}:OPACITY": lambda part: part.opacities.numpy().astype("<f4"),
+        f"{EXTENSION}:ROTATION": _rotations,
+        f"{EXTENSION}:SCALE": lambda block: block.scales.numpy().astype("<f4"),
+        f"{EXTENSION}:OPACITY": lambda block: block.opacities.numpy().astype("<f4"),
     }
-    for number, name in enumerate(_sh_names(degree)):
-        sections[name] = partial(_coefficient, number)
+    for index, name in enumerate(_sh_names(degree)):
+        sections[name] = partial(_coefficient, index)
     return sections
 
 
@@ -65,45 +68,45 @@ def _flip_axes() -> np.ndarray:
     return np.array([FLIPS[axis] for axis in "xyz"], np.float32)
 
 
-def _flip_turns() -> np.ndarray:
-    """Of quaternions xyzw."""
+def _flip_quats() -> np.ndarray:
+    """Return the signs of the components of quaternions xyzw."""
     x, y, z = _flip_axes()
     return np.array([y * z, x * z, x * y, 1], np.float32)
 
 
-def _positions(part: Gaussians) -> np.ndarray:
-    return (part.means.numpy() * _flip_axes()).astype("<f4")
+def _positions(block: Gaussians) -> np.ndarray:
+    return (block.means.numpy() * _flip_axes()).astype("<f4")
 
 
-def _turns(part: Gaussians) -> np.ndarray:
-    return (part.quats.numpy()[:, [1, 2, 3, 0]] * _flip_turns()).astype("<f4")
+def _rotations(block: Gaussians) -> np.ndarray:
+    return (block.quats.numpy()[:, [1, 2, 3, 0]] * _flip_quats()).astype("<f4")
 
 
-def _colors(part: Gaussians) -> np.ndarray:
-    shown = 0.5 + C0 * part.sh[:, 0].numpy()
-    color = np.concatenate([shown, part.opacities.numpy()[:, None]], 1)
+def _colors(block: Gaussians) -> np.ndarray:
+    rgb = 0.5 + C0 * block.sh[:, 0].numpy()
+    color = np.concatenate([rgb, block.opacities.numpy()[:, None]], 1)
     return encodings.encode_steps(color, 8).astype(np.uint8)
 
 
-def _coefficient(number: int, part: Gaussians) -> np.ndarray:
-    sign = encodings.sh_signs(FLIPS, number + 1)[number]
-    return (part.sh[:, number].numpy() * sign).astype("<f4")
+def _coefficient(index: int, block: Gaussians) -> np.ndarray:
+    sign = encodings.sh_signs(FLIPS, index + 1)[index]
+    return (block.sh[:, index].numpy() * sign).astype("<f4")
 
 
 def _document(source: SceneSource, sections: dict[str, Section]) -> dict[str, Any]:
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    for part in source.parts():
-        if len(part):
-            low = np.minimum(low, _positions(part).min(0))
-            high = np.maximum(high, _positions(part).max(0))
+    for block in source.blocks():
+        if len(block):
+            low = np.minimum(low, _positions(block).min(0))
+            high = np.maximum(high, _positions(block).max(0))
     views, accessors, offset = [], [], 0
-    for number, name in enumerate(sections):
+    for index, name in enumerate(sections):
         kind = _kind(name)
         width = {"SCALAR": 4, "VEC3": 12, "VEC4": 16}[kind] if name != "COLOR_0" else 4
         views.append({"buffer": 0, "byteOffset": offset, "byteLength": width * source.count})
         offset += width * source.count
         accessor: dict[str, Any] = {
-            "bufferView": number, "componentType": FLOAT, "count": source.count, "type": kind
+            "bufferView": index, "componentType": FLOAT, "count": source.count, "type": kind
         }  # fmt: skip
         if name == "COLOR_0":
             accessor |= {"componentType": BYTE, "normalized": True}
@@ -112,7 +115,7 @@ def _document(source: SceneSource, sections: dict[str, Section]) -> dict[str, An
         accessors.append(accessor)
     primitive = {
         "mode": 0,
-        "attributes": {name: number for number, name in enumerate(sections)},
+        "attributes": {name: index for index, name in enumerate(sections)},
         "extensions": {
             EXTENSION: {
                 "kernel": "ellipse", "colorSpace": "srgb_rec709_display",
@@ -140,10 +143,13 @@ def _kind(name: str) -> str:
 
 
 def open_glb(path: Path) -> SceneSource:
-    """The Gaussians of all primitives that have the extension, where the nodes put them;
-    InputError when there are none or the file is damaged."""
+    """Open the Gaussians of all primitives with the extension, transformed by their nodes.
+
+    Raises:
+        InputError: There are none, or the file is damaged.
+    """
     document = read_document(path)
-    parts = []
+    blocks = []
     for world, primitive in document.primitives():
         extension = primitive.get("extensions", {}).get(EXTENSION)
         if extension is None:
@@ -153,27 +159,29 @@ def open_glb(path: Path) -> SceneSource:
                 f"{path} has compressed Gaussians ({', '.join(extension['extensions'])}), which "
                 "recon does not read; convert it to .spz or .ply with the tool that made it"
             )
-        parts.append(_placed(path, _primitive(path, document, primitive), world))
-    if not parts:
-        raise InputError(f"{path} holds no Gaussians: expected a primitive with {EXTENSION}")
-    degree = max(part.sh_degree for part in parts)
-    if any(part.sh_degree != degree for part in parts):
-        raise InputError(f"{path} holds Gaussians of several SH degrees; expected one")
-    return SceneSource.of(Gaussians.cat(parts))
+        blocks.append(_transformed(path, _primitive(path, document, primitive), world))
+    if not blocks:
+        raise InputError(f"{path} has no Gaussians: expected a primitive with {EXTENSION}")
+    degree = max(block.sh_degree for block in blocks)
+    if any(block.sh_degree != degree for block in blocks):
+        raise InputError(f"{path} has Gaussians of several SH degrees; expected one")
+    return SceneSource.of(Gaussians.cat(blocks))
 
 
-def _placed(path: Path, part: Gaussians, world: np.ndarray) -> Gaussians:
-    """Where its node puts it (glTF axes)."""
+def _transformed(path: Path, block: Gaussians, world: np.ndarray) -> Gaussians:
+    """Apply the transform of a node (in glTF axes)."""
     if (world == np.eye(4)).all():
-        return part
+        return block
     flip = np.append(_flip_axes(), 1)
     matrix = flip[:, None] * world * flip
     scale = np.cbrt(np.linalg.det(matrix[:3, :3]))
-    turn = matrix[:3, :3] / scale if scale > 0 and np.isfinite(matrix).all() else np.zeros((3, 3))
-    if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-3:
+    rotation = (
+        matrix[:3, :3] / scale if scale > 0 and np.isfinite(matrix).all() else np.zeros((3, 3))
+    )
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3:
         raise InputError(f"{path}: a node mirrors or shears its Gaussians, which recon cannot read")
-    numbers = (torch.tensor(x, dtype=torch.float32) for x in (scale, turn, matrix[:3, 3]))
-    return part.transformed(Sim3(*numbers))
+    values = (torch.tensor(x, dtype=torch.float32) for x in (scale, rotation, matrix[:3, 3]))
+    return block.transformed(Sim3(*values))
 
 
 def _primitive(path: Path, document: Document, primitive: dict[str, Any]) -> Gaussians:
@@ -193,11 +201,11 @@ def _primitive(path: Path, document: Document, primitive: dict[str, Any]) -> Gau
     if len({len(column) for column in columns}) != 1:
         raise InputError(f"{path} is damaged: attributes of one primitive differ in length")
     good = np.logical_and.reduce([np.isfinite(column).all(1) for column in columns])
-    means, turns, scales, opacities, *sh = (column[good] for column in columns)
+    means, quats, scales, opacities, *sh = (column[good] for column in columns)
     signs = encodings.sh_signs(FLIPS, len(sh))
     return Gaussians(
         means=torch.from_numpy(means * _flip_axes()),
-        quats=torch.from_numpy(encodings.decode_quats((turns * _flip_turns())[:, [3, 0, 1, 2]])),
+        quats=torch.from_numpy(encodings.decode_quats((quats * _flip_quats())[:, [3, 0, 1, 2]])),
         scales=torch.from_numpy(np.abs(scales)),
         opacities=torch.from_numpy(np.clip(opacities[:, 0], 0, 1)),
         sh=torch.from_numpy(np.stack(sh, 1) * signs),

@@ -1,4 +1,4 @@
-"""glTF binary files: the JSON chunk, checked, and arrays out of the binary one."""
+"""glTF binary files: the validated JSON chunk, and arrays of the binary chunk."""
 
 import json
 import struct
@@ -11,14 +11,14 @@ import numpy as np
 
 from recon.errors import InputError
 
-# componentType -> NumPy type; integers of "normalized" accessors stand for 0 (or -1) to 1.
+# componentType -> NumPy type; integers of "normalized" accessors are mapped to [0, 1] or [-1, 1].
 TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
 
 @dataclass(frozen=True)
 class Document:
-    """A file's contents, none of which can be trusted."""
+    """Contents of a file, none of which is trusted."""
 
     path: Path
     json: dict[str, Any]
@@ -26,7 +26,7 @@ class Document:
     """Bytes of the binary chunk."""
 
     def primitives(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-        """World-from-mesh matrix (4, 4) and primitive of every mesh that a node shows."""
+        """Yield the world-from-mesh matrix [4 4] and the primitive of every mesh of a node."""
         for matrix, mesh in self._meshes():
             for primitive in _objects(self._item("meshes", mesh).get("primitives")):
                 yield matrix, primitive
@@ -37,16 +37,16 @@ class Document:
             return
         children = [c for n in _objects(nodes) for c in _list(n.get("children"))]
         roots = [i for i in range(len(nodes)) if i not in children]
-        waiting = [(np.eye(4), i) for i in roots]
+        pending = [(np.eye(4), i) for i in roots]
         seen: set[int] = set()
-        while waiting:
-            above, number = waiting.pop()
-            if number in seen:
-                raise self.broken(f"node {number} has two parents")
-            node = self._item("nodes", number)
-            seen.add(number)
-            matrix = above @ self._matrix(node)
-            waiting += [(matrix, child) for child in _list(node.get("children"))]
+        while pending:
+            parent, index = pending.pop()
+            if index in seen:
+                raise self.damaged(f"node {index} has two parents")
+            node = self._item("nodes", index)
+            seen.add(index)
+            matrix = parent @ self._matrix(node)
+            pending += [(matrix, child) for child in _list(node.get("children"))]
             if "mesh" in node:
                 yield matrix, node["mesh"]
 
@@ -60,28 +60,28 @@ class Document:
             matrix[:3, :3] = _rotmat(w, x, y, z) * scale
             matrix[:3, 3] = np.array(node.get("translation", [0, 0, 0]), np.float64)
         except (TypeError, ValueError) as error:
-            raise self.broken(f"a node's place: {error}") from error
+            raise self.damaged(f"invalid transform of a node: {error}") from error
         return matrix
 
     def accessor(self, attributes: dict[str, Any], name: str, width: int) -> np.ndarray:
-        """An attribute as float32 [n, width]; InputError when it is missing or out of bounds."""
+        """Return an attribute as float32 [n width]; InputError if it is missing or invalid."""
         if name not in attributes:
             raise InputError(f"{self.path} has Gaussians without {name}")
         accessor = self._item("accessors", attributes[name])
         if "sparse" in accessor:
-            raise self.broken(f"{name} is sparse")
-        kind, count = accessor.get("componentType"), self._whole(accessor, "count")
+            raise self.damaged(f"{name} is sparse")
+        kind, count = accessor.get("componentType"), self._integer(accessor, "count")
         if kind not in TYPES or WIDTHS.get(str(accessor.get("type"))) != width:
-            raise self.broken(f"{name} has an unexpected type")
+            raise self.damaged(f"{name} has an unexpected type")
         view = self._item("bufferViews", accessor.get("bufferView"))
         if view.get("buffer", 0) != 0:
             raise InputError(f"{self.path} keeps {name} in another file; expected one .glb")
         dtype = np.dtype(TYPES[kind])
         row = width * dtype.itemsize
-        stride = self._whole(view, "byteStride", row)
-        start = self._whole(view, "byteOffset", 0) + self._whole(accessor, "byteOffset", 0)
+        stride = self._integer(view, "byteStride", row)
+        start = self._integer(view, "byteOffset", 0) + self._integer(accessor, "byteOffset", 0)
         if stride < row or count and start + (count - 1) * stride + row > len(self.binary):
-            raise self.broken(f"{name} reaches beyond the end of the file")
+            raise self.damaged(f"{name} reaches beyond the end of the file")
         if count == 0:
             return np.zeros((0, width), np.float32)
         bytes_ = np.lib.stride_tricks.as_strided(self.binary[start:], (count, row), (stride, 1))
@@ -90,49 +90,49 @@ class Document:
             return np.maximum(values / np.float32(np.iinfo(dtype).max), -1).astype(np.float32)
         return values.astype(np.float32)
 
-    def _item(self, table: str, number: Any) -> dict[str, Any]:
+    def _item(self, table: str, index: Any) -> dict[str, Any]:
         rows = _list(self.json.get(table))
-        found = rows[number] if isinstance(number, int) and 0 <= number < len(rows) else None
+        found = rows[index] if isinstance(index, int) and 0 <= index < len(rows) else None
         if not isinstance(found, dict):
-            raise self.broken(f"no entry {number!r} in {table}")
+            raise self.damaged(f"no entry {index!r} in {table}")
         return found
 
-    def _whole(self, entry: dict[str, Any], key: str, default: int | None = None) -> int:
+    def _integer(self, entry: dict[str, Any], key: str, default: int | None = None) -> int:
         value = entry.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.broken(f"{key} must be a whole number, found {value!r}")
+            raise self.damaged(f"{key} must be a non-negative integer, found {value!r}")
         return value
 
-    def broken(self, what: str) -> InputError:
-        """The error to raise."""
-        return InputError(f"{self.path} is damaged: {what}")
+    def damaged(self, problem: str) -> InputError:
+        """Return the error to raise."""
+        return InputError(f"{self.path} is damaged: {problem}")
 
 
 def read_document(path: Path) -> Document:
-    """Both chunks of a .glb; InputError when it is none."""
+    """Read both chunks of a .glb; InputError if it is not one."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(20)
         if len(head) < 20 or head[:4] != b"glTF":
-            raise InputError(f"{path} is no .glb: expected it to start with glTF")
+            raise InputError(f"{path} is not a .glb file: expected it to start with glTF")
         length, kind = struct.unpack_from("<I4s", head, 12)
         if kind != b"JSON" or 20 + length > size:
-            raise InputError(f"{path} is damaged or cut short: no JSON of {length} bytes in it")
+            raise InputError(f"{path} is damaged or truncated: no JSON of {length} bytes in it")
         text = file.read(length)
         start, binary = 20 + length, np.zeros(0, np.uint8)
         chunk = file.read(8)
     if len(chunk) == 8:
         length, kind = struct.unpack("<I4s", chunk)
         if kind == b"BIN\0" and start + 8 + length > size:
-            raise InputError(f"{path} is cut short: {length} bytes announced, {size - start} left")
+            raise InputError(f"{path} is truncated: {length} bytes announced, {size - start} left")
         if kind == b"BIN\0" and length:
             binary = np.memmap(path, np.uint8, "r", start + 8, (length,))
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} has broken JSON: {error}") from error
+        raise InputError(f"{path} has invalid JSON: {error}") from error
     if not isinstance(document, dict):
-        raise InputError(f"{path} has broken JSON: expected an object")
+        raise InputError(f"{path} has invalid JSON: expected an object")
     return Document(path, document, binary)
 
 

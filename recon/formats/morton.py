@@ -1,5 +1,7 @@
-"""Order along a Morton curve: neighbours in space become neighbours in the file, which packs them
-better."""
+"""Order along a Morton curve.
+
+Neighbours in space become neighbours in the file, which improves the compression.
+"""
 
 import torch
 from jaxtyping import Float, Int
@@ -7,11 +9,12 @@ from torch import Tensor
 
 from render import Gaussians
 
+# Bits per coordinate; three of them fit into 64 bits.
 BITS = 21
 
 
 def morton_order(points: Float[Tensor, "n 3"]) -> Int[Tensor, "n"]:
-    """Indices that sort points by their interleaved coordinates (Morton 1966), 21 bits each."""
+    """Return indices that sort points by their interleaved coordinates (Morton 1966)."""
     if len(points) == 0:
         return torch.zeros(0, dtype=torch.long)
     low, high = points.amin(0), points.amax(0)
@@ -22,23 +25,29 @@ def morton_order(points: Float[Tensor, "n 3"]) -> Int[Tensor, "n"]:
     return code.argsort()
 
 
-def in_morton_order(part: Gaussians) -> Gaussians:
-    """The same Gaussians along the curve."""
-    return part[morton_order(part.means)]
+def in_morton_order(gaussians: Gaussians) -> Gaussians:
+    """Sort Gaussians along a Morton curve."""
+    return gaussians[morton_order(gaussians.means)]
 
 
-def in_picture_order(scene: Gaussians, width: int) -> Gaussians:
-    """The same Gaussians so that, in rows of `width`, neighbours in space are neighbours along both
-    axes."""
-    pixel = torch.arange(len(scene))
-    places = torch.stack([pixel % width, pixel // width, 0 * pixel], 1).float()
-    order = torch.empty_like(pixel)
-    order[morton_order(places)] = morton_order(scene.means)
-    return scene[order]
+def in_texture_order(gaussians: Gaussians, width: int) -> Gaussians:
+    """Sort Gaussians along a Morton curve of space and of a texture with one texel per Gaussian.
+
+    Neighbours in space become neighbours along both axes of the texture.
+
+    Args:
+        gaussians: At least one.
+        width: Width of the texture, which is filled row by row.
+    """
+    texel = torch.arange(len(gaussians))
+    positions = torch.stack([texel % width, texel // width, 0 * texel], 1).float()
+    order = torch.empty_like(texel)
+    order[morton_order(positions)] = morton_order(gaussians.means)
+    return gaussians[order]
 
 
-def _spread(numbers: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """Two zero bits after each of 21 bits."""
+def _spread(values: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """Insert two zero bits after each of 21 bits."""
     for shift, mask in (
         (32, 0x1F00000000FFFF),
         (16, 0x1F0000FF0000FF),
@@ -46,5 +55,5 @@ def _spread(numbers: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
         (4, 0x10C30C30C30C30C3),
         (2, 0x1249249249249249),
     ):
-        numbers = (numbers | (numbers << shift)) & mask
-    return numbers
+        values = (values | (values << shift)) & mask
+    return values

@@ -12,8 +12,8 @@ from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.attribute_sizes import sum_by_attribute
 from recon.formats.compressed_ply import is_compressed, open_compressed_ply
-from recon.formats.ply_header import RESTS, degree_of_rest, read_header, read_table
-from recon.formats.source import ROWS, SceneSource, regrouped
+from recon.formats.ply_header import NUM_REST_BY_DEGREE, degree_of_rest, read_header, read_table
+from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
 from render import Gaussians
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ _GROUPS = {
 
 
 def write_ply(path: Path, source: SceneSource) -> None:
-    """Binary little-endian, float32, one element `vertex`; the layout every viewer reads."""
-    rest = RESTS[source.sh_degree]
+    """Write the layout of INRIA's code: binary little-endian float32, one element `vertex`."""
+    rest = NUM_REST_BY_DEGREE[source.sh_degree]
     names = ["x", "y", "z", "nx", "ny", "nz", *_GROUPS["f_dc"]]
     names += [f"f_rest_{i}" for i in range(rest)]
     names += ["opacity", *_GROUPS["scales"], *_GROUPS["quats"]]
@@ -36,26 +36,27 @@ def write_ply(path: Path, source: SceneSource) -> None:
     header += [f"property float {name}" for name in names] + ["end_header", ""]
     with atomic_output(path) as temporary, temporary.open("wb") as file:
         file.write("\n".join(header).encode("ascii"))
-        for part in source.read():
-            file.write(_rows(part).astype("<f4").tobytes())
+        for block in source.read():
+            file.write(_rows(block).astype("<f4").tobytes())
 
 
-def _rows(part: Gaussians) -> np.ndarray:
-    means = part.means.double().numpy()
-    f_dc, f_rest = encodings.encode_sh(part.sh.double().numpy())
-    opacity = encodings.encode_opacities(part.opacities.double().numpy())
-    scales = encodings.encode_scales(part.scales.double().numpy())
-    quats = part.quats.double().numpy()
+def _rows(block: Gaussians) -> np.ndarray:
+    means = block.means.double().numpy()
+    f_dc, f_rest = encodings.encode_sh(block.sh.double().numpy())
+    opacity = encodings.encode_opacities(block.opacities.double().numpy())
+    scales = encodings.encode_scales(block.scales.double().numpy())
+    quats = block.quats.double().numpy()
     normals = np.zeros_like(means)
     return np.concatenate([means, normals, f_dc, f_rest, opacity[:, None], scales, quats], 1)
 
 
 def open_ply(path: Path) -> SceneSource:
-    """Gaussians of a 3DGS PLY: any property order and number type, ascii or binary; or of a
-    compressed.ply.
+    """Open a 3DGS PLY, plain or compressed, with any property order, number type and encoding.
 
-    Rows with non-finite values are left out and counted in a warning. InputError when
-    the file is damaged or holds something else.
+    Rows with non-finite values are dropped, and counted in a warning.
+
+    Raises:
+        InputError: The file is damaged or has no Gaussians.
     """
     with path.open("rb") as file:
         header = read_header(path, file)
@@ -67,15 +68,15 @@ def open_ply(path: Path) -> SceneSource:
     degree = degree_of_rest(path, rest)
     count = sum(int(_finite(_groups(rows, rest)).sum()) for rows in _chunks(table))
     if count < len(table):
-        log.warning("%s: left out %d rows with non-finite values", path, len(table) - count)
+        log.warning("%s: dropped %d rows with non-finite values", path, len(table) - count)
     return SceneSource(
-        count, degree, lambda: regrouped(_decoded(rows, rest) for rows in _chunks(table))
+        count, degree, lambda: regroup(_decoded(rows, rest) for rows in _chunks(table))
     )
 
 
 def _chunks(table: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(table), ROWS):
-        yield table[start : start + ROWS]
+    for start in range(0, len(table), BLOCK_SIZE):
+        yield table[start : start + BLOCK_SIZE]
 
 
 def _groups(rows: np.ndarray, rest: int) -> dict[str, np.ndarray]:
@@ -112,7 +113,7 @@ def _check_properties(path: Path, names: list[str]) -> None:
     missing = [n for group in _GROUPS.values() for n in group if n not in names]
     if missing:
         raise InputError(
-            f"{path} is a PLY without Gaussians: its vertices lack {', '.join(missing)}; "
+            f"{path} is a PLY without Gaussians: its vertices have no {', '.join(missing)}; "
             "expected the 3D Gaussian Splatting layout"
         )
 

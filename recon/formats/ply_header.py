@@ -17,13 +17,13 @@ _TYPES = {
 }  # fmt: skip
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
 MAX_HEADER_BYTES = 65536
-# Numbers of properties f_rest by SH degree.
-RESTS = (0, 9, 24, 45, 72)
+# Number of properties f_rest_* by SH degree.
+NUM_REST_BY_DEGREE = (0, 9, 24, 45, 72)
 
 
 @dataclass
 class PlyElement:
-    """One table of a PLY."""
+    """An element (table) of a PLY."""
 
     name: str
     count: int
@@ -33,34 +33,34 @@ class PlyElement:
 
 @dataclass(frozen=True)
 class PlyHeader:
-    """What a PLY says of its tables; the first holds the vertices or what describes them."""
+    """Header of a PLY. The first element has the vertices, or the chunks that describe them."""
 
     encoding: str
     elements: tuple[PlyElement, ...]
 
     @property
     def count(self) -> int:
-        """Rows of the first table."""
+        """Number of rows of the first element."""
         return self.elements[0].count
 
     @property
     def properties(self) -> list[tuple[str, str]]:
-        """Of the first table."""
+        """Properties of the first element."""
         return self.elements[0].properties
 
     @property
     def dtype(self) -> np.dtype:
-        """Layout of one row of the first table."""
+        """Layout of one row of the first element."""
         return self.layout(0)
 
     def layout(self, element: int) -> np.dtype:
-        """Layout of one row of a table."""
+        """Return the layout of one row of an element."""
         order = _ORDERS[self.encoding]
         return np.dtype([(name, order + kind) for name, kind in self.elements[element].properties])
 
 
 def read_header(path: Path, file: BinaryIO) -> PlyHeader:
-    """Parse up to end_header and leave the file there; InputError when malformed."""
+    """Parse the header, leaving the file at its end; InputError if it is malformed."""
     if file.readline(16).strip() != b"ply":
         raise InputError(f"{path} is not a PLY file: expected it to start with 'ply'")
     encoding = ""
@@ -74,7 +74,9 @@ def read_header(path: Path, file: BinaryIO) -> PlyHeader:
             elif words[:1] == ["property"] and elements:
                 _add_property(path, elements, words)
         except (IndexError, ValueError) as error:
-            raise InputError(f"{path} has a broken PLY header line: {' '.join(words)!r}") from error
+            raise InputError(
+                f"{path} has a malformed PLY header line: {' '.join(words)!r}"
+            ) from error
     if encoding not in _ORDERS or not elements or min(e.count for e in elements) < 0:
         raise InputError(
             f"{path} has no usable PLY header: expected a format and an element vertex"
@@ -83,7 +85,7 @@ def read_header(path: Path, file: BinaryIO) -> PlyHeader:
 
 
 def _header_lines(path: Path, file: BinaryIO) -> Iterator[list[str]]:
-    """The words of each line before end_header; InputError when that never comes."""
+    """Yield the words of each line before end_header; InputError if there is none."""
     while file.tell() < MAX_HEADER_BYTES:
         line = file.readline(4096)
         if line.strip() == b"end_header":
@@ -91,7 +93,7 @@ def _header_lines(path: Path, file: BinaryIO) -> Iterator[list[str]]:
         if not line.endswith(b"\n"):
             break
         yield line.decode("ascii", "replace").split()
-    raise InputError(f"{path} has no end of its PLY header; the file is damaged or cut short")
+    raise InputError(f"{path} has no end_header; the file is damaged or truncated")
 
 
 def _add_property(path: Path, elements: list[PlyElement], words: list[str]) -> None:
@@ -103,32 +105,32 @@ def _add_property(path: Path, elements: list[PlyElement], words: list[str]) -> N
     name = words[2]
     if name in dict(elements[-1].properties):
         raise InputError(f"{path} has two properties {name!r} on its {elements[-1].name}")
-    # What comes after the vertices (faces, say) is looked at only where it is known.
+    # Elements after the vertices, such as faces, may have properties of any type.
     elements[-1].properties.append((name, _TYPES.get(words[1], "u1")))
 
 
 def degree_of_rest(path: Path, rest: int) -> int:
-    """SH degree of so many properties f_rest; InputError when it is none's number."""
-    if rest not in RESTS:
+    """Return the SH degree for a count of properties f_rest_*; InputError if none has it."""
+    if rest not in NUM_REST_BY_DEGREE:
         raise InputError(f"{path} has {rest} f_rest properties; expected 0, 9, 24, 45 or 72")
-    return RESTS.index(rest)
+    return NUM_REST_BY_DEGREE.index(rest)
 
 
 def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
-    """The vertices as a structured array; InputError when the file is too short."""
+    """Return the vertices as a structured array; InputError if the file is too short."""
     if header.encoding == "ascii":
         return _read_ascii(path, file, header)
     expected = header.count * header.dtype.itemsize
     found = path.stat().st_size - file.tell()
     if found < expected:
         raise InputError(
-            f"{path} is cut short: {header.count} vertices need {expected} bytes, found {found}"
+            f"{path} is truncated: {header.count} vertices need {expected} bytes, found {found}"
         )
     return mapped_table(path, file.tell(), header.dtype, header.count)
 
 
 def mapped_table(path: Path, offset: int, dtype: np.dtype, count: int) -> np.ndarray:
-    """Rows of a file, read when they are looked at."""
+    """Map rows of a file, which are read on access."""
     if count == 0 or dtype.itemsize == 0:
         return np.zeros(count, dtype)
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(count,))
@@ -137,17 +139,17 @@ def mapped_table(path: Path, offset: int, dtype: np.dtype, count: int) -> np.nda
 def _read_ascii(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
     if header.count == 0:
         return np.zeros(0, header.dtype)
-    # Each number takes at least a digit and a separator.
+    # Each value takes at least a digit and a separator.
     if path.stat().st_size < 2 * header.count * len(header.properties):
-        raise InputError(f"{path} is cut short: too small for {header.count} vertices")
+        raise InputError(f"{path} is truncated: too small for {header.count} vertices")
     try:
         rows = np.loadtxt(file, dtype=np.float64, max_rows=header.count, ndmin=2)
     except ValueError as error:
-        raise InputError(f"{path} has a broken line among its vertices: {error}") from error
+        raise InputError(f"{path} has a malformed line among its vertices: {error}") from error
     if rows.shape != (header.count, len(header.properties)):
         raise InputError(
-            f"{path} is cut short: expected {header.count} vertices of {len(header.properties)} "
-            f"numbers, found {rows.shape[0]} of {rows.shape[1]}"
+            f"{path} is truncated: expected {header.count} vertices of {len(header.properties)} "
+            f"values, found {rows.shape[0]} of {rows.shape[1]}"
         )
     table = np.zeros(header.count, header.dtype)
     for column, (name, _) in enumerate(header.properties):

@@ -27,7 +27,7 @@ from recon.formats.spz import SpzConfig, open_spz, spz_attribute_bytes, write_sp
 
 @dataclass(frozen=True)
 class SceneFormat:
-    """How one kind of scene file is read and written, and what it can store."""
+    """Readers, writers and properties of a scene format."""
 
     extension: str
     """Lower-case end of the file name, with the leading dot; the longest match wins."""
@@ -45,8 +45,8 @@ class SceneFormat:
     keeps_order: bool = True
     """Whether Gaussians are read back in the order in which they were written."""
     write_quantised: Callable[[Path, SceneSource, int], None] | None = None
-    """Writes with the lowest bits of the positions dropped (their number is the last argument), for
-    formats whose files shrink when values repeat; None for formats of a fixed size per Gaussian."""
+    """Writes with the lowest bits of positions dropped (the last argument is how many), for formats
+    whose files shrink when values repeat; None for formats with a fixed size per Gaussian."""
 
 
 def _write_quantised_spz(path: Path, source: SceneSource, dropped_bits: int) -> None:

@@ -1,4 +1,4 @@
-"""PlayCanvas's SOG, version 2: a zip of lossless WebP pictures and a meta.json."""
+"""PlayCanvas's SOG, version 2: a zip of lossless WebP textures and a meta.json."""
 
 import json
 import zipfile
@@ -13,24 +13,29 @@ from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.attribute_sizes import sum_by_attribute
 from recon.formats.codebook import codebook, nearest, palette
-from recon.formats.morton import in_picture_order
-from recon.formats.sog_archive import Archive, picture_size, webp
+from recon.formats.morton import in_texture_order
+from recon.formats.sog_archive import Archive, texture_size, webp
 from recon.formats.source import SceneSource
 from render import Gaussians
 
-# Coefficients of the higher SH by degree; the format has no fourth.
+# Number of SH coefficients above degree 0 by degree; the format ends at degree 3.
 SH_TERMS = (0, 3, 8, 15)
 PALETTE_COLUMNS = 64
-# What the position of the largest component of a quaternion is added to.
+# Alpha is this plus the index of the largest component of a quaternion.
 LARGEST_BASE = 252
 
 
 def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
-    """Gaussians are ordered along Morton curves; SH of degree 4 are cut to degree 3. The last
-    `dropped_bits` binary digits of positions are left out, which packs better."""
+    """Write a SOG; Gaussians are sorted along Morton curves, and SH of degree 4 are dropped.
+
+    Args:
+        path: File to write.
+        source: At least one Gaussian.
+        dropped_bits: Number of lowest position bits to drop, which improves the compression.
+    """
     if source.count == 0:
         raise InputError(f"cannot write {path}: a SOG needs at least one Gaussian")
-    scene = in_picture_order(source.load(), picture_size(source.count)[0])
+    scene = in_texture_order(source.load(), texture_size(source.count)[0])
     meta: dict[str, Any] = {"version": 2, "asset": {"generator": "recon"}, "count": len(scene)}
     files: dict[str, bytes] = {}
     _add_means(scene, meta, files, dropped_bits)
@@ -47,7 +52,7 @@ def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
     if scene.sh_degree:
         _add_sh(scene, meta, files)
     with atomic_output(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        # Readers that stream want the description first; WebP is packed as it is.
+        # meta.json first, for readers that stream; WebP does not compress any further.
         for name, data in {"meta.json": json.dumps(meta).encode(), **files}.items():
             archive.writestr(zipfile.ZipInfo(name), data)
     source.report(1.0)
@@ -78,7 +83,7 @@ def _add_sh(scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes]) -> 
     degree = min(scene.sh_degree, 3)
     terms = SH_TERMS[degree]
     rest = scene.sh[:, 1 : 1 + terms].transpose(1, 2).reshape(len(scene), -1)
-    # As splat-transform: 1,024 to 65,536 by the number of Gaussians.
+    # 1,024 to 65,536 depending on the number of Gaussians, as in splat-transform.
     size = min(64, 2 ** max(int(np.log2(max(len(scene) / 1024, 1))), 0)) * 1024
     centers, label = palette(rest, size)
     book = codebook(centers.numpy())
@@ -87,8 +92,8 @@ def _add_sh(scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes]) -> 
     steps[: len(centers)] = nearest(book, centers.numpy()).reshape(-1, 3, terms)
     grid = steps.transpose(0, 2, 1).reshape(rows, PALETTE_COLUMNS * terms, 3)
     files["shN_centroids.webp"] = webp(grid, (PALETTE_COLUMNS * terms, rows))
-    numbers = label.numpy()
-    files["shN_labels.webp"] = webp(np.stack([numbers & 255, numbers >> 8, 0 * numbers], 1))
+    labels = label.numpy()
+    files["shN_labels.webp"] = webp(np.stack([labels & 255, labels >> 8, 0 * labels], 1))
     meta["shN"] = {
         "count": len(centers), "bands": degree, "codebook": book.tolist(),
         "files": ["shN_centroids.webp", "shN_labels.webp"],
@@ -96,12 +101,12 @@ def _add_sh(scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes]) -> 
 
 
 def open_sog(path: Path) -> SceneSource:
-    """The Gaussians of a .sog; InputError when it is damaged."""
+    """Open a .sog; InputError if it is damaged."""
     with Archive(path) as archive:
         meta = archive.meta()
         count = meta["count"]
         low, high = (np.array(archive.numbers(meta, "means", end, 3)) for end in ("mins", "maxs"))
-        lower, upper = (archive.texels(meta, "means", number, count) for number in (0, 1))
+        lower, upper = (archive.texels(meta, "means", index, count) for index in (0, 1))
         steps = lower[:, :3].astype(np.float64) + 256.0 * upper[:, :3]
         logs = low + steps / 65535 * (high - low)
         means = np.sign(logs) * np.expm1(np.minimum(np.abs(logs), 80))
@@ -123,17 +128,17 @@ def open_sog(path: Path) -> SceneSource:
 
 
 def _palette_values(archive: Archive, meta: dict[str, Any], count: int) -> np.ndarray:
-    """Higher SH, [n, 3 (k - 1)]."""
-    degree = archive.whole(meta["shN"], "bands", 1, 3)
-    size = archive.whole(meta["shN"], "count", 1, 1 << 16)
+    """Return the SH above degree 0 as [n 3(k-1)]."""
+    degree = archive.integer(meta["shN"], "bands", 1, 3)
+    size = archive.integer(meta["shN"], "count", 1, 1 << 16)
     terms = SH_TERMS[degree]
     labels = archive.texels(meta, "shN", 1, count)
-    number = labels[:, 0].astype(np.int64) + 256 * labels[:, 1].astype(np.int64)
-    if int(number.max(initial=0)) >= size:
-        raise archive.broken(f"a label of {number.max()} for a palette of {size}")
+    index = labels[:, 0].astype(np.int64) + 256 * labels[:, 1].astype(np.int64)
+    if int(index.max(initial=0)) >= size:
+        raise archive.damaged(f"a label of {index.max()} for a palette of size {size}")
     texels = archive.texels(meta, "shN", 0, size * terms, PALETTE_COLUMNS * terms)
     values = archive.coded(meta, "shN", texels[:, :3]).reshape(size, terms, 3)
-    return values.transpose(0, 2, 1).reshape(size, -1)[number]
+    return values.transpose(0, 2, 1).reshape(size, -1)[index]
 
 
 def sog_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:

@@ -1,84 +1,98 @@
-"""A scene in parts, so that files larger than memory can be converted."""
+"""Scenes that are read block by block, so that files larger than memory can be converted."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
 
-from recon.types import Progress
 from render import Gaussians
 
-# Gaussians of a part; a multiple of the 256 that formats take at once.
-ROWS = 1 << 18
+# Gaussians per block; a multiple of the 256 of a chunk of compressed PLY.
+BLOCK_SIZE = 1 << 18
 
 
-def ignore(done: float) -> None:
-    """No progress wanted."""
+def ignore_progress(fraction: float) -> None:
+    """Ignore the progress."""
 
 
 @dataclass(frozen=True)
 class SceneSource:
-    """Gaussians that can be gone through several times, in order, in parts of ROWS (the last one
-    may be smaller)."""
+    """Gaussians that can be iterated several times, in order.
+
+    Blocks have BLOCK_SIZE Gaussians; the last one may have fewer.
+    """
 
     count: int
+    """Number of Gaussians."""
     sh_degree: int
-    parts: Callable[[], Iterator[Gaussians]]
-    """On the CPU, without gradients."""
-    report: Progress = ignore
-    """Told how much is done (0 to 1)."""
+    """Degree of the spherical harmonics."""
+    blocks: Callable[[], Iterator[Gaussians]]
+    """Starts an iteration over the blocks, which are on the CPU and without gradients."""
+    report: Callable[[float], None] = ignore_progress
+    """Receives the progress of `read` (0 to 1)."""
 
     @staticmethod
-    def of(gaussians: Gaussians, report: Progress = ignore) -> "SceneSource":
-        """A scene in memory."""
+    def of(
+        gaussians: Gaussians, report: Callable[[float], None] = ignore_progress
+    ) -> "SceneSource":
+        """Return a source of a scene in memory."""
         scene = gaussians.detach().to("cpu")
 
-        def parts() -> Iterator[Gaussians]:
-            for start in range(0, len(scene), ROWS):
-                yield scene[torch.arange(start, min(start + ROWS, len(scene)))]
+        def blocks() -> Iterator[Gaussians]:
+            for start in range(0, len(scene), BLOCK_SIZE):
+                yield scene[start : start + BLOCK_SIZE]
 
-        return SceneSource(len(scene), scene.sh_degree, parts, report)
+        return SceneSource(len(scene), scene.sh_degree, blocks, report)
 
-    def read(self, turn: int = 0, turns: int = 1) -> Iterator[Gaussians]:
-        """The parts, for one of several turns; progress is that of all turns."""
+    def read(self, index: int = 0, passes: int = 1) -> Iterator[Gaussians]:
+        """Iterate over the blocks and report the progress.
+
+        Args:
+            index: Index of this pass.
+            passes: Number of passes that the reported progress covers.
+        """
         done = 0
-        for part in self.parts():
-            yield part
-            done += len(part)
-            self.report((turn + done / self.count) / turns)
+        for block in self.blocks():
+            yield block
+            done += len(block)
+            self.report((index + done / self.count) / passes)
 
     def cut_to(self, degree: int) -> "SceneSource":
-        """Without spherical harmonics above a degree."""
+        """Drop the spherical harmonics above a degree."""
         if degree >= self.sh_degree:
             return self
         return replace(
-            self, sh_degree=degree, parts=lambda: (part.cut_sh(degree) for part in self.parts())
+            self, sh_degree=degree, blocks=lambda: (block.cut_sh(degree) for block in self.blocks())
         )
 
     def load(self) -> Gaussians:
-        """All in memory."""
+        """Read all blocks into one scene in memory."""
         coefficients = (self.sh_degree + 1) ** 2
-        shapes = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": ()}
-        shapes["sh"] = (coefficients, 3)
-        whole = {name: torch.zeros(self.count, *shape) for name, shape in shapes.items()}
+        shapes: dict[str, tuple[int, ...]] = {
+            "means": (3,),
+            "quats": (4,),
+            "scales": (3,),
+            "opacities": (),
+            "sh": (coefficients, 3),
+        }
+        tensors = {name: torch.zeros(self.count, *shape) for name, shape in shapes.items()}
         start = 0
-        for part in self.read():
+        for block in self.read():
             for field in fields(Gaussians):
-                whole[field.name][start : start + len(part)] = getattr(part, field.name)
-            start += len(part)
-        return Gaussians(**whole)
+                tensors[field.name][start : start + len(block)] = getattr(block, field.name)
+            start += len(block)
+        return Gaussians(**tensors)
 
 
-def regrouped(parts: Iterator[Gaussians]) -> Iterator[Gaussians]:
-    """The same Gaussians in parts of ROWS."""
-    kept: list[Gaussians] = []
-    for part in parts:
-        kept.append(part)
-        if sum(map(len, kept)) >= ROWS:
-            joined = Gaussians.cat(kept)
-            index = torch.arange(len(joined))
-            yield joined[index[:ROWS]]
-            kept = [joined[index[ROWS:]]]
-    rest = [part for part in kept if len(part)]
+def regroup(blocks: Iterator[Gaussians]) -> Iterator[Gaussians]:
+    """Regroup blocks of any size into blocks of BLOCK_SIZE, as readers that drop rows need."""
+    pending: list[Gaussians] = []
+    for block in blocks:
+        pending.append(block)
+        if sum(map(len, pending)) >= BLOCK_SIZE:
+            joined = Gaussians.cat(pending)
+            yield joined[:BLOCK_SIZE]
+            pending = [joined[BLOCK_SIZE:]]
+    rest = [block for block in pending if len(block)]
     if rest:
         yield Gaussians.cat(rest)

@@ -1,4 +1,4 @@
-"""The .splat of antimatter15's viewer: 32 bytes a Gaussian, no header, no view dependence."""
+"""The .splat of antimatter15's viewer: 32 bytes per Gaussian, no header, no view dependence."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from recon.errors import InputError
 from recon.files import atomic_output
 from recon.formats import encodings
-from recon.formats.source import ROWS, SceneSource, regrouped
+from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
 from render import Gaussians
 from render.sh import C0
 
@@ -19,45 +19,52 @@ _RECORD = np.dtype(
 
 
 def write_splat(path: Path, source: SceneSource) -> None:
-    """In the scene's order; higher SH are left out."""
+    """Write a .splat in the order of the scene, without SH above degree 0."""
     if source.count == 0:
         raise InputError(f"cannot write {path}: a .splat needs at least one Gaussian")
     with atomic_output(path) as temporary, temporary.open("wb") as file:
-        for part in source.read():
-            rows = np.zeros(len(part), _RECORD)
-            rows["means"], rows["scales"] = part.means.numpy(), part.scales.numpy()
-            shown = 0.5 + C0 * part.sh[:, 0].numpy()
-            color = np.concatenate([shown, part.opacities.numpy()[:, None]], 1)
+        for block in source.read():
+            rows = np.zeros(len(block), _RECORD)
+            rows["means"], rows["scales"] = block.means.numpy(), block.scales.numpy()
+            rgb = 0.5 + C0 * block.sh[:, 0].numpy()
+            color = np.concatenate([rgb, block.opacities.numpy()[:, None]], 1)
             rows["color"] = encodings.encode_steps(color, 8)
-            rows["quats"] = np.clip(np.round(part.quats.numpy() * 128 + 128), 0, 255)
+            rows["quats"] = np.clip(np.round(block.quats.numpy() * 128 + 128), 0, 255)
             file.write(rows.tobytes())
 
 
 def open_splat(path: Path) -> SceneSource:
-    """The Gaussians of a file; InputError when its size is not that of whole records."""
+    """Open a .splat; InputError unless its size is a multiple of the record size.
+
+    Rows with non-finite values are dropped.
+    """
     size = path.stat().st_size
     if size == 0 or size % _RECORD.itemsize:
         raise InputError(
-            f"{path} is no .splat: expected records of {_RECORD.itemsize} bytes, found {size} bytes"
+            f"{path} is not a .splat file: expected records of {_RECORD.itemsize} "
+            f"bytes, found {size} bytes"
         )
     table = np.memmap(path, dtype=_RECORD, mode="r")
 
-    def parts() -> Iterator[Gaussians]:
-        for start in range(0, len(table), ROWS):
-            yield _decoded(table[start : start + ROWS])
+    def blocks() -> Iterator[Gaussians]:
+        for start in range(0, len(table), BLOCK_SIZE):
+            yield _decoded(table[start : start + BLOCK_SIZE])
 
-    count = sum(int(_good(table[at : at + ROWS]).sum()) for at in range(0, len(table), ROWS))
+    count = sum(
+        int(_is_finite(table[at : at + BLOCK_SIZE]).sum())
+        for at in range(0, len(table), BLOCK_SIZE)
+    )
     if count == 0:
-        raise InputError(f"{path} holds no Gaussian with finite numbers; it is no .splat")
-    return SceneSource(count, 0, lambda: regrouped(parts()))
+        raise InputError(f"{path} has no Gaussian with finite values; it is not a .splat file")
+    return SceneSource(count, 0, lambda: regroup(blocks()))
 
 
-def _good(rows: np.ndarray) -> np.ndarray:
+def _is_finite(rows: np.ndarray) -> np.ndarray:
     return np.isfinite(rows["means"]).all(1) & np.isfinite(rows["scales"]).all(1)
 
 
 def _decoded(rows: np.ndarray) -> Gaussians:
-    rows = rows[_good(rows)]
+    rows = rows[_is_finite(rows)]
     color = encodings.decode_steps(rows["color"], 8).astype(np.float32)
     quats = (rows["quats"].astype(np.float32) - 128) / 128
     return Gaussians(

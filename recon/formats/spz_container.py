@@ -12,14 +12,15 @@ from recon.errors import InputError
 
 MAGIC = 0x5053474E
 GZIP = b"\x1f\x8b"
-# Files may unpack to so many times their size: more is an attack, scenes reach ten.
+# Largest ratio of decompressed to compressed size: scenes reach 10, more than 100 is an attack.
 MAX_RATIO = 100
+# Files below this size are exempt (bytes); also the size of a decompressed piece.
 SMALL = 1 << 20
 
 
 @dataclass(frozen=True)
 class SpzHeader:
-    """What the file says of itself."""
+    """Header fields of an SPZ, as read."""
 
     version: int
     count: int
@@ -27,28 +28,31 @@ class SpzHeader:
     fraction_bits: int
 
     def packed(self, magic: int) -> bytes:
-        """The 16 bytes of versions 1 to 3."""
+        """Return the 16 bytes of the header of versions 1 to 3."""
         numbers = (magic, self.version, self.count, self.sh_degree, self.fraction_bits, 0, 0)
         return struct.pack("<IIIBBBB", *numbers)
 
     def widths(self) -> dict[str, int]:
-        """Bytes of a Gaussian in each stream, in file order."""
-        turn = 3 if self.version == 2 else 4
+        """Return the bytes per Gaussian of each stream, in file order."""
+        rotation = 3 if self.version == 2 else 4
         sh = 3 * ((self.sh_degree + 1) ** 2 - 1)
         return {
-            "positions": 9, "alphas": 1, "colors": 3, "scales": 3, "rotations": turn, "sh": sh
+            "positions": 9, "alphas": 1, "colors": 3, "scales": 3, "rotations": rotation, "sh": sh
         }  # fmt: skip
 
 
 def read_spz(path: Path) -> tuple[SpzHeader, dict[str, np.ndarray]]:
-    """Header and uncompressed streams, [count, width] bytes each; InputError when the file is
-    damaged, of a version before 2, or unpacks to more than it could hold."""
+    """Read the header and the decompressed streams, [count, width] bytes each.
+
+    Raises:
+        InputError: The file is damaged, of version 1, or a decompression bomb.
+    """
     data = path.read_bytes()
     if data[:2] == GZIP:
         return _read_gzip(path, data)
     if len(data) >= 32 and data[:4] == struct.pack("<I", MAGIC):
         return _read_zstd(path, data)
-    raise InputError(f"{path} is no SPZ: expected gzip or NGSP at its start")
+    raise InputError(f"{path} is not an SPZ file: expected gzip or NGSP at its start")
 
 
 def _checked(path: Path, header: SpzHeader, size: int) -> SpzHeader:
@@ -56,12 +60,12 @@ def _checked(path: Path, header: SpzHeader, size: int) -> SpzHeader:
         raise InputError(f"{path}: expected SPZ version 2, 3 or 4, found {header.version}")
     if header.sh_degree > 4 or header.fraction_bits > 23:
         raise InputError(
-            f"{path} has a broken SPZ header: SH degree {header.sh_degree} (0 to 4), "
+            f"{path} has an invalid SPZ header: SH degree {header.sh_degree} (0 to 4), "
             f"{header.fraction_bits} fraction bits (0 to 23)"
         )
     if header.count * sum(header.widths().values()) > max(MAX_RATIO * size, SMALL):
         raise InputError(
-            f"{path} is damaged: {header.count} Gaussians cannot come out of {size} bytes"
+            f"{path} is damaged: {header.count} Gaussians do not fit into {size} bytes"
         )
     return header
 
@@ -70,7 +74,7 @@ def _read_gzip(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray
     unpacked = _Unpacked(path, data)
     magic, *numbers = struct.unpack("<IIIBBBB", unpacked.take(16))
     if magic != MAGIC:
-        raise InputError(f"{path} is no SPZ: expected NGSP inside of the gzip")
+        raise InputError(f"{path} is not an SPZ file: expected NGSP inside the gzip")
     header = _checked(path, SpzHeader(*numbers[:4]), len(data))
     streams = {
         name: _rows(unpacked.take(header.count * width), header.count, width)
@@ -84,12 +88,12 @@ def _rows(raw: bytes, count: int, width: int) -> np.ndarray:
 
 
 class _Unpacked:
-    """Bytes out of a gzip, no more than are asked for."""
+    """Bytes decompressed from gzip, no more than are asked for."""
 
     def __init__(self, path: Path, data: bytes) -> None:
-        self.path, self.parts, self.kept = path, self._parts(data), b""
+        self.path, self.pieces, self.pending = path, self._pieces(data), b""
 
-    def _parts(self, data: bytes) -> Iterator[bytes]:
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
         unpacker = zlib.decompressobj(wbits=31)
         while data and not unpacker.eof:
             try:
@@ -99,17 +103,17 @@ class _Unpacked:
             data = unpacker.unconsumed_tail
 
     def take(self, size: int) -> bytes:
-        """The next bytes; InputError when there are not as many."""
-        kept, total = [self.kept], len(self.kept)
+        """Return the next bytes; InputError if there are fewer."""
+        pieces, total = [self.pending], len(self.pending)
         while total < size:
-            part = next(self.parts, None)
-            if part is None:
-                raise InputError(f"{self.path} is cut short: {size} bytes needed, {total} found")
-            kept.append(part)
-            total += len(part)
-        whole = b"".join(kept)
-        self.kept = whole[size:]
-        return whole[:size]
+            piece = next(self.pieces, None)
+            if piece is None:
+                raise InputError(f"{self.path} is truncated: {size} bytes needed, {total} found")
+            pieces.append(piece)
+            total += len(piece)
+        joined = b"".join(pieces)
+        self.pending = joined[size:]
+        return joined[:size]
 
 
 def _read_zstd(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray]]:
@@ -118,12 +122,12 @@ def _read_zstd(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray
     streams, table = numbers[5], numbers[6]
     widths = {name: width for name, width in header.widths().items() if width or name == "sh"}
     if streams < 5 or table < 32 or table + 16 * streams > len(data):
-        raise InputError(f"{path} has a broken table of streams ({streams} at byte {table})")
-    start, found = table + 16 * streams, {}
-    for number, (name, width) in enumerate(widths.items()):
+        raise InputError(f"{path} has an invalid table of streams ({streams} at byte {table})")
+    start, arrays = table + 16 * streams, {}
+    for index, (name, width) in enumerate(widths.items()):
         size = unpacked = 0
-        if number < streams:
-            size, unpacked = struct.unpack_from("<QQ", data, table + 16 * number)
+        if index < streams:
+            size, unpacked = struct.unpack_from("<QQ", data, table + 16 * index)
         expected = header.count * width
         if unpacked != expected or start + size > len(data):
             raise InputError(
@@ -131,9 +135,9 @@ def _read_zstd(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray
                 f"and end before byte {len(data)}"
             )
         raw = _unzstd(path, data[start : start + size], expected) if expected else b""
-        found[name] = _rows(raw, header.count, width)
+        arrays[name] = _rows(raw, header.count, width)
         start += size
-    return header, found
+    return header, arrays
 
 
 def _unzstd(path: Path, data: bytes, size: int) -> bytes:
@@ -145,5 +149,5 @@ def _unzstd(path: Path, data: bytes, size: int) -> bytes:
     except zstandard.ZstdError as error:
         raise InputError(f"{path} is damaged: {error}") from error
     if len(raw) != size:
-        raise InputError(f"{path} is cut short: a stream has {len(raw)} bytes of {size}")
+        raise InputError(f"{path} is truncated: a stream has {len(raw)} bytes of {size}")
     return raw

@@ -43,8 +43,10 @@ RELAXED_MAPPER_OPTIONS = {
 
 
 def map_scene(job: Job) -> None:
-    """Run the attempts, and write the model with the most registered images, with the names and
-    sizes of the original photos."""
+    """Run the attempts, and write the model with the most registered images.
+
+    It has the names and sizes of the original photos.
+    """
     total = _num_images(job)
     models: list[Any] = []
     for index, attempts in enumerate(FEW_IMAGES_ATTEMPTS if total <= FEW_IMAGES else ATTEMPTS):

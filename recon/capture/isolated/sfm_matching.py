@@ -81,8 +81,7 @@ def _verification_options(job: dict[str, Any]) -> Any:
 
 
 def import_matches(job: dict[str, Any]) -> None:
-    """Write cameras, images, and the keypoints and matches of an .npz file into the database, and
-    verify the matches geometrically."""
+    """Import the keypoints and matches of an .npz file, and verify the matches geometrically."""
     _register(job)
     arrays, pairs = np.load(job["keypoints"], allow_pickle=False), []
     with pycolmap.Database.open(job["database"]) as database:

@@ -48,8 +48,11 @@ def prepare_images(frames: Sequence[Frame], folder: Path) -> PreparedImages:
 
 
 def _write_copy(source: Path, target: Path) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Write a copy without transparency, at most SOLVE_LONG_SIDE_PX long; return the (width,
-    height) before and after."""
+    """Write a copy without transparency, at most SOLVE_LONG_SIDE_PX long.
+
+    Returns:
+        (width, height) of the photo and of the copy.
+    """
     colors, alpha = read_image(source, apply_orientation=False)
     if alpha is not None:
         colors = colors * alpha[..., None]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from helpers import random_gaussians
 
-from recon.formats.morton import in_morton_order, in_picture_order
-from recon.formats.sog_archive import picture_size
+from recon.formats.morton import in_morton_order, in_texture_order
+from recon.formats.sog_archive import texture_size
 from render import Gaussians
 from render.quaternions import quats_to_rotmats
 
@@ -79,4 +79,4 @@ def as_stored(scene: Gaussians, extension: str) -> Gaussians:
     """In the order that a format keeps, of a scene in Morton order."""
     if extension != ".sog":
         return scene
-    return in_picture_order(scene, picture_size(len(scene))[0])
+    return in_texture_order(scene, texture_size(len(scene))[0])

@@ -92,7 +92,8 @@ def test_mutations(extension: str, degree: int, tmp_path: Path) -> None:
             read += check(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MAX_GROWTH_KB
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name]
-    assert 0 <= read < COUNT
+    # Some mutations change values only, and some damage the file.
+    assert 0 < read < COUNT
 
 
 @pytest.mark.slow
@@ -133,7 +134,7 @@ def test_sog_cannot_reach_other_files(tmp_path: Path) -> None:
     (tmp_path / "secret.webp").write_bytes(b"x")
     for name in ("../secret.webp", str(tmp_path / "secret.webp"), "..\\secret.webp", "\0"):
         sog_with(tmp_path / "a.sog", quats={"files": [name]})
-        with pytest.raises(ReconError, match="is damaged: no "):
+        with pytest.raises(ReconError, match="is damaged: it has no "):
             load_gaussians(tmp_path / "a.sog")
 
 
@@ -179,7 +180,7 @@ def test_gzip_bomb(tmp_path: Path) -> None:
     data = packer.compress(struct.pack("<IIIBBBB", 0x5053474E, 3, 50_000_000, 0, 12, 0, 0))
     data += packer.compress(bytes(20_000_000)) + packer.flush()
     (tmp_path / "a.spz").write_bytes(data)
-    with pytest.raises(ReconError, match="50000000 Gaussians cannot come out of"):
+    with pytest.raises(ReconError, match="50000000 Gaussians do not fit into"):
         load_gaussians(tmp_path / "a.spz")
 
 

@@ -141,14 +141,14 @@ def test_damaged_files(tmp_path: Path) -> None:
     whole = (tmp_path / "a.ply").read_bytes()
     cases = {
         b"obj\n": "not a PLY file",
-        whole[:-10]: "is cut short: 50 vertices need 3400 bytes, found 3390",
-        whole[:100]: "no end of its PLY header",
-        whole[: whole.index(b"property float z")]: "no end of its PLY header",
-        whole.replace(b"vertex 50", b"vertex 5000000000"): "is cut short",
-        whole.replace(b"vertex 50", b"vertex x"): "broken PLY header line",
+        whole[:-10]: "is truncated: 50 vertices need 3400 bytes, found 3390",
+        whole[:100]: "has no end_header",
+        whole[: whole.index(b"property float z")]: "has no end_header",
+        whole.replace(b"vertex 50", b"vertex 5000000000"): "is truncated",
+        whole.replace(b"vertex 50", b"vertex x"): "malformed PLY header line",
         whole.replace(
             b"float opacity", b"float opacite"
-        ): "without Gaussians: its vertices lack opacity",
+        ): "without Gaussians: its vertices have no opacity",
         whole.replace(b"float scale_0", b"quad scale_0"): "unknown type 'quad'",
         whole.replace(b"float ny", b"float f_rest_0"): "has 1 f_rest properties; expected 0, 9",
     }
