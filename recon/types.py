@@ -1,4 +1,4 @@
-"""Values that stages of the pipeline hand to each other."""
+"""Values that the stages of the pipeline pass to each other."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,25 +17,27 @@ StageProgress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Views(TensorStruct, axis="v"):
-    """Pictures of one size with their pinhole cameras, ready for a model."""
+    """Images of one size with their pinhole cameras, ready for a model."""
 
     images: Float[Tensor, "*v 3 h w"]
     """Display sRGB in [0, 1], undistorted; black where the mask is 0."""
     masks: Float[Tensor, "*v 1 h w"]
-    """1 = part of the scene, 0 = left out (masked, transparent or outside the photo)."""
+    """1 for pixels of the scene, 0 for others (masked, transparent, or outside the photo)."""
     valid: Float[Tensor, "*v 1 h w"]
-    """1 = inside the photo, 0 = where undistortion or padding has nothing to show."""
+    """1 inside the photo, 0 where undistortion or padding left no pixel."""
     cameras: Cameras
+    """A camera for each image, at the size of the images."""
     names: tuple[str, ...]
+    """Name of each view; that of its photo, if there is one."""
     depth_bounds: Float[Tensor, "*v 2"] | None = None
-    """Nearest and farthest depth per view (z, world units), when the capture tells."""
+    """Nearest and farthest depth per view (z, world units); None unless the capture states them."""
 
     def resized(self, scale: float) -> "Views":
-        """The views with pictures and cameras at another size, by area."""
+        """Return the views at `scale` times their size, at least 8 px: images by area, cameras."""
         height, width = (max(round(side * scale), 8) for side in self.images.shape[-2:])
 
-        def shrink(pictures: Tensor) -> Tensor:
-            return torch.nn.functional.interpolate(pictures, (height, width), mode="area")
+        def shrink(images: Tensor) -> Tensor:
+            return torch.nn.functional.interpolate(images, (height, width), mode="area")
 
         return replace(
             self,
