@@ -85,7 +85,7 @@ REMAINING: dict[str, int] = {
     "training": 304,
     "viewer": 1,
     "cli": 52,
-    "library": 16,
+    "library": 0,
     "--help": 2,
 }
 
