@@ -60,7 +60,8 @@ def rasterize(
     """Render the Gaussians into every camera (Kerbl et al. 2023, eq. 3).
 
     Differentiable with respect to every tensor of the Gaussians, `channels`, the view matrices
-    and `backgrounds`; not with respect to Ks. Ordinary pinhole cameras only.
+    and `backgrounds`; not with respect to Ks. Ordinary pinhole cameras only. Under torch.compile
+    it runs as it is, between two graphs (with fullgraph=True an error).
 
     Args:
         gaussians: world frame, [*b n]; batch axes are scenes of their own.
@@ -96,6 +97,10 @@ depth=float32[1, 1, 48, 64] cpu, nonfinite=int64[1] cpu, absgrad=None)
         >>> rasterize(gaussians, cameras[0]).expected_depth[0, 24, 32].round(decimals=3)
         tensor(2.)
     """
+    if torch.compiler.is_compiling():
+        return _outside_of_graphs(rasterize)(
+            gaussians, cameras, backgrounds, settings, channels=channels, mask=mask, backend=backend
+        )
     settings = settings or RasterizeSettings()
     if backend == "auto":
         backend = choose_backend(gaussians)
@@ -118,6 +123,17 @@ depth=float32[1, 1, 48, 64] cpu, nonfinite=int64[1] cpu, absgrad=None)
         behind = (1 - output.alpha) * backgrounds[..., None, None]
         output = replace(output, rgb=output.rgb + behind)
     return output[0] if single else output
+
+
+def _outside_of_graphs(function: Callable[..., RenderOutput]) -> Callable[..., RenderOutput]:
+    """Make torch.compile call a function as it is, between two graphs.
+
+    The CPU kernel is no torch.library.custom_op: its backward pass needs what the forward pass
+    has sorted and binned, which is no tensor and must be freed with the graph; to compute it
+    twice would cost a third of a forward pass. Left alone, the compiler would trace the calls of
+    ctypes in a dozen pieces. As a decorator this would import the compiler (seconds) for everybody.
+    """
+    return torch.compiler.disable(function, reason="the rasterizer is no graph of torch operators")
 
 
 @functools.cache

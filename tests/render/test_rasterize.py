@@ -164,3 +164,50 @@ def test_float64_goes_to_the_reference_with_one_warning(generator: torch.Generat
         ValueError, match="needs float32 tensors on the CPU; means is torch.float64"
     ):
         rasterize(scene, cameras, backend="cpu")
+
+
+COMPILED = """
+import sys
+import torch
+sys.path.insert(0, sys.argv[1])
+from helpers import look_at_cameras, random_gaussians
+from render import Gaussians, rasterize
+
+scene = random_gaussians(30, torch.Generator().manual_seed(0)).to(torch.float32)
+cameras = look_at_cameras(2).to(torch.float32)
+
+def loss(means, sh):
+    moved = Gaussians(1.1 * means, scene.quats, scene.scales, scene.opacities, sh.sin())
+    output = rasterize(moved, cameras, torch.ones(3))
+    return output.rgb.square().sum() + output.expected_depth.sum()
+
+def differentiate(function):
+    leaves = [scene.means.clone().requires_grad_(), scene.sh.clone().requires_grad_()]
+    value = function(*leaves)
+    value.backward()
+    return [value.detach(), *(leaf.grad for leaf in leaves)]
+
+expected = differentiate(loss)
+for backend in ("eager", "aot_eager"):
+    torch.compiler.reset()
+    found = differentiate(torch.compile(loss, backend=backend))
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    print(backend, all(map(torch.equal, expected, found)), graphs >= 2)
+torch.compiler.reset()
+try:
+    torch.compile(loss, backend="eager", fullgraph=True)(scene.means, scene.sh)
+except torch._dynamo.exc.Unsupported as error:
+    print("no graph of torch operators" in str(error))
+"""
+
+
+@pytest.mark.slow
+def test_compiled_code_around_it_gives_the_same() -> None:
+    """In a process of its own: the compiler cannot trace the shape checks of tests."""
+    folder = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED, str(folder)], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == ["eager True True", "aot_eager True True", "True"], (
+        done.stderr
+    )
