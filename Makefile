@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS ?= sfm,match,heic,train,dev
+EXTRAS ?= sfm,match,heic,spz,train,dev
 # Number of CPU threads is torch's choice unless OMP_NUM_THREADS says otherwise.
 
 .PHONY: install demo test check sanitize wheel clean

@@ -1,4 +1,4 @@
-"""Fixtures that every floor's tests share."""
+"""Fixtures of all tests."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-# Of a browser that draws without a graphics card and asks nothing of the network.
+# A browser that renders without a graphics card and makes no requests to the network.
 BROWSER_FLAGS = [
     "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
     "--no-first-run", "--disable-background-networking", "--disable-component-update",
@@ -22,7 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory) -> Iterator[Path]:
-    """Nothing of the tests in the user's cache, and nothing of it in the tests."""
+    """Give the tests a cache of their own, apart from that of the user."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECON_CACHE", str(folder))
@@ -31,7 +31,7 @@ def cache(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def captures() -> Path:
-    """Folder of real captures; tests that need it are skipped where it is absent."""
+    """Return the folder of real captures; skip the test if there is none."""
     folder = Path(os.environ.get("RECON_CAPTURES", ROOT.parent / "shared" / "captures"))
     if not folder.is_dir():
         pytest.skip(f"no real captures at {folder} (set RECON_CAPTURES)")
@@ -40,19 +40,19 @@ def captures() -> Path:
 
 @pytest.fixture(scope="session")
 def sample() -> Path:
-    """The sample capture that ships with recon."""
+    """Return the sample capture that ships with recon."""
     return ROOT / "assets" / "sample"
 
 
 @pytest.fixture()
 def generator() -> torch.Generator:
-    """A seeded source of random numbers."""
+    """Return a seeded random number generator."""
     return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
-    """Debian's Chromium, driven by playwright."""
+    """Return Chromium, driven by playwright; skip the test without it."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:

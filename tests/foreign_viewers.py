@@ -1,4 +1,4 @@
-"""Other people's viewers, in pages of a browser, from a node_modules folder."""
+"""Helpers to run third-party viewers in a browser, from a node_modules folder."""
 
 import base64
 import functools
@@ -37,7 +37,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path, page: str, package: str) -> Iterator[str]:
-    """The address of a page that may import from node_modules; skipped without the package."""
+    """Serve a page that may import from node_modules; skip the test without the package."""
     modules = Path(os.environ.get("RECON_NODE_MODULES", ""))
     if not (modules / package).is_dir() or "RECON_NODE_MODULES" not in os.environ:
         pytest.skip(f"no {package} (set RECON_NODE_MODULES to a node_modules folder with it)")
@@ -50,7 +50,7 @@ def served(folder: Path, page: str, package: str) -> Iterator[str]:
 
 
 def view_of(photos: Photos) -> Cameras:
-    """A photo's camera, with the middle of its picture on its axis."""
+    """Return the camera of a photo with the principal point in the centre of the image."""
     camera = photos.cameras()[[1]].resized(WIDTH, HEIGHT)
     K = camera.Ks.clone()
     K[0, 1, 1] = K[0, 0, 0]
@@ -59,26 +59,26 @@ def view_of(photos: Photos) -> Cameras:
 
 
 def fov_deg(eye: Cameras) -> float:
-    """Vertical."""
+    """Return the vertical field of view."""
     return float(torch.rad2deg(2 * torch.atan(HEIGHT / 2 / eye.Ks[0, 1, 1])))
 
 
 def shoot(browser, address: str, arguments: list) -> tuple[int, torch.Tensor]:
-    """What the page's `shoot` gives: number of Gaussians and a picture as a data URL."""
+    """Return what the `shoot` function of a page does: the number of Gaussians and an image."""
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
     try:
         page.goto(address, wait_until="domcontentloaded")
         page.wait_for_function("window.ready === true", timeout=60_000)
-        count, picture = page.evaluate("(a) => window.shoot(...a)", arguments)
+        count, url = page.evaluate("(a) => window.shoot(...a)", arguments)
     finally:
         page.close()
-    raw = np.frombuffer(base64.b64decode(picture.split(",")[1]), np.uint8)
-    shown = cv2.cvtColor(cv2.imdecode(raw, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return count, torch.from_numpy(shown).permute(2, 0, 1).float() / 255
+    raw = np.frombuffer(base64.b64decode(url.split(",")[1]), np.uint8)
+    image = cv2.cvtColor(cv2.imdecode(raw, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return count, torch.from_numpy(image).permute(2, 0, 1).float() / 255
 
 
 def keep(name: str, expected: torch.Tensor, found: torch.Tensor) -> None:
-    """Both pictures into the folder RECON_SHOW, to look at."""
+    """Save both images side by side in the folder RECON_SHOW, for inspection."""
     if os.environ.get("RECON_SHOW"):
         both = torch.cat([expected, found], 2).permute(1, 2, 0).numpy()[..., ::-1]
         cv2.imwrite(f"{os.environ['RECON_SHOW']}/{name}.png", 255 * both)

@@ -1,4 +1,4 @@
-"""Random scenes and comparisons that several tests share."""
+"""Random scenes and metrics for tests."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from render.quaternions import quats_to_rotmats
 def random_gaussians(
     count: int, generator: torch.Generator, degree: int = 0, dtype: torch.dtype = torch.float64
 ) -> Gaussians:
-    """A cloud around the origin, radius about 1."""
+    """Return a cloud around the origin with a radius of about 1."""
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=dtype)
@@ -29,17 +29,17 @@ def random_gaussians(
 
 
 def random_sim3(generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Sim3:
-    """A turn, a scale between 0.3 and 3, a move."""
+    """Return a random rotation, scale (between 0.3 and 3) and translation."""
     quat = torch.randn(4, generator=generator, dtype=dtype)
     scale = (2.2 * torch.rand((), generator=generator, dtype=dtype) - 1.1).exp()
-    move = torch.randn(3, generator=generator, dtype=dtype)
-    return Sim3(scale, quats_to_rotmats(quat), move)
+    translation = torch.randn(3, generator=generator, dtype=dtype)
+    return Sim3(scale, quats_to_rotmats(quat), translation)
 
 
 def look_at_cameras(
     count: int, width: int = 48, height: int = 40, dtype: torch.dtype = torch.float64
 ) -> Cameras:
-    """Cameras on an arc at distance 4 around the origin, principal point off centre."""
+    """Return cameras on an arc at distance 4 around the origin, principal point off centre."""
     viewmats = []
     for i in range(count):
         angle = torch.tensor(0.35 * (i - (count - 1) / 2), dtype=dtype)
@@ -60,16 +60,16 @@ def look_at_cameras(
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio (dB) of values in [0, 1]."""
+    """Return the peak signal-to-noise ratio (dB) of values in [0, 1]."""
     return float(-10 * torch.log10((a - b).square().mean() + 1e-12))
 
 
 def sample_views(sample: Path, size_px: int) -> Views:
-    """Photos 2, 4 (context) and 3 (to be held out) of the sample capture."""
+    """Return photos 2 and 4 (context) and 3 (held out) of the sample capture."""
     frames = load_capture(sample).frames
     return load_views([frames[i] for i in (2, 4, 3)], size_px)
 
 
 def swept(views: Views) -> Gaussians:
-    """What plane-sweep makes of them: no weights that training may change."""
+    """Return the plane-sweep prediction, which depends on no trained weights."""
     return build_model("plane-sweep")(views, lambda done: None).gaussians

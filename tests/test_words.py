@@ -53,9 +53,9 @@ BANNED = {
 ALLOWED = [
     r"(in|In|take|takes|taking) place", r"decimal places?", r"places? after the decimal point",
     r"\.poll\(", r"in (its |their )?turn", r"[Tt]urns? (it |them )?(on|off|into|out|back)",
-    r"[Tt]urns? (a|an|the|photos|mistakes) ", r"scratch(\(|[_ ](memory|buffers?|space|floats))",
+    r"[Tt]urns? (a|an|the|photos)", r"scratch(\(|[_ ](memory|buffers?|space|floats))",
     r"from scratch", r"ground[- _]truth", r"so (many|few) (\w+ )?that", r"looks? (like|up|at|for)",
-    r"show_share_button", r"place-(items|content|self)", r"pictures?/", r"Picturesque",
+    r"show_share_button", r"place-(items|content|self)", r"--pictures",
 ]  # fmt: skip
 
 # Who keeps which files; the first prefix that fits counts.

@@ -24,6 +24,7 @@ from recon.capture.geometry import (
 from recon.capture.images import EXTENSIONS, image_size
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.errors import InputError
+from recon.formats.ply_header import read_points
 
 MODELS: dict[str, DistortionModel] = {
     "PINHOLE": "none",
@@ -225,18 +226,14 @@ def _sparse_points(path: Path, document: dict[str, Any]) -> Float[Tensor, "m 3"]
     name = document.get("ply_file_path")
     if not name or not (path.parent / str(name)).is_file():
         return None
-    import trimesh
-
     try:
-        cloud = trimesh.load(path.parent / str(name), process=False)
-    except Exception as error:
-        # trimesh's readers raise whatever the broken bytes lead to.
+        vertices = read_points(path.parent / str(name))
+    except InputError as error:
         raise InputError(
             f"{path}: cannot read ply_file_path {name} ({error}); expected a PLY of points; "
             "export it again or remove the entry"
         ) from error
-    vertices = np.asarray(getattr(cloud, "vertices", np.zeros((0, 3))), dtype=np.float64)
-    return torch.from_numpy(vertices.copy()) if len(vertices) else None
+    return torch.from_numpy(vertices) if len(vertices) else None
 
 
 def _inside(points: Float[Tensor, "m 3"], camera: FrameCamera) -> Bool[Tensor, "m"]:

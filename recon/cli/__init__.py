@@ -1,1 +1,1 @@
-"""The commands of `recon`, one module each, imported only when called."""
+"""Command line. Each command has a module of its own, which is imported when it is called."""

@@ -1,4 +1,4 @@
-"""`recon bench raster|model`: how fast this machine renders, and runs networks."""
+"""`recon bench raster|model`: measure the speed of this machine."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""`recon convert SCENE -o OUT`: a scene in another format."""
+"""`recon convert SCENE -o OUT`: convert a scene to another format."""
 
 import time
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`recon doctor`: what this installation can and cannot do."""
+"""`recon doctor`: report what this installation can do."""
 
 import importlib.metadata
 import importlib.util
@@ -9,12 +9,14 @@ from typing import Any
 from recon.cli.arguments import JsonOutput
 from recon.reporting import check_json, prints_json, say, write_json
 
-# package -> (extra that brings it, what it is for)
+# package -> (extra that installs it, what it is for)
 OPTIONAL = {
     "gsplat": ("cuda", "fast rendering on an NVIDIA GPU"),
     "xformers": ("cuda", "fast attention on an NVIDIA GPU"),
-    "pycolmap": ("sfm", "reading COLMAP projects"),
+    "pycolmap": ("sfm", "camera estimation, COLMAP projects"),
     "pi_heif": ("heic", "reading HEIC photos"),
+    "kornia": ("match", "learned matching of photos with little overlap"),
+    "zstandard": ("spz", "reading SPZ files of version 4"),
     "accelerate": ("train", "training"),
     "torchmetrics": ("train", "recon eval"),
     "stlpips_pytorch": ("perceptual", "the ST-LPIPS column of recon eval"),
@@ -76,7 +78,7 @@ def _cpu_kernel() -> str:
 
 
 def _version(name: str) -> str | None:
-    """Version of an installed package, without importing it."""
+    """Return the version of an installed package without importing it."""
     if importlib.util.find_spec(name) is None:
         return None
     try:

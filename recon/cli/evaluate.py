@@ -1,4 +1,4 @@
-"""`recon eval CAPTURE --split NAME`: quality on photos that were held out."""
+"""`recon eval CAPTURE --split NAME`: measure quality on held-out photos."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`recon info PATH`: what a scene file or a capture holds."""
+"""`recon info PATH`: describe a scene file or a capture."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -83,13 +83,13 @@ def _scene_facts(path: Path) -> dict[str, Any]:
 
 def _quantiles(values: "torch.Tensor") -> dict[str, float]:
     ordered = values.flatten().sort().values
-    shares = {"min": 0.0, "10%": 0.1, "median": 0.5, "90%": 0.9, "max": 1.0}
-    # Not as tensors: float32 does not know the places of 17 million values.
-    return {name: float(ordered[round(n * (len(ordered) - 1))]) for name, n in shares.items()}
+    fractions = {"min": 0.0, "10%": 0.1, "median": 0.5, "90%": 0.9, "max": 1.0}
+    # Not in float32, which cannot represent the indices of 17 million values.
+    return {name: float(ordered[round(f * (len(ordered) - 1))]) for name, f in fractions.items()}
 
 
 def _histogram(opacities: "torch.Tensor") -> dict[str, str]:
-    """Part of the Gaussians in each tenth of the range."""
+    """Return the percentage of Gaussians in each tenth of the range of opacities."""
     counts = (10 * opacities).long().clamp(0, 9).bincount(minlength=10).tolist()
     return {f"{i / 10:.1f}": f"{100 * n / len(opacities):.0f} %" for i, n in enumerate(counts)}
 

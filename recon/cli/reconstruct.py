@@ -1,4 +1,4 @@
-"""`recon INPUT -o OUT`: photos to a scene file."""
+"""`recon INPUT -o OUT`: turn photos into a scene."""
 
 import time
 from contextlib import AbstractContextManager, nullcontext

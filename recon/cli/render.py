@@ -1,4 +1,4 @@
-"""`recon render SCENE -o OUT`: images and video of a scene."""
+"""`recon render SCENE -o OUT`: render images or a video of a scene."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

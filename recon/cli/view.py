@@ -1,4 +1,4 @@
-"""`recon view SCENE...`: look at scenes in the browser."""
+"""`recon view SCENE...`: view scenes in the browser."""
 
 import time
 import webbrowser

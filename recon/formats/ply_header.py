@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from jaxtyping import Float
 
 from recon.errors import InputError
 
@@ -127,6 +128,21 @@ def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
             f"{path} is truncated: {header.count} vertices need {expected} bytes, found {found}"
         )
     return mapped_table(path, file.tell(), header.dtype, header.count)
+
+
+def read_points(path: Path) -> Float[np.ndarray, "n 3"]:
+    """Return the positions of the vertices of any PLY, as float64.
+
+    Raises:
+        InputError: The file is damaged, or its vertices have no x, y and z.
+    """
+    with path.open("rb") as file:
+        header = read_header(path, file)
+        missing = {"x", "y", "z"} - {name for name, _ in header.properties}
+        if missing:
+            raise InputError(f"{path}: its first element has no {', '.join(sorted(missing))}")
+        table = read_table(path, file, header)
+    return np.stack([table[axis].astype(np.float64) for axis in "xyz"], 1)
 
 
 def mapped_table(path: Path, offset: int, dtype: np.dtype, count: int) -> np.ndarray:

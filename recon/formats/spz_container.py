@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.errors import InputError
+from recon.errors import InputError, MissingDependency
 
 MAGIC = 0x5053474E
 GZIP = b"\x1f\x8b"
@@ -141,8 +141,12 @@ def _read_zstd(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray
 
 
 def _unzstd(path: Path, data: bytes, size: int) -> bytes:
-    import zstandard
-
+    try:
+        import zstandard
+    except ImportError:
+        raise MissingDependency(
+            f"{path} is SPZ of version 4, which needs Zstandard: pip install 'reconsplat[spz]'"
+        ) from None
     try:
         with zstandard.ZstdDecompressor().stream_reader(data) as reader:
             raw = reader.read(size)

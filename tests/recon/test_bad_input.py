@@ -16,7 +16,8 @@ from helpers import random_gaussians
 from PIL import Image
 
 from recon.cli import main as cli
-from recon.formats import save_gaussians
+from recon.errors import MissingDependency
+from recon.formats import save_gaussians, spz_container
 
 
 def run(arguments: list[str], capsys) -> tuple[int, str]:
@@ -95,7 +96,7 @@ def test_given_cameras_are_not_saved_as_solved(capture: Path, capsys) -> None:
 
 
 def test_unreadable_image(capture: Path, capsys) -> None:
-    (capture / "images" / "001.jpg").write_bytes(b"this is not a picture")
+    (capture / "images" / "001.jpg").write_bytes(b"this is not an image")
     expect_error([str(capture), "-o", f"{capture}/o.ply"], capsys, "001.jpg")
 
 
@@ -196,7 +197,7 @@ def test_bad_options(arguments: list[str], part: str, sample: Path, tmp_path: Pa
     expect_error([str(sample), "-o", f"{tmp_path}/o.ply", *arguments], capsys, part)
 
 
-def test_cameras_at_one_place(capture: Path, capsys) -> None:
+def test_cameras_at_one_position(capture: Path, capsys) -> None:
     spoil(capture, lambda d: set_frame("transform_matrix", d["frames"][0]["transform_matrix"])(d))
     arguments = [str(capture), "-o", f"{capture}/o.ply", "--resolution", "64"]
     expect_error(arguments, capsys, "are at the same position")
@@ -237,3 +238,9 @@ def test_missing_cpu_library(sample: Path, tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("recon: error: ") and "/nonexistent" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(MissingDependency, match=r"a\.spz .* pip install 'reconsplat\[spz\]'"):
+        spz_container._unzstd(Path("a.spz"), b"", 1)

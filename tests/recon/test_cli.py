@@ -60,7 +60,7 @@ def test_quantiles_of_very_many_values() -> None:
 
 
 def test_main_job_end_to_end(sample: Path, tmp_path: Path, capsys) -> None:
-    """Photos to PLY to picture, as in the README, small."""
+    """Photos to PLY to image, as in the README, but small."""
     scene, cameras = tmp_path / "s.ply", tmp_path / "c.json"
     options = ["--resolution", "128", "--max-views", "3"]
     cli.main([str(sample), "-o", str(scene), "--save-cameras", str(cameras), *options])
@@ -72,13 +72,13 @@ def test_main_job_end_to_end(sample: Path, tmp_path: Path, capsys) -> None:
     assert sum(facts["bytes_by_attribute"].values()) == 68 and len(facts["opacity_histogram"]) == 10
     cli.main(["info", str(cameras)])
     assert "photos" in capsys.readouterr().out
-    picture = tmp_path / "p.png"
+    image = tmp_path / "p.png"
     cli.main(
-        ["render", str(scene), "-o", str(picture), "--cameras", str(cameras), "--size", "128x96"]
+        ["render", str(scene), "-o", str(image), "--cameras", str(cameras), "--size", "128x96"]
     )
     used = json.loads(cameras.read_text())["frames"][0]["file_path"]
     photo = Image.open(used).resize((128, 96), Image.Resampling.BOX)
-    error = (np.asarray(Image.open(picture)) / 255.0 - np.asarray(photo) / 255.0) ** 2
+    error = (np.asarray(Image.open(image)) / 255.0 - np.asarray(photo) / 255.0) ** 2
     assert -10 * np.log10(error.mean()) > 20
 
 
@@ -115,8 +115,8 @@ def test_render_folder_depth_and_video(sample: Path, tmp_path: Path, capsys) -> 
 
 
 def test_eval_prints_and_writes_all_methods(sample: Path, tmp_path: Path, capsys) -> None:
-    out, pictures = tmp_path / "e.json", tmp_path / "pictures"
-    options = ["--resolution", "128", "--json", str(out), "--save-renders", str(pictures)]
+    out, renders = tmp_path / "e.json", tmp_path / "renders"
+    options = ["--resolution", "128", "--json", str(out), "--save-renders", str(renders)]
     cli.main(["eval", str(sample), "--split", "2v", *options])
     table = capsys.readouterr().out
     for word in (
@@ -131,7 +131,7 @@ def test_eval_prints_and_writes_all_methods(sample: Path, tmp_path: Path, capsys
     (case,) = json.loads(out.read_text())["cases"]
     means = {method: scores["psnr"] for method, scores in case["mean"].items()}
     assert means["cost-volume"] > max(means["nearest photo"], means["constant depth"])
-    assert [p.name for p in pictures.iterdir()] == ["sample_2v_003.png"]
+    assert [p.name for p in renders.iterdir()] == ["sample_2v_003.png"]
 
 
 def test_doctor(capsys) -> None:
