@@ -1,4 +1,4 @@
-"""Configurations: frozen dataclasses, and strict dictionaries (YAML, JSON) laid over them."""
+"""Changes of configurations (frozen dataclasses) by nested mappings, such as YAML or JSON."""
 
 import difflib
 from collections.abc import Mapping
@@ -13,10 +13,16 @@ T = TypeVar("T")
 
 
 def overlay(config: T, changes: Mapping[str, Any], where: str) -> T:
-    """The configuration with some fields changed; nested mappings change nested fields.
+    """Return a configuration with some fields changed; nested mappings change nested fields.
 
-    ReconError naming `where` and the nearest known name for an unknown key or a value of
-    the wrong type.
+    Args:
+        config: A dataclass, whose fields may be dataclasses.
+        changes: New values by field name. Lists become tuples, and whole numbers become floats.
+        where: Origin of the changes, such as a file, with which error messages begin.
+
+    Raises:
+        ConfigError: A field does not exist (the message names the nearest one), or a value has
+            the wrong type.
     """
     merged = _merge(config, changes, where, "")
     try:
@@ -29,7 +35,7 @@ def overlay(config: T, changes: Mapping[str, Any], where: str) -> T:
 
 
 def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
-    """Nested values of the configuration with the changes laid over."""
+    """Merge a configuration and its changes into nested dictionaries."""
     if not isinstance(changes, Mapping):
         raise ConfigError(
             f"{where}: {path.rstrip('.') or 'the file'} must hold named values, found {changes!r}"
@@ -48,7 +54,7 @@ def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
             merged[key] = _merge(value, changes[key], where, f"{path}{key}.")
         else:
             # YAML writes 1 for 1.0.
-            number = changes[key]
-            whole = isinstance(value, float) and type(number) is int
-            merged[key] = float(number) if whole else number
+            new = changes[key]
+            whole = isinstance(value, float) and type(new) is int
+            merged[key] = float(new) if whole else new
     return merged

@@ -375,3 +375,9 @@ def test_cameras_class_builds_inputs(views: Views) -> None:
     camera: Cameras = views.cameras[0]
     loaded = recon.load_views(views.images[0], cameras=camera)
     assert torch.equal(loaded.cameras.viewmats[0], camera.viewmats)
+
+
+def test_page_of_the_library_names_all_of_it() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    missing = [name for name in recon.__all__ if f"`{name}" not in page]
+    assert not missing
