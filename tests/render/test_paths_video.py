@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -49,15 +50,31 @@ def test_image_round_trip(tmp_path: Path) -> None:
     assert np.abs(read - rgb.permute(1, 2, 0).numpy()).max() < 0.003
 
 
-def test_video_of_odd_size(tmp_path: Path) -> None:
-    colors = [torch.full((3, 33, 47), level) for level in (0.2, 0.5, 0.8)]
-    write_video(tmp_path / "a.mp4", iter(colors), 10.0)
+@pytest.mark.parametrize("fps", [10.0, 29.97])
+def test_video_plays_everywhere(fps: float, tmp_path: Path) -> None:
+    """H.264 in 4:2:0 with the index in front, of even size, in the colours of its frames."""
+    colors = [torch.tensor([r, 0.3, 0.6]).reshape(3, 1, 1).expand(3, 33, 47) for r in (0.1, 0.5, 1)]
+    write_video(tmp_path / "a.mp4", iter(colors), fps)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        (stream,) = container.streams
+        assert stream.codec_context.name == "h264" and stream.pix_fmt == "yuv420p"
+        assert abs(float(stream.average_rate) - fps) < 0.01
+        frames = [frame.to_ndarray(format="rgb24") / 255 for frame in container.decode(video=0)]
+    assert [frame.shape for frame in frames] == [(34, 48, 3)] * 3
+    for frame, color in zip(frames, colors, strict=True):
+        assert np.abs(frame.mean((0, 1)) - color[:, 0, 0].numpy()).max() < 0.02
+    content = (tmp_path / "a.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
     video = cv2.VideoCapture(str(tmp_path / "a.mp4"))
-    frames = [video.read()[1] for _ in range(3)]
-    assert frames[0].shape == (34, 48, 3)
-    assert [round(float(f.mean()) / 255, 1) for f in frames] == [0.2, 0.5, 0.8]
+    assert video.read()[1].shape == (34, 48, 3)
+
+
+def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one frame"):
         write_video(tmp_path / "b.mp4", [], 10.0)
+    assert not (tmp_path / "b.mp4").exists()
+    with pytest.raises(OSError, match="missing"):
+        write_video(tmp_path / "missing" / "b.mp4", [torch.zeros(3, 8, 8)], 10.0)
 
 
 def test_depth_colours_near_red_and_nothing_black() -> None:
