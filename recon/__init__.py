@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from recon.capture import Capture as Capture
     from recon.capture import load_capture as load_capture
     from recon.capture import load_views as load_views
+    from recon.compress import compress as compress
     from recon.config import OptimiseConfig as OptimiseConfig
     from recon.config import PoseConfig as PoseConfig
     from recon.config import ReconstructConfig as ReconstructConfig
@@ -51,6 +52,7 @@ _LAZY = {
     "SimplifyConfig": "recon.config",
     "ViewConfig": "recon.config",
     "Views": "recon.types",
+    "compress": "recon.compress",
     "estimate_cameras": "recon.pipeline",
     "finish_scene": "recon.pipeline",
     "load": "recon.scene",

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from recon.compress import sphere
+from recon.compress import sphere_cameras
 from recon.simplify import contribution
 from render import Cameras, Gaussians
 
@@ -70,7 +70,9 @@ class ViewerScene:
         """Measure how much each Gaussian contributes to images (px), once per scene."""
         with self._measuring:
             if self._measured is None or self._measured[0] is not gaussians:
-                found = contribution(gaussians, self.contribution_cameras or sphere(gaussians))
+                found = contribution(
+                    gaussians, self.contribution_cameras or sphere_cameras(gaussians)
+                )
                 self._measured = (gaussians, found)
             return self._measured[1]
 

@@ -1,13 +1,12 @@
 """`recon compress SCENE -o OUT`: a smaller scene that looks the same."""
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
-from recon.errors import ReconError
+from recon.errors import InputError
 from recon.reporting import (
     check_json,
     megabytes,
@@ -19,13 +18,7 @@ from recon.reporting import (
 )
 
 if TYPE_CHECKING:
-    from recon.compress import Looks, Packed, Packer
-    from recon.types import Progress
-    from render import Gaussians
-
-DEFAULT_LOSS_DB = 0.1
-# Mean squared error against photos from which on they are another scene's (10 dB).
-UNLIKE = 0.1
+    from recon.types import Views
 
 
 @dataclass(frozen=True)
@@ -57,34 +50,37 @@ class Compress:
     """Print the result as one JSON object instead of a closing line, or write it to FILE."""
 
     def run(self) -> None:
-        """Check, look, search, write."""
-        from recon.compress import Packer
+        """Check the options, search, and write the file."""
+        from recon.compress import compress
+        from recon.config import ViewConfig
         from recon.files import check_output
         from recon.formats import format_of, load_gaussians
 
         started = time.perf_counter()
-        self._check()
-        suffix = format_of(self.output).extension
+        ViewConfig(self.max_views, self.resolution)
+        format_of(self.output)
         check_output(self.output)
         check_json(self.json)
         if self.output.exists() and self.output.samefile(self.scene):
-            raise ReconError(f"{self.output} is the scene itself: what goes could not come back")
+            raise InputError(f"{self.output} is the scene itself; choose another output")
         scene = load_gaussians(self.scene)
-        if len(scene) == 0:
-            raise ReconError(f"{self.scene} holds no Gaussians: nothing to compress")
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
-            progress("looking", 0.0)
-            looks = self._looks(scene)
-            with Packer(scene, looks, suffix) as packer:
-                packed = self._search(packer, lambda done: progress("compressing", done))
-                packer.save(packed, self.output)
+            found = compress(
+                scene,
+                self.output,
+                max_loss_db=self.max_loss,
+                target_mb=self.target_size,
+                keep_fraction=self.keep,
+                views=self._views(),
+                progress=progress,
+            )
         summary = {
             "output": str(self.output),
-            "gaussians": packed.count,
+            "gaussians": found.num_gaussians,
             "gaussians_before": len(scene),
             "megabytes": round(megabytes(self.output), 3),
             "megabytes_before": round(megabytes(self.scene), 3),
-            "loss_db": round(packed.loss_db, 4),
+            "loss_db": round(found.loss_db, 4),
             "seconds": round(time.perf_counter() - started, 2),
         }
         if not self.quiet and megabytes(self.output) > megabytes(self.scene):
@@ -93,48 +89,18 @@ class Compress:
         line = (
             f"wrote {self.output}: {summary['gaussians']:,} of {len(scene):,} Gaussians, "
             f"{shown_size(self.output)} ({shown_size(self.scene)} before), "
-            f"loses {packed.loss_db:.2f} dB{where}, {summary['seconds']:.1f} s"
+            f"loses {found.loss_db:.2f} dB{where}, {summary['seconds']:.1f} s"
         )
         report(line, summary, self.json, self.quiet)
 
-    def _check(self) -> None:
-        from recon.config import ViewConfig
-
-        wishes = {"--target-size": self.target_size, "--max-loss": self.max_loss}
-        wishes["--keep"] = self.keep
-        asked = [name for name, value in wishes.items() if value is not None]
-        if len(asked) > 1:
-            raise ReconError(f"{' and '.join(asked)} exclude each other; choose one")
-        for name in asked:
-            value = wishes[name] or 0.0
-            if not 0 < value < float("inf") or (name == "--keep" and value > 1):
-                expected = "above 0, at most 1" if name == "--keep" else "above 0"
-                raise ReconError(f"{name} must be {expected}, found {value:g}")
-
-        ViewConfig(self.max_views, self.resolution)
-
-    def _looks(self, scene: "Gaussians") -> "Looks":
+    def _views(self) -> "Views | None":
+        """Load the photos of --cameras, if it is given."""
         from recon.capture import load_capture, load_views, select_spread
-        from recon.compress import Looks, imagined_cameras
 
         if self.cameras is None:
-            return Looks.of(scene, *imagined_cameras(scene))
+            return None
         capture = load_capture(self.cameras)
         if not capture.has_cameras:
-            raise ReconError(f"{self.cameras} has no cameras; leave --cameras out")
+            raise InputError(f"{self.cameras} has no cameras; leave --cameras out")
         frames = [capture.frames[i] for i in select_spread(capture, self.max_views)]
-        views = load_views(frames, resolution=self.resolution)
-        looks = Looks.of(scene, views.cameras, photos=views)
-        if looks.error > UNLIKE:
-            raise ReconError(
-                f"{self.scene} looks nothing like the photos of {self.cameras}: PSNR "
-                f"{-10 * math.log10(looks.error):.1f} dB; give its own, or leave --cameras out"
-            )
-        return looks
-
-    def _search(self, packer: "Packer", progress: "Progress") -> "Packed":
-        if self.keep is not None:
-            return packer.keep(self.keep)
-        if self.target_size is not None:
-            return packer.within_size(self.target_size, progress)
-        return packer.within_loss(self.max_loss or DEFAULT_LOSS_DB, progress)
+        return load_views(frames, resolution=self.resolution)

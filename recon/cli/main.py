@@ -34,6 +34,9 @@ FIELD_FLAGS = {
     "cameras": "--camera-source",
     "fraction": "--prune",
     "frames": "--video-frames",
+    "max_loss_db": "--max-loss",
+    "target_mb": "--target-size",
+    "keep_fraction": "--keep",
 }
 
 

@@ -50,7 +50,7 @@ class HeldOut:
         views: Views,
         prune_fn: PruneFn = _keep_all,
     ) -> "HeldOut":
-        """Hold out the view nearest the centre of all cameras: the others cover most of it."""
+        """Leave out the view nearest the centre of all cameras: the others cover most of it."""
         centers = views.cameras.centers
         chosen = int((centers - centers.mean(0)).norm(dim=-1).argmin())
         others = [v for v in range(len(views)) if v != chosen]

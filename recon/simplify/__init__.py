@@ -6,10 +6,10 @@ from recon.callable_package import make_callable
 from recon.simplify.config import SimplifyConfig as SimplifyConfig
 
 if TYPE_CHECKING:
-    from recon.simplify.importance import contribution as contribution
-    from recon.simplify.importance import importance_order as importance_order
-    from recon.simplify.prune import simplify as simplify
-    from recon.simplify.prune import simplify_indexed as simplify_indexed
+    from recon.simplify.decimation import contribution as contribution
+    from recon.simplify.decimation import importance_order as importance_order
+    from recon.simplify.decimation import simplify as simplify
+    from recon.simplify.decimation import simplify_indexed as simplify_indexed
 
 # `recon.simplify(...)` calls the function `simplify`.
 make_callable(__name__)
@@ -17,12 +17,8 @@ make_callable(__name__)
 
 def __getattr__(name: str) -> Any:
     # The configuration is part of the command line's --help, which must not wait for torch.
-    if name in ("contribution", "importance_order"):
-        from recon.simplify import importance
+    if name in ("contribution", "importance_order", "simplify", "simplify_indexed"):
+        from recon.simplify import decimation
 
-        return getattr(importance, name)
-    if name in ("simplify", "simplify_indexed"):
-        from recon.simplify import prune
-
-        return getattr(prune, name)
+        return getattr(decimation, name)
     raise AttributeError(f"module 'recon.simplify' has no attribute {name!r}")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import random_gaussians
 
-from recon.compress import Looks
+from recon.compress import RateDistortionObjective
 from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 from recon.formats import load_gaussians
 from render.quaternions import quats_to_rotmats
@@ -32,10 +32,11 @@ def test_rows_and_prefixes(sample: Path, tmp_path: Path) -> None:
     for row in prefix_rows(subject):
         assert row["prefix"] > row["random"] + 2
     if has_splat_transform():
-        looks = Looks.of(subject.scene, subject.context.cameras, photos=subject.context)
+        views = subject.context
+        objective = RateDistortionObjective.of(subject.scene, views.cameras, photos=views)
         path = tmp_path / "plain.sog"
-        lost = independent_loss_db(path, looks, tmp_path)
-        assert lost == pytest.approx(looks.loss_db(load_gaussians(path)), rel=0.02)
+        lost = independent_loss_db(path, objective, tmp_path)
+        assert lost == pytest.approx(objective.loss_db(load_gaussians(path)), rel=0.02)
     shiny = subject.with_highlights()
     assert shiny.scene.sh_degree == 3 and len(shiny.scene) == len(subject.scene)
     assert (shiny.targets.images - subject.targets.images).abs().max() > 0.05

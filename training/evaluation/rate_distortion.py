@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from recon.capture import load_capture
-from recon.compress import Looks, Packed, Packer
+from recon.compress import EncodedScene, RateDistortionObjective, compress
 from recon.config import ReconstructConfig, SimplifyConfig
 from recon.formats import FORMATS, load_gaussians, save_gaussians
 from recon.pipeline import finish_scene, predict
@@ -105,45 +105,51 @@ def format_rows(subject: Subject) -> Iterator[dict[str, Any]]:
         yield subject.row(suffix, path, partial(save_gaussians, path, subject.scene))
     sizes = {f"1/{RAW_DIVISOR} of raw": raw.stat().st_size / RAW_DIVISOR / 1e6}
     sizes[f"--target-size {TARGET_MB:g}"] = TARGET_MB
-    looks = Looks.of(subject.scene, subject.context.cameras, photos=subject.context)
+    views = subject.context
+    objective = RateDistortionObjective.of(subject.scene, views.cameras, photos=views)
     if has_splat_transform():
         path = subject.folder / "splat-transform.sog"
         write = partial(run_splat_transform, str(plain), str(path))
         row = subject.row(f"{SPLAT_TRANSFORM} .sog", path, write)
-        yield row | {"independent_loss_db": independent_loss_db(path, looks, subject.folder)}
+        yield row | {"independent_loss_db": independent_loss_db(path, objective, subject.folder)}
         name = f"1/{SPLAT_TRANSFORM_DIVISOR:g} of {SPLAT_TRANSFORM}"
         sizes[name] = path.stat().st_size / SPLAT_TRANSFORM_DIVISOR / 1e6
     for suffix in QUANTISED_FORMATS:
-        yield from compressed_rows(subject, looks, suffix, sizes)
+        yield from compressed_rows(subject, objective, suffix, sizes)
 
 
 def compressed_rows(
-    subject: Subject, looks: Looks, suffix: str, sizes: dict[str, float]
+    subject: Subject, objective: RateDistortionObjective, suffix: str, sizes: dict[str, float]
 ) -> Iterator[dict[str, Any]]:
     """Measure compression of one format to a maximum loss and to target sizes (MB)."""
-    path = subject.folder / f"packed{suffix}"
-    with Packer(subject.scene, looks, suffix) as packer:
-        found: list[Packed] = []
-
-        def pack(search: Callable[[], Packed]) -> None:
-            found.append(search())
-            packer.save(found[-1], path)
-
-        searches: dict[str, Callable[[], Packed]] = {
-            f"--max-loss {MAX_LOSS_DB:g}": partial(packer.within_loss, MAX_LOSS_DB, _ignore)
-        }
-        for name, size in sizes.items():
-            searches[name] = partial(packer.within_size, size, _ignore)
-        for name, search in searches.items():
-            row = subject.row(f"{name} {suffix}", path, partial(pack, search))
-            row |= {"wanted_mb": sizes.get(name), "claimed_loss_db": found[-1].loss_db}
-            if has_splat_transform():
-                row["independent_loss_db"] = independent_loss_db(path, looks, subject.folder)
-            yield row
+    path = subject.folder / f"compressed{suffix}"
+    limits: dict[str, tuple[float | None, float | None]]
+    limits = {f"--max-loss {MAX_LOSS_DB:g}": (MAX_LOSS_DB, None)}
+    limits |= {name: (None, size) for name, size in sizes.items()}
+    for name, (max_loss_db, target_mb) in limits.items():
+        found: list[EncodedScene] = []
+        write = partial(_compress, subject, path, max_loss_db, target_mb, found)
+        row = subject.row(f"{name} {suffix}", path, write)
+        row |= {"wanted_mb": target_mb, "claimed_loss_db": found[0].loss_db}
+        if has_splat_transform():
+            row["independent_loss_db"] = independent_loss_db(path, objective, subject.folder)
+        yield row
 
 
-def _ignore(done: float) -> None:
-    """Take progress reports that nobody wants."""
+def _compress(
+    subject: Subject,
+    path: Path,
+    max_loss_db: float | None,
+    target_mb: float | None,
+    found: list[EncodedScene],
+) -> None:
+    """Compress the scene and append the result to `found`."""
+    found.append(
+        compress(
+            subject.scene, path,
+            max_loss_db=max_loss_db, target_mb=target_mb, views=subject.context,
+        )
+    )  # fmt: skip
 
 
 def prefix_rows(subject: Subject) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from recon.compress import Looks
+from recon.compress import RateDistortionObjective
 from recon.formats import load_gaussians
 
 SPLAT_TRANSFORM = "splat-transform"
@@ -27,14 +27,14 @@ def run_splat_transform(*arguments: str) -> None:
     subprocess.run([SPLAT_TRANSFORM, "-q", "-w", "-g", "cpu", *arguments], check=True)
 
 
-def independent_loss_db(path: Path, looks: Looks, folder: Path) -> float:
+def independent_loss_db(path: Path, objective: RateDistortionObjective, folder: Path) -> float:
     """Return the loss of a file by code that no search used.
 
     splat-transform reads the file, and the float64 reference rasterizer renders it.
 
     Args:
         path: Compressed scene file.
-        looks: Cameras to render, and the images of the uncompressed scene.
+        objective: Cameras to render, and the images of the uncompressed scene.
         folder: Folder of temporary files.
 
     Returns:
@@ -43,5 +43,9 @@ def independent_loss_db(path: Path, looks: Looks, folder: Path) -> float:
     plain = folder / "independent.ply"
     run_splat_transform(str(path), str(plain))
     scene = load_gaussians(plain).to(torch.float64)
-    exact = replace(looks, judged=looks.judged.to("cpu", torch.float64), truth=looks.truth.double())
+    exact = replace(
+        objective,
+        eval_cameras=objective.eval_cameras.to("cpu", torch.float64),
+        eval_images=objective.eval_images.double(),
+    )
     return exact.loss_db(scene)

@@ -1,4 +1,4 @@
-"""Searching for a number of Gaussians, and rounding what they are made of."""
+"""The root search, and quantisation."""
 
 import math
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 import torch
 from helpers import random_gaussians
 
-from recon.compress.approach import CLOSE, approach
-from recon.compress.quantise import Steps, quantise
+from recon.compress.encoder import QuantisationSteps, quantise
+from recon.compress.search import EVALUATIONS, MET_FRACTION, is_met, search_count
 from recon.formats import load_gaussians
 from recon.formats.sog import write_sog
 from recon.formats.source import SceneSource
@@ -16,30 +16,55 @@ from recon.formats.spz import SpzConfig, write_spz
 from render import Gaussians
 
 
-@pytest.mark.parametrize("power, start", [(-1.5, 300), (-0.4, 300), (-4.0, 9000)])
-@pytest.mark.parametrize("goal", [0.02, 0.1, 3.0])
-def test_losses_are_approached(power: float, start: int, goal: float) -> None:
+def ignore(done: float) -> None:
+    pass
+
+
+# Losses at 1 and at 10,000 Gaussians bracket every target here: each can be met.
+@pytest.mark.parametrize(
+    "power, first, target",
+    [
+        (-1.5, 300, 0.02),
+        (-1.5, 300, 0.1),
+        (-1.5, 300, 3.0),
+        (-0.4, 300, 0.06),
+        (-0.4, 300, 0.1),
+        (-4.0, 9000, 0.02),
+        (-4.0, 9000, 0.1),
+        (-4.0, 9000, 3.0),
+    ],
+)
+def test_search_meets_a_loss(power: float, first: int, target: float) -> None:
     def loss(count: int) -> float:
         return 0.1 * (count / 2000) ** power + 0.001
 
-    found = approach(lambda n: n, loss, goal, -1.5, start, 10_000, lambda done: None)
-    values = [loss(n) for n in found]
-    reachable = loss(10_000) <= goal <= loss(1)
-    assert len(found) <= 8 and all(1 <= n <= 10_000 for n in found)
-    if reachable and loss(10_000) < CLOSE * goal:
-        assert any(CLOSE * goal <= value <= goal for value in values)
+    assert loss(10_000) < MET_FRACTION * target < target < loss(1)
+    found = search_count(lambda n: n, loss, target, -1.5, first, 10_000, ignore)
+    assert is_met(loss(found[-1]), target)
+    assert len(found) <= EVALUATIONS and all(1 <= n <= 10_000 for n in found)
 
 
-def test_sizes_are_approached() -> None:
-    found = approach(
-        lambda n: n, lambda n: 700.0 + 9.3 * n, 50_000.0, 1.0, 9999, 20_000, lambda done: None
+def test_search_ends_when_a_loss_cannot_be_met() -> None:
+    def loss(count: int) -> float:
+        return 0.1 * (count / 2000) ** -0.4 + 0.001
+
+    assert loss(10_000) > 0.02 and loss(1) < 3.0
+    for target, nearest in ((0.02, 10_000), (3.0, 1)):
+        found = search_count(lambda n: n, loss, target, -1.5, 300, 10_000, ignore)
+        assert len(found) <= EVALUATIONS
+        assert found[-1] == pytest.approx(nearest, rel=0.1)
+
+
+def test_search_meets_a_size() -> None:
+    found = search_count(
+        lambda n: n, lambda n: 700.0 + 9.3 * n, 50_000.0, 1.0, 9999, 20_000, ignore
     )
-    assert CLOSE * 50_000 <= 700 + 9.3 * found[-1] <= 50_000
+    assert is_met(700 + 9.3 * found[-1], 50_000.0)
 
 
-def test_nothing_fits() -> None:
-    found = approach(lambda n: n, lambda n: 500.0 + n, 100.0, 1.0, 50, 1000, lambda done: None)
-    assert 1 in found and len(found) <= 8
+def test_search_tries_one_gaussian_before_it_gives_up() -> None:
+    found = search_count(lambda n: n, lambda n: 500.0 + n, 100.0, 1.0, 50, 1000, ignore)
+    assert 1 in found and len(found) <= EVALUATIONS
 
 
 @pytest.fixture()
@@ -47,8 +72,8 @@ def scene() -> Gaussians:
     return random_gaussians(3000, torch.Generator().manual_seed(0), degree=1, dtype=torch.float32)
 
 
-def test_steps_are_kept(scene: Gaussians) -> None:
-    steps = Steps(color=0.1, scale=0.2, quat=0.05, opacity=0.1, sh=0.2)
+def test_quantisation_error_is_at_most_half_a_step(scene: Gaussians) -> None:
+    steps = QuantisationSteps(color=0.1, scale=0.2, quat=0.05, opacity=0.1, sh=0.2)
     coarse = quantise(scene, steps)
     coarse.validate()
     assert (coarse.sh[:, 0] - scene.sh[:, 0]).abs().max() <= 0.0501
@@ -59,7 +84,7 @@ def test_steps_are_kept(scene: Gaussians) -> None:
     assert cosine.min() > math.cos(0.1)
     assert torch.equal(coarse.means, scene.means)
     assert coarse.opacities.unique().numel() <= 11
-    same = quantise(scene, Steps())
+    same = quantise(scene, QuantisationSteps())
     assert torch.allclose(same.scales, scene.scales) and torch.equal(same.sh, scene.sh)
 
 
@@ -67,7 +92,7 @@ def _distances(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
     return torch.cdist(one, two, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def test_dropped_bits_make_files_smaller(scene: Gaussians, tmp_path: Path) -> None:
+def test_dropped_bits_shrink_files(scene: Gaussians, tmp_path: Path) -> None:
     source, sizes, errors = SceneSource.of(scene), [], []
     for bits in (0, 4, 8):
         for suffix in (".sog", ".spz"):

@@ -1,4 +1,4 @@
-"""Who decides where a Gaussian goes."""
+"""Agreement of the views' gradients."""
 
 from dataclasses import fields, replace
 
@@ -19,20 +19,20 @@ def views(sample) -> Views:
 
 @pytest.fixture(scope="module")
 def scene(views: Views) -> Gaussians:
-    """Rounder and fainter than predicted: every attribute has something to gain."""
+    """Return a scene that is rounder and fainter than predicted, so every attribute improves."""
     found = swept(views[[0, 1]])
     return replace(found, opacities=0.8 * found.opacities, scales=1.2 * found.scales)
 
 
-def blind(views: Views, which: list[int]) -> Views:
-    """As if these photos had nothing to say."""
+def without_pixels(views: Views, which: list[int]) -> Views:
+    """Mark all pixels of some views as invalid."""
     valid = views.valid.clone()
     valid[which] = 0
     return replace(views, valid=valid)
 
 
 def changed(before: Gaussians, views: Views) -> set[str]:
-    """Attributes that refinement changes by more than rounding."""
+    """Return the attributes that the optimisation changes by more than rounding."""
     after = optimise(before, views, OptimiseConfig(steps=3)).gaussians
     pairs = {f.name: (getattr(before, f.name), getattr(after, f.name)) for f in fields(Gaussians)}
     return {name for name, (a, b) in pairs.items() if float((a - b).abs().max()) > 1e-3 * a.std()}
@@ -41,27 +41,31 @@ def changed(before: Gaussians, views: Views) -> set[str]:
 EVERYTHING = {field.name for field in fields(Gaussians)}
 
 
-def test_of_two_photos_one_alone_changes_nothing(views: Views, scene: Gaussians) -> None:
+def test_one_of_two_views_changes_nothing(views: Views, scene: Gaussians) -> None:
     two = views[[0, 1]]
     assert changed(scene, two) == EVERYTHING
-    assert changed(scene, blind(two, [1])) == set()
+    assert changed(scene, without_pixels(two, [1])) == set()
 
 
-def test_of_three_photos_one_alone_changes_all_but_opacity(views: Views, scene: Gaussians) -> None:
+def test_one_of_three_views_changes_all_but_opacities(views: Views, scene: Gaussians) -> None:
     assert changed(scene, views) == EVERYTHING
-    assert changed(scene, blind(views, [0, 1])) == EVERYTHING - {"opacities"}
+    assert changed(scene, without_pixels(views, [0, 1])) == EVERYTHING - {"opacities"}
 
 
-def test_one_photo_is_the_only_witness(views: Views, scene: Gaussians) -> None:
+def test_a_single_view_changes_everything(views: Views, scene: Gaussians) -> None:
     assert changed(scene, views[[0]]) == EVERYTHING
 
 
-@pytest.mark.parametrize("votes, moves", [((1, 1), 2), ((-1, -3), -4), ((1, -3), 0), ((5, 0), 0)])
-def test_two_photos_must_agree(votes: tuple[int, int], moves: int, scene: Gaussians) -> None:
+@pytest.mark.parametrize(
+    "gradients, expected", [((1, 1), 2), ((-1, -3), -4), ((1, -3), 0), ((5, 0), 0)]
+)
+def test_gradients_of_two_views_must_agree_in_sign(
+    gradients: tuple[int, int], expected: int, scene: Gaussians
+) -> None:
     parameters = {f.name: getattr(scene, f.name).clone().requires_grad_() for f in fields(scene)}
     agreement = GradientAgreement(Gaussians(**parameters), 2)
-    for vote in votes:
-        agreement.add(vote * agreement.scene.opacities.sum())
+    for factor in gradients:
+        agreement.add(factor * agreement.scene.opacities.sum())
     agreement.apply()
     gradient = parameters["opacities"].grad
-    assert gradient is not None and torch.equal(gradient, torch.full_like(gradient, moves))
+    assert gradient is not None and torch.equal(gradient, torch.full_like(gradient, expected))

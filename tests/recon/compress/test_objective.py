@@ -1,11 +1,11 @@
-"""Cameras between and around those of photos."""
+"""The objective of the compression and its cameras."""
 
 import torch
 from helpers import look_at_cameras, random_gaussians
 
-from recon.compress.looks import Looks
-from recon.compress.places import FARTHEST, around, between
-from recon.simplify.importance import contribution
+from recon.compress import RateDistortionObjective
+from recon.compress.objective import MAX_DISPLACEMENT, cameras_around, cameras_between
+from recon.simplify import contribution
 from recon.types import Views
 from render import Cameras, Gaussians, rasterize
 from render.paths import focus_point
@@ -16,43 +16,43 @@ def cameras_and_scene() -> tuple[Cameras, Gaussians]:
     return cameras, random_gaussians(200, torch.Generator().manual_seed(0), dtype=torch.float32)
 
 
-def test_between() -> None:
+def test_midpoints_between_two_cameras() -> None:
     cameras, scene = cameras_and_scene()
-    assert between(scene, cameras[[0]], 0.5) is None
-    half = between(scene, cameras[[0, 1]], 0.5)
+    assert cameras_between(scene, cameras[[0]], 0.5) is None
+    half = cameras_between(scene, cameras[[0, 1]], 0.5)
     assert half is not None
     assert torch.allclose(half.centers, cameras[[0, 1]].centers.mean(0).expand(2, 3), atol=1e-4)
 
 
-def test_around() -> None:
+def test_four_cameras_around_each_one() -> None:
     cameras, scene = cameras_and_scene()
     spacing = float((cameras.centers[0] - cameras.centers[1]).norm())
-    moved = around(scene, cameras, 0.1)
+    moved = cameras_around(scene, cameras, 0.1)
     assert len(moved) == 4 * len(cameras)
     for i in range(len(cameras)):
         mine = moved[list(range(4 * i, 4 * i + 4))]
         step = mine.centers - cameras.centers[i]
         assert torch.allclose(step.norm(dim=1), torch.tensor(0.1 * spacing), rtol=1e-3)
-        # On all sides of it, and looking at what it looks at.
+        # On all sides of it, and with the same focus point.
         assert float(step.mean(0).norm()) < 1e-4
         focus = focus_point(scene, cameras[[i]])
         pixels, depth = mine.project(focus[None])
         assert (depth > 0).all()
         assert torch.allclose(pixels[:, 0], mine.Ks[:, :2, 2], atol=1e-2)
         assert torch.allclose(torch.linalg.det(mine.viewmats), torch.ones(4), atol=1e-4)
-        # As upright as it.
+        # Its up direction is kept.
         assert (mine.viewmats[:, 1, :3] @ cameras.viewmats[i, 1, :3] > 0.9).all()
 
 
-def test_around_one_camera() -> None:
+def test_displacement_is_limited_for_a_single_camera() -> None:
     cameras, scene = cameras_and_scene()
-    moved = around(scene, cameras[[0]], 0.3)
+    moved = cameras_around(scene, cameras[[0]], 0.3)
     reach = float((focus_point(scene, cameras[[0]]) - cameras.centers[0]).norm())
     distance = (moved.centers - cameras.centers[0]).norm(dim=1)
-    assert torch.allclose(distance, torch.tensor(FARTHEST * reach), rtol=1e-3)
+    assert torch.allclose(distance, torch.tensor(MAX_DISPLACEMENT * reach), rtol=1e-3)
 
 
-def test_what_is_seen_only_from_beside_matters() -> None:
+def test_gaussians_that_photos_do_not_see_contribute_to_training_views() -> None:
     camera = look_at_cameras(1, dtype=torch.float32)
     scene = Gaussians(
         # One behind the other, but for the smaller one's edge.
@@ -65,5 +65,7 @@ def test_what_is_seen_only_from_beside_matters() -> None:
     hidden = contribution(scene, camera)[1]
     shown = rasterize(scene, camera).rgb
     ones = torch.ones_like(shown[:, :1])
-    looks = Looks.of(scene, camera, photos=Views(shown, ones, ones, camera, ("photo",)))
-    assert contribution(scene, looks.lessons.cameras)[1] > 10 * hidden + 1e-3
+    objective = RateDistortionObjective.of(
+        scene, camera, photos=Views(shown, ones, ones, camera, ("photo",))
+    )
+    assert contribution(scene, objective.train_views.cameras)[1] > 10 * hidden + 1e-3

@@ -1,4 +1,4 @@
-"""Smaller scenes: sizes and losses that were asked for are kept, whoever measures."""
+"""Compression: limits of size and loss are kept, also when measured independently."""
 
 import json
 import math
@@ -8,14 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from recon import ReconError
 from recon.capture import load_capture, load_views, select_spread
 from recon.cli import main as cli
-from recon.compress import Looks, Packer, imagined_cameras, sphere
-from recon.compress.quantise import find_steps, quantise
-from recon.compress.shrink import shrink
-from recon.formats import load_gaussians, save_gaussians
-from recon.simplify.importance import contribution, importance_order
+from recon.compress import (
+    Encoder,
+    RateDistortionObjective,
+    compress,
+    for_max_loss,
+    for_target_size,
+    sphere_cameras,
+    synthetic_cameras,
+)
+from recon.compress.encoder import find_steps, quantise
+from recon.compress.reduction import reduce_count
+from recon.compress.search import adjust_steps, encode
+from recon.errors import ConfigError
+from recon.formats import FORMATS, load_gaussians, save_gaussians
+from recon.simplify import contribution, importance_order
 from render import rasterize
 
 FAST = ["--max-views", "3", "--resolution", "96"]
@@ -29,15 +38,17 @@ def scene(sample: Path, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def looks(scene: Path, sample: Path) -> Looks:
+def objective(scene: Path, sample: Path) -> RateDistortionObjective:
     capture = load_capture(sample)
     views = load_views([capture.frames[i] for i in select_spread(capture, 3)], 96)
-    return Looks.of(load_gaussians(scene), views.cameras, photos=views)
+    return RateDistortionObjective.of(load_gaussians(scene), views.cameras, photos=views)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extension", [".sog", ".spz"])
-def test_loss_is_kept(scene: Path, sample: Path, extension: str, tmp_path: Path, capsys) -> None:
+def test_loss_stays_within_its_limit(
+    scene: Path, sample: Path, extension: str, tmp_path: Path, capsys
+) -> None:
     out = tmp_path / f"b{extension}"
     options = ["--max-loss", "0.5", "--cameras", str(sample), "--json", *FAST]
     cli.main(["compress", str(scene), "-o", str(out), *options])
@@ -50,18 +61,20 @@ def test_loss_is_kept(scene: Path, sample: Path, extension: str, tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extension", [".sog", ".spz"])
-def test_rounding_makes_up_for_a_loss_nearby(scene: Path, looks: Looks, extension: str) -> None:
+def test_coarser_steps_use_up_the_permitted_loss(
+    scene: Path, objective: RateDistortionObjective, extension: str
+) -> None:
     whole = load_gaussians(scene)
-    fewer = shrink(whole, round(0.15 * len(whole)), looks)
-    rounding = looks.loss_db(fewer) / 4
-    with Packer(whole, looks, extension) as packer:
-        steps = packer._steps(fewer, rounding)
-        plain = packer.pack(fewer, steps)
+    fewer = reduce_count(whole, round(0.15 * len(whole)), objective)
+    rounding = objective.loss_db(fewer) / 4
+    with Encoder.temporary(FORMATS[extension]) as encoder:
+        steps = find_steps(fewer, encoder, objective, rounding)
+        plain = encode(fewer, encoder, objective, steps)
         for part, close in ((0.5, 0.8), (0.9, 0.95)):
             limit = plain.loss_db / part
-            more = packer._rounded_more(limit, plain, fewer, steps, rounding)
+            more = adjust_steps(fewer, encoder, objective, limit, plain, steps, rounding)
             assert part * limit <= more.loss_db <= limit
-            # Two grids, one on the other, may do as they please: then nothing is changed.
+            # The errors of two grids of similar steps may add up anyhow: then nothing changes.
             if extension == ".sog":
                 assert more.size < plain.size and more.loss_db >= close * limit
             else:
@@ -69,26 +82,30 @@ def test_rounding_makes_up_for_a_loss_nearby(scene: Path, looks: Looks, extensio
 
 
 @pytest.mark.slow
-def test_measured_loss_is_what_others_measure(scene: Path, looks: Looks) -> None:
+def test_loss_agrees_with_the_reference_rasterizer(
+    scene: Path, objective: RateDistortionObjective
+) -> None:
     whole = load_gaussians(scene)
-    with Packer(whole, looks, ".spz") as packer:
-        packed = packer.within_loss(1.0, lambda done: None)
-        found = load_gaussians(packed.path)
+    with Encoder.temporary(FORMATS[".spz"]) as encoder:
+        encoded = for_max_loss(whole, encoder, objective, 1.0, lambda done: None)
+        found = load_gaussians(encoded.path)
     # The reference rasterizer, not the kernel that was searched with.
-    judged, changed = looks.judged.to("cpu", torch.float64), []
-    for view in range(len(looks.judged)):
+    cameras, changed = objective.eval_cameras.to("cpu", torch.float64), []
+    for view in range(len(objective.eval_cameras)):
         one, two = (
-            rasterize(g.to(torch.float64), judged[[view]]).rgb[0].clamp(0, 1)
+            rasterize(g.to(torch.float64), cameras[[view]]).rgb[0].clamp(0, 1)
             for g in (whole, found)
         )
         changed.append(float((one - two).square().mean()))
-    expected = 10 * math.log10(1 + sum(changed) / len(changed) / looks.error)
-    assert packed.loss_db == pytest.approx(expected, abs=0.02)
+    expected = 10 * math.log10(1 + sum(changed) / len(changed) / objective.scene_error)
+    assert encoded.loss_db == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extension", [".sog", ".spz", ".ply"])
-def test_size_is_kept(scene: Path, sample: Path, extension: str, tmp_path: Path, capsys) -> None:
+def test_size_stays_within_its_limit(
+    scene: Path, sample: Path, extension: str, tmp_path: Path, capsys
+) -> None:
     out, wanted = tmp_path / f"b{extension}", 0.05
     options = ["--target-size", str(wanted), "--cameras", str(sample), "--json", *FAST]
     cli.main(["compress", str(scene), "-o", str(out), *options])
@@ -97,33 +114,36 @@ def test_size_is_kept(scene: Path, sample: Path, extension: str, tmp_path: Path,
     assert summary["loss_db"] > 0
 
 
-def test_nothing_is_lost_where_colours_are_too_bright(scene: Path, looks: Looks) -> None:
+def test_clipped_colors_lose_nothing(scene: Path, objective: RateDistortionObjective) -> None:
     whole = load_gaussians(scene)
     bright = replace(whole, sh=whole.sh + 1.0)
-    seen = Looks.of(bright, looks.judged)
-    assert float(seen.truth.max()) == 1.0
+    seen = RateDistortionObjective.of(bright, objective.eval_cameras)
+    assert float(seen.eval_images.max()) == 1.0
     assert seen.loss_db(bright) == 0
-    fewer = shrink(bright, round(0.9 * len(bright)), seen)
+    fewer = reduce_count(bright, round(0.9 * len(bright)), seen)
     assert seen.loss_db(fewer) < 0.05
 
 
 @pytest.mark.slow
-def test_steps_are_found_for_a_scene_that_lost_something(scene: Path, looks: Looks) -> None:
-    """As when a size is wished for: what is lost already is not what rounding may lose."""
+def test_steps_do_not_count_earlier_losses(scene: Path, objective: RateDistortionObjective) -> None:
+    """What reducing the number of Gaussians has lost is not part of the loss of quantisation."""
     whole = load_gaussians(scene)
-    fewer = shrink(whole, round(0.3 * len(whole)), looks)
-    already = looks.loss_db(fewer)
+    fewer = reduce_count(whole, round(0.3 * len(whole)), objective)
+    already = objective.loss_db(fewer)
     rounding = already / 4
     assert rounding > 0.005
-    steps = find_steps(fewer, looks, rounding, lambda stored, dropped: stored)
+    with Encoder.temporary(FORMATS[".sog"]) as encoder:
+        steps = find_steps(fewer, encoder, objective, rounding)
     assert min(steps.color, steps.scale, steps.quat, steps.opacity) > 0.004
-    more = looks.loss_db(quantise(fewer, steps)) - already
+    more = objective.loss_db(quantise(fewer, steps)) - already
     assert 0.2 * rounding < more < 1.3 * rounding
 
 
-def test_first_parts_are_the_best_ones(scene: Path, looks: Looks) -> None:
+def test_prefixes_in_order_of_importance_beat_random_subsets(
+    scene: Path, objective: RateDistortionObjective
+) -> None:
     whole = load_gaussians(scene)
-    cameras = looks.lessons.cameras
+    cameras = objective.train_views.cameras
     order = importance_order(whole, cameras)
     assert torch.equal(order.sort().values, torch.arange(len(whole)))
     ordered = whole[order]
@@ -132,7 +152,7 @@ def test_first_parts_are_the_best_ones(scene: Path, looks: Looks) -> None:
         count = round(part * len(whole))
         chance = torch.randperm(len(whole), generator=generator)[:count]
         best = ordered[torch.arange(count)]
-        assert looks.loss_db(best) < looks.loss_db(whole[chance]) - 1.5
+        assert objective.loss_db(best) < objective.loss_db(whole[chance]) - 1.5
 
 
 @pytest.mark.slow
@@ -147,7 +167,7 @@ def test_keep(scene: Path, sample: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_larger_file_is_said(scene: Path, sample: Path, tmp_path: Path, capsys) -> None:
+def test_a_larger_file_is_reported(scene: Path, sample: Path, tmp_path: Path, capsys) -> None:
     options = ["--keep", "1", "--cameras", str(sample), *FAST]
     small, large = str(tmp_path / "b.sog"), str(tmp_path / "c.ply")
     cli.main(["compress", str(scene), "-o", small, *options])
@@ -157,25 +177,27 @@ def test_a_larger_file_is_said(scene: Path, sample: Path, tmp_path: Path, capsys
     assert f"{large} is larger than {small}" in capsys.readouterr().err
 
 
-def test_cameras_around_a_scene_look_at_it(scene: Path) -> None:
+def test_synthetic_cameras_look_at_the_scene(scene: Path) -> None:
     whole = load_gaussians(scene)
-    cameras = sphere(whole)
+    cameras = sphere_cameras(whole)
     pixels, depth = cameras.project(whole.means.median(0).values[None])
     assert (depth > 0).all()
     assert ((pixels - cameras.width / 2).abs() < 0.2 * cameras.width).all()
     assert torch.allclose(torch.linalg.det(cameras.viewmats), torch.ones(len(cameras)), atol=1e-4)
-    around, far, near = imagined_cameras(whole)
+    around, far, near = synthetic_cameras(whole)
     assert torch.equal(around.viewmats, cameras.viewmats)
     middle = whole.means.median(0).values[None]
     deep, nearer = (kind.project(middle)[1].mean() for kind in (far, near))
     assert 0 < nearer < deep
 
 
-def test_the_worst_kind_of_cameras_counts(scene: Path, looks: Looks) -> None:
+def test_the_group_with_the_largest_loss_counts(
+    scene: Path, objective: RateDistortionObjective
+) -> None:
     whole = load_gaussians(scene)
-    one, two = looks.judged[[0]], looks.judged[[1, 2]]
-    alone = [Looks.of(whole, kind) for kind in (one, two)]
-    both = Looks.of(whole, one, two)
+    one, two = objective.eval_cameras[[0]], objective.eval_cameras[[1, 2]]
+    alone = [RateDistortionObjective.of(whole, kind) for kind in (one, two)]
+    both = RateDistortionObjective.of(whole, one, two)
     matters = contribution(whole, one) - contribution(whole, two)
     for worse, order in enumerate((matters.argsort(), matters.argsort(descending=True))):
         # What mostly this kind sees goes.
@@ -196,7 +218,7 @@ def test_the_worst_kind_of_cameras_counts(scene: Path, looks: Looks) -> None:
         (["--max-loss", "1", "--keep", "0.5"], "--max-loss and --keep exclude each other"),
     ],
 )
-def test_wrong_wishes(
+def test_limits_out_of_range(
     scene: Path, options: list[str], message: str, tmp_path: Path, capsys
 ) -> None:
     with pytest.raises(SystemExit) as end:
@@ -205,31 +227,35 @@ def test_wrong_wishes(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cameras_of_another_scene(scene: Path, sample: Path, tmp_path: Path, capsys) -> None:
+def test_photos_of_another_scene_are_refused(
+    scene: Path, sample: Path, tmp_path: Path, capsys
+) -> None:
     whole = load_gaussians(scene)
     away = replace(whole, means=whole.means + 1000.0)
     save_gaussians(tmp_path / "away.ply", away)
     options = ["-o", str(tmp_path / "b.sog"), "--cameras", str(sample), *FAST]
     with pytest.raises(SystemExit) as end:
         cli.main(["compress", str(tmp_path / "away.ply"), *options])
-    assert end.value.code == 2 and "looks nothing like the photos" in capsys.readouterr().err
+    assert end.value.code == 2 and "does not match the photos" in capsys.readouterr().err
     assert not (tmp_path / "b.sog").exists()
 
 
 @pytest.mark.slow
-def test_harmonics_that_say_little_make_room(scene: Path, looks: Looks) -> None:
+def test_weak_sh_are_dropped_for_more_gaussians(
+    scene: Path, objective: RateDistortionObjective
+) -> None:
     whole = load_gaussians(scene)
     noise = torch.randn(len(whole), 8, 3, generator=torch.Generator().manual_seed(0))
     for strength, size, degree in ((0.002, 0.15, 0), (0.2, 0.5, 2)):
         shiny = replace(whole, sh=torch.cat([whole.sh, strength * noise], 1))
-        seen = Looks.of(shiny, looks.judged)
-        with Packer(shiny, seen, ".spz") as packer:
-            packed = packer.within_size(size, lambda done: None)
-            assert packed.size <= 1e6 * size
-            assert load_gaussians(packed.path).sh_degree == degree
+        seen = RateDistortionObjective.of(shiny, objective.eval_cameras)
+        with Encoder.temporary(FORMATS[".spz"]) as encoder:
+            encoded = for_target_size(shiny, encoder, seen, size, lambda done: None)
+            assert encoded.size <= 1e6 * size
+            assert load_gaussians(encoded.path).sh_degree == degree
 
 
-def test_the_scene_itself_is_not_overwritten(scene: Path, tmp_path: Path, capsys) -> None:
+def test_the_input_is_not_overwritten(scene: Path, tmp_path: Path, capsys) -> None:
     copy = tmp_path / "copy.ply"
     copy.write_bytes(scene.read_bytes())
     with pytest.raises(SystemExit) as end:
@@ -238,13 +264,46 @@ def test_the_scene_itself_is_not_overwritten(scene: Path, tmp_path: Path, capsys
     assert copy.read_bytes() == scene.read_bytes()
 
 
-def test_impossible_wishes(scene: Path, looks: Looks, tmp_path: Path) -> None:
-    with (
-        Packer(load_gaussians(scene), looks, ".splat") as packer,
-        pytest.raises(ReconError, match="alone loses"),
-    ):
-        packer.within_loss(1e-6, lambda done: None)
+def test_limits_that_cannot_be_met(
+    scene: Path, objective: RateDistortionObjective, tmp_path: Path
+) -> None:
+    whole = load_gaussians(scene)
+    with Encoder.temporary(FORMATS[".splat"]) as encoder:
+        with pytest.raises(ConfigError, match="max_loss_db=1e-06: .splat alone loses"):
+            for_max_loss(whole, encoder, objective, 1e-6, lambda done: None)
+        with pytest.raises(ConfigError, match="target_mb=1e-05: 1 of the Gaussians take"):
+            for_target_size(whole, encoder, objective, 1e-5, lambda done: None)
+    folder = encoder.folder
+    assert not folder.exists()
+
+
+def test_an_empty_scene_is_refused(scene: Path, tmp_path: Path, capsys) -> None:
     empty = load_gaussians(scene)[torch.zeros(0, dtype=torch.long)]
     save_gaussians(tmp_path / "none.ply", empty)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as end:
         cli.main(["compress", str(tmp_path / "none.ply"), "-o", str(tmp_path / "b.sog")])
+    assert end.value.code == 2 and "holds no Gaussians" in capsys.readouterr().err
+    assert not (tmp_path / "b.sog").exists()
+
+
+def test_library_entry(scene: Path, sample: Path, tmp_path: Path) -> None:
+    """The library writes the file that the command line writes, and reports its progress."""
+    capture, whole = load_capture(sample), load_gaussians(scene)
+    views = load_views([capture.frames[i] for i in select_spread(capture, 3)], 96)
+    stages: list[str] = []
+    found = compress(
+        whole,
+        tmp_path / "a.ply",
+        keep_fraction=0.3,
+        views=views,
+        progress=lambda stage, done: stages.append(stage),
+    )
+    options = ["--keep", "0.3", "--cameras", str(sample), "--quiet", *FAST]
+    cli.main(["compress", str(scene), "-o", str(tmp_path / "b.ply"), *options])
+    assert (tmp_path / "a.ply").read_bytes() == (tmp_path / "b.ply").read_bytes()
+    assert found.path == tmp_path / "a.ply" and found.num_gaussians == round(0.3 * len(whole))
+    assert found.size == found.path.stat().st_size and found.loss_db > 0
+    assert stages == ["rendering", "compressing"]
+    with pytest.raises(ConfigError, match="target_mb and keep_fraction exclude each other"):
+        compress(whole, tmp_path / "c.ply", target_mb=1.0, keep_fraction=0.3)
+    assert not (tmp_path / "c.ply").exists()

@@ -1,4 +1,4 @@
-"""Fewer Gaussians: the right ones go, and the pictures stay."""
+"""Simplification: few visible changes from fewer Gaussians."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from recon.cli.main import main
 from recon.errors import ConfigError
 from recon.formats import load_gaussians
 from recon.simplify import SimplifyConfig, simplify
-from recon.simplify.merge import clusters, merge
+from recon.simplify.decimation import clusters, merge
 from recon.types import Views
 from render import Gaussians, rasterize
 from render.footprints import Footprints
@@ -30,12 +30,12 @@ def shown(gaussians: Gaussians, views: Views) -> torch.Tensor:
     return rasterize(gaussians, views.cameras[[2]]).rgb[0].clamp(0, 1)
 
 
-@pytest.mark.parametrize("share", [0.3, 0.5])
-def test_half_goes_and_the_picture_stays(views: Views, predicted: Gaussians, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.3, 0.5])
+def test_images_change_little(views: Views, predicted: Gaussians, fraction: float) -> None:
     cameras = views.cameras[[0, 1]]
-    left = simplify(predicted, cameras, SimplifyConfig(fraction=share))
+    left = simplify(predicted, cameras, SimplifyConfig(fraction=fraction))
     left.validate()
-    assert len(left) == round(len(predicted) * (1 - share))
+    assert len(left) == round(len(predicted) * (1 - fraction))
     before, after = (psnr(shown(g, views), views.images[2]) for g in (predicted, left))
     assert after > before - 0.2
     order = torch.randperm(len(predicted), generator=torch.Generator().manual_seed(0))
@@ -44,14 +44,14 @@ def test_half_goes_and_the_picture_stays(views: Views, predicted: Gaussians, sha
     assert kept > lost + 1
 
 
-def test_large_groups_do_not_take_too_many(views: Views, predicted: Gaussians) -> None:
+def test_large_clusters_are_split_to_meet_the_count(views: Views, predicted: Gaussians) -> None:
     config = SimplifyConfig(fraction=0.95, cluster_sizes_px=(16.0,))
     left = simplify(predicted, views.cameras[[0, 1]], config)
     left.validate()
     assert len(left) == round(0.05 * len(predicted))
 
 
-def test_what_no_camera_sees_goes_first(views: Views, predicted: Gaussians) -> None:
+def test_unseen_gaussians_are_pruned_first(views: Views, predicted: Gaussians) -> None:
     cameras = views.cameras[[0, 1]]
     behind = cameras.centers[0] - 3 * cameras.viewmats[0, 2, :3]
     lost = predicted[torch.arange(100)]
@@ -63,8 +63,8 @@ def test_what_no_camera_sees_goes_first(views: Views, predicted: Gaussians) -> N
     assert psnr(shown(left, views), shown(predicted, views)) > 30
 
 
-def test_alike_ones_merge_before_different_ones(views: Views, predicted: Gaussians) -> None:
-    """Half of the picture plain, the other half noise: the plain half pays."""
+def test_similar_colors_are_merged_first(views: Views, predicted: Gaussians) -> None:
+    """Half of the image is plain and the other half noise: most are merged in the plain half."""
     first = predicted[torch.arange(128 * 96)]
     column = torch.arange(len(first)) % 128
     noise = torch.rand(len(first), 1, 3, generator=torch.Generator().manual_seed(1)) - 0.5
@@ -75,8 +75,9 @@ def test_alike_ones_merge_before_different_ones(views: Views, predicted: Gaussia
     assert abs(len(left) / len(made) - 0.7) < 0.02 and plain < 0.4
 
 
-def test_merged_moments() -> None:
-    """Two at one place become one that lets through as much as both; two apart one between."""
+def test_merging_matches_moments() -> None:
+    """Two Gaussians at one position are merged into one of the same transmittance; of two apart,
+    the mean is between them."""
     one = random_gaussians(1, torch.Generator().manual_seed(2)).to(torch.float32)
     pair = Gaussians.cat([one, one])
     found = merge(pair, torch.zeros(2), torch.zeros(2, dtype=torch.long), 1)
@@ -92,8 +93,8 @@ def test_merged_moments() -> None:
     assert float(found.scales[0].max()) > float(one.scales.max())
 
 
-def test_cells_are_blocks_of_pixels(views: Views) -> None:
-    """A wall before a camera: four pixels a cell; a second wall behind has its own cells."""
+def test_clusters_are_blocks_of_pixels(views: Views) -> None:
+    """Clusters of a wall are 2 x 2 pixels; those of a second wall behind it are different ones."""
     camera = views.cameras[[0]]
     rays_o, rays_d = camera.rays()
     walls = [(rays_o + depth * rays_d)[0].reshape(-1, 3) for depth in (2.0, 3.0)]
@@ -103,11 +104,11 @@ def test_cells_are_blocks_of_pixels(views: Views) -> None:
     assert found[0].unique().numel() == size // 4 and found.unique().numel() == size // 2
 
 
-def test_command_line(sample: Path, tmp_path: Path) -> None:
+def test_prune_option_of_the_command_line(sample: Path, tmp_path: Path) -> None:
     options = ["--resolution", "64", "--max-views", "2", "--quiet", "--refine", "2"]
     counts = []
-    for share in ("0", "0.5"):
-        main([str(sample), "-o", str(tmp_path / "scene.ply"), *options, "--prune", share])
+    for fraction in ("0", "0.5"):
+        main([str(sample), "-o", str(tmp_path / "scene.ply"), *options, "--prune", fraction])
         counts.append(len(load_gaussians(tmp_path / "scene.ply")))
     assert counts[1] <= 0.55 * counts[0]
 

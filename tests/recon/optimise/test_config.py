@@ -1,0 +1,50 @@
+"""Configuration of the optimisation: number of views, and time limits."""
+
+from dataclasses import replace
+
+import pytest
+
+from recon.errors import ConfigError
+from recon.optimise import OptimiseConfig
+
+
+def renderings_per_view(steps: int, count: int) -> float:
+    """How often each of `count` views is rendered."""
+    return steps * min(OptimiseConfig().views_per_step, count) / count
+
+
+def test_no_view_is_rendered_less_often_when_there_are_more() -> None:
+    """Each of many views is rendered at least as often as each of three, up to the step limit."""
+    config = OptimiseConfig(steps=45)
+    least = renderings_per_view(config.for_num_views(3).steps, 3)
+    steps = [config.for_num_views(count).steps for count in range(1, 101)]
+    assert steps == sorted(steps) and steps[0] == steps[2] == 45 < steps[3]
+    assert all(
+        renderings_per_view(taken, count) >= least for count, taken in enumerate(steps, start=1)
+    )
+    assert config.for_num_views(10_000).steps == config.for_num_views(100_000).steps
+
+
+def test_few_views_move_shapes_and_positions_less() -> None:
+    config = OptimiseConfig()
+    one, two, three, four = (config.for_num_views(count) for count in (1, 2, 3, 4))
+    assert one.lr_mean <= two.lr_mean <= three.lr_mean < four.lr_mean == config.lr_mean
+    for few in (one, two, three):
+        assert few.lr_scale < config.lr_scale and few.lr_quat < config.lr_quat
+        assert (few.lr_sh, few.lr_opacity) == (config.lr_sh, config.lr_opacity)
+    assert replace(four, steps=config.steps) == config
+
+
+def test_time_is_divided_between_trial_and_optimisation() -> None:
+    config = OptimiseConfig.for_seconds(20.0)
+    assert config.with_time_fraction(0.3).seconds == 6.0
+    assert config.remaining(5.0, None).seconds == 15.0
+    assert config.remaining(30.0, 12) == replace(config, seconds=0.0, steps=12)
+    unlimited = OptimiseConfig(steps=30)
+    assert unlimited.with_time_fraction(0.3) == unlimited.remaining(9.0, 50) == unlimited
+
+
+@pytest.mark.parametrize("name, value", [("steps", -1), ("seconds", -1.0), ("views_per_step", 0)])
+def test_values_out_of_range(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} must"):
+        replace(OptimiseConfig(), **{name: value})
