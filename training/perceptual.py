@@ -1,5 +1,7 @@
-"""The perceptual loss: distance of pictures as a network for recognition sees them
-(Johnson et al. 2016; GS-LRM, Zhang et al. 2024, eq. 6)."""
+"""Perceptual losses: distances of images in the features of a recognition network.
+
+See Johnson et al. 2016 and GS-LRM, Zhang et al. 2024, eq. 6.
+"""
 
 import functools
 import importlib.util
@@ -15,8 +17,8 @@ from recon.errors import MissingDependency
 from training.evaluation.st_lpips import load_st_lpips
 
 PerceptualNet = Literal["st_lpips_vgg", "st_lpips_alex", "torchvision_vgg19"]
-# Ends of the compared features of VGG19: relu1_2, 2_2, 3_2, 4_2, 5_2, and their weights, as in
-# Chen and Koltun 2017, whose loss GS-LRM's eq. 6 takes.
+# Layer indices of relu1_2, 2_2, 3_2, 4_2 and 5_2 of VGG19, and their weights, as in Chen and
+# Koltun 2017, whose loss GS-LRM's eq. 6 uses.
 VGG19_LAYERS = {3: 1 / 2.6, 8: 1 / 4.8, 13: 1 / 3.7, 22: 1 / 5.6, 31: 10 / 1.5}
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -24,8 +26,11 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 @functools.cache
 def perceptual_distance(net: PerceptualNet, device: str) -> Distance:
-    """The distance of two batches of pictures [n 3 h w], a number a picture; ReconError when its
-    weights are not on this machine (nothing is ever downloaded)."""
+    """Return a distance of two batches of images [n 3 h w], with one value per image.
+
+    Raises:
+        MissingDependency: The weights are not on this machine; nothing is ever downloaded.
+    """
     if net == "torchvision_vgg19":
         return Vgg19Distance(_torchvision_vgg19()).to(device)
     metric = load_st_lpips("vgg" if net == "st_lpips_vgg" else "alex")
@@ -38,7 +43,7 @@ def perceptual_distance(net: PerceptualNet, device: str) -> Distance:
 
 
 class Vgg19Distance(nn.Module):
-    """Weighted mean absolute difference of features."""
+    """Weighted mean absolute difference of VGG19 features."""
 
     def __init__(self, features: nn.Sequential) -> None:
         super().__init__()
@@ -49,20 +54,20 @@ class Vgg19Distance(nn.Module):
     def forward(
         self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]
     ) -> Float[Tensor, "n"]:
-        """0 = alike."""
+        """Compute the distances; 0 for identical images."""
         mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
-        seen = (torch.cat([a, b]) - mean) / deviation
+        features = (torch.cat([a, b]) - mean) / deviation
         total = torch.zeros(len(a), device=a.device)
-        for number, layer in enumerate(self.features.children()):
-            seen = layer(seen)
-            if number in VGG19_LAYERS:
-                one, two = seen.chunk(2)
-                total = total + VGG19_LAYERS[number] * (one - two).abs().mean((1, 2, 3))
+        for index, layer in enumerate(self.features.children()):
+            features = layer(features)
+            if index in VGG19_LAYERS:
+                one, two = features.chunk(2)
+                total = total + VGG19_LAYERS[index] * (one - two).abs().mean((1, 2, 3))
         return total
 
 
 def _torchvision_vgg19() -> nn.Sequential:
-    """torchvision's network with weights that an earlier download left in torch's cache."""
+    """Load torchvision's network with weights from torch's download cache."""
     if importlib.util.find_spec("torchvision") is None:
         raise MissingDependency("loss.perceptual_net torchvision_vgg19: pip install torchvision")
     from torchvision.models import VGG19_Weights, vgg19

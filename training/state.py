@@ -1,4 +1,4 @@
-"""Everything a run needs to go on exactly where it stopped, in one safetensors file."""
+"""State of a training run, from which it resumes to the bit: one safetensors file."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def save_state(
     optimiser: torch.optim.Optimizer,
     progress: dict[str, Any],
 ) -> None:
-    """Weights, averaged weights, the optimiser's moments and the numbers in `progress`."""
+    """Write the weights, the averaged weights, the optimiser's moments and `progress` (JSON)."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("network", network), ("averaged", averaged)):
         tensors |= {
@@ -41,7 +41,11 @@ def load_state(
     averaged: nn.Module,
     optimiser: torch.optim.Optimizer,
 ) -> dict[str, Any]:
-    """Fills all three and gives `progress` back; ReconError when the file does not fit."""
+    """Load a state into the networks and the optimiser; return `progress`.
+
+    Raises:
+        InputError: The file cannot be read, or belongs to another network.
+    """
     try:
         with safe_open(path, framework="pt") as handle:
             progress = json.loads((handle.metadata() or {}).get(KEY, "null"))

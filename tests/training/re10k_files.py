@@ -47,7 +47,7 @@ def write_chunk(path: Path, scenes: dict[str, tuple[list[bytes], Cameras]]) -> N
 def write_text(folder: Path, key: str, files: list[bytes], cameras: Cameras) -> None:
     """The original layout: KEY.txt and KEY/TIMESTAMP.jpg."""
     (folder / key).mkdir(parents=True)
-    lines = ["https://example.org/film"]
+    lines = ["https://example.org/clip"]
     for i, (data, row) in enumerate(zip(files, camera_rows(cameras), strict=True)):
         stamp = 33_000 * (i + 1)
         (folder / key / f"{stamp}.jpg").write_bytes(data)

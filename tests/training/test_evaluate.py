@@ -22,7 +22,7 @@ from training.evaluation.scoring import NEAREST_PHOTO
 from training.evaluation.suite import Case, Suite, read_split, read_suite
 
 
-def pictures(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def images(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     small = torch.rand(1, 3, 12, 16, generator=generator)
     photo = torch.nn.functional.interpolate(small, (48, 64), mode="bilinear")[0]
@@ -42,7 +42,7 @@ def test_psnr_by_hand() -> None:
 
 
 def test_exposure_is_fitted_per_channel() -> None:
-    photo, _ = pictures()
+    photo, _ = images()
     valid = torch.ones(1, 48, 64)
     tinted = photo * torch.tensor([0.7, 0.9, 0.8])[:, None, None]
     assert metrics.psnr(tinted, photo, valid) < 25
@@ -50,7 +50,7 @@ def test_exposure_is_fitted_per_channel() -> None:
 
 
 def test_metrics_order_alike_and_unlike() -> None:
-    photo, noisy = pictures()
+    photo, noisy = images()
     valid = torch.ones(1, 48, 64)
     assert metrics.ssim(photo, photo, valid) == pytest.approx(1, abs=1e-5)
     assert metrics.ssim(noisy, photo, valid) < 0.9
@@ -162,7 +162,7 @@ def test_realestate10k_suite_to_json_and_table(
     main(["eval", "--suite", str(suite), *model, "--markdown", str(table), "--json", str(numbers)])
     document = json.loads(numbers.read_text())
     assert document["skipped"] == {
-        "null entry of the index": 1, "corrupt picture": 1, "scene of the index not found": 1,
+        "null entry of the index": 1, "corrupt image": 1, "clip of the index not found": 1,
     }  # fmt: skip
     (case,) = document["cases"]
     assert case["suite"] == "RealEstate10K" and case["capture"] == "good"
@@ -170,4 +170,4 @@ def test_realestate10k_suite_to_json_and_table(
     assert case["mean"]["plane-sweep"]["psnr"] > 18
     rows = table.read_text().splitlines()
     assert len(rows) == 5 and rows[2].startswith("| RealEstate10K, 1 scenes | index | mean")
-    assert "skipped: corrupt picture (1)" in capsys.readouterr().out
+    assert "skipped: corrupt image (1)" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Losses by hand, and perceptual distances."""
+"""Loss terms computed by hand, and perceptual distances."""
 
 import sys
 import types
@@ -80,8 +80,8 @@ def losses_of(
     return evaluate_losses(configured_losses(config), LossInputs(output, rendered, batch))
 
 
-def test_random_backgrounds_want_opaque_surfaces() -> None:
-    """A half-transparent layer twice as bright as the picture: right on black, wrong on most."""
+def test_random_backgrounds_favour_opaque_surfaces() -> None:
+    """A half-transparent layer twice as bright as the image: right on black, wrong on most."""
     layer = row_of_gaussians([2.0], 0.5)
     opacity = torch.full((1, 1), 0.5, requires_grad=True)
     assert draw_backgrounds(LossConfig(), camera()) is None
@@ -96,7 +96,7 @@ def test_random_backgrounds_want_opaque_surfaces() -> None:
     assert opacity.grad is not None and float(opacity.grad) < 0
 
 
-def test_leak_is_what_shines_through() -> None:
+def test_leak_is_the_mean_transparency() -> None:
     output, images = outputs(torch.full((1, 1, 16, 16), 2.0))
     shown = rasterize(output.gaussians, camera())
     config = LossConfig(mse=0.0, depth=0.0, leak=2.0)

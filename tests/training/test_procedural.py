@@ -1,4 +1,4 @@
-"""The procedural scenes: exact, deterministic, varied, fast."""
+"""Procedural scenes are exact, deterministic, varied and fast."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from training.data import primitives
 from training.data.procedural import ProceduralConfig, generate
 from training.data.procedural.bank import LEVELS, SIDE_PX, TextureBank, make_bank
 from training.data.procedural.hits import first_hits
-from training.data.procedural.layout import KINDS, _Builder, random_layout
+from training.data.procedural.layout import KINDS, LayoutBuilder, random_layout
 from training.data.procedural.solids import (
     CUBE,
     CYLINDER,
@@ -33,8 +33,8 @@ def bank() -> TextureBank:
     return make_bank()
 
 
-def builder() -> _Builder:
-    return _Builder(torch.Generator().manual_seed(0), 4)
+def builder() -> LayoutBuilder:
+    return LayoutBuilder(torch.Generator().manual_seed(0), 4)
 
 
 def rays(count: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,21 +62,21 @@ def test_unit_shapes_are_the_primitives() -> None:
     ]
     origins, dirs = rays()
     hits = intersect(layout.solids, origins, dirs)
-    truth = [solid.hit(origins.double(), dirs.double()) for solid in expected]
-    depth, which = torch.stack([t for t, _ in truth]).min(0)
+    reference = [solid.hit(origins.double(), dirs.double()) for solid in expected]
+    depth, which = torch.stack([t for t, _ in reference]).min(0)
     found = depth < primitives.FAR
     assert torch.equal(found, hits.depth < NEVER) and int(found.sum()) > 400
     assert torch.equal(which[found], hits.solid[found])
     assert torch.allclose(hits.depth[found].double(), depth[found], rtol=1e-4)
     points = origins + hits.depth[:, None].clamp_max(100) * dirs
     normals = world_normals(layout.solids, hits, local_surface(layout.solids, hits, points)[1])
-    normal = torch.stack([n for _, n in truth])[which, torch.arange(len(which))]
+    normal = torch.stack([n for _, n in reference])[which, torch.arange(len(which))]
     close = (normals.double() - normal).norm(dim=-1)[found] < 1e-2
     assert float(close.float().mean()) > 0.995  # all but rays on an edge
 
 
 def test_a_cut_shows_the_cutters_inside() -> None:
-    """A ball with its front bitten off by a smaller ball: the bite's back wall is seen."""
+    """A sphere with a smaller sphere cut out of its front: the back of the cut is visible."""
     build = builder()
     ball = build.add(SPHERE, [0, 0, 0], [1, 1, 1])
     build.cut(ball, build.add(SPHERE, [0, -1, 0], [0.5, 0.5, 0.5]))
@@ -144,7 +144,7 @@ def test_scenes_vary() -> None:
     assert min(counts) <= 6 and max(counts) >= 14
 
 
-def test_textures_tile_and_get_smaller(bank: TextureBank) -> None:
+def test_textures_tile_and_have_mipmaps(bank: TextureBank) -> None:
     assert len(bank.levels) == LEVELS and bank.levels[0].shape[1] == SIDE_PX
     texture = torch.arange(len(bank))
     uv = torch.full((len(bank), 2), 0.3)
@@ -169,9 +169,10 @@ def cpu_seconds(task: Callable[[], None]) -> float:
 
 @pytest.mark.slow
 def test_speed(bank: TextureBank) -> None:
-    """Twelve scenes at 128 px take at most ten times as long as 200 passes of plain arithmetic: of
-    one core about 14 views a second where 7 (20 views) were measured. Others may be busy on the
-    machine, so that is what counts, and the best of several turns.
+    """Twelve scenes at 128 px take at most ten times as long as 200 passes of plain arithmetic.
+
+    That is about 14 views per second of one core, where 7 (20 views) were measured. The machine may
+    be busy with other work, so the ratio of CPU times counts, and the best of several runs.
     """
     values = torch.rand(128 * 128 * 16)
 
@@ -183,10 +184,10 @@ def test_speed(bank: TextureBank) -> None:
     torch.set_num_threads(1)
     try:
         generate(SampleRequest(0), CONFIG, bank)
-        turns = [cpu_seconds(scenes) / cpu_seconds(partial(a_like_task, values)) for _ in range(4)]
+        ratios = [cpu_seconds(scenes) / cpu_seconds(partial(a_like_task, values)) for _ in range(4)]
     finally:
         torch.set_num_threads(threads)
-    assert min(turns) < 10
+    assert min(ratios) < 10
 
 
 def test_soups_are_what_a_mesh_caster_hits() -> None:
@@ -202,13 +203,13 @@ def test_soups_are_what_a_mesh_caster_hits() -> None:
         points, ray, _ = mesh.ray.intersects_location(
             origins.numpy(), dirs.numpy(), multiple_hits=False
         )
-        truth = torch.full_like(depth, NEVER)
-        truth[torch.from_numpy(ray)] = torch.from_numpy(
+        expected_depth = torch.full_like(depth, NEVER)
+        expected_depth[torch.from_numpy(ray)] = torch.from_numpy(
             points[:, 1] - origins.numpy()[ray][:, 1]
         ).float()
-        truth = truth / torch.where(truth < NEVER, dirs[:, 1], 1.0)
+        expected_depth = expected_depth / torch.where(expected_depth < NEVER, dirs[:, 1], 1.0)
         # All but rays along an edge.
-        same = (depth - truth).abs() < 1e-3 * truth
+        same = (depth - expected_depth).abs() < 1e-3 * expected_depth
         assert float(same.float().mean()) > 0.99
         found = depth < NEVER
         where = origins[found] + depth[found, None] * dirs[found]
@@ -219,7 +220,7 @@ def test_soups_are_what_a_mesh_caster_hits() -> None:
     assert hit > 400
 
 
-def test_layouts_hold_soups_with_looks_of_their_own() -> None:
+def test_soups_of_a_layout_have_their_own_materials() -> None:
     layouts = [random_layout(torch.Generator().manual_seed(s), 8) for s in range(40)]
     assert {len(layout.soups) for layout in layouts} == {0, 1, 2}
     for layout in layouts:

@@ -38,7 +38,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, frames: Frames) -> Pa
     return tmp_path
 
 
-def test_cameras_and_pictures_come_back(folder: Path, frames: Frames) -> None:
+def test_cameras_and_images_are_read_again(folder: Path, frames: Frames) -> None:
     _, cameras = frames
     skipped = Skipped()
     (clip,) = open_clips(folder, skipped)
@@ -81,13 +81,13 @@ def test_evaluation_index(folder: Path, tmp_path: Path) -> None:
     assert item.target == (1, 2, 3) and len(images) == len(cameras) == 5
     assert skipped.reasons == {
         "null entry of the index": 1,
-        "scene of the index not found": 1,
+        "clip of the index not found": 1,
     }
 
 
 def test_broken_frames_are_skipped_and_counted(tmp_path: Path, frames: Frames) -> None:
     files, cameras = frames
-    corrupt = [*files[:2], files[2][:300], b"no picture", files[4]]
+    corrupt = [*files[:2], files[2][:300], b"no image", files[4]]
     good = {"good": frames, "bad": (corrupt, cameras)}
     write_chunk(tmp_path / "000000.torch", good)
     (tmp_path / "000001.torch").write_bytes(b"not a chunk")
@@ -101,9 +101,9 @@ def test_broken_frames_are_skipped_and_counted(tmp_path: Path, frames: Frames) -
     found = [item.key for item, _, _ in evaluation_views(tmp_path, items, 32, 32, skipped)]
     assert found == ["good"]
     assert skipped.reasons == {
-        "corrupt picture": 1,
+        "corrupt image": 1,
         "unreadable chunk": 1,
-        "scene without key, cameras or images": 1,
+        "clip without key, cameras or images": 1,
     }
 
 

@@ -1,4 +1,4 @@
-"""The sample capture is what its generator makes, and its cameras fit its pictures."""
+"""The sample capture is the output of its generator, and its cameras fit its images."""
 
 from pathlib import Path
 

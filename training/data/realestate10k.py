@@ -1,8 +1,8 @@
-"""RealEstate10K (Zhou et al. 2018) as it lies on disks: pixelSplat's .torch chunks, or the
-original .txt files with frames beside them; and pixelSplat's evaluation index.
+"""Files of RealEstate10K (Zhou et al. 2018).
 
-Cameras are camera from world, OpenCV axes; intrinsics are stored as fractions of the picture.
-Damaged frames and scenes are skipped and counted, never fatal: of 67,000 films some are broken.
+They are pixelSplat's .torch chunks, or the original .txt files with frames; and pixelSplat's
+evaluation index. Cameras are camera from world, OpenCV axes; intrinsics are stored as fractions of
+the image size. Damaged frames and clips are skipped and counted: of 67,000 clips some are broken.
 """
 
 import functools
@@ -29,14 +29,15 @@ TXT_COLUMNS = 19  # timestamp, fx fy cx cy, 0 0, 3x4 matrix
 
 @dataclass(frozen=True)
 class Clip:
-    """One film: cameras of all frames, pictures on demand."""
+    """One clip: cameras of all frames, and their images on demand."""
 
     key: str
     intrinsics: Float[Tensor, "n 4"]
     """fx, fy, cx, cy as fractions of width and height."""
     viewmats: Float[Tensor, "n 4 4"]
+    """Camera from world."""
     read: Callable[[int], bytes]
-    """Bytes of a frame's picture file; Unusable when it is missing."""
+    """Returns the bytes of a frame's image file; raises Unusable if it is missing."""
 
     def __len__(self) -> int:
         return len(self.viewmats)
@@ -44,7 +45,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class EvaluationItem:
-    """Frames of one scene of the evaluation index."""
+    """Frame indices of one clip of the evaluation index."""
 
     key: str
     context: tuple[int, ...]
@@ -52,7 +53,7 @@ class EvaluationItem:
 
 
 def clip_files(folder: Path) -> list[Path]:
-    """Chunks, else .txt files, of a folder; ReconError when it has neither."""
+    """List the chunks, else the .txt files, of a folder; InputError if it has neither."""
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; expected RealEstate10K chunks or .txt files")
     files = sorted(folder.glob("*.torch")) or sorted(folder.glob("*.txt"))
@@ -62,7 +63,7 @@ def clip_files(folder: Path) -> list[Path]:
 
 
 def clips_of_file(path: Path, skipped: Skipped) -> Iterator[Clip]:
-    """The clips of a chunk, or the one of a .txt file."""
+    """Read the clips of a chunk, or the single clip of a .txt file."""
     if path.suffix == ".torch":
         yield from _chunk_clips(path, skipped)
         return
@@ -72,13 +73,13 @@ def clips_of_file(path: Path, skipped: Skipped) -> Iterator[Clip]:
 
 
 def open_clips(folder: Path, skipped: Skipped) -> Iterator[Clip]:
-    """Every clip of a folder."""
+    """Read every clip of a folder."""
     for path in clip_files(folder):
         yield from clips_of_file(path, skipped)
 
 
 def _chunk_clips(path: Path, skipped: Skipped) -> Iterator[Clip]:
-    """Scenes of a chunk: key, cameras [n 18] (fx fy cx cy 0 0, 3x4), images as JPEG bytes."""
+    """Read a chunk: per clip key, cameras [n 18] (fx fy cx cy 0 0, 3x4), images as JPEG bytes."""
     try:
         scenes = torch.load(path, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError):
@@ -90,7 +91,7 @@ def _chunk_clips(path: Path, skipped: Skipped) -> Iterator[Clip]:
             rows = cameras.reshape(len(images), 18)
             yield _clip(scene["key"], rows, functools.partial(_tensor_bytes, images))
         except (KeyError, TypeError, RuntimeError, AttributeError):
-            skipped.note("scene without key, cameras or images")
+            skipped.note("clip without key, cameras or images")
 
 
 def _tensor_bytes(images: Sequence[Tensor], index: int) -> bytes:
@@ -98,8 +99,10 @@ def _tensor_bytes(images: Sequence[Tensor], index: int) -> bytes:
 
 
 def _text_clip(path: Path, skipped: Skipped) -> Clip | None:
-    """A .txt file: a URL, then a line a frame; frames in the folder of the same name, named
-    by timestamp."""
+    """Read a .txt file: a URL, then one line per frame.
+
+    The frames are in the folder of the same name, named by timestamp.
+    """
     lines = [line.split() for line in path.read_text().splitlines()[1:] if line.strip()]
     if not lines or any(len(line) != TXT_COLUMNS for line in lines):
         skipped.note("txt file with lines of other than 19 numbers")
@@ -107,7 +110,7 @@ def _text_clip(path: Path, skipped: Skipped) -> Clip | None:
     try:
         rows = torch.tensor([[float(value) for value in line[1:]] for line in lines])
     except ValueError:
-        skipped.note("txt file with something else than numbers")
+        skipped.note("txt file with other text than numbers")
         return None
     stamps = [line[0] for line in lines]
     return _clip(path.stem, rows, lambda i: _frame_bytes(path.with_suffix(""), stamps[i]))
@@ -130,17 +133,22 @@ def _clip(key: str, rows: Float[Tensor, "n 18"], read: Callable[[int], bytes]) -
 def load_frames(
     clip: Clip, frames: Sequence[int], width: int, height: int
 ) -> tuple[Float[Tensor, "v 3 h w"], Cameras]:
-    """Pictures of one size and their cameras, by pixelSplat's protocol: scaled (Lanczos) until
-    they cover width x height, then the middle. Unusable when a frame cannot be used."""
-    pictures, Ks = [], []
+    """Load frames at one size, by pixelSplat's protocol.
+
+    Frames are scaled (Lanczos) to cover width x height, then cropped to the centre.
+
+    Raises:
+        Unusable: A frame is missing or damaged.
+    """
+    images, Ks = [], []
     for index in frames:
         if not 0 <= index < len(clip):
-            raise Unusable("frame number beyond the clip")
-        picture, K = _frame(clip.read(index), clip.intrinsics[index], width, height)
-        pictures.append(picture)
+            raise Unusable("frame index beyond the clip")
+        image, K = _frame(clip.read(index), clip.intrinsics[index], width, height)
+        images.append(image)
         Ks.append(K)
     cameras = Cameras(clip.viewmats[list(frames)], torch.stack(Ks), width, height)
-    return torch.stack(pictures), cameras
+    return torch.stack(images), cameras
 
 
 def _frame(
@@ -148,15 +156,15 @@ def _frame(
 ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 3"]]:
     try:
         with Image.open(io.BytesIO(data)) as file:
-            photo = file.convert("RGB")
+            frame = file.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError):
-        raise Unusable("corrupt picture") from None
-    scale = max(width / photo.width, height / photo.height)
-    size = (round(photo.width * scale), round(photo.height * scale))
-    if size != photo.size:
-        photo = photo.resize(size, Image.Resampling.LANCZOS)
+        raise Unusable("corrupt image") from None
+    scale = max(width / frame.width, height / frame.height)
+    size = (round(frame.width * scale), round(frame.height * scale))
+    if size != frame.size:
+        frame = frame.resize(size, Image.Resampling.LANCZOS)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    pixels = np.asarray(photo.crop((left, top, left + width, top + height))).copy()
+    pixels = np.asarray(frame.crop((left, top, left + width, top + height))).copy()
     fx, fy, cx, cy = intrinsics.tolist()
     K = torch.tensor(
         [[fx * size[0], 0, cx * size[0] - left], [0, fy * size[1], cy * size[1] - top], [0, 0, 1]]
@@ -165,7 +173,13 @@ def _frame(
 
 
 def read_evaluation_index(path: Path, skipped: Skipped) -> list[EvaluationItem]:
-    """pixelSplat's index: {key: null | {"context": [...], "target": [...]}}; nulls are counted."""
+    """Read pixelSplat's index: {key: null | {"context": [...], "target": [...]}}.
+
+    Null entries are counted as skipped.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
     try:
         index = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
@@ -182,7 +196,7 @@ def read_evaluation_index(path: Path, skipped: Skipped) -> list[EvaluationItem]:
 def evaluation_views(
     folder: Path, items: Sequence[EvaluationItem], width: int, height: int, skipped: Skipped
 ) -> Iterator[tuple[EvaluationItem, Float[Tensor, "v 3 h w"], Cameras]]:
-    """Context then target pictures of every item whose clip is there and whole."""
+    """Load context, then target images of every item whose clip is available and undamaged."""
     wanted = {item.key: item for item in items}
     for clip in open_clips(folder, skipped):
         item = wanted.pop(clip.key, None)
@@ -195,4 +209,4 @@ def evaluation_views(
             continue
         yield item, images, cameras
     for _ in wanted:
-        skipped.note("scene of the index not found")
+        skipped.note("clip of the index not found")

@@ -1,4 +1,4 @@
-"""The sample capture: a still life on a table, ray-cast by our own code.
+"""The sample capture: a still life on a table, ray-cast.
 
 python -m training.data.sample_scene assets/sample
 """
@@ -26,15 +26,15 @@ VIEWS = 8
 ARC_DEG = 46.0
 LOOK_AT = (0.05, 0.25, 0.42)
 SUPERSAMPLING = 2
-# Few enough for the caches: ten times as fast as all at once.
-RAYS_AT_ONCE = 8192
+# Chunks that fit into the processor's caches are ten times as fast as all rays at once.
+RAYS_PER_CHUNK = 8192
 LIGHT = (-1.6, -2.6, 4.2)
 LIGHT_RADIUS = 0.45
 SPLITS = {"2v": ([2, 4], [3]), "4v": ([0, 2, 4, 6], [1, 3, 5])}
 
 
 @dataclass(frozen=True)
-class SamplePicture:
+class SampleImage:
     """One view of the sample scene."""
 
     rgb: Float[Tensor, "3 h w"]
@@ -48,7 +48,7 @@ def _small_bricks(points: Tensor) -> Tensor:
 
 
 def sample_solids() -> list[Solid]:
-    """A table before two walls, with things on it. World: z up, table top at z = 0."""
+    """Return a table with objects in front of walls. World: z up, table top at z = 0."""
     return [
         Box((0.0, 0.3, -0.1), (4.4, 3.2, 0.2), 0.0, textures.wood),
         Box((0.0, 2.6, 1.5), (9.0, 0.2, 7.0), 0.0, lambda p: textures.bricks(p[:, 0], p[:, 2], p)),
@@ -69,41 +69,41 @@ def sample_solids() -> list[Solid]:
 
 
 def sample_cameras(width: int = WIDTH_PX, height: int = HEIGHT_PX) -> Cameras:
-    """The views: an arc around the table, float64, at another size if wanted."""
+    """Return the cameras of all views, on an arc around the table (float64)."""
     target = torch.tensor(LOOK_AT).double()
     viewmats = []
     for i in range(VIEWS):
         angle = math.radians((i / (VIEWS - 1) - 0.5) * ARC_DEG)
         rise = 1.35 + 0.16 * math.sin(2.1 * i)
-        place = torch.tensor([3.7 * math.sin(angle), -3.7 * math.cos(angle), rise]).double()
-        viewmats.append(look_at(place, target))
+        position = torch.tensor([3.7 * math.sin(angle), -3.7 * math.cos(angle), rise]).double()
+        viewmats.append(look_at(position, target))
     cameras = Cameras.from_focal(
         torch.stack(viewmats), FOCAL_PX, WIDTH_PX, HEIGHT_PX, center_px=CENTER_PX
     )
     return cameras.resized(width, height)
 
 
-def render_sample(camera: Cameras, supersampling: int = SUPERSAMPLING) -> SamplePicture:
-    """Ray-cast one view (a Cameras of one, float64)."""
+def render_sample(camera: Cameras, supersampling: int = SUPERSAMPLING) -> SampleImage:
+    """Ray-cast one view (Cameras with one view, float64)."""
     solids = sample_solids()
     fine = camera.resized(camera.width * supersampling, camera.height * supersampling)
     rays_o, rays_d = fine.rays()
     bundles = zip(
-        rays_o.reshape(-1, 3).split(RAYS_AT_ONCE),
-        rays_d.reshape(-1, 3).split(RAYS_AT_ONCE),
+        rays_o.reshape(-1, 3).split(RAYS_PER_CHUNK),
+        rays_d.reshape(-1, 3).split(RAYS_PER_CHUNK),
         strict=True,
     )
     colors = torch.cat([_shade(solids, origins, dirs) for origins, dirs in bundles])
-    picture = colors.T.reshape(1, 3, fine.height, fine.width)
-    rgb = torch.nn.functional.avg_pool2d(picture, supersampling)[0]
+    image = colors.T.reshape(1, 3, fine.height, fine.width)
+    rgb = torch.nn.functional.avg_pool2d(image, supersampling)[0]
     rays_o, rays_d = camera.rays()
     # rays_d has unit depth, so the ray parameter is z.
     depth, _, _ = _first_hit(solids, rays_o.reshape(-1, 3), rays_d.reshape(-1, 3))
-    return SamplePicture(rgb.float(), depth.reshape(camera.height, camera.width).float())
+    return SampleImage(rgb.float(), depth.reshape(camera.height, camera.width).float())
 
 
 def _first_hit(solids: list[Solid], origins: Tensor, dirs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Ray parameter, normal and number of the nearest solid."""
+    """Return ray parameter, normal and index of the nearest solid."""
     hits = [solid.hit(origins, dirs) for solid in solids]
     t, which = torch.stack([hit[0] for hit in hits]).min(0)
     normals = torch.stack([hit[1] for hit in hits])
@@ -111,7 +111,7 @@ def _first_hit(solids: list[Solid], origins: Tensor, dirs: Tensor) -> tuple[Tens
 
 
 def _shade(solids: list[Solid], origins: Tensor, dirs: Tensor) -> Float[Tensor, "n 3"]:
-    """Diffuse light of a lamp with soft shadows, and of the sky; display sRGB."""
+    """Shade with a lamp that casts soft shadows and with sky light; display sRGB."""
     t, normals, which = _first_hit(solids, origins, dirs)
     points = origins + t[:, None] * dirs
     albedo = torch.zeros_like(points)
@@ -140,7 +140,7 @@ def _shade(solids: list[Solid], origins: Tensor, dirs: Tensor) -> Float[Tensor, 
 
 
 def write_sample(folder: Path) -> None:
-    """Photos, transforms.json (nerfstudio layout) and splits.json of the sample capture."""
+    """Write photos, transforms.json (nerfstudio layout) and splits.json of the sample capture."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     cameras = sample_cameras()
     names = [f"images/{i:03d}.jpg" for i in range(VIEWS)]

@@ -12,7 +12,7 @@ Texture = Callable[[Points], Colors]
 
 
 def value_noise(points: Points) -> Float[Tensor, "n"]:
-    """Smooth noise in [0, 1] with features of size 1 (lattice values, blended)."""
+    """Interpolate random lattice values to smooth noise in [0, 1] with features of size 1."""
     base = points.floor()
     t = points - base
     t = t * t * (3 - 2 * t)
@@ -28,7 +28,7 @@ def value_noise(points: Points) -> Float[Tensor, "n"]:
 
 
 def _hash(lattice: Tensor) -> Tensor:
-    """A fixed random number in [0, 1] per lattice point."""
+    """Hash lattice points to numbers in [0, 1]."""
     x, y, z = lattice.unbind(-1)
     h = (x * 73856093) ^ (y * 19349663) ^ (z * 83492791)
     h = ((h ^ (h >> 13)) * 1274126177) & 0x7FFFFFFF
@@ -37,7 +37,7 @@ def _hash(lattice: Tensor) -> Tensor:
 
 
 def fractal(points: Points, octaves: int = 5) -> Float[Tensor, "n"]:
-    """Noise with detail at many sizes, in [0, 1]."""
+    """Sum noise of several octaves, in [0, 1]."""
     total, weight = torch.zeros_like(points[:, 0]), 0.0
     for octave in range(octaves):
         gain = 0.55**octave
@@ -47,13 +47,13 @@ def fractal(points: Points, octaves: int = 5) -> Float[Tensor, "n"]:
 
 
 def mix(a: tuple[float, float, float], b: tuple[float, float, float], t: Tensor) -> Colors:
-    """Colours from a (t = 0) to b (t = 1)."""
+    """Blend linearly from a (t = 0) to b (t = 1)."""
     first, second = torch.tensor(a).double(), torch.tensor(b).double()
     return first + (second - first) * t.clamp(0, 1)[:, None]
 
 
 def wood(points: Points) -> Colors:
-    """Planks along x with grain and dark joints."""
+    """Return planks along x with grain and dark joints."""
     plank = (points[:, 1] / 0.42).floor()
     shift = torch.stack([plank * 7.7, plank * 3.1, plank * 0.0], -1)
     warp = fractal(points * torch.tensor([1.2, 5.0, 1.0]).double() + shift, 4)
@@ -66,7 +66,7 @@ def wood(points: Points) -> Colors:
 
 
 def bricks(u: Tensor, v: Tensor, points: Points) -> Colors:
-    """A brick wall in the coordinates (u, v)."""
+    """Return a brick wall in the coordinates (u, v)."""
     row = (v / 0.16).floor()
     along = u / 0.42 + 0.5 * (row % 2)
     column = along.floor()
@@ -80,13 +80,13 @@ def bricks(u: Tensor, v: Tensor, points: Points) -> Colors:
 
 
 def plaster(points: Points) -> Colors:
-    """A painted wall with stains and fine grain."""
+    """Return a painted wall with stains and fine grain."""
     stain, grain = fractal(points * 1.7, 5), fractal(points * 25, 3)
     return mix((0.30, 0.42, 0.47), (0.62, 0.74, 0.74), 0.75 * stain + 0.35 * grain - 0.05)
 
 
 def checks(points: Points) -> Colors:
-    """Worn squares in two colours."""
+    """Return worn squares in two colours."""
     cell = (points / 0.15 + 0.001).floor().sum(-1) % 2
     wear = fractal(points * 9, 4)
     light, dark = (
@@ -97,7 +97,7 @@ def checks(points: Points) -> Colors:
 
 
 def marble(points: Points) -> Colors:
-    """White stone with dark veins."""
+    """Return white stone with dark veins."""
     warp = fractal(points * 3.0, 5)
     vein = (torch.sin(9 * points[:, 0] + 6 * points[:, 2] + 9 * warp)).abs() ** 0.4
     return mix(
@@ -106,7 +106,7 @@ def marble(points: Points) -> Colors:
 
 
 def stripes(points: Points) -> Colors:
-    """Rings of glaze around a pot."""
+    """Return rings of glaze around a pot."""
     band = torch.sin(34 * points[:, 2] + 2.2 * fractal(points * 4, 3))
     speck = fractal(points * 30, 3)
     warm = mix((0.80, 0.42, 0.10), (0.97, 0.74, 0.28), speck)
@@ -115,7 +115,7 @@ def stripes(points: Points) -> Colors:
 
 
 def rock(points: Points) -> Colors:
-    """Mottled stone, red to yellow."""
+    """Return mottled stone, red to yellow."""
     tone = fractal(points * 5, 5)
     spots = (fractal(points * 16 + 40, 3) > 0.56).double()
     color = mix((0.45, 0.12, 0.12), (0.90, 0.52, 0.24), 1.4 * tone - 0.2)
@@ -123,7 +123,7 @@ def rock(points: Points) -> Colors:
 
 
 def moss(points: Points) -> Colors:
-    """Greens with fine grain."""
+    """Return greens with fine grain."""
     return mix(
         (0.10, 0.22, 0.08),
         (0.62, 0.74, 0.30),

@@ -74,9 +74,9 @@ class Batch:
     cameras: Cameras
     """Cameras of all views, context first, with one batch axis."""
     images: Float[Tensor, "b t 3 h w"]
-    """Ground truth of all views."""
+    """Reference images of all views."""
     depth: Float[Tensor, "b v h w"]
-    """Ground-truth z of the context views; NaN where it is unknown."""
+    """Reference z of the context views; NaN where it is unknown."""
 
 
 class Unusable(Exception):

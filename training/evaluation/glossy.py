@@ -1,4 +1,4 @@
-"""A scene that shines, as optimised scenes of degree 3 do: networks predict degree 0."""
+"""Synthetic highlights, for tests of SH degree 3: networks predict degree 0."""
 
 import torch
 from jaxtyping import Float
@@ -10,12 +10,12 @@ from render.quaternions import quats_to_rotmats
 from render.sh import num_coefficients, sh_basis
 
 DEGREE = 3
-# Towards the light, in the frame of the scene; brightness of a highlight; how wide it is.
+# Direction to the light (world), peak brightness and width of the highlights.
 LIGHT, STRENGTH, WIDTH = (0.4, -0.8, -0.45), 0.4, 0.25
 
 
 def glossy(gaussians: Gaussians, seed: int = 0) -> Gaussians:
-    """With a highlight on every Gaussian, white and as strong as chance will have it.
+    """Add a white highlight of random strength to every Gaussian.
 
     A lobe around the mirrored light is c_l Y_lm(axis) in every band (Sloan 2008, "Stupid
     Spherical Harmonics Tricks", equation 13 on zonal harmonics).
@@ -25,7 +25,7 @@ def glossy(gaussians: Gaussians, seed: int = 0) -> Gaussians:
     normal = axes[rows, :, gaussians.scales.argmin(-1)]
     light = normalize(torch.tensor(LIGHT).to(normal), dim=0)
     facing = normal @ light
-    # SH colours are asked for along the direction from the eye, against the mirrored light.
+    # SH colours are evaluated along the direction from the camera, opposite to the mirrored light.
     mirrored = light - 2 * facing[:, None] * normal
     generator = torch.Generator().manual_seed(seed)
     strength = STRENGTH * torch.rand(len(gaussians), generator=generator) * facing.abs()
@@ -36,10 +36,10 @@ def glossy(gaussians: Gaussians, seed: int = 0) -> Gaussians:
 
 
 def _bands() -> Float[Tensor, "k"]:
-    """Of each coefficient; a highlight's peak is 1."""
+    """Return the lobe's factor of each coefficient, normalised to a peak of 1."""
     degrees = [band for band in range(DEGREE + 1) for _ in range(2 * band + 1)]
     band = torch.tensor(degrees, dtype=torch.float64)
-    falls = torch.exp(-WIDTH * band * (band + 1) / 2)
-    peak = (falls / (4 * torch.pi)).sum()
-    assert len(falls) == num_coefficients(DEGREE)
-    return falls / peak
+    decay = torch.exp(-WIDTH * band * (band + 1) / 2)
+    peak = (decay / (4 * torch.pi)).sum()
+    assert len(decay) == num_coefficients(DEGREE)
+    return decay / peak

@@ -1,4 +1,4 @@
-"""How close a render is to the photo: PSNR, SSIM, ST-LPIPS."""
+"""Image metrics of a render against a photo: PSNR, SSIM, ST-LPIPS."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from torch import Tensor
 def psnr(
     render: Float[Tensor, "3 h w"], photo: Float[Tensor, "3 h w"], valid: Float[Tensor, "1 h w"]
 ) -> float:
-    """Peak signal-to-noise ratio (dB) over the valid pixels, values clipped to [0, 1]."""
+    """Compute the peak signal-to-noise ratio (dB) over valid pixels, clipped to [0, 1]."""
     error = (render.clamp(0, 1) - photo).square() * valid
     return float(-10 * torch.log10(error.sum() / (3 * valid.sum()).clamp_min(1) + 1e-10))
 
@@ -16,7 +16,7 @@ def psnr(
 def psnr_exposure_fitted(
     render: Float[Tensor, "3 h w"], photo: Float[Tensor, "3 h w"], valid: Float[Tensor, "1 h w"]
 ) -> float:
-    """PSNR (dB) after the best gain of each colour channel of the render."""
+    """Compute PSNR (dB) after a least-squares gain of each colour channel of the render."""
     product = (render * photo * valid).sum((1, 2))
     energy = (render * render * valid).sum((1, 2)).clamp_min(1e-12)
     return psnr(render * (product / energy)[:, None, None], photo, valid)
@@ -25,12 +25,12 @@ def psnr_exposure_fitted(
 def ssim(
     render: Float[Tensor, "3 h w"], photo: Float[Tensor, "3 h w"], valid: Float[Tensor, "1 h w"]
 ) -> float:
-    """Structural similarity (Wang et al. 2004), 11 px Gaussian window, mean over valid pixels."""
+    """Compute SSIM (Wang et al. 2004), 11 px Gaussian window, mean over valid pixels."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    shown = torch.where(valid > 0, render.clamp(0, 1), photo)
+    filled = torch.where(valid > 0, render.clamp(0, 1), photo)
     _, full = structural_similarity_index_measure(
-        shown[None], photo[None], data_range=1.0, return_full_image=True
+        filled[None], photo[None], data_range=1.0, return_full_image=True
     )
     return float((full[0] * valid).sum() / (3 * valid.sum()).clamp_min(1))
 
@@ -38,15 +38,16 @@ def ssim(
 def st_lpips(
     render: Float[Tensor, "3 h w"], photo: Float[Tensor, "3 h w"], valid: Float[Tensor, "1 h w"]
 ) -> float | None:
-    """Shift-tolerant LPIPS (Ghildyal & Liu 2022), AlexNet; lower is better.
+    """Compute shift-tolerant LPIPS (Ghildyal & Liu 2022), AlexNet; lower is better.
 
-    None when the package with the weights is not installed.
+    Returns:
+        The distance; None if the package with the weights is not installed.
     """
     from training.evaluation.st_lpips import load_st_lpips
 
     model = load_st_lpips()
     if model is None:
         return None
-    shown = torch.where(valid > 0, render.clamp(0, 1), photo)
+    filled = torch.where(valid > 0, render.clamp(0, 1), photo)
     with torch.no_grad():
-        return float(model(shown[None], photo[None]))
+        return float(model(filled[None], photo[None]))

@@ -34,7 +34,7 @@ class _BlurPool(nn.Module):
 
 
 def _alex_slices() -> list[list[tuple[int, nn.Module]]]:
-    """The network's five slices; the numbers are those of the weight file."""
+    """Return the network's five slices, with the layer indices of the weight file."""
     second, third = nn.Conv2d(64, 192, 5, padding=2), nn.Conv2d(192, 384, 3, padding=1)
     return [
         [(0, nn.Conv2d(3, 64, 11, padding=2)), (1, _BlurPool(64)), (2, nn.ReLU())],
@@ -47,19 +47,19 @@ def _alex_slices() -> list[list[tuple[int, nn.Module]]]:
 
 def _vgg_slices() -> list[list[tuple[int, nn.Module]]]:
     slices: list[list[tuple[int, nn.Module]]] = []
-    number, before = 0, 3
+    index, before = 0, 3
     for width, convolutions in zip(WIDTHS["vgg"], (2, 2, 3, 3, 3), strict=True):
         layers: list[nn.Module] = [nn.MaxPool2d(2, 1), _BlurPool(before)] if slices else []
         for _ in range(convolutions):
             layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
             before = width
-        slices.append(list(enumerate(layers, number)))
-        number += len(layers)
+        slices.append(list(enumerate(layers, index)))
+        index += len(layers)
     return slices
 
 
 class StLpips(nn.Module):
-    """Distance of two pictures in [0, 1]; 0 = alike."""
+    """Perceptual distance of images in [0, 1]; 0 for identical images."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -72,8 +72,8 @@ class StLpips(nn.Module):
         slices = _alex_slices() if backbone == "alex" else _vgg_slices()
         for i, layers in enumerate(slices):
             block = nn.Sequential()
-            for number, layer in layers:
-                block.add_module(str(number), layer)
+            for index, layer in layers:
+                block.add_module(str(index), layer)
             self.net.add_module(f"slice{i + 1}", block)
             linear = nn.Module()
             # The weight file counts a dropout layer before the convolution.
@@ -83,7 +83,7 @@ class StLpips(nn.Module):
     def forward(
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, "b"]:
-        """Sum over slices of weighted squared differences of unit feature vectors."""
+        """Sum the weighted squared differences of unit feature vectors over all slices."""
         shift = self.scaling_layer.get_buffer("shift")
         scale = self.scaling_layer.get_buffer("scale")
         a, b = ((2 * x - 1 - shift) / scale for x in (a, b))
@@ -102,7 +102,7 @@ def _unit(x: Tensor) -> Tensor:
 
 @functools.cache
 def load_st_lpips(backbone: Backbone = "alex") -> StLpips | None:
-    """The metric with its weights, or None when the package is not installed."""
+    """Load the metric with its weights; None if the package is not installed."""
     spec = importlib.util.find_spec("stlpips_pytorch")
     if spec is None or not spec.submodule_search_locations:
         return None

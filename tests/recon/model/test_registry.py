@@ -29,7 +29,7 @@ from training.evaluation.benchmark import evaluate
 from training.evaluation.captures import EvaluateConfig
 from training.evaluation.methods import recon_method
 from training.evaluation.suite import Case, Suite
-from training.export_checkpoint import bundle
+from training.export_checkpoint import export_checkpoint
 
 WEIGHTS = ROOT / "assets" / "cost_volume.safetensors"
 
@@ -50,7 +50,7 @@ def test_better_than_the_constant_on_the_sample(sample: Path) -> None:
 
 
 def test_half_precision_changes_little(tmp_path: Path, generator: torch.Generator) -> None:
-    bundle(WEIGHTS, tmp_path / "again.safetensors", "a copy", {"direct_px": 99})
+    export_checkpoint(WEIGHTS, tmp_path / "again.safetensors", "a copy", {"direct_px": 99})
     one, two = load_checkpoint(WEIGHTS), load_checkpoint(tmp_path / "again.safetensors")
     assert two.provenance["note"] == "a copy" and two.network.config.direct_px == 99
     batch = random_batch(generator, 1, 2, 32, 32)

@@ -1,5 +1,7 @@
-"""Meshes (GLB, OBJ: Objaverse, furniture) as a source of training scenes: loaded by trimesh,
-ray-cast by Embree into RGBA pictures with exact depth, cached."""
+"""Mesh files (GLB, glTF, OBJ, such as Objaverse) as a source of training scenes.
+
+They are loaded by trimesh, ray-cast by Embree to RGBA images with exact depth, and cached.
+"""
 
 from training.data.meshes.source import MeshesConfig as MeshesConfig
 from training.data.meshes.source import MeshScenes as MeshScenes

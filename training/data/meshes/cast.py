@@ -1,4 +1,4 @@
-"""Pictures of triangles: Embree finds what a ray hits, a lamp and the sky light it."""
+"""Ray casting of triangles with Embree, lit by a directional light and the sky."""
 
 from dataclasses import dataclass
 
@@ -18,17 +18,17 @@ AMBIENT, STRENGTH = 0.45, 0.75
 
 
 @dataclass(frozen=True)
-class MeshPicture:
-    """One view."""
+class MeshImage:
+    """One rendered view."""
 
     rgba: Float[Tensor, "4 h w"]
-    """Colours times alpha, display sRGB."""
+    """Colours premultiplied by alpha, display sRGB."""
     depth: Float[Tensor, "h w"]
-    """z of the first surface at the pixel's centre; infinite where nothing is."""
+    """z of the first surface at the pixel centre; infinite where there is none."""
 
 
-class Caster:
-    """A mesh with its tree, ready to be looked at."""
+class MeshRenderer:
+    """A mesh with its ray-casting tree."""
 
     def __init__(self, soup: Soup, toward_light: Float[Tensor, "3"]) -> None:
         self.soup = soup
@@ -36,15 +36,15 @@ class Caster:
         mesh = trimesh.Trimesh(soup.vertices, soup.faces, process=False)
         self.tree = RayMeshIntersector(mesh)
 
-    def picture(self, camera: Cameras) -> MeshPicture:
-        """What one camera sees, smoothed."""
+    def render(self, camera: Cameras) -> MeshImage:
+        """Render one camera, antialiased by supersampling."""
         s = SUPERSAMPLING
         fine = camera.resized(camera.width * s, camera.height * s)
         colors, _ = self._cast(fine)
         rgba = colors.T.reshape(1, 4, fine.height, fine.width)
         rgba = torch.nn.functional.avg_pool2d(rgba, s)[0]
         _, depth = self._cast(camera, depth_only=True)
-        return MeshPicture(rgba, depth.reshape(camera.height, camera.width))
+        return MeshImage(rgba, depth.reshape(camera.height, camera.width))
 
     def _cast(
         self, camera: Cameras, depth_only: bool = False
@@ -63,7 +63,7 @@ class Caster:
         return colors, depth
 
     def _shade(self, points: np.ndarray, face: np.ndarray, dirs: np.ndarray) -> np.ndarray:
-        """Lambert on both sides of every triangle, the sky from above."""
+        """Shade with Lambert on both sides of every triangle, and sky light from above."""
         soup = self.soup
         corners = soup.faces[face]
         weights = trimesh.triangles.points_to_barycentric(soup.vertices[corners], points)[..., None]
@@ -76,12 +76,12 @@ class Caster:
         return np.clip(np.clip(albedo, 0, 1) ** GAMMA * light[:, None], 0, 1) ** (1 / GAMMA)
 
     def _texture(self, corners: np.ndarray, weights: np.ndarray, face: np.ndarray) -> np.ndarray:
-        """Colours of the nearest texture pixels; textures repeat."""
+        """Sample the nearest texture pixels; textures repeat."""
         uv = (self.soup.uv[corners] * weights).sum(1) % 1.0
         colors = np.ones((len(face), 3))
         owner = self.soup.material[face]
-        for number in np.unique(owner):
-            texture, mine = self.soup.textures[number], owner == number
+        for index in np.unique(owner):
+            texture, mine = self.soup.textures[index], owner == index
             height, width = texture.shape[:2]
             x = np.minimum((uv[mine, 0] * width).astype(int), width - 1)
             y = np.minimum(((1 - uv[mine, 1]) * height).astype(int), height - 1)

@@ -1,4 +1,4 @@
-"""The source: rendered once, cached, views drawn from the cache."""
+"""Source of scenes from meshes: rendered once, then drawn from a cache."""
 
 import functools
 import hashlib
@@ -22,37 +22,37 @@ from training.data.types import SampleRequest, Skipped, TrainingSample, Unusable
 SUFFIXES = (".glb", ".gltf", ".obj")
 TRIES = 20
 FORMAT = 1
-# What lies behind an object, relative to its farthest point.
+# Depth of the background, relative to the farthest point of the object.
 BACKGROUND = 2.0
 
 
 @dataclass(frozen=True)
 class MeshesConfig:
-    """Objects before a plain background."""
+    """Options of mesh files, rendered in front of a plain background."""
 
     weight: float = 0.0
-    """How often scenes come from here, relative to the other sources."""
+    """Relative frequency of this source."""
     folder: str = ""
-    """Folder of .glb, .gltf and .obj files, at any depth."""
+    """Folder of .glb, .gltf and .obj files, searched recursively."""
     cache: str = "~/.cache/recon/meshes"
-    """Where rendered pictures are kept."""
+    """Folder of cached renders."""
     rendered: int = 24
-    """Pictures rendered of each mesh."""
+    """Number of renders of each mesh."""
     neighbours: int = 10
-    """Context and targets are drawn from a picture and so many of its nearest ones (times the
-    baseline asked for)."""
+    """Context and targets are drawn from a render and this number of its nearest neighbours (times
+    the baseline of the request)."""
 
 
 @dataclass(frozen=True)
 class MeshScenes:
-    """The source. Meshes that cannot be read are skipped and counted."""
+    """Source of scenes from mesh files; unreadable ones are skipped and counted."""
 
     config: MeshesConfig
     skipped: Skipped = field(default_factory=Skipped)
 
     @functools.cached_property
     def files(self) -> Sequence[Path]:
-        """All meshes, in order; ReconError when there is none."""
+        """All mesh files, sorted; InputError if there are none."""
         folder = Path(self.config.folder)
         found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not found:
@@ -60,26 +60,27 @@ class MeshScenes:
         return found
 
     def sample(self, request: SampleRequest) -> TrainingSample:
-        """Views of one object, near one another, in random roles."""
+        """Return neighbouring views of one object, each in a random role."""
         generator = request.generator()
         if request.views > self.config.rendered:
             raise InputError(
                 f"dataset.meshes.rendered is {self.config.rendered}, but context and targets need "
-                f"{request.views} pictures of a mesh"
+                f"{request.views} renders of a mesh"
             )
         for _ in range(TRIES):
             path = self.files[int(torch.randint(len(self.files), (), generator=generator))]
             try:
-                pictures = self._pictures(path, request)
+                renders = self._renders(path, request)
             except Unusable as error:
                 self.skipped.note(str(error))
                 continue
-            return _sample(pictures, self.config, request, generator)
-        reasons = ", ".join(f"{reason} ({n})" for reason, n in self.skipped.reasons.items())
-        raise InputError(f"no usable mesh in {self.config.folder} after {TRIES} tries: {reasons}")
+            return _sample(renders, self.config, request, generator)
+        raise InputError(
+            f"no usable mesh in {self.config.folder} after {TRIES} tries: {self.skipped}"
+        )
 
-    def _pictures(self, path: Path, request: SampleRequest) -> dict[str, Tensor]:
-        """From the cache; a broken or missing entry is rendered."""
+    def _renders(self, path: Path, request: SampleRequest) -> dict[str, Tensor]:
+        """Read the renders of a mesh from the cache; render a missing or damaged entry."""
         folder = Path(self.config.cache).expanduser()
         file = folder / f"{self._key(path, request)}.safetensors"
         try:
@@ -95,17 +96,22 @@ class MeshScenes:
     def _key(self, path: Path, request: SampleRequest) -> str:
         stat = path.stat()
         facts = (FORMAT, str(path.resolve()), stat.st_mtime_ns, stat.st_size)
-        what = (self.config.rendered, request.width, request.height)
-        return hashlib.blake2b(repr((facts, what)).encode(), digest_size=12).hexdigest()
+        options = (self.config.rendered, request.width, request.height)
+        return hashlib.blake2b(repr((facts, options)).encode(), digest_size=12).hexdigest()
 
 
 def render_mesh(path: Path, count: int, width: int, height: int) -> dict[str, Tensor]:
-    """`count` pictures from all around: rgba [v 4 h w] uint8, depth [v h w], viewmats, Ks.
+    """Render a mesh from `count` random directions; the same file gives the same renders.
 
-    The same file gives the same pictures; Unusable when it cannot be read.
+    Returns:
+        rgba [v 4 h w] (uint8, premultiplied), depth [v h w], viewmats [v 4 4] and Ks [v 3 3].
+
+    Raises:
+        Unusable: The file cannot be read.
+        MissingDependency: trimesh or Embree is not installed.
     """
     try:
-        from training.data.meshes.cast import Caster
+        from training.data.meshes.cast import MeshRenderer
         from training.data.meshes.soup import load_soup
     except ImportError as error:
         raise MissingDependency(
@@ -113,45 +119,47 @@ def render_mesh(path: Path, count: int, width: int, height: int) -> dict[str, Te
         ) from None
     seed = hashlib.blake2b(path.name.encode(), digest_size=4).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(seed, "little"))
-    cameras = _around(count, width, height, generator)
+    cameras = _random_cameras(count, width, height, generator)
     light = torch.tensor([1.0, 1.0, 0.0]) * torch.randn(3, generator=generator)
     light = torch.nn.functional.normalize(light + torch.tensor([0.0, 0.0, 1.2]), dim=0)
-    caster = Caster(load_soup(path), light)
-    pictures = [caster.picture(cameras[v]) for v in range(count)]
+    renderer = MeshRenderer(load_soup(path), light)
+    images = [renderer.render(camera) for camera in cameras]
     return {
-        "rgba": torch.stack([(255 * p.rgba).round().to(torch.uint8) for p in pictures]),
-        "depth": torch.stack([p.depth for p in pictures]),
+        "rgba": torch.stack([(255 * image.rgba).round().to(torch.uint8) for image in images]),
+        "depth": torch.stack([image.depth for image in images]),
         "viewmats": cameras.viewmats.contiguous(),
         "Ks": cameras.Ks.contiguous(),
     }
 
 
-def _around(count: int, width: int, height: int, generator: torch.Generator) -> Cameras:
-    """Cameras that look at the unit sphere from all sides, more from the side than from above."""
+def _random_cameras(count: int, width: int, height: int, generator: torch.Generator) -> Cameras:
+    """Draw cameras that face the unit sphere from all sides, more from the side than from above."""
     draw = torch.rand(count, 4, generator=generator)
     fov_deg = 30 + 30 * float(draw[0, 3])
-    azimuth, lift = 2 * math.pi * draw[:, 0], torch.deg2rad(-10 + 65 * draw[:, 1] ** 1.5)
-    reach = (1.0 + 0.4 * draw[:, 2]) / math.sin(math.radians(fov_deg) / 2)
-    flat = reach * lift.cos()
-    places = torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), reach * lift.sin()], 1)
-    viewmats = torch.stack([look_at(place, torch.zeros(3)) for place in places])
+    azimuth, elevation = 2 * math.pi * draw[:, 0], torch.deg2rad(-10 + 65 * draw[:, 1] ** 1.5)
+    distance = (1.0 + 0.4 * draw[:, 2]) / math.sin(math.radians(fov_deg) / 2)
+    radius = distance * elevation.cos()
+    centers = torch.stack(
+        [radius * azimuth.cos(), radius * azimuth.sin(), distance * elevation.sin()], 1
+    )
+    viewmats = torch.stack([look_at(center, torch.zeros(3)) for center in centers])
     return Cameras.from_fov(viewmats, fov_deg, width, height, "shorter")
 
 
 def _sample(
-    pictures: dict[str, Tensor],
+    renders: dict[str, Tensor],
     config: MeshesConfig,
     request: SampleRequest,
     generator: torch.Generator,
 ) -> TrainingSample:
-    cameras = Cameras(pictures["viewmats"], pictures["Ks"], request.width, request.height)
+    cameras = Cameras(renders["viewmats"], renders["Ks"], request.width, request.height)
     first = int(torch.randint(len(cameras), (), generator=generator))
-    near_by = max(round(config.neighbours * request.baseline) + 1, request.views)
-    nearest = (cameras.centers - cameras.centers[first]).norm(dim=1).argsort(stable=True)[:near_by]
+    count = max(round(config.neighbours * request.baseline) + 1, request.views)
+    nearest = (cameras.centers - cameras.centers[first]).norm(dim=1).argsort(stable=True)[:count]
     chosen = nearest[torch.randperm(len(nearest), generator=generator)[: request.views]]
-    rgba = pictures["rgba"][chosen].float() / 255
+    rgba = renders["rgba"][chosen].float() / 255
     images = rgba[:, :3] + (1 - rgba[:, 3:]) * _background(generator)[:, None, None]
-    depth = pictures["depth"][chosen]
+    depth = renders["depth"][chosen]
     solid = torch.isfinite(depth)
     ends = depth[solid] if bool(solid.any()) else torch.tensor([1.0, 2.0])
     near, far = float(ends.min()), BACKGROUND * float(ends.max())
@@ -161,7 +169,7 @@ def _sample(
 
 
 def _background(generator: torch.Generator) -> Float[Tensor, "3"]:
-    """White, black, or any colour."""
+    """Draw white, black or a random colour."""
     kind = int(torch.randint(3, (), generator=generator))
     color = torch.rand(3, generator=generator)
     return color if kind == 2 else torch.full((3,), float(1 - kind))

@@ -1,4 +1,4 @@
-"""Endless training scenes, ray-cast on the fly: pure torch, any device, exact depth.
+"""Random training scenes, ray-cast on the fly: pure torch, any device, exact depth.
 
 Deterministic: the same seed gives the same bytes on the same device.
 """

@@ -1,4 +1,4 @@
-"""Textures: a bank of square pictures with their smaller versions, looked up by position."""
+"""A bank of square textures with mipmaps, looked up by texture coordinates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(frozen=True)
 class TextureBank:
-    """t tiling textures at LEVELS sizes, each half the one before."""
+    """t tiling textures at LEVELS sizes, each half the previous one."""
 
     levels: tuple[Float[Tensor, "t _ _ 3"], ...]
 
@@ -27,7 +27,7 @@ class TextureBank:
         return len(self.levels[0])
 
     def to(self, device: torch.device) -> "TextureBank":
-        """The textures on another device."""
+        """Return the textures on another device."""
         return TextureBank(tuple(level.to(device) for level in self.levels))
 
     def look_up(
@@ -36,38 +36,44 @@ class TextureBank:
         uv: Float[Tensor, "r 2"],
         footprint: Float[Tensor, "r"],
     ) -> Float[Tensor, "r 3"]:
-        """Colours at uv (1 = one whole texture); footprint = a pixel's size in the same unit,
-        which chooses the level, so that far textures do not flicker."""
+        """Sample colours.
+
+        Args:
+            texture: Index of the texture of each point.
+            uv: Texture coordinates; 1 is one period of the texture.
+            footprint: Size of a pixel in the same unit, which selects the mipmap level, so that
+                distant textures do not alias.
+        """
         level = (footprint * SIDE_PX).clamp_min(1).log2().round().long().clamp_max(LEVELS - 1)
         colors = torch.zeros(len(texture), 3, device=uv.device)
-        for i, pictures in enumerate(self.levels):
+        for i, images in enumerate(self.levels):
             mine = (level == i).nonzero()[:, 0]
             if len(mine):
-                colors[mine] = _bilinear(pictures, texture[mine], uv[mine])
+                colors[mine] = _bilinear(images, texture[mine], uv[mine])
         return colors
 
 
 def _bilinear(
-    pictures: Float[Tensor, "t side side 3"], texture: Int[Tensor, "r"], uv: Float[Tensor, "r 2"]
+    images: Float[Tensor, "t side side 3"], texture: Int[Tensor, "r"], uv: Float[Tensor, "r 2"]
 ) -> Float[Tensor, "r 3"]:
-    side = pictures.shape[1]
-    place = uv * side - 0.5
-    base = place.floor()
-    t = place - base
+    side = images.shape[1]
+    position = uv * side - 0.5
+    base = position.floor()
+    t = position - base
     x0, y0 = (base.long() % side).unbind(-1)
     x1, y1 = (x0 + 1) % side, (y0 + 1) % side
     tx, ty = t[:, :1], t[:, 1:]
-    top = pictures[texture, y0, x0] * (1 - tx) + pictures[texture, y0, x1] * tx
-    bottom = pictures[texture, y1, x0] * (1 - tx) + pictures[texture, y1, x1] * tx
+    top = images[texture, y0, x0] * (1 - tx) + images[texture, y0, x1] * tx
+    bottom = images[texture, y1, x0] * (1 - tx) + images[texture, y1, x1] * tx
     return top * (1 - ty) + bottom * ty
 
 
 def make_bank(photos: Sequence[Path] = (), noises: int = 48, seed: int = 0) -> TextureBank:
-    """Noise of many kinds, and square cuts of photos, mirrored so that they tile."""
+    """Make a bank of noise textures and of square crops of photos, mirrored so that they tile."""
     generator = torch.Generator().manual_seed(seed)
-    pictures = [_noise_texture(generator) for _ in range(noises)]
-    pictures += [_photo_texture(path) for path in photos]
-    levels = [torch.stack(pictures)]
+    images = [_noise_texture(generator) for _ in range(noises)]
+    images += [_photo_texture(path) for path in photos]
+    levels = [torch.stack(images)]
     for _ in range(LEVELS - 1):
         finer = levels[-1].movedim(-1, 1)
         levels.append(torch.nn.functional.avg_pool2d(finer, 2).movedim(1, -1).contiguous())
@@ -75,17 +81,17 @@ def make_bank(photos: Sequence[Path] = (), noises: int = 48, seed: int = 0) -> T
 
 
 def list_photos(folder: str) -> list[Path]:
-    """Pictures of a folder in order of their names; ReconError when it has none."""
+    """List the photos of a folder, sorted; InputError if there are none."""
     if not folder:
         return []
     found = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
     if not found:
-        raise InputError(f"dataset.photos: no pictures ({', '.join(PHOTO_SUFFIXES)}) in {folder!r}")
+        raise InputError(f"dataset.photos: no images ({', '.join(PHOTO_SUFFIXES)}) in {folder!r}")
     return found
 
 
 def _photo_texture(path: Path) -> Float[Tensor, "side side 3"]:
-    """The middle square of a photo beside its mirror images: no seams."""
+    """Tile the central square of a photo with its mirror images, which leaves no seams."""
     with Image.open(path) as photo:
         short = min(photo.size)
         left, top = (photo.width - short) // 2, (photo.height - short) // 2
@@ -97,14 +103,14 @@ def _photo_texture(path: Path) -> Float[Tensor, "side side 3"]:
 
 
 def _noise_texture(generator: torch.Generator) -> Float[Tensor, "side side 3"]:
-    """Two or three colours mixed by tiling noise that may be warped into bands or cells."""
+    """Mix two or three colours by tiling noise, which may form stripes, cells, bricks or spots."""
     tone = _fractal(generator)
     kind = int(torch.randint(5, (), generator=generator))
     y, x = torch.meshgrid(*(torch.arange(SIDE_PX) / SIDE_PX,) * 2, indexing="ij")
     whole = 1 + torch.randint(6, (2,), generator=generator)
-    turns = float(2 * torch.pi) * (whole[0] * x + whole[1] * y)
+    phase = float(2 * torch.pi) * (whole[0] * x + whole[1] * y)
     if kind == 1:  # stripes, bent
-        tone = 0.5 + 0.5 * torch.sin(turns + 4 * tone)
+        tone = 0.5 + 0.5 * torch.sin(phase + 4 * tone)
     elif kind == 2:  # squares
         cells = 2 * whole
         odd = ((x * cells[0]).floor() + (y * cells[1]).floor()) % 2
@@ -118,12 +124,12 @@ def _noise_texture(generator: torch.Generator) -> Float[Tensor, "side side 3"]:
         tone = (_fractal(generator) > 0.55).float() * 0.8 + 0.2 * tone
     dark, light = _muted(generator, 0.12, 0.6), _muted(generator, 0.45, 0.98)
     grain = 0.12 * (torch.rand(SIDE_PX, SIDE_PX, 1, generator=generator) - 0.5)
-    picture = dark + (light - dark) * tone[..., None] + grain
-    return (picture + 0.15 * (_fractal(generator) - 0.5)[..., None]).clamp(0.02, 0.98)
+    image = dark + (light - dark) * tone[..., None] + grain
+    return (image + 0.15 * (_fractal(generator) - 0.5)[..., None]).clamp(0.02, 0.98)
 
 
 def _muted(generator: torch.Generator, low: float, high: float) -> Float[Tensor, "3"]:
-    """A colour of some brightness; most things are duller than random numbers, some brighter."""
+    """Draw a colour of limited brightness; most are less saturated than uniform random colours."""
     color = torch.rand(3, generator=generator)
     amount, brightness = torch.rand(2, generator=generator).tolist()
     color = (color.mean() + 1.1 * amount**2 * (color - color.mean())).clamp_min(0)
@@ -131,7 +137,7 @@ def _muted(generator: torch.Generator, low: float, high: float) -> Float[Tensor,
 
 
 def _fractal(generator: torch.Generator) -> Float[Tensor, "side side"]:
-    """Tiling noise with detail at many sizes, in [0, 1]."""
+    """Make tiling noise with detail at many scales, in [0, 1]."""
     start = int(torch.randint(1, 4, (), generator=generator))
     gain = 0.45 + 0.3 * float(torch.rand((), generator=generator))
     total, weight = torch.zeros(1, 1, SIDE_PX, SIDE_PX), 1.0

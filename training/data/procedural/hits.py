@@ -1,4 +1,4 @@
-"""What rays hit first in a layout: solids and soups together."""
+"""First hits of rays in a layout of solids and triangle soups."""
 
 from dataclasses import dataclass
 
@@ -23,14 +23,14 @@ class FirstHits:
     depth: Float[Tensor, "r"]
     """Ray parameter; NEVER where nothing is hit."""
     owner: Int[Tensor, "r"]
-    """Whose look it has: a visible solid's, or a soup's, which are counted after the solids."""
+    """Index of the material: of a visible solid, or of a soup, which follow the solids."""
     solids: Hits
-    """What is hit when there are no soups."""
+    """First hits among the solids alone."""
     triangle: Int[Tensor, "r"]
-    """Triangle of the soup; of no meaning on solids."""
+    """Index of the triangle in its soup; undefined on solids."""
 
     def select(self, which: Int[Tensor, "s"]) -> "FirstHits":
-        """Some of the rays."""
+        """Return the hits of some of the rays."""
         solids = Hits(*(t[which] for t in vars(self.solids).values()))
         return FirstHits(self.depth[which], self.owner[which], solids, self.triangle[which])
 
@@ -38,23 +38,23 @@ class FirstHits:
 def first_hits(
     layout: Layout, origins: Float[Tensor, "r 3"], dirs: Float[Tensor, "r 3"]
 ) -> FirstHits:
-    """Nearest visible surface in front of the origins."""
+    """Find the nearest visible surface in front of each origin."""
     solids = intersect(layout.solids, origins, dirs)
     depth, owner = solids.depth, solids.owner
     triangle = torch.zeros_like(owner)
     for i, soup in enumerate(layout.soups):
-        reach, number = soup.hit(origins, dirs)
-        nearer = reach < depth
-        depth = torch.where(nearer, reach, depth)
+        soup_depth, index = soup.hit(origins, dirs)
+        nearer = soup_depth < depth
+        depth = torch.where(nearer, soup_depth, depth)
         owner = torch.where(nearer, len(layout.solids.centers) + i, owner)
-        triangle = torch.where(nearer, number, triangle)
+        triangle = torch.where(nearer, index, triangle)
     return FirstHits(depth, owner, solids, triangle)
 
 
 def surface(
     layout: Layout, hits: FirstHits, points: Float[Tensor, "r 3"], dirs: Float[Tensor, "r 3"]
 ) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r 2"]]:
-    """Unit normals, and world-sized texture coordinates, at the hit points."""
+    """Return unit normals, and texture coordinates in world units, at the hit points."""
     solids = layout.solids
     local, local_normals = local_surface(solids, hits.solids, points)
     normals = world_normals(solids, hits.solids, local_normals)
@@ -71,8 +71,10 @@ def _sizes(solids: Solids) -> Float[Tensor, "n 3"]:
     return 1 / solids.to_local.norm(dim=-1)
 
 
-def _box_mapped(place: Float[Tensor, "r 3"], normals: Float[Tensor, "r 3"]) -> Float[Tensor, "r 2"]:
-    """Coordinates on the plane that the surface faces most."""
+def _box_mapped(
+    points: Float[Tensor, "r 3"], normals: Float[Tensor, "r 3"]
+) -> Float[Tensor, "r 2"]:
+    """Project to the coordinate plane that is closest to perpendicular to the normal."""
     axis = normals.abs().argmax(-1)
-    pairs = torch.tensor([[1, 2], [0, 2], [0, 1]], device=place.device)[axis]
-    return place.gather(1, pairs)
+    pairs = torch.tensor([[1, 2], [0, 2], [0, 1]], device=points.device)[axis]
+    return points.gather(1, pairs)

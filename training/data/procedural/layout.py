@@ -1,6 +1,6 @@
-"""Where things stand: rooms, tables and open ground, and where the cameras go.
+"""Random layouts: rooms, tables and open ground with objects, and paths of cameras.
 
-World: z up, the things around the origin within a radius of about 1.
+World: z up, the objects within a radius of about 1 around the origin.
 """
 
 import math
@@ -25,27 +25,27 @@ KINDS: tuple[SceneKind, ...] = ("room", "table", "outdoor", "plain")
 
 @dataclass(frozen=True)
 class Layout:
-    """Solids and soups with their looks, and what is behind them."""
+    """Solids and soups with their materials, and the kind of scene."""
 
     kind: SceneKind
     solids: Solids
     soups: tuple[Soup, ...]
     texture: Int[Tensor, "n"]
-    """Of the solids, then of the soups; so are the next two."""
+    """Index of the texture of each solid, then of each soup; the next two in the same order."""
     density: Float[Tensor, "n"]
     """Textures per world unit."""
     gloss: Float[Tensor, "n"]
-    """Strength of the highlight."""
+    """Strength of the specular highlight."""
 
     def to(self, device: torch.device) -> "Layout":
-        """The layout on another device."""
-        looks = (t.to(device) for t in (self.texture, self.density, self.gloss))
+        """Return the layout on another device."""
+        materials = (t.to(device) for t in (self.texture, self.density, self.gloss))
         soups = tuple(soup.to(device) for soup in self.soups)
-        return Layout(self.kind, self.solids.to(device), soups, *looks)
+        return Layout(self.kind, self.solids.to(device), soups, *materials)
 
 
-class _Builder:
-    """Collects solids of the three shapes, then orders them."""
+class LayoutBuilder:
+    """Collects solids and soups, then groups the solids by shape."""
 
     def __init__(self, generator: torch.Generator, textures: int) -> None:
         self.generator, self.textures = generator, textures
@@ -53,9 +53,11 @@ class _Builder:
         self.soups: list[tuple[Soup, tuple[int, float, float]]] = []
 
     def uniform(self, low: Number, high: Number) -> float:
+        """Draw a number in [low, high)."""
         return low + (high - low) * float(torch.rand((), generator=self.generator))
 
     def integer(self, count: int) -> int:
+        """Draw an integer in [0, count)."""
         return int(torch.randint(count, (), generator=self.generator))
 
     def add(
@@ -63,34 +65,42 @@ class _Builder:
         shape: int,
         center: Sequence[Number],
         half: Sequence[Number],
-        turn: Tensor | None = None,
+        rotmat: Tensor | None = None,
     ) -> int:
-        """A solid of half sizes `half`; returns its number. It may be cut or hidden later."""
-        rotmat = torch.eye(3) if turn is None else turn
+        """Add a solid and return its index.
+
+        Args:
+            shape: CUBE, SPHERE or CYLINDER.
+            center: Centre (world).
+            half: Half extents along its own axes.
+            rotmat: World from its own axes; None for the identity.
+        """
+        if rotmat is None:
+            rotmat = torch.eye(3)
         to_local = torch.diag(1 / torch.tensor(half, dtype=torch.float32)) @ rotmat.T
-        place = torch.tensor(center, dtype=torch.float32)
-        self.rows.append((shape, to_local, place, -1, True, self.look()))
+        origin = torch.tensor(center, dtype=torch.float32)
+        self.rows.append((shape, to_local, origin, -1, True, self.material()))
         return len(self.rows) - 1
 
-    def look(self) -> tuple[int, float, float]:
-        """Texture, density, gloss."""
+    def material(self) -> tuple[int, float, float]:
+        """Draw a material: texture, density, gloss."""
         gloss = self.uniform(0.2, 0.8) if self.uniform(0, 1) < 0.25 else 0.0
         density = math.exp(self.uniform(math.log(0.25), math.log(1.6)))
         return self.integer(self.textures), density, gloss
 
-    def add_soup(self, size: float, place: tuple[float, float, float]) -> None:
-        """A random surface of triangles."""
-        self.soups.append((random_soup(self.generator, size, place), self.look()))
+    def add_soup(self, size: float, base: tuple[float, float, float]) -> None:
+        """Add a random triangle soup."""
+        self.soups.append((random_soup(self.generator, size, base), self.material()))
 
     def cut(self, solid: int, cutter: int) -> None:
-        """Take the cutter out of the solid, and out of sight."""
-        shape, to_local, center, _, _, look = self.rows[solid]
-        self.rows[solid] = (shape, to_local, center, cutter, True, look)
-        shape, to_local, center, old, _, look = self.rows[cutter]
-        self.rows[cutter] = (shape, to_local, center, old, False, look)
+        """Cut one solid out of another, and make the cutter invisible."""
+        shape, to_local, center, _, _, material = self.rows[solid]
+        self.rows[solid] = (shape, to_local, center, cutter, True, material)
+        shape, to_local, center, old, _, material = self.rows[cutter]
+        self.rows[cutter] = (shape, to_local, center, old, False, material)
 
-    def turned(self, upright: bool) -> Tensor:
-        """A random turn about the vertical, or about any axis."""
+    def rotation(self, upright: bool) -> Tensor:
+        """Draw a rotation about the vertical, or about any axis."""
         angle = self.uniform(0, 2 * math.pi)
         c, s = math.cos(angle), math.sin(angle)
         about_z = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
@@ -100,31 +110,32 @@ class _Builder:
         return q * torch.sign(r.diagonal())
 
     def layout(self, kind: SceneKind) -> Layout:
+        """Return all solids, grouped by shape, and all soups."""
         order = sorted(range(len(self.rows)), key=lambda i: self.rows[i][0])
-        place = {old: new for new, old in enumerate(order)}
+        position = {old: new for new, old in enumerate(order)}
         rows = [self.rows[i] for i in order]
         counts = tuple(sum(row[0] == shape for row in rows) for shape in (CUBE, SPHERE, CYLINDER))
         solids = Solids(
             counts=counts,  # type: ignore[arg-type]
             to_local=torch.stack([row[1] for row in rows]),
             centers=torch.stack([row[2] for row in rows]),
-            cutters=torch.tensor([place.get(row[3], -1) for row in rows]),
+            cutters=torch.tensor([position.get(row[3], -1) for row in rows]),
             visible=torch.tensor([row[4] for row in rows]),
         )
-        looks = [row[5] for row in rows] + [look for _, look in self.soups]
+        materials = [row[5] for row in rows] + [material for _, material in self.soups]
         return Layout(
             kind,
             solids,
             tuple(soup for soup, _ in self.soups),
-            torch.tensor([look[0] for look in looks]),
-            torch.tensor([look[1] for look in looks]),
-            torch.tensor([look[2] for look in looks]),
+            torch.tensor([material[0] for material in materials]),
+            torch.tensor([material[1] for material in materials]),
+            torch.tensor([material[2] for material in materials]),
         )
 
 
 def random_layout(generator: torch.Generator, textures: int) -> Layout:
-    """A scene of a random kind."""
-    build = _Builder(generator, textures)
+    """Draw a scene of a random kind."""
+    build = LayoutBuilder(generator, textures)
     kind = KINDS[build.integer(len(KINDS))]
     floor = 0.0
     if kind == "room":
@@ -134,17 +145,17 @@ def random_layout(generator: torch.Generator, textures: int) -> Layout:
     elif kind == "outdoor":
         _outdoor(build)
     for _ in range(3 + build.integer(8)):
-        _thing(build, floor)
+        _object(build, floor)
     for _ in range(build.integer(4)):
         _thin(build, floor)
     for _ in range(max(0, build.integer(4) - 1)):
-        place = (build.uniform(-1.1, 1.1), build.uniform(-1.1, 1.1), floor)
-        build.add_soup(build.uniform(0.3, 0.9), place)
+        base = (build.uniform(-1.1, 1.1), build.uniform(-1.1, 1.1), floor)
+        build.add_soup(build.uniform(0.3, 0.9), base)
     return build.layout(kind)
 
 
-def _room(build: _Builder) -> None:
-    """Floor, two to four walls, sometimes a ceiling: slabs around a large hollow."""
+def _room(build: LayoutBuilder) -> None:
+    """Add a floor, two to four walls and sometimes a ceiling."""
     half = [build.uniform(2.0, 4.5), build.uniform(2.0, 4.5)]
     height = build.uniform(2.0, 3.5)
     build.add(CUBE, [0, 0, -0.5], [9, 9, 0.5])
@@ -157,35 +168,37 @@ def _room(build: _Builder) -> None:
         build.add(CUBE, [0, 0, height + 0.1], [9, 9, 0.1])
 
 
-def _table(build: _Builder) -> None:
-    """A table top, the floor below, a wall behind."""
+def _table(build: LayoutBuilder) -> None:
+    """Add a table top, the floor below and a wall behind."""
     build.add(CUBE, [0, 0, -0.06], [build.uniform(1.1, 2.0), build.uniform(1.1, 2.0), 0.06])
     build.add(CUBE, [0, 0, -1.6], [12, 12, 0.5])
     build.add(
         CUBE,
         [0, build.uniform(2.5, 6), 1],
         [12, 0.1, 5],
-        build.turned(True) if build.uniform(0, 1) < 0.2 else None,
+        build.rotation(True) if build.uniform(0, 1) < 0.2 else None,
     )
 
 
-def _outdoor(build: _Builder) -> None:
-    """Ground with mounds, and houses or trees far away."""
+def _outdoor(build: LayoutBuilder) -> None:
+    """Add ground with mounds, and distant buildings or trees."""
     build.add(CUBE, [0, 0, -0.5], [60, 60, 0.5])
     for _ in range(build.integer(5)):
-        place = [build.uniform(-12, 12), build.uniform(-12, 12), build.uniform(-0.2, 0)]
+        center = [build.uniform(-12, 12), build.uniform(-12, 12), build.uniform(-0.2, 0)]
         wide = build.uniform(1.5, 6)
-        build.add(SPHERE, place, [wide, build.uniform(1.5, 6), build.uniform(0.2, 1.2)])
+        build.add(SPHERE, center, [wide, build.uniform(1.5, 6), build.uniform(0.2, 1.2)])
     for _ in range(2 + build.integer(6)):
         angle, distance = build.uniform(0, 2 * math.pi), build.uniform(5, 28)
         tall = build.uniform(0.8, 4)
         center = [distance * math.cos(angle), distance * math.sin(angle), tall]
         size = [build.uniform(0.6, 3), build.uniform(0.6, 3), tall]
-        build.add(CUBE if build.uniform(0, 1) < 0.7 else CYLINDER, center, size, build.turned(True))
+        build.add(
+            CUBE if build.uniform(0, 1) < 0.7 else CYLINDER, center, size, build.rotation(True)
+        )
 
 
-def _thing(build: _Builder, floor: float) -> None:
-    """Something that stands on the floor or floats, sometimes with a piece cut out."""
+def _object(build: LayoutBuilder, floor: float) -> None:
+    """Add an object that stands on the floor or floats, sometimes with a piece cut out."""
     shape = build.integer(3)
     half = [math.exp(build.uniform(math.log(0.1), math.log(0.5))) for _ in range(3)]
     if shape == SPHERE and build.uniform(0, 1) < 0.6:
@@ -195,32 +208,34 @@ def _thing(build: _Builder, floor: float) -> None:
     center = [build.uniform(-spread, spread), build.uniform(-spread, spread), floor + half[2]]
     if floats:
         center[2] += build.uniform(0.1, 1.0)
-    turn = build.turned(not floats)
-    solid = build.add(shape, center, half, turn)
+    solid = build.add(shape, center, half, build.rotation(not floats))
     if build.uniform(0, 1) < 0.25:
         size = [h * build.uniform(0.5, 0.9) for h in half]
         offset = [c + build.uniform(-0.8, 0.8) * h for c, h in zip(center, half, strict=True)]
-        build.cut(solid, build.add(build.integer(3), offset, size, build.turned(False)))
+        build.cut(solid, build.add(build.integer(3), offset, size, build.rotation(False)))
 
 
-def _thin(build: _Builder, floor: float) -> None:
-    """A pole, a bar or a board on edge."""
+def _thin(build: LayoutBuilder, floor: float) -> None:
+    """Add a pole, a bar or a board on edge."""
     radius, long = build.uniform(0.008, 0.03), build.uniform(0.3, 0.9)
-    place = [build.uniform(-1.2, 1.2), build.uniform(-1.2, 1.2)]
+    position = [build.uniform(-1.2, 1.2), build.uniform(-1.2, 1.2)]
     if build.uniform(0, 1) < 0.6:
-        build.add(CYLINDER, [*place, floor + long], [radius, radius, long])
+        build.add(CYLINDER, [*position, floor + long], [radius, radius, long])
     else:
         build.add(
             CUBE,
-            [*place, floor + build.uniform(0.1, 0.9)],
+            [*position, floor + build.uniform(0.1, 0.9)],
             [long, radius, build.uniform(0.01, 0.2)],
-            build.turned(True),
+            build.rotation(True),
         )
 
 
 def random_cameras(generator: torch.Generator, request: SampleRequest) -> Cameras:
-    """Cameras that look at the things from an arc, a line or a forward path; 30 to 80 degrees
-    of view, neighbours 2 to 20 degrees apart (times the baseline asked for)."""
+    """Draw cameras that face the objects from an arc or a forward path.
+
+    The field of view is 30 to 80 degrees; neighbours are 2 to 20 degrees apart, times the baseline
+    of the request.
+    """
     views, width, height = request.views, request.width, request.height
 
     def uniform(low: Number, high: Number) -> float:
@@ -234,20 +249,20 @@ def random_cameras(generator: torch.Generator, request: SampleRequest) -> Camera
     )
     elevation, forward = math.radians(uniform(6, 45)), uniform(0, 1) < 0.15
     target = torch.tensor([uniform(-0.3, 0.3), uniform(-0.3, 0.3), uniform(0.1, 0.5)])
-    places = []
+    centers = []
     for i in range(views):
         k = i - (views - 1) / 2
         angle = azimuth + (0.15 if forward else 1.0) * k * step
         reach = distance * (1 - (0.8 * k * abs(step) if forward else 0)) * uniform(0.95, 1.05)
         lift = elevation + uniform(-0.15, 0.15) * abs(step) * views
         flat = max(reach, 1.4) * math.cos(lift)
-        places.append(
+        centers.append(
             [flat * math.cos(angle), flat * math.sin(angle), max(reach * math.sin(lift), 0.15)]
         )
     fov_deg = uniform(30, 80)
     jitter = 0.08 * torch.randn(views, 3, generator=generator)
     viewmats = torch.stack(
-        [look_at(torch.tensor(p), target + j) for p, j in zip(places, jitter, strict=True)]
+        [look_at(torch.tensor(p), target + j) for p, j in zip(centers, jitter, strict=True)]
     )
     center_px = (width * uniform(0.45, 0.55), height * uniform(0.45, 0.55))
     return Cameras.from_fov(viewmats, fov_deg, width, height, "width", center_px)

@@ -1,4 +1,4 @@
-"""One training sample: pictures of a random scene with cameras and exact depth."""
+"""Samples of procedural scenes: images with cameras and exact depth."""
 
 from dataclasses import dataclass
 
@@ -15,54 +15,54 @@ from training.data.procedural.solids import NEVER
 from training.data.types import SampleRequest, TrainingSample
 
 TRIES = 20
-# Nothing may be nearer to a camera than this (world units), nor fill the picture as sky.
+# Minimum distance of surfaces from the cameras (world units); maximum fraction of sky pixels.
 MIN_DEPTH, MAX_SKY = 0.25, 0.7
-# Sky has no depth: it is put this much beyond the farthest thing.
+# Depth of the sky relative to the farthest surface; maximum ratio of far to near.
 SKY_FACTOR, MAX_RATIO = 2.0, 30.0
 
 
 @dataclass(frozen=True)
 class ProceduralConfig:
-    """What a sample looks like."""
+    """Options of procedural scenes."""
 
     weight: float = 1.0
-    """How often scenes come from here, relative to the other sources."""
+    """Relative frequency of this source."""
     supersampling: int = 1
-    """Rays along a pixel's side; 2 costs four times as much and smooths edges as photos do."""
+    """Rays along the side of a pixel; 2 costs four times as much and antialiases edges."""
     exposure: float = 0.2
-    """Largest change of brightness from view to view, as a fraction."""
+    """Maximum relative change of brightness between views."""
 
 
 @dataclass(frozen=True)
 class ProceduralScenes:
-    """The source."""
+    """Source of procedural scenes."""
 
     config: ProceduralConfig
     bank: TextureBank
 
     def sample(self, request: SampleRequest) -> TrainingSample:
-        """A scene of its own for every seed, its views in random order."""
+        """Return the scene of the request's seed, its views in random order."""
         return generate(request, self.config, self.bank).shuffled(request.seed)
 
 
 def generate(request: SampleRequest, config: ProceduralConfig, bank: TextureBank) -> TrainingSample:
-    """The sample of this request, views along their path."""
+    """Generate the scene of a request, its views in order along their path."""
     generator, device = request.generator(), torch.device(request.device)
     layout = random_layout(generator, len(bank))
     light = random_light(generator, layout.kind).to(device)
     layout = layout.to(device)
     cameras = _clear_cameras(generator, layout, request).to(device)
     gains = 1 + config.exposure * (2 * torch.rand(request.views, generator=generator) - 1)
-    pictures = [
-        _picture(layout, bank, light, cameras[v], float(gains[v]), config.supersampling)
+    images_and_depths = [
+        _render(layout, bank, light, cameras[v], float(gains[v]), config.supersampling)
         for v in range(request.views)
     ]
-    images, depth = (torch.stack(parts) for parts in zip(*pictures, strict=True))
+    images, depth = (torch.stack(parts) for parts in zip(*images_and_depths, strict=True))
     return _with_range(images, cameras, depth)
 
 
 def _clear_cameras(generator: torch.Generator, layout: Layout, request: SampleRequest) -> Cameras:
-    """Cameras that are not inside things and do see some; the last try if none is clear."""
+    """Draw cameras that are outside all objects and see some; the last try if none is."""
     for _ in range(TRIES):
         cameras = random_cameras(generator, request)
         rays_o, rays_d = (r.reshape(-1, 3) for r in cameras.resized(12, 12).rays())
@@ -73,7 +73,7 @@ def _clear_cameras(generator: torch.Generator, layout: Layout, request: SampleRe
     return cameras
 
 
-def _picture(
+def _render(
     layout: Layout,
     bank: TextureBank,
     light: Light,
@@ -81,24 +81,26 @@ def _picture(
     gain: float,
     supersampling: int,
 ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "h w"]]:
-    """Colours with an exposure of their own, and z at the pixels' centres."""
+    """Render one view with its own exposure; return colours, and z at the pixel centres."""
     fine = camera.resized(camera.width * supersampling, camera.height * supersampling)
     rays_o, rays_d = (r.reshape(-1, 3) for r in fine.rays())
     pixel = 1 / float(fine.Ks[0, 0])
     colors, depth = shade(layout, bank, light, rays_o, rays_d, pixel)
-    picture = (gain * colors).clamp(0, 1).T.reshape(1, 3, fine.height, fine.width)
+    image = (gain * colors).clamp(0, 1).T.reshape(1, 3, fine.height, fine.width)
     if supersampling > 1:
-        picture = torch.nn.functional.avg_pool2d(picture, supersampling)
+        image = torch.nn.functional.avg_pool2d(image, supersampling)
         rays_o, rays_d = (r.reshape(-1, 3) for r in camera.rays())
         depth = first_hits(layout, rays_o, rays_d).depth
-    return picture[0], depth.reshape(camera.height, camera.width)
+    return image[0], depth.reshape(camera.height, camera.width)
 
 
 def _with_range(
     images: Float[Tensor, "v 3 h w"], cameras: Cameras, depth: Float[Tensor, "v h w"]
 ) -> TrainingSample:
-    """Depths cut to a range that a network can be asked for: up to `far`, which is twice the
-    farthest surface's where there is sky, and at most 30 times near."""
+    """Limit depths to a range that a network can predict.
+
+    `far` is the farthest surface, or twice that if there is sky, and at most 30 times `near`.
+    """
     solid = depth[depth < NEVER]
     near = float(solid.min()) if len(solid) else 1.0
     farthest = float(solid.max()) if len(solid) else 2.0

@@ -1,4 +1,4 @@
-"""Light on surfaces: sun or lamp with shadows, sky, highlights; display sRGB comes out."""
+"""Shading: a directional light with shadows, sky light and highlights, to display sRGB."""
 
 from dataclasses import dataclass, replace
 
@@ -16,24 +16,27 @@ GAMMA = 2.2
 
 @dataclass(frozen=True)
 class Light:
-    """One distant light and what comes from everywhere."""
+    """A directional light, ambient light and a sky."""
 
     toward: Float[Tensor, "3"]
     """Unit direction to the light."""
     strength: float
+    """Irradiance of the directional light at normal incidence."""
     ambient: float
+    """Strength of the ambient light."""
     sky_top: Float[Tensor, "3"]
+    """Linear colour of the sky at the zenith."""
     sky_bottom: Float[Tensor, "3"]
-    """Linear colours above and at the horizon; equal for plain backgrounds."""
+    """Linear colour of the sky at the horizon; equal to the zenith for plain backgrounds."""
 
     def to(self, device: torch.device) -> "Light":
-        """The light on another device."""
+        """Return the light on another device."""
         names = ("toward", "sky_top", "sky_bottom")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 def random_light(generator: torch.Generator, kind: str) -> Light:
-    """Outdoors a blue to grey sky; plain scenes on white, black or any one colour."""
+    """Draw a light with a blue to grey sky; for plain scenes white, black or a random colour."""
     draw = torch.rand(10, generator=generator)
     toward = torch.stack([2 * draw[0] - 1, -0.2 - draw[1], 0.5 + draw[2]])
     toward = torch.nn.functional.normalize(toward, dim=0)
@@ -56,9 +59,15 @@ def shade(
     dirs: Float[Tensor, "r 3"],
     pixel: float,
 ) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r"]]:
-    """Colours and ray parameters of the first hits; NEVER and the sky where nothing is.
+    """Return colours and ray parameters of the first hits; the sky and NEVER where there are none.
 
-    pixel: size of a pixel at ray parameter 1.
+    Args:
+        layout: Solids and soups.
+        bank: Textures.
+        light: Light and sky.
+        origins: Origins of the rays.
+        dirs: Directions of the rays.
+        pixel: Size of a pixel at ray parameter 1.
     """
     hits = first_hits(layout, origins, dirs)
     found = (hits.depth < NEVER).nonzero()[:, 0]
@@ -83,7 +92,7 @@ def _surface(
     dirs: Float[Tensor, "r 3"],
     pixel: float,
 ) -> Float[Tensor, "r 3"]:
-    """Lambert and Blinn-Phong with one shadow ray (Blinn 1977); linear colours."""
+    """Shade by Lambert and Blinn-Phong (Blinn 1977) with one shadow ray; linear colours."""
     points = origins + hits.depth[:, None] * dirs
     normals, uv = surface(layout, hits, points, dirs)
     density = layout.density[hits.owner]

@@ -1,7 +1,7 @@
-"""Rays against many convex solids at once, each a unit shape under an affine map.
+"""Intersection of rays with many convex solids at once, each an affinely mapped unit shape.
 
-Every solid answers with the interval [enter, leave] in which a ray is inside it, so that one
-solid can be cut out of another.
+Every solid yields the interval [enter, leave] in which a ray is inside it, so that one solid can
+be cut out of another.
 """
 
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ EPS = 1e-9
 
 @dataclass(frozen=True)
 class Solids:
-    """n solids; those of one shape stand together, in the order cube, sphere, cylinder."""
+    """n solids, grouped by shape in the order cube, sphere, cylinder."""
 
     counts: tuple[int, int, int]
-    """How many of each shape."""
+    """Number of solids of each shape."""
     to_local: Float[Tensor, "n 3 3"]
-    """Unit shape from world, for directions."""
+    """Linear part of the map to the unit shape from world."""
     centers: Float[Tensor, "n 3"]
     cutters: Int[Tensor, "n"]
-    """The solid that is cut out of this one, or -1."""
+    """Index of the solid that is cut out of this one, or -1."""
     visible: Bool[Tensor, "n"]
-    """False for what only cuts."""
+    """False for solids that only cut."""
 
     def to(self, device: torch.device) -> "Solids":
-        """The solids on another device."""
+        """Return the solids on another device."""
         return Solids(
             self.counts,
             self.to_local.to(device),
@@ -48,15 +48,15 @@ class Hits:
     depth: Float[Tensor, "r"]
     """Ray parameter; NEVER where nothing is hit."""
     solid: Int[Tensor, "r"]
-    """Whose surface it is: of the cutter inside a cut."""
+    """Index of the solid whose surface is hit: the cutter inside a cut."""
     inner: Bool[Tensor, "r"]
-    """Whether the surface is a cutter's, seen from inside."""
+    """Whether the surface is that of a cutter, seen from inside."""
     owner: Int[Tensor, "r"]
-    """The visible solid."""
+    """Index of the visible solid."""
 
 
 def intersect(solids: Solids, origins: Float[Tensor, "r 3"], dirs: Float[Tensor, "r 3"]) -> Hits:
-    """Nearest visible surface in front of the origins."""
+    """Find the nearest visible surface in front of each origin."""
     enter, leave = _intervals(solids, origins, dirs)
     index = torch.arange(enter.shape[1], device=enter.device)
     first, surface = enter, index.expand_as(enter)
@@ -73,7 +73,7 @@ def intersect(solids: Solids, origins: Float[Tensor, "r 3"], dirs: Float[Tensor,
 def _cut(
     solids: Solids, enter: Float[Tensor, "r n"], leave: Float[Tensor, "r n"], cut: Bool[Tensor, "n"]
 ) -> tuple[Float[Tensor, "r n"], Int[Tensor, "r n"]]:
-    """Where a ray that enters inside the cutter comes out of it into the solid."""
+    """Move the entry of a ray that enters inside the cutter to where it leaves the cutter."""
     cutter = solids.cutters.clamp_min(0)
     c_enter, c_leave = enter[:, cutter], leave[:, cutter]
     hollow = cut & (c_enter <= enter) & (c_leave > enter)
@@ -84,7 +84,7 @@ def _cut(
 def _intervals(
     solids: Solids, origins: Float[Tensor, "r 3"], dirs: Float[Tensor, "r 3"]
 ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
-    """Ray parameters between which each ray is inside each solid; empty as (NEVER, -NEVER)."""
+    """Return the ray parameters of entry and exit; (NEVER, -NEVER) for a miss."""
     matrix = solids.to_local.flatten(0, 1)
     d = (dirs @ matrix.T).unflatten(1, (-1, 3))
     shift = (solids.to_local @ solids.centers[..., None])[..., 0]
@@ -93,7 +93,7 @@ def _intervals(
         (o_part, d_part)
         for o_part, d_part in zip(o.split(solids.counts, 1), d.split(solids.counts, 1), strict=True)
     )
-    pieces = [_cube(*cubes), _ball(*spheres), _cylinder(*cylinders)]
+    pieces = [_cube(*cubes), _sphere(*spheres), _cylinder(*cylinders)]
     enter = torch.cat([piece[0] for piece in pieces], 1)
     leave = torch.cat([piece[1] for piece in pieces], 1)
     missed = enter >= leave
@@ -101,7 +101,7 @@ def _intervals(
 
 
 def _slab(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Between the planes at -1 and 1 of one coordinate."""
+    """Intersect with the slab between -1 and 1 of one coordinate."""
     d = torch.where(d.abs() < EPS, EPS, d)
     one, two = (-1 - o) / d, (1 - o) / d
     return torch.minimum(one, two), torch.maximum(one, two)
@@ -112,8 +112,8 @@ def _cube(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     return near.amax(-1), far.amin(-1)
 
 
-def _ball(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Roots of |o + t d|^2 = 1."""
+def _sphere(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """Solve |o + t d|^2 = 1."""
     a = (d * d).sum(-1).clamp_min(EPS)
     b, c = (o * d).sum(-1), (o * o).sum(-1) - 1
     disc = b * b - a * c
@@ -124,7 +124,7 @@ def _ball(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cylinder(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    near, far = _ball(o[..., :2], d[..., :2])
+    near, far = _sphere(o[..., :2], d[..., :2])
     low, high = _slab(o[..., 2], d[..., 2])
     return torch.maximum(near, low), torch.minimum(far, high)
 
@@ -132,24 +132,24 @@ def _cylinder(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
 def local_surface(
     solids: Solids, hits: Hits, points: Float[Tensor, "r 3"]
 ) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r 3"]]:
-    """Hit points and outward normals in the unit shape's frame."""
+    """Return hit points and outward normals in the frame of the unit shape."""
     to_local, center = solids.to_local[hits.solid], solids.centers[hits.solid]
     local = (to_local @ (points - center)[..., None])[..., 0]
     cubes, spheres, _ = solids.counts
     is_cube = (hits.solid < cubes)[:, None]
-    is_ball = ((hits.solid >= cubes) & (hits.solid < cubes + spheres))[:, None]
+    is_sphere = ((hits.solid >= cubes) & (hits.solid < cubes + spheres))[:, None]
     axis = torch.nn.functional.one_hot(local.abs().argmax(-1), 3) * local.sign()
     cap = local[:, 2:].abs() > (local[:, :2] ** 2).sum(-1, keepdim=True)
     side = torch.cat([local[:, :2], torch.zeros_like(local[:, 2:])], -1)
     up = torch.cat([torch.zeros_like(local[:, :2]), local[:, 2:].sign()], -1)
-    round_normal = torch.where(is_ball, local, torch.where(cap, up, side))
+    round_normal = torch.where(is_sphere, local, torch.where(cap, up, side))
     return local, torch.where(is_cube, axis, round_normal)
 
 
 def world_normals(
     solids: Solids, hits: Hits, local_normals: Float[Tensor, "r 3"]
 ) -> Float[Tensor, "r 3"]:
-    """Unit normals towards the outside of the visible solid."""
+    """Return unit normals that point out of the visible solid."""
     normals = (solids.to_local[hits.solid].mT @ local_normals[..., None])[..., 0]
     normals = torch.nn.functional.normalize(normals, dim=-1)
     return torch.where(hits.inner[:, None], -normals, normals)

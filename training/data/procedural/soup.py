@@ -1,4 +1,4 @@
-"""Surfaces of triangles: height fields, turned bodies, lumps and bent sheets."""
+"""Triangle soups: height fields, surfaces of revolution, lumps and bent sheets."""
 
 import math
 from dataclasses import dataclass
@@ -9,45 +9,48 @@ from torch import Tensor
 
 from training.data.procedural.solids import EPS, NEVER
 
-# A grid of so many points each way; a ray is tried against all its triangles.
+# Points along each side of a surface's grid; every ray is tested against all triangles.
 GRID = 10
 
 
 @dataclass(frozen=True)
 class Soup:
-    """t triangles with smooth normals, seen from both sides."""
+    """t triangles with smooth normals, visible from both sides."""
 
     corners: Float[Tensor, "t 3 3"]
-    """Triangle, corner, coordinate (relative to the centre, so that float32 is enough)."""
+    """Corners of the triangles, relative to the centre, so that float32 is precise enough."""
     normals: Float[Tensor, "t 3 3"]
-    """Unit normals of the corners."""
+    """Unit normals at the corners."""
     center: Float[Tensor, "3"]
+    """Centre of the bounding sphere."""
     radius: Float[Tensor, ""]
-    """All lies within this distance of the centre."""
+    """Radius of the bounding sphere."""
 
     def to(self, device: torch.device) -> "Soup":
-        """The triangles on another device."""
+        """Return the triangles on another device."""
         return Soup(*(t.to(device) for t in vars(self).values()))
 
     def hit(
         self, origins: Float[Tensor, "r 3"], dirs: Float[Tensor, "r 3"]
     ) -> tuple[Float[Tensor, "r"], Int[Tensor, "r"]]:
-        """Ray parameter of the first triangle in front (NEVER if none), and its number."""
+        """Return the ray parameter of the first triangle in front (NEVER if none) and its index."""
         local = origins - self.center
         along = (local * dirs).sum(-1)
         gap = (local.square().sum(-1) - self.radius**2) * dirs.square().sum(-1)
         near = (along.square() > gap).nonzero()[:, 0]
         depth = torch.full_like(along, NEVER)
-        number = torch.zeros(len(along), dtype=torch.long, device=along.device)
+        index = torch.zeros(len(along), dtype=torch.long, device=along.device)
         if len(near):
-            depth[near], number[near] = self._first(local[near], dirs[near])
-        return depth, number
+            depth[near], index[near] = self._first(local[near], dirs[near])
+        return depth, index
 
     def _first(
         self, local: Float[Tensor, "r 3"], dirs: Float[Tensor, "r 3"]
     ) -> tuple[Float[Tensor, "r"], Int[Tensor, "r"]]:
-        """A ray passes a triangle's three edges on one side (Plücker's test: one matrix product
-        for all edges)."""
+        """Find the first triangle whose three edges a ray passes on the same side.
+
+        This is Plücker's test: one matrix product serves all edges.
+        """
         p, q = self.corners, self.corners.roll(-1, 1)
         edges = torch.cat([torch.linalg.cross(p, q), q - p], -1).flatten(0, 1)
         rays = torch.cat([dirs, torch.linalg.cross(local, dirs)], -1)
@@ -61,63 +64,68 @@ class Soup:
         return first.values, first.indices
 
     def normal_at(
-        self, number: Int[Tensor, "r"], points: Float[Tensor, "r 3"], dirs: Float[Tensor, "r 3"]
+        self, index: Int[Tensor, "r"], points: Float[Tensor, "r 3"], dirs: Float[Tensor, "r 3"]
     ) -> Float[Tensor, "r 3"]:
-        """Corner normals mixed by barycentric coordinates, towards the ray's origin."""
-        corners = self.corners[number]
+        """Interpolate corner normals by barycentric coordinates, facing the ray's origin."""
+        corners = self.corners[index]
         local = points - self.center
         areas = torch.linalg.cross(
             corners.roll(-1, 1) - local[:, None], corners.roll(-2, 1) - local[:, None]
         ).norm(dim=-1)
         weights = areas / areas.sum(-1, keepdim=True).clamp_min(EPS)
-        normal = (self.normals[number] * weights[..., None]).sum(1)
+        normal = (self.normals[index] * weights[..., None]).sum(1)
         normal = torch.nn.functional.normalize(normal, dim=-1)
         away = (normal * dirs).sum(-1, keepdim=True) > 0
         return torch.where(away, -normal, normal)
 
 
-def random_soup(generator: torch.Generator, size: float, place: tuple[float, float, float]) -> Soup:
-    """A height field, a turned body, a lump or a bent sheet, about `size` large, standing at
-    `place`."""
+def random_soup(generator: torch.Generator, size: float, base: tuple[float, float, float]) -> Soup:
+    """Draw a height field, a surface of revolution, a lump or a bent sheet.
+
+    Args:
+        generator: Source of all random numbers.
+        size: Approximate half extent (world units).
+        base: Point that the surface stands on.
+    """
     kind = int(torch.randint(4, (), generator=generator))
     fraction = torch.linspace(0, 1, GRID)
     u, v = torch.meshgrid(fraction, fraction, indexing="ij")
     if kind == 0:
         grid = _field(generator, u, v)
     elif kind == 1:
-        grid = _turned_body(generator, u, v)
+        grid = _revolution(generator, u, v)
     elif kind == 2:
         grid = _lump(generator, u, v)
     else:
         grid = _sheet(generator, u, v)
-    turn = 2 * math.pi * float(torch.rand((), generator=generator))
-    c, s = math.cos(turn), math.sin(turn)
+    angle = 2 * math.pi * float(torch.rand((), generator=generator))
+    c, s = math.cos(angle), math.sin(angle)
     grid = size * (grid @ torch.tensor([[c, s, 0], [-s, c, 0], [0, 0, 1.0]]))
-    return _soup_of(grid + torch.tensor(place), torch.tensor(place))
+    return _soup_of(grid + torch.tensor(base), torch.tensor(base))
 
 
 def _waves(
     generator: torch.Generator, u: Float[Tensor, "g g"], v: Float[Tensor, "g g"], count: int = 4
 ) -> Float[Tensor, "g g"]:
-    """Smooth random numbers about 1 high."""
+    """Sum random plane waves to a smooth field with an amplitude of about 1."""
     total = torch.zeros_like(u)
     for i in range(count):
         a, b, phase = (2 * torch.rand(3, generator=generator) - 1).tolist()
-        turns = 2 * math.pi * (a * u + b * v) * (0.6 + 0.5 * i)
-        total = total + torch.sin(turns + 6 * phase) / (1 + i)
+        angle = 2 * math.pi * (a * u + b * v) * (0.6 + 0.5 * i)
+        total = total + torch.sin(angle + 6 * phase) / (1 + i)
     return total
 
 
 def _field(generator: torch.Generator, u: Tensor, v: Tensor) -> Float[Tensor, "g g 3"]:
-    """Hills that are lowest at the rim, so that they grow out of the floor."""
+    """Make hills that are lowest at the rim, so that they rise from the floor."""
     rim = (u * (1 - u) * v * (1 - v) * 16) ** 0.7
     high = 0.25 + 0.4 * float(torch.rand((), generator=generator))
     z = high * rim * (0.6 + 0.5 * _waves(generator, u, v)) - 0.02
     return torch.stack([2 * u - 1, 2 * v - 1, z], -1)
 
 
-def _turned_body(generator: torch.Generator, u: Tensor, v: Tensor) -> Float[Tensor, "g g 3"]:
-    """A vase, bowl or bottle: a random profile turned about the vertical."""
+def _revolution(generator: torch.Generator, u: Tensor, v: Tensor) -> Float[Tensor, "g g 3"]:
+    """Make a vase, bowl or bottle: a random profile rotated about the vertical."""
     wide = 0.25 + 0.3 * float(torch.rand((), generator=generator))
     profile = wide * (1 + 0.45 * _waves(generator, u, torch.zeros_like(v)))
     high = 0.6 + 0.9 * float(torch.rand((), generator=generator))
@@ -126,7 +134,7 @@ def _turned_body(generator: torch.Generator, u: Tensor, v: Tensor) -> Float[Tens
 
 
 def _lump(generator: torch.Generator, u: Tensor, v: Tensor) -> Float[Tensor, "g g 3"]:
-    """A stone or a fruit: a ball whose radius changes with direction."""
+    """Make a stone or a fruit: a sphere whose radius varies with direction."""
     lift, angle = math.pi * (u - 0.5), 2 * math.pi * v
     ball = torch.stack([lift.cos() * angle.cos(), lift.cos() * angle.sin(), lift.sin()], -1)
     x, y, z = (0.5 + 0.5 * ball).unbind(-1)
@@ -136,7 +144,7 @@ def _lump(generator: torch.Generator, u: Tensor, v: Tensor) -> Float[Tensor, "g 
 
 
 def _sheet(generator: torch.Generator, u: Tensor, v: Tensor) -> Float[Tensor, "g g 3"]:
-    """Paper, cloth or a leaf: upright, leaning and bent."""
+    """Make paper, cloth or a leaf: upright, leaning and bent."""
     lean = 0.8 * float(torch.rand((), generator=generator))
     bend = 0.2 * _waves(generator, u, v)
     return torch.stack([2 * u - 1, lean * v + bend, 1.2 * v], -1) * 0.6

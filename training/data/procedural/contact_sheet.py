@@ -1,6 +1,6 @@
-"""A contact sheet of procedural scenes, to be looked at.
+"""A contact sheet of procedural scenes for the documentation.
 
-python -m training.data.procedural.sheet docs/procedural.jpg [FOLDER WITH PHOTOS]
+python -m training.data.procedural.contact_sheet docs/procedural.jpg [FOLDER WITH PHOTOS]
 """
 
 import sys
@@ -20,7 +20,14 @@ COLUMNS, ROWS = 4, 7
 
 
 def contact_sheet(seeds: range, photos: str = "") -> Float[Tensor, "3 h w"]:
-    """COLUMNS scenes a row: the first and last of four views, and the disparity of the first."""
+    """Render scenes, COLUMNS per row.
+
+    Each strip shows the first and last of four views, and the disparity of the first.
+
+    Args:
+        seeds: Seeds of the scenes.
+        photos: Folder of photos for textures; "" for noise only.
+    """
     bank, config = make_bank(list_photos(photos)), ProceduralConfig(supersampling=2)
     strips = [_strip(generate(SampleRequest(seed), config, bank)) for seed in seeds]
     rows = [torch.cat(strips[i : i + COLUMNS], 2) for i in range(0, len(strips), COLUMNS)]
