@@ -9,11 +9,12 @@ from torch import Tensor
 from recon.model.mvs.depth_range import DepthRange
 from recon.types import Views
 from render import Cameras, Gaussians
+from render.tensors import TensorStruct
 
 
 @dataclass(frozen=True)
-class ViewBatch:
-    """Views of several scenes; all images have one size."""
+class ViewBatch(TensorStruct, axis="v"):
+    """Views of several scenes; all images have one size. Indexing selects views."""
 
     images: Float[Tensor, "b v 3 h w"]
     """Display sRGB in [0, 1]."""
@@ -59,7 +60,7 @@ class ViewBatch:
 
 
 @dataclass(frozen=True)
-class NetworkOutput:
+class NetworkOutput(TensorStruct):
     """Gaussians in the frame of the batch's cameras, with the depth they were placed at."""
 
     gaussians: Gaussians

@@ -104,7 +104,8 @@ def _depth(
     near, far = batch.near[..., None, None], batch.far[..., None, None]
     w = torch.sigmoid(raw)
     if config.depth == "linear":
-        return ((1 - w) * near + w * far) / rays_d.norm(dim=-1)
+        lengths: Tensor = rays_d.norm(dim=-1)
+        return ((1 - w) * near + w * far) / lengths
     return 1 / ((1 - w) / near + w / far)
 
 
@@ -140,7 +141,7 @@ def _sh(
     raw: Float[Tensor, "b v h w c"], batch: ViewBatch, config: GaussianHeadConfig
 ) -> Float[Tensor, "b v h w k 3"]:
     """Map raw channels to SH; higher bands start small (pixelSplat: 0.1 * 0.25^degree)."""
-    sh = raw.unflatten(-1, (-1, 3))
+    sh: Tensor = raw.unflatten(-1, (-1, 3))
     bands = [degree for degree in range(config.sh_degree + 1) for _ in range(2 * degree + 1)]
     fade = [1.0 if degree == 0 else 0.1 * 0.25**degree for degree in bands]
     sh = sh * raw.new_tensor(fade)[:, None]

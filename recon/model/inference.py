@@ -29,8 +29,8 @@ class NetworkModel:
         batch = ViewBatch.from_views(views, estimate_depth_range(views))
         progress(0.3)
         output = run_network(network, batch)
-        keep = (views.masks[:, 0] >= MIN_MASK).flatten()
         gaussians = output.gaussians.map(lambda t: t[0])
+        keep = (views.masks[:, 0] >= MIN_MASK).flatten()
         # The Gaussians of one pixel are neighbours in the list.
         per_pixel = len(gaussians) // len(keep)
         gaussians = gaussians[keep.repeat_interleave(per_pixel)]

@@ -15,7 +15,7 @@ from training.benchmarks.scenes import SCENES
 
 
 @pytest.mark.slow
-def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture) -> None:
+def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     main(["bench", "raster", "--scenes", "s1", "--degrees", "0", "--repeats", "1", "--json"])
     results = json.loads(capsys.readouterr().out)
     assert {row["threads"] for row in results["rows"]} == {1, torch.get_num_threads()}
@@ -29,7 +29,7 @@ def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture) -> None:
     assert results["instruction_set"] in ("x86-64-v3", "baseline")
 
 
-def test_json_to_a_file_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_json_to_a_file_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "bench.json"
     options = ["--scenes", "s2", "--degrees", "0", "--repeats", "1", "--quiet"]
     main(["bench", "raster", *options, "--json", str(file)])
@@ -38,7 +38,7 @@ def test_json_to_a_file_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "ns/pair" in shown.out and "s2" in shown.out and shown.err == ""
 
 
-def test_bad_options_are_named(capsys: pytest.CaptureFixture) -> None:
+def test_bad_options_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     for options, message in (
         (["--repeats", "0"], "--repeats must be at least 1, found 0"),
         (["--scenes", "s9"], "s9"),
@@ -70,7 +70,7 @@ def test_gpu_script_runs_dry(tmp_path: Path) -> None:
     assert len(results["accuracy"]) == 16 and results["missed"] == []
 
 
-def test_networks_are_timed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_networks_are_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["cost-volume:tiny", "gs-lrm:tiny", "epipolar:tiny"]
     options = ["--networks", *names, "--side", "32", "--views", "3", "--repeats", "1", "--quiet"]
     main(["bench", "model", *options, "--json", str(tmp_path / "m.json")])

@@ -110,7 +110,8 @@ def count_flops(network: nn.Module, batch: ViewBatch) -> int:
         return own(views, height, width)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run_network(network, batch)
-    return counter.get_total_flops()
+    flops: int = counter.get_total_flops()
+    return flops
 
 
 def _row(case: ModelCase, device: str, precision: str, repeats: int, peak: float) -> dict[str, Any]:

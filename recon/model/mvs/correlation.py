@@ -56,7 +56,7 @@ def group_product(
 
     This is the group-wise correlation of Guo et al. 2019, eq. 4, for unit vectors.
     """
-    product: Tensor = GroupProduct.apply(reference, source)
+    product: Tensor = GroupProduct.apply(reference, source)  # type: ignore[no-untyped-call]
     return product
 
 

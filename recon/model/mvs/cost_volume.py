@@ -42,7 +42,7 @@ def cost_volume(
         disparity = disparity[:, None, None]
     warps = [Warp.between(cameras, view, source) for source in sources]
     costs = []
-    for planes in disparity.split(PLANES_AT_ONCE):
+    for planes in torch.split(disparity, PLANES_AT_ONCE):
         matches = [
             _match(grey[view], grey[source], warp, planes, radii)
             for source, warp in zip(sources, warps, strict=True)

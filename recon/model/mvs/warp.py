@@ -82,7 +82,8 @@ def sample_planes(
 ) -> Float[Tensor, "p c d h w"]:
     """Sample each image at one set of positions per plane."""
     planes, height = pixels.shape[1:3]
-    return sample(images, pixels.flatten(1, 2)).unflatten(2, (planes, height))
+    sampled: Tensor = sample(images, pixels.flatten(1, 2)).unflatten(2, (planes, height))
+    return sampled
 
 
 def inside(

@@ -65,12 +65,6 @@ def stack(parts: list[ViewBatch]) -> ViewBatch:
     )
 
 
-def select_views(batch: ViewBatch, views: list[int]) -> ViewBatch:
-    """Select some of the views, in the given order."""
-    cameras = batch.cameras[views]
-    return ViewBatch(batch.images[:, views], cameras, batch.near[:, views], batch.far[:, views])
-
-
 def moved(batch: ViewBatch, transform: Sim3) -> ViewBatch:
     """The same views in another world frame."""
     cameras = batch.cameras.transformed(transform)

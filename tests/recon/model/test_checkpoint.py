@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,8 @@ def test_round_trip(checkpoint: Path, generator: torch.Generator) -> None:
 def rewrite(path: Path, **header: object) -> None:
     """Change the JSON header of a checkpoint."""
     found = load_checkpoint(path)
-    old = {"network": "gs-lrm", "config": asdict(found.network.config), "provenance": {}}
+    config: Any = found.network.config
+    old = {"network": "gs-lrm", "config": asdict(config), "provenance": {}}
     save_file(load_file(path), path, {KEY: json.dumps({**old, **header})})
 
 
@@ -90,7 +92,7 @@ def test_command_line_takes_a_checkpoint(checkpoint: Path, sample: Path, tmp_pat
 
 
 def test_command_line_names_a_broken_checkpoint(
-    checkpoint: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    checkpoint: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:200])
     with pytest.raises(SystemExit) as end:

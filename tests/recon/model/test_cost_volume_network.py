@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from network_helpers import random_batch, sample_batch, sample_depth, select_views
+from network_helpers import random_batch, sample_batch, sample_depth
 
 from recon.model.inference import run_network
-from recon.model.mvs.correlation import GroupProduct
+from recon.model.mvs.correlation import group_product
 from recon.model.mvs.source_views import batch_sources
 from recon.model.mvs.warp import Warp, source_pixels
 from recon.model.networks.cost_volume import SIZES, CostVolumeConfig, CostVolumeNetwork
@@ -33,9 +33,9 @@ def test_group_product_is_a_sum_of_products(generator: torch.Generator) -> None:
     a, b = (
         torch.randn(*s, dtype=torch.float64, generator=generator).requires_grad_() for s in sizes
     )
-    product = GroupProduct.apply(a, b)
+    product = group_product(a, b)
     assert torch.allclose(product, (a[:, :, :, None] * b).sum(2))
-    assert torch.autograd.gradcheck(GroupProduct.apply, (a[:1, :, :, :2, :2], b[:1, ..., :2, :2]))
+    assert torch.autograd.gradcheck(group_product, (a[:1, :, :, :2, :2], b[:1, ..., :2, :2]))
 
 
 def test_pairs_of_warps_are_the_warps() -> None:
@@ -151,7 +151,7 @@ def test_training_and_inference_give_the_same() -> None:
 def test_one_view_has_depth_from_context_alone() -> None:
     torch.manual_seed(0)
     network = CostVolumeNetwork(SIZES["tiny"]).eval()
-    batch = select_views(sample_batch(VIEWS, 32, 32), [0])
+    batch = sample_batch(VIEWS, 32, 32)[[0]]
     with torch.no_grad():
         depth = run_network(network, batch).depth
     assert bool(torch.isfinite(depth).all()) and float(depth.std()) > 0

@@ -12,7 +12,7 @@ from recon.model.mvs.depth_range import estimate_depth_range
 from recon.model.mvs.pixel_gaussians import PixelGaussianConfig, pixel_gaussians
 from recon.model.mvs.plane_sweep import PlaneSweep
 from recon.model.registry import build_model, model_names
-from recon.types import Views
+from recon.types import Prediction, Views
 from render import rasterize
 from training.data.sample_scene import render_sample, sample_cameras
 
@@ -30,7 +30,7 @@ def views(sample: Path) -> Views:
 
 
 @pytest.fixture(scope="module")
-def prediction(views: Views):
+def prediction(views: Views) -> Prediction:
     return PlaneSweep()(views, ignore)
 
 
@@ -39,7 +39,7 @@ def true_depth(index: int) -> torch.Tensor:
     return render_sample(camera, supersampling=1).depth
 
 
-def test_depth_is_accurate(prediction) -> None:
+def test_depth_is_accurate(prediction: Prediction) -> None:
     exact = true_depth(3)
     error = (prediction.depth[1] - exact).abs() / exact
     # Measured: 0.96 %, 0.91, 0.96, 0.93.
@@ -50,7 +50,7 @@ def test_depth_is_accurate(prediction) -> None:
     assert float((error[confident] < 0.05).float().mean()) > 0.9
 
 
-def test_every_pixel_becomes_a_gaussian(prediction, views: Views) -> None:
+def test_every_pixel_becomes_a_gaussian(prediction: Prediction, views: Views) -> None:
     assert len(prediction.gaussians) >= 0.97 * views.masks.numel()
     prediction.gaussians.validate()
     rendered = rasterize(prediction.gaussians, views.cameras[[1]])
@@ -88,7 +88,7 @@ def test_stated_range_is_used(views: Views) -> None:
     assert float(depth.min()) >= 2 - 1e-4 and float(depth.max()) <= 9 + 1e-3
 
 
-def test_scene_follows_a_sim3_of_the_cameras(prediction, views: Views) -> None:
+def test_scene_follows_a_sim3_of_the_cameras(prediction: Prediction, views: Views) -> None:
     transform = random_sim3(torch.Generator().manual_seed(3), torch.float32)
     moved = replace(views, cameras=views.cameras.transformed(transform))
     depth = PlaneSweep()(moved, ignore).depth
@@ -97,7 +97,7 @@ def test_scene_follows_a_sim3_of_the_cameras(prediction, views: Views) -> None:
     assert float(relative.median()) < 1e-3 and float((relative < 0.02).float().mean()) > 0.97
 
 
-def test_view_order_permutes_the_depths(prediction, views: Views) -> None:
+def test_view_order_permutes_the_depths(prediction: Prediction, views: Views) -> None:
     reordered = [2, 1, 0]
     names = tuple(views.names[i] for i in reordered)
     swapped = replace(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,7 +53,8 @@ def test_better_than_the_constant_on_the_sample(sample: Path) -> None:
 def test_half_precision_changes_little(tmp_path: Path, generator: torch.Generator) -> None:
     export_checkpoint(WEIGHTS, tmp_path / "again.safetensors", "a copy", {"direct_px": 99})
     one, two = load_checkpoint(WEIGHTS), load_checkpoint(tmp_path / "again.safetensors")
-    assert two.provenance["note"] == "a copy" and two.network.config.direct_px == 99
+    config: Any = two.network.config
+    assert two.provenance["note"] == "a copy" and config.direct_px == 99
     batch = random_batch(generator, 1, 2, 32, 32)
     with torch.no_grad():
         a, b = (run_network(found.network, batch).depth for found in (one, two))

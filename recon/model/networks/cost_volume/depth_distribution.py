@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from recon.model.layers.precision import full_precision
+from render.tensors import TensorStruct
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class DepthHypotheses:
 
 
 @dataclass(frozen=True)
-class DepthDistribution:
+class DepthDistribution(TensorStruct):
     """Mean, spread and confidence of the distribution over a pixel's depth hypotheses."""
 
     fraction: Float[Tensor, "n h w"]
@@ -54,8 +55,7 @@ class DepthDistribution:
 
     def cropped(self, height: int, width: int) -> "DepthDistribution":
         """Crop to the upper left corner."""
-        parts = (self.fraction, self.spread, self.confidence)
-        return DepthDistribution(*(part[:, :height, :width] for part in parts))
+        return self.map(lambda values: values[:, :height, :width])
 
     def upsampled(self, factor: int) -> "DepthDistribution":
         """Upsample bilinearly by an integer factor."""

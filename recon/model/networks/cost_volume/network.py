@@ -146,7 +146,8 @@ def _with_stage_depths(
 
     def upsampled(values: Float[Tensor, "n h w"], factor: int) -> Float[Tensor, "b v hf wf"]:
         large = interpolate(values[:, None], scale_factor=factor, mode="bilinear")
-        return large[:, 0, :height, :width].unflatten(0, (scenes, views))
+        by_scene: Tensor = large[:, 0, :height, :width].unflatten(0, (scenes, views))
+        return by_scene
 
     far, near = (1 / t[..., None, None] for t in (batch.far, batch.near))
     factors = [FINE_PX * 2**steps for steps in reversed(range(len(distributions)))]
