@@ -47,7 +47,7 @@ class GradientAgreement:
 
         Other leaves of the loss (such as the exposure) receive their gradient at once.
         """
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for name, leaf in self.leaves.items():
             if leaf.grad is None:
                 continue
