@@ -81,7 +81,6 @@ AREAS = {
 REMAINING: dict[str, int] = {
     "render": 109,
     "compress": 206,
-    "formats": 133,
     "training": 304,
     "cli": 30,
 }

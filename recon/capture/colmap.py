@@ -78,8 +78,8 @@ def _dump(model: Path) -> dict[str, Any]:
             f"reading the COLMAP model {model} needs an extra package; "
             "pip install 'reconsplat[sfm]'"
         )
-    with tempfile.TemporaryDirectory() as scratch:
-        output = Path(scratch) / "model.json"
+    with tempfile.TemporaryDirectory() as temporary:
+        output = Path(temporary) / "model.json"
         try:
             reason = run_script("colmap_model.py", ["dump", str(model), str(output)], READ_LIMIT_S)
         except subprocess.TimeoutExpired as error:
@@ -88,7 +88,8 @@ def _dump(model: Path) -> dict[str, Any]:
                 "try a smaller model"
             ) from error
         if reason is None:
-            return json.loads(output.read_text(encoding="utf-8"))
+            document: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+            return document
     raise InputError(
         f"cannot read the COLMAP model {model}: {reason}; expected complete cameras, images and "
         "points3D files, all .bin or all .txt; export the model again"

@@ -9,8 +9,8 @@ MODEL, FOCAL_MM, FOCAL_35MM = 0x0110, 0x920A, 0xA405
 ORIENTATION = 0x0112
 # EXIF orientation -> the down direction of the photo, in pixels (x, y) as they are stored.
 DOWN = {3: (0, -1), 4: (0, -1), 5: (1, 0), 6: (1, 0), 7: (-1, 0), 8: (-1, 0)}
-# Width of the 35 mm film that FOCAL_35MM refers to (mm).
-FILM_MM = 36.0
+# Width of the full-frame sensor that FOCAL_35MM refers to (mm).
+FULL_FRAME_MM = 36.0
 
 
 def exif_focal(path: Path) -> tuple[float | None, str]:
@@ -26,9 +26,9 @@ def exif_focal(path: Path) -> tuple[float | None, str]:
             details = exif.get_ifd(EXIF_IFD)
         except DECODE_ERRORS:
             return None, ""
-        focal, film = _number(details.get(FOCAL_MM)), _number(details.get(FOCAL_35MM))
+        focal, equivalent = _number(details.get(FOCAL_MM)), _number(details.get(FOCAL_35MM))
         camera = f"{exif.get(MODEL, '')} {focal}"
-        return (film / FILM_MM * max(image.size) if film > 0 else None), camera
+        return (equivalent / FULL_FRAME_MM * max(image.size) if equivalent > 0 else None), camera
 
 
 def exif_down(path: Path) -> tuple[int, int]:

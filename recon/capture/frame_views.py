@@ -95,7 +95,7 @@ def _image(frame: Frame, camera: FrameCamera, resolution: int) -> _Image:
 def _K_for(camera: FrameCamera, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
     """Return the intrinsics for an image of (width, height)."""
     factors = np.array([size[0] / camera.width, size[1] / camera.height, 1.0])
-    return camera.K.numpy() * factors[:, None]
+    return np.asarray(camera.K.numpy() * factors[:, None])
 
 
 def _padded(image: np.ndarray, height: int, width: int) -> Float[Tensor, "c h w"]:

@@ -74,7 +74,7 @@ def read_mask(path: Path) -> Float[np.ndarray, "h w"]:
     """Read a mask, float32 in [0, 1]: 0 where the image is black or transparent."""
     colors, alpha = read_image(path, apply_orientation=False)
     grey = colors.max(-1)
-    return grey if alpha is None else grey * alpha
+    return np.asarray(grey if alpha is None else grey * alpha)
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:

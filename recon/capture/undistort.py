@@ -75,4 +75,4 @@ def _unfolded(
         distorted = samples * above / below
     falling = np.flatnonzero(np.diff(distorted) <= 0)
     limit = samples[falling[0]] if len(falling) else np.inf
-    return radius <= limit
+    return np.asarray(radius <= limit)

@@ -78,5 +78,5 @@ def _k_means(
 def _closest(vectors: Float[Tensor, "n d"], centers: Float[Tensor, "s d"]) -> Int[Tensor, "n"]:
     half = 0.5 * centers.square().sum(1)
     rows = max((1 << 24) // max(len(centers), 1), 1)
-    found = [(block @ centers.T - half).argmax(1) for block in vectors.split(rows)]
+    found = [(block @ centers.T - half).argmax(1) for block in torch.split(vectors, rows)]
     return torch.cat(found)

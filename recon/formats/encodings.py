@@ -29,24 +29,24 @@ _SH_PARITY = "1 y z x xy yz 1 xz 1 y xyz y z x z x xy yz xy yz 1 xz 1 xz 1".spli
 
 def encode_scales(scales: np.ndarray) -> np.ndarray:
     """Convert linear scales to log scales."""
-    return np.log(np.maximum(scales, np.exp(MIN_LOG_SCALE)))
+    return np.asarray(np.log(np.maximum(scales, np.exp(MIN_LOG_SCALE))))
 
 
 def decode_scales(logs: np.ndarray) -> np.ndarray:
     """Convert log scales to linear scales."""
-    return np.exp(logs)
+    return np.asarray(np.exp(logs))
 
 
 def encode_opacities(opacities: np.ndarray) -> np.ndarray:
     """Convert opacities to logits, which are clipped to stay finite."""
     with np.errstate(divide="ignore"):
         logits = np.log(opacities) - np.log1p(-opacities)
-    return np.clip(logits, -MAX_LOGIT, MAX_LOGIT)
+    return np.asarray(np.clip(logits, -MAX_LOGIT, MAX_LOGIT))
 
 
 def decode_opacities(logits: np.ndarray) -> np.ndarray:
     """Convert logits to opacities."""
-    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))))
 
 
 def encode_sh(sh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

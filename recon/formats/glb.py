@@ -75,11 +75,11 @@ def _flip_quats() -> np.ndarray:
 
 
 def _positions(block: Gaussians) -> np.ndarray:
-    return (block.means.numpy() * _flip_axes()).astype("<f4")
+    return np.asarray((block.means.numpy() * _flip_axes()).astype("<f4"))
 
 
 def _rotations(block: Gaussians) -> np.ndarray:
-    return (block.quats.numpy()[:, [1, 2, 3, 0]] * _flip_quats()).astype("<f4")
+    return np.asarray((block.quats.numpy()[:, [1, 2, 3, 0]] * _flip_quats()).astype("<f4"))
 
 
 def _colors(block: Gaussians) -> np.ndarray:
@@ -90,7 +90,7 @@ def _colors(block: Gaussians) -> np.ndarray:
 
 def _coefficient(index: int, block: Gaussians) -> np.ndarray:
     sign = encodings.sh_signs(FLIPS, index + 1)[index]
-    return (block.sh[:, index].numpy() * sign).astype("<f4")
+    return np.asarray((block.sh[:, index].numpy() * sign).astype("<f4"))
 
 
 def _document(source: SceneSource, sections: dict[str, Section]) -> dict[str, Any]:

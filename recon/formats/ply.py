@@ -86,7 +86,9 @@ def _groups(rows: np.ndarray, rest: int) -> dict[str, np.ndarray]:
 
 
 def _finite(columns: dict[str, np.ndarray]) -> np.ndarray:
-    return np.logical_and.reduce([np.isfinite(column).all(1) for column in columns.values()])
+    return np.asarray(
+        np.logical_and.reduce([np.isfinite(column).all(1) for column in columns.values()])
+    )
 
 
 def _decoded(rows: np.ndarray, rest: int) -> Gaussians:

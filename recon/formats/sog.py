@@ -138,7 +138,7 @@ def _palette_values(archive: Archive, meta: dict[str, Any], count: int) -> np.nd
         raise archive.damaged(f"a label of {index.max()} for a palette of size {size}")
     texels = archive.texels(meta, "shN", 0, size * terms, PALETTE_COLUMNS * terms)
     values = archive.coded(meta, "shN", texels[:, :3]).reshape(size, terms, 3)
-    return values.transpose(0, 2, 1).reshape(size, -1)[index]
+    return np.asarray(values.transpose(0, 2, 1).reshape(size, -1)[index])
 
 
 def sog_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:

@@ -139,5 +139,7 @@ class Archive:
         return values.reshape(-1, 4)[:count]
 
     def coded(self, meta: dict[str, Any], attribute: str, steps: np.ndarray) -> np.ndarray:
-        """Look values up in the codebook of an attribute, float32."""
-        return np.array(self.numbers(meta, attribute, "codebook", 256), np.float32)[steps]
+        """Decode values by the codebook of an attribute, float32."""
+        return np.asarray(
+            np.array(self.numbers(meta, attribute, "codebook", 256), np.float32)[steps]
+        )

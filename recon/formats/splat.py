@@ -60,7 +60,7 @@ def open_splat(path: Path) -> SceneSource:
 
 
 def _is_finite(rows: np.ndarray) -> np.ndarray:
-    return np.isfinite(rows["means"]).all(1) & np.isfinite(rows["scales"]).all(1)
+    return np.asarray(np.isfinite(rows["means"]).all(1) & np.isfinite(rows["scales"]).all(1))
 
 
 def _decoded(rows: np.ndarray) -> Gaussians:

@@ -128,7 +128,9 @@ def _sh(block: Gaussians, bits: tuple[int, int]) -> np.ndarray:
     values = np.floor(block.sh.numpy()[:, 1:] * 128 + 128.5)
     step = np.where(np.arange(values.shape[1]) < 3, 1 << (8 - bits[0]), 1 << (8 - bits[1]))
     step = step[:, None]
-    return np.clip(np.floor((values + step // 2) / step) * step, 0, 255).astype(np.uint8)
+    return np.asarray(
+        np.clip(np.floor((values + step // 2) / step) * step, 0, 255).astype(np.uint8)
+    )
 
 
 def open_spz(path: Path) -> SceneSource:

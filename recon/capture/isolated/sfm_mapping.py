@@ -18,7 +18,7 @@ import pycolmap
 Job = dict[str, Any]
 Models = dict[int, Any]
 
-# Up to this many images, two-view tracks are kept and radial distortion is fixed at 0, because so
+# Up to this many images, two-view tracks are kept and radial distortion is fixed at 0, because a
 # few images cannot tell it from the focal length while they are registered. A final bundle
 # adjustment refines it if there are at least 3 images and MIN_DISTORTION_POINTS points.
 FEW_IMAGES, MIN_DISTORTION_POINTS = 4, 500
@@ -26,7 +26,7 @@ FEW_IMAGES, MIN_DISTORTION_POINTS = 4, 500
 # alone, without a point that confirms their positions.
 MIN_MODEL_POINTS = 16
 # Focal length over the long side of the image for a second attempt without EXIF: between that of
-# phones (0.75) and of a 35 mm lens on film (0.97). COLMAP itself starts from 1.2.
+# phones (0.75) and of a 35 mm lens (0.97). COLMAP itself starts from 1.2.
 WIDE_FOCAL_RATIO = 0.85
 # Weight of the image's own down direction against the rule that photos are held level, for photos
 # that look up or down.

@@ -18,7 +18,7 @@ SOLVE_LONG_SIDE_PX = 1600
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """Copies of the photos in a scratch folder, and what the job file says about them."""
+    """Copies of the photos in a temporary folder, and what the job file says about them."""
 
     folder: Path
     groups: tuple[dict[str, Any], ...]

@@ -103,8 +103,8 @@ def _reduced(capture: Capture) -> Capture:
 
 def _solve_into(model: Path, capture: Capture, config: SolveConfig, report: StageProgress) -> None:
     """Solve the cameras, and write the COLMAP model to a folder of the cache."""
-    with tempfile.TemporaryDirectory(prefix="recon-solve-") as scratch:
-        work = Path(scratch)
+    with tempfile.TemporaryDirectory(prefix="recon-solve-") as temporary:
+        work = Path(temporary)
         (work / "images").mkdir()
         report("reading photos", 0.0)
         prepared = prepare_images(capture.frames, work / "images")
@@ -113,8 +113,8 @@ def _solve_into(model: Path, capture: Capture, config: SolveConfig, report: Stag
         if outcome.num_registered < 2:
             raise InputError(_failure_message(capture, outcome.num_matched_pairs))
         model.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_output(model) as temporary:
-            shutil.copytree(outcome.model, temporary)
+        with atomic_output(model) as output:
+            shutil.copytree(outcome.model, output)
 
 
 def _failure_message(capture: Capture, num_matched_pairs: int) -> str:

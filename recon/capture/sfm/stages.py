@@ -22,7 +22,7 @@ MAX_PHOTOS_LEARNED = 16
 # so that large captures get fewer.
 MAX_FEATURES, LARGE_CAPTURE, MAX_FEATURES_LARGE = 8192, 24, 4096
 # SIFT alone is good enough if at most one of this many photos stays unregistered, and if there are
-# at least so many points: with fewer, camera positions are little better than a guess.
+# at least this many points: with fewer, camera positions are little better than a guess.
 PHOTOS_PER_UNREGISTERED, MIN_POINTS = 4, 100
 # The mapper tries up to three settings in a row and may finish each within this fraction of its
 # limit, before the process is stopped.
@@ -110,7 +110,7 @@ def run_sfm(
 
     Args:
         prepared: Copies of the photos.
-        work: Empty folder for scratch files and the model.
+        work: Empty folder for temporary files and the model.
         seed: Seed of all random numbers.
         matchers: At least one.
         report: Receives the stage and its progress.

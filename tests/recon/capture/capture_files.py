@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-# Three points, one in each colour channel of the pictures.
+# Three points, one in each colour channel of the images.
 POINTS = np.array([[0.1, -0.2, 4.0], [-0.6, 0.3, 5.0], [0.7, 0.4, 4.5]])
 BLOB_SIGMA_PX = 2.0
 
@@ -84,7 +84,7 @@ def shots(centered: bool, coefficients: tuple[float, ...] = (), count: int = 3) 
     return made
 
 
-def write_pictures(folder: Path, cameras: list[Shot], fisheye: bool = False) -> None:
+def write_images(folder: Path, cameras: list[Shot], fisheye: bool = False) -> None:
     """images/0.png ...: each point as a soft spot in its own channel."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for i, shot in enumerate(cameras):
@@ -93,14 +93,14 @@ def write_pictures(folder: Path, cameras: list[Shot], fisheye: bool = False) -> 
             np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * BLOB_SIGMA_PX**2))
             for u, v in shot.pixels(fisheye)
         ]
-        picture = (np.stack(spots, -1) * 255).round().astype(np.uint8)
-        Image.fromarray(picture).save(folder / "images" / f"{i}.png")
+        image = (np.stack(spots, -1) * 255).round().astype(np.uint8)
+        Image.fromarray(image).save(folder / "images" / f"{i}.png")
 
 
-def spot_pixels(picture: np.ndarray) -> np.ndarray:
-    """Centroids [3, 2] of the spots in a picture [3, h, w]; pixel centres at +0.5."""
-    y, x = np.mgrid[: picture.shape[1], : picture.shape[2]] + 0.5
-    weight = np.where(picture > 0.02, picture, 0)
+def spot_pixels(image: np.ndarray) -> np.ndarray:
+    """Centroids [3, 2] of the spots in a image [3, h, w]; pixel centres at +0.5."""
+    y, x = np.mgrid[: image.shape[1], : image.shape[2]] + 0.5
+    weight = np.where(image > 0.02, image, 0)
     total = weight.sum((1, 2))
     return np.stack([(weight * x).sum((1, 2)) / total, (weight * y).sum((1, 2)) / total], -1)
 
@@ -128,26 +128,26 @@ def transforms_document(cameras: list[Shot], model: str | None = None) -> dict:
 
 def write_transforms_capture(folder: Path, cameras: list[Shot], model: str | None = None) -> Path:
     """A nerfstudio folder; its transforms.json."""
-    write_pictures(folder, cameras, fisheye=model == "OPENCV_FISHEYE")
+    write_images(folder, cameras, fisheye=model == "OPENCV_FISHEYE")
     path = folder / "transforms.json"
     path.write_text(json.dumps(transforms_document(cameras, model)))
     return path
 
 
 def write_colmap_capture(
-    folder: Path, cameras: list[Shot], model: str, params: list[float], place: str = "sparse/0"
+    folder: Path, cameras: list[Shot], model: str, params: list[float], subfolder: str = "sparse/0"
 ) -> Path:
     """A COLMAP project with a text model; the model's folder. All cameras are alike."""
-    write_pictures(folder, cameras, fisheye=model.endswith("FISHEYE"))
-    sparse = folder / place
+    write_images(folder, cameras, fisheye=model.endswith("FISHEYE"))
+    sparse = folder / subfolder
     sparse.mkdir(parents=True, exist_ok=True)
     shot = cameras[0]
     numbers = " ".join(map(repr, params))
     (sparse / "cameras.txt").write_text(f"1 {model} {shot.width} {shot.height} {numbers}\n")
     lines = []
     for i, camera in enumerate(cameras):
-        place_text = " ".join(map(repr, [*camera.quat.tolist(), *camera.translation.tolist()]))
-        lines.append(f"{i + 1} {place_text} 1 {i}.png")
+        pose = " ".join(map(repr, [*camera.quat.tolist(), *camera.translation.tolist()]))
+        lines.append(f"{i + 1} {pose} 1 {i}.png")
         pixels = camera.pixels(fisheye=model.endswith("FISHEYE"))
         lines.append(" ".join(f"{u} {v} {p + 1}" for p, (u, v) in enumerate(pixels)))
     (sparse / "images.txt").write_text("\n".join(lines) + "\n")
@@ -173,7 +173,7 @@ def llff_table(cameras: list[Shot]) -> np.ndarray:
 
 def write_llff_capture(folder: Path, cameras: list[Shot]) -> Path:
     """An LLFF folder; its poses_bounds.npy."""
-    write_pictures(folder, cameras)
+    write_images(folder, cameras)
     path = folder / "poses_bounds.npy"
     np.save(path, llff_table(cameras))
     return path

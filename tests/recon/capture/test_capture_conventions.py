@@ -22,9 +22,9 @@ FISHEYE = (0.05, -0.01, 0.003, 0.0)
 
 
 def off_spots_px(views: Views) -> float:
-    """Largest distance between the spots in the pictures and the projected points."""
+    """Largest distance between the spots in the images and the projected points."""
     projected, _ = views.cameras.project(views.images.new_tensor(POINTS))
-    found = np.stack([spot_pixels(picture.numpy()) for picture in views.images])
+    found = np.stack([spot_pixels(image.numpy()) for image in views.images])
     return float(np.abs(projected.numpy() - found).max())
 
 
@@ -73,7 +73,7 @@ def test_undistorted_fisheye(tmp_path: Path):
 
 
 def test_distortion_is_seen_by_these_tests(tmp_path: Path):
-    """The same pictures read as a pinhole's are off by pixels."""
+    """The same images without undistortion are off by pixels."""
     cameras = shots(centered=False, coefficients=OPENCV)
     path = write_transforms_capture(tmp_path, cameras, "OPENCV")
     path.write_text(path.read_text().replace('"k1"', '"ignored"'))
@@ -100,7 +100,7 @@ def test_colmap_distortion(
 
 
 def test_mixed_sizes_keep_their_geometry(tmp_path: Path):
-    """A small and a large picture share one size after padding, K untouched by it."""
+    """Images of two sizes have one size after padding, and K is unchanged."""
     large, _, other = shots(centered=False)
     small = Shot(other.quat, other.translation, 120.0, 121.0, 47.0, 66.0, 100, 130)
     write_transforms_capture(tmp_path, [large, small])

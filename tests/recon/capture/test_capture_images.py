@@ -1,4 +1,4 @@
-"""Every common kind of picture file, and broken ones."""
+"""Image files of every common kind, and damaged ones."""
 
 import sys
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_other_extensions(tmp_path: Path, name: str):
 
 
 def test_heic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "a.heic").write_bytes(b"not a picture")
+    (tmp_path / "a.heic").write_bytes(b"not an image")
     with pytest.raises(ReconError, match=r"a\.heic: expected an image file"):
         read_image(tmp_path / "a.heic", apply_orientation=False)
     monkeypatch.setitem(sys.modules, "pi_heif", None)
@@ -59,9 +59,9 @@ def test_16_bit_grey_keeps_its_steps(tmp_path: Path):
 
 
 def test_alpha(tmp_path: Path):
-    picture = np.full((2, 2, 4), 255, np.uint8)
-    picture[0, 0] = (*RED, 0)
-    Image.fromarray(picture).save(tmp_path / "a.png")
+    pixels = np.full((2, 2, 4), 255, np.uint8)
+    pixels[0, 0] = (*RED, 0)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
     colors, alpha = read_image(tmp_path / "a.png", apply_orientation=False)
     assert alpha is not None
     np.testing.assert_array_equal(alpha, [[0, 1], [1, 1]])
@@ -72,16 +72,16 @@ def test_alpha(tmp_path: Path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(tmp_path: Path, orientation: int):
     """Applied on request only; the red corner moves as the EXIF standard says."""
-    picture = np.zeros((16, 32, 3), np.uint8)
-    picture[:8, :8, 0] = 255
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:8, :8, 0] = 255
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(picture).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     stored, _ = read_image(tmp_path / "a.png", apply_orientation=False)
     assert stored.shape == (16, 32, 3)
     assert stored[0, 0, 0] == 1
     shown, _ = read_image(tmp_path / "a.png", apply_orientation=True)
-    # Where the stored top-left corner belongs: (row, column) of the shown picture.
+    # Where the stored top-left corner belongs: (row, column) of the displayed image.
     row, column = {
         1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0),
         5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0),

@@ -15,15 +15,15 @@ from recon.capture.types import Capture
 
 
 def frame_of(path: Path, camera: FrameCamera | None = None, **more) -> Frame:
-    """A frame of a stored picture, pinhole unless a camera is given."""
+    """A frame of a stored image, pinhole unless a camera is given."""
     width, height = Image.open(path).size
     K = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]]).double()
     camera = camera or FrameCamera(torch.eye(4).double(), K, width, height)
     return Frame(path.name, path, camera, **more)
 
 
-def save(path: Path, picture: np.ndarray) -> Path:
-    Image.fromarray((picture * 255).round().astype(np.uint8)).save(path)
+def save(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray((pixels * 255).round().astype(np.uint8)).save(path)
     return path
 
 
@@ -47,11 +47,11 @@ def test_shrinking_averages(tmp_path: Path):
 
 def test_hidden_colours_do_not_bleed(tmp_path: Path):
     """A grey object over transparent red: the edges stay grey, premultiplied."""
-    picture = np.zeros((32, 32, 4))
-    picture[..., 0] = 1
-    picture[:, :13] = 0.6
-    picture[:, :13, 3] = 1
-    views = load_views([frame_of(save(tmp_path / "a.png", picture))], 8)
+    pixels = np.zeros((32, 32, 4))
+    pixels[..., 0] = 1
+    pixels[:, :13] = 0.6
+    pixels[:, :13, 3] = 1
+    views = load_views([frame_of(save(tmp_path / "a.png", pixels))], 8)
     coverage = torch.tensor([1, 1, 1, 0.25, 0, 0, 0, 0]).expand(1, 1, 8, 8)
     torch.testing.assert_close(views.masks, coverage, atol=1e-5, rtol=0)
     expected = 0.6 * coverage.expand(1, 3, 8, 8)
@@ -112,7 +112,7 @@ def test_chequer_is_straightened(tmp_path: Path, model, coefficients):
     np.testing.assert_allclose(views.cameras.Ks[0], K, rtol=1e-6)
 
 
-def test_where_the_polynomial_turns_back_is_masked(tmp_path: Path):
+def test_non_monotonic_distortion_is_masked(tmp_path: Path):
     """r - r^3 / 3 peaks at r = 1: nothing further out is shown a second time."""
     path = save(tmp_path / "a.png", np.ones((100, 100, 3)))
     K = torch.tensor([[30.0, 0, 50], [0, 30, 50], [0, 0, 1]]).double()
@@ -166,7 +166,7 @@ def test_select_spread_without_cameras():
     assert select_spread(Capture(Path(), "images", frames), 3) == [0, 4, 8]
 
 
-def test_select_spread_of_one_place():
+def test_select_spread_of_one_position():
     """Cameras at one point and alike still give different frames."""
     frames = (ring(1).frames[0],) * 5
     assert len(set(select_spread(Capture(Path(), "transforms", frames), 3))) == 3

@@ -244,7 +244,7 @@ def test_camera_of_another_shape_is_refused(written: Path):
 
 
 def test_smaller_copies_of_the_images_are_fine(written: Path):
-    """The images may be smaller than the cameras say: K follows the picture."""
+    """The images may be smaller than the cameras say: K is that of the image."""
     frames = load_capture(written).frames
     for frame in frames:
         Image.open(frame.image_path).resize((80, 60)).save(frame.image_path)

@@ -127,11 +127,11 @@ def test_colmap_without_pycolmap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         load_capture(tmp_path)
 
 
-@pytest.mark.parametrize("place", [".", "sparse", "colmap/sparse/0"])
-def test_colmap_places_and_points(tmp_path: Path, place: str):
+@pytest.mark.parametrize("subfolder", [".", "sparse", "colmap/sparse/0"])
+def test_colmap_subfolders_and_points(tmp_path: Path, subfolder: str):
     pytest.importorskip("pycolmap")
     cameras = shots(centered=False)
-    write_colmap_capture(tmp_path, cameras, "PINHOLE", PINHOLE, place)
+    write_colmap_capture(tmp_path, cameras, "PINHOLE", PINHOLE, subfolder)
     frames = load_capture(tmp_path).frames
     assert [frame.name for frame in frames] == ["images/0.png", "images/1.png", "images/2.png"]
     for frame, shot in zip(frames, cameras, strict=True):

@@ -38,7 +38,7 @@ def photos(sample: Path, tmp_path_factory) -> Capture:
     noise = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "noise.png")
     capture = load_capture(folder)
-    # Depths of another frame of the world, which must not survive.
+    # Depths of another frame of the world, which must not be kept.
     frames = tuple(replace(frame, depth_bounds=(1e3, 1e4)) for frame in capture.frames)
     return replace(capture, frames=frames)
 
@@ -52,16 +52,16 @@ def solved(photos: Capture) -> PosedCapture:
 def test_cameras_are_those_of_the_scene(solved: PosedCapture, sample: Path) -> None:
     assert solved.camera_source == "solved" and solved.unregistered == ("noise.png",)
     assert len(solved.capture.frames) == 8 and solved.capture.has_cameras
-    truth = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
-    given = torch.stack([truth[f.name].viewmat for f in solved.capture.frames])
+    expected_cameras = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
+    given = torch.stack([expected_cameras[f.name].viewmat for f in solved.capture.frames])
     found = torch.stack([f.camera.viewmat for f in solved.capture.frames])
-    # The solver takes the middle of the picture for the principal point; it is 0.7 degrees away.
+    # The solver takes the image centre for the principal point; it is 0.7 degrees away.
     assert float(relative_errors_deg(found, given).median()) < 0.8
-    places = align(found, given).apply(camera_centers(found))
+    positions = align(found, given).apply(camera_centers(found))
     spread = (camera_centers(given) - camera_centers(given).mean(0)).norm(dim=-1).max()
-    assert float((places - camera_centers(given)).norm(dim=-1).max()) < 0.02 * spread
+    assert float((positions - camera_centers(given)).norm(dim=-1).max()) < 0.02 * spread
     for frame in solved.capture.frames:
-        K, true_K = frame.camera.K, truth[frame.name].K
+        K, true_K = frame.camera.K, expected_cameras[frame.name].K
         assert float((K[0, 0] / true_K[0, 0] - 1).abs()) < 0.02
         assert frame.points is not None and len(frame.points) > 50
         assert frame.depth_bounds is None
@@ -167,8 +167,8 @@ def test_two_photos_are_enough(photos: Capture, sample: Path, matcher: str) -> N
     pair = replace(photos, frames=tuple(f for f in photos.frames if f.name[:3] in ("002", "004")))
     assert len(pair.frames) == 2
     solved = solve_cameras(pair, SolveConfig(matcher=matcher), ignore).capture.frames
-    truth = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
-    given = torch.stack([truth[f.name].viewmat for f in solved])
+    expected_cameras = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
+    given = torch.stack([expected_cameras[f.name].viewmat for f in solved])
     found = torch.stack([f.camera.viewmat for f in solved])
     assert float(relative_errors_deg(found, given).max()) < 4
     # Lenses are straight, or hardly bent where there are points enough to tell.
@@ -179,8 +179,8 @@ def test_two_photos_are_enough(photos: Capture, sample: Path, matcher: str) -> N
 def test_down_is_down(solved: PosedCapture, sample: Path) -> None:
     """+y of the solved world is where things fall in the sample (its -z), though all its photos
     look down on it."""
-    truth = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
-    given = torch.stack([truth[f.name].viewmat for f in solved.capture.frames])
+    expected_cameras = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
+    given = torch.stack([expected_cameras[f.name].viewmat for f in solved.capture.frames])
     found = torch.stack([f.camera.viewmat for f in solved.capture.frames])
     down = align(found, given).rotmat @ torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
     assert float(torch.rad2deg(torch.arccos(-down[2]))) < 10
@@ -188,7 +188,7 @@ def test_down_is_down(solved: PosedCapture, sample: Path) -> None:
 
 @needs_learned
 def test_learned_matches_come_second(photos: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ALIKED is asked when SIFT leaves photos without a place; the better result stays."""
+    """ALIKED is tried when SIFT leaves photos unregistered; the better outcome is kept."""
     tried, by_sift = [], 0
 
     def run_matcher(prepared, work, seed, matcher, report) -> stages.Outcome:
@@ -237,12 +237,12 @@ def test_many_photos_are_thinned(photos: Capture) -> None:
     assert kept[0] is many.frames[0] and kept[-1] is many.frames[-1]
 
 
-@pytest.mark.parametrize("film, expected", [(18, 50.0), (36, 100.0), (0, None), (None, None)])
-def test_exif_focal(film: int | None, expected: float | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("focal_35mm, expected", [(18, 50.0), (36, 100.0), (0, None), (None, None)])
+def test_exif_focal(focal_35mm: int | None, expected: float | None, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0110] = "Phone"
-    if film is not None:
-        exif.get_ifd(0x8769)[0xA405] = film
+    if focal_35mm is not None:
+        exif.get_ifd(0x8769)[0xA405] = focal_35mm
     Image.new("RGB", (60, 100)).save(tmp_path / "a.jpg", exif=exif)
     focal, camera = exif_focal(tmp_path / "a.jpg")
     assert focal == expected and camera.startswith("Phone")
@@ -264,6 +264,6 @@ def test_alignment_undoes_a_sim3(sample: Path) -> None:
 def test_solving_again_lands_in_the_given_frame(sample: Path) -> None:
     capture = load_capture(sample)
     solved, transform = solve_again(capture, SolveConfig())
-    for frame, truth in zip(solved.capture.frames, capture.frames, strict=True):
+    for frame, given in zip(solved.capture.frames, capture.frames, strict=True):
         camera = transform_frame(frame, transform).camera
-        assert torch.allclose(camera.viewmat, truth.camera.viewmat, atol=0.08)
+        assert torch.allclose(camera.viewmat, given.camera.viewmat, atol=0.08)

@@ -12,22 +12,22 @@ from recon.capture import load_capture
 from recon.capture.images import read_image
 from recon.capture.video import select_frames
 
-# Frames of the test's film that are smeared, and those in which the camera rests.
-SMEARED = (4, 6, 13, 21)
+# Frames of the test video that are blurred, and those in which the camera rests.
+BLURRED = (4, 6, 13, 21)
 RESTING = range(24, 40)
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory) -> Path:
+def video(tmp_path_factory) -> Path:
     """A camera that moves over a wall, then rests."""
-    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    path = tmp_path_factory.mktemp("video") / "video.mp4"
     rng = np.random.default_rng(0)
     wall = cv2.resize(rng.integers(0, 255, (60, 240, 3), dtype=np.uint8), None, fx=8, fy=8)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (320, 240))
     for number in range(40):
         x = 20 * min(number, RESTING[0])
-        picture = np.ascontiguousarray(wall[100:340, x : x + 320])
-        writer.write(cv2.blur(picture, (25, 25)) if number in SMEARED else picture)
+        image = np.ascontiguousarray(wall[100:340, x : x + 320])
+        writer.write(cv2.blur(image, (25, 25)) if number in BLURRED else image)
     writer.release()
     return path
 
@@ -36,25 +36,25 @@ def numbers(path: Path, count: int) -> list[int]:
     return [int(Path(f.name).stem.split("_")[1]) for f in load_capture(path, count).frames]
 
 
-def test_sharp_frames_spread_over_the_motion(film: Path, cache: Path) -> None:
-    chosen = numbers(film, 8)
-    assert len(chosen) == 8 and not set(chosen) & set(SMEARED)
+def test_sharp_frames_spread_over_the_motion(video: Path, cache: Path) -> None:
+    chosen = numbers(video, 8)
+    assert len(chosen) == 8 and not set(chosen) & set(BLURRED)
     assert sum(n in RESTING for n in chosen) <= 2
     assert max(np.diff(chosen[:6])) <= 8
-    frame = load_capture(film, 8).frames[0]
+    frame = load_capture(video, 8).frames[0]
     assert frame.image_path.is_relative_to(cache)
     assert read_image(frame.image_path, True)[0].shape == (240, 320, 3)
     assert frame.camera is None
 
 
-def test_a_video_is_read_once(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = numbers(film, 5)
+def test_a_video_is_read_once(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = numbers(video, 5)
     monkeypatch.setattr(cv2, "imwrite", None)
-    assert numbers(film, 5) == first
+    assert numbers(video, 5) == first
 
 
-def test_short_videos_give_all_they_have(film: Path) -> None:
-    assert len(numbers(film, 100)) == 40
+def test_short_videos_give_all_they_have(video: Path) -> None:
+    assert len(numbers(video, 100)) == 40
 
 
 def test_choice_is_the_sharpest_of_each_piece() -> None:
@@ -76,6 +76,6 @@ def test_what_is_no_video_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(end.value)
 
 
-def test_one_frame_is_not_enough(film: Path) -> None:
+def test_one_frame_is_not_enough(video: Path) -> None:
     with pytest.raises(ReconError, match="frames must be at least 2"):
-        load_capture(film, 1)
+        load_capture(video, 1)

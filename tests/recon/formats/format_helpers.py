@@ -24,7 +24,7 @@ class Rounding:
     """Of SH band 0."""
     sh: float
     """Of higher bands."""
-    turns: float
+    rotations: float
     """Of a rotation matrix's entries."""
 
 
@@ -69,7 +69,7 @@ def assert_close(a: Gaussians, b: Gaussians, rounding: Rounding) -> None:
     one, two = quats_to_rotmats(a.quats), quats_to_rotmats(b.quats)
     # An axis of a Gaussian has no sign.
     two = two * (one * two).sum(-2, keepdim=True).sign()
-    assert float((one - two).abs().max()) <= 4 * rounding.turns
+    assert float((one - two).abs().max()) <= 4 * rounding.rotations
     if rounding.sh < 2 and a.sh.shape[1] > 1:
         assert a.sh.shape == b.sh.shape
         assert float((a.sh[:, 1:] - b.sh[:, 1:]).abs().max()) <= rounding.sh

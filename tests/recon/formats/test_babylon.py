@@ -40,10 +40,10 @@ window.shoot = async (name, eye, target, up, fov, width, height) => {
     scene.render();
     await new Promise((next) => setTimeout(next, 100));
   }
-  const picture = canvas.toDataURL("image/png");
+  const image = canvas.toDataURL("image/png");
   const count = mesh.splatCount;
   engine.dispose();
-  return [count, picture];
+  return [count, image];
 };
 window.ready = true;
 </script>"""
@@ -68,10 +68,10 @@ def test_babylon_shows_the_same(
     # glTF has +y up and, as recon writes it, x to the other side.
     axes = torch.tensor([-1.0, -1.0, 1.0])
     c2w = eye.c2w[0]
-    place, ahead, up = c2w[:3, 3] * axes, c2w[:3, 2] * axes, -c2w[:3, 1] * axes
+    position, ahead, up = c2w[:3, 3] * axes, c2w[:3, 2] * axes, -c2w[:3, 1] * axes
     fov = float(torch.deg2rad(torch.tensor(fov_deg(eye))))
     arguments = [
-        path.name, place.tolist(), (place + ahead).tolist(), up.tolist(), fov, WIDTH, HEIGHT
+        path.name, position.tolist(), (position + ahead).tolist(), up.tolist(), fov, WIDTH, HEIGHT
     ]  # fmt: skip
     with served(tmp_path, PAGE, "babylonjs") as address:
         count, found = shoot(browser, address, arguments)

@@ -133,22 +133,22 @@ def splat_transform(folder: Path, source: str, target: str) -> None:
 
 
 def match(scene: Gaussians, other: Gaussians) -> torch.Tensor:
-    """The other's Gaussian at each one's place."""
+    """Return the index of the nearest Gaussian of the other scene."""
     return torch.cdist(scene.means, other.means).argmin(1)
 
 
-def test_half_turns_of_sh_agree_with_rotations() -> None:
-    """The signs for spz and glb are those of a proper turn of the scene."""
+def test_sign_flips_of_sh_agree_with_rotations() -> None:
+    """The signs for spz and glb are those of a rotation of the scene."""
     scene = scene_of(3)
     for flips in ({"x": 1, "y": -1, "z": -1}, {"x": -1, "y": -1, "z": 1}):
-        turn = torch.diag(torch.tensor([float(flips[axis]) for axis in "xyz"]))
-        turned = scene.transformed(Sim3(torch.tensor(1.0), turn, torch.zeros(3)))
+        rotation = torch.diag(torch.tensor([float(flips[axis]) for axis in "xyz"]))
+        rotated = scene.transformed(Sim3(torch.tensor(1.0), rotation, torch.zeros(3)))
         expected = scene.sh * torch.from_numpy(sh_signs(flips, 16))
-        assert torch.allclose(turned.sh, expected, atol=1e-5)
+        assert torch.allclose(rotated.sh, expected, atol=1e-5)
 
 
-def test_glb_where_its_node_puts_it(tmp_path: Path) -> None:
-    """A node's place and size, in the axes of glTF (x and y negated)."""
+def test_glb_applies_the_transform_of_its_node(tmp_path: Path) -> None:
+    """A node's translation and scale apply in the axes of glTF (x and y negated)."""
     scene, path = scene_of(1), tmp_path / "a.glb"
     write_glb(path, SceneSource.of(scene))
     data = path.read_bytes()

@@ -86,8 +86,8 @@ def test_mutations(extension: str, degree: int, tmp_path: Path) -> None:
         for _ in range(COUNT):
             data = mutated(whole, dice)
             if extension == ".spz":
-                packer = zlib.compressobj(wbits=31)
-                data = packer.compress(data) + packer.flush()
+                compressor = zlib.compressobj(wbits=31)
+                data = compressor.compress(data) + compressor.flush()
             path.write_bytes(data)
             read += check(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MAX_GROWTH_KB
@@ -150,7 +150,7 @@ def test_sog_of_absurd_counts(count: object, tmp_path: Path) -> None:
 
 
 def test_zip_bomb(tmp_path: Path) -> None:
-    """A picture that unpacks to gigabytes is not unpacked."""
+    """A member that decompresses to gigabytes is rejected."""
     save_gaussians(tmp_path / "a.sog", scene_of(0, 300))
     members = members_of(tmp_path / "a.sog")
     members["meta.json"] += b" " * 60_000_000
@@ -160,7 +160,7 @@ def test_zip_bomb(tmp_path: Path) -> None:
         load_gaussians(tmp_path / "a.sog")
 
 
-def test_picture_bomb(tmp_path: Path) -> None:
+def test_image_bomb(tmp_path: Path) -> None:
     """A plain WebP of 16,383 x 16,383 pixels has a few hundred bytes."""
     from PIL import Image
 
@@ -176,9 +176,9 @@ def test_picture_bomb(tmp_path: Path) -> None:
 
 def test_gzip_bomb(tmp_path: Path) -> None:
     """Zeros for 50 million Gaussians, packed a thousandfold."""
-    packer = zlib.compressobj(wbits=31)
-    data = packer.compress(struct.pack("<IIIBBBB", 0x5053474E, 3, 50_000_000, 0, 12, 0, 0))
-    data += packer.compress(bytes(20_000_000)) + packer.flush()
+    compressor = zlib.compressobj(wbits=31)
+    data = compressor.compress(struct.pack("<IIIBBBB", 0x5053474E, 3, 50_000_000, 0, 12, 0, 0))
+    data += compressor.compress(bytes(20_000_000)) + compressor.flush()
     (tmp_path / "a.spz").write_bytes(data)
     with pytest.raises(ReconError, match="50000000 Gaussians do not fit into"):
         load_gaussians(tmp_path / "a.spz")

@@ -115,7 +115,7 @@ def test_other_layouts_are_read(encoding: str, tmp_path: Path) -> None:
     assert_same(scene, load_gaussians(tmp_path / "b.ply"))
 
 
-def test_bad_rows_are_dropped_and_zero_quats_mended(tmp_path: Path, caplog) -> None:
+def test_bad_rows_are_dropped_and_zero_quats_become_identity(tmp_path: Path, caplog) -> None:
     save_gaussians(tmp_path / "a.ply", scene_of(0, 10))
     table = table_of(tmp_path / "a.ply")
     table["x"][3] = np.nan

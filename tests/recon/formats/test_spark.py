@@ -43,9 +43,9 @@ window.shoot = async (url, world, fov, width, height) => {
     renderer.render(scene, camera);
     await new Promise((next) => setTimeout(next, 100));
   }
-  const picture = renderer.domElement.toDataURL("image/png");
+  const image = renderer.domElement.toDataURL("image/png");
   renderer.dispose();
-  return [mesh.packedSplats.numSplats, picture];
+  return [mesh.packedSplats.numSplats, image];
 };
 window.ready = true;
 </script>"""
