@@ -11,13 +11,24 @@ from recon.types import Prediction, Progress, Views
 
 
 def run_network(network: nn.Module, batch: ViewBatch) -> NetworkOutput:
-    """Run a network in the batch's own frame and scale: normalise, run, undo."""
+    """Run a network in the batch's own frame and scale.
+
+    Networks see normalised cameras only: the batch is normalised and the output transformed back.
+
+    Args:
+        network: A network of `recon.model.registry.NETWORKS`.
+        batch: Views with cameras in any frame and scale.
+    """
     normalisation = Normalisation.of(batch)
     return normalisation.undo(network(normalisation.apply(batch)))
 
 
 class NetworkModel:
-    """A trained network as a model of `recon.reconstruct`."""
+    """A trained network as a model of `recon.reconstruct`.
+
+    It runs on the device of the views. Depth ranges that the capture does not state are estimated
+    by a coarse plane sweep.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
