@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from recon.capture import Capture as Capture
     from recon.capture import load_capture as load_capture
     from recon.capture import load_views as load_views
+    from recon.capture.sfm import PosedCapture as PosedCapture
     from recon.compress import compress as compress
     from recon.config import OptimiseConfig as OptimiseConfig
     from recon.config import PoseConfig as PoseConfig
     from recon.config import ReconstructConfig as ReconstructConfig
     from recon.config import SimplifyConfig as SimplifyConfig
     from recon.config import ViewConfig as ViewConfig
+    from recon.optimise import OptimiseResult as OptimiseResult
     from recon.optimise import optimise as optimise
     from recon.optimise import select_num_steps as select_num_steps
     from recon.pipeline import estimate_cameras as estimate_cameras
@@ -45,7 +47,9 @@ if TYPE_CHECKING:
 _LAZY = {
     "Capture": "recon.capture",
     "OptimiseConfig": "recon.config",
+    "OptimiseResult": "recon.optimise",
     "PoseConfig": "recon.config",
+    "PosedCapture": "recon.capture.sfm",
     "Prediction": "recon.types",
     "ReconstructConfig": "recon.config",
     "Scene": "recon.scene",
