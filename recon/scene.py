@@ -11,9 +11,11 @@ from torch import Tensor
 
 from recon.capture import Frame
 from recon.capture.sfm import PosedCapture
+from recon.compress import EncodedScene, compress
 from recon.config import ReconstructConfig
 from recon.formats import format_of, load_gaussians, save_gaussians
 from recon.simplify import importance_order
+from recon.types import StageProgress, Views
 from render import Cameras, Gaussians, RenderOutput, rasterize
 
 
@@ -148,6 +150,47 @@ class Scene:
         color = torch.as_tensor(background).to(self.gaussians.means)
         chosen = chosen.to(self.gaussians.device)
         return rasterize(self.gaussians, chosen, color[None], **options)
+
+    def compress(
+        self,
+        path: str | Path,
+        *,
+        max_loss_db: float | None = None,
+        target_mb: float | None = None,
+        keep_fraction: float | None = None,
+        views: Views | None = None,
+        progress: StageProgress = lambda stage, done: None,
+    ) -> EncodedScene:
+        """Write a smaller file: see `recon.compress`.
+
+        Losses are measured on `views`, which are the photos, or else at the scene's cameras; a
+        scene without cameras gets synthetic ones.
+
+        Args:
+            path: File to write; the extension chooses the format (.sog is the smallest).
+            max_loss_db: Limit of the loss of PSNR (dB).
+            target_mb: Limit of the file size (10^6 bytes).
+            keep_fraction: Fraction of the Gaussians to keep, in (0, 1].
+            views: Photos of the scene.
+            progress: Called with the stage and its completed fraction.
+
+        Returns:
+            The file at `path`, with its number of Gaussians and its loss.
+
+        Raises:
+            ConfigError: A limit is out of range or cannot be met, or several are given.
+            InputError: The extension is unknown, or the scene is empty or does not match the views.
+        """
+        return compress(
+            self.gaussians.detach().to("cpu"),
+            path,
+            max_loss_db=max_loss_db,
+            target_mb=target_mb,
+            keep_fraction=keep_fraction,
+            views=views,
+            cameras=None if views is not None or self.cameras is None else self.cameras.to("cpu"),
+            progress=progress,
+        )
 
 
 def load(path: str | Path) -> Scene:

@@ -40,7 +40,7 @@ def scene(sample: Path) -> Scene:
 
 def test_dir_lists_the_whole_api() -> None:
     assert set(recon.__all__) <= set(dir(recon))
-    stages = "load_capture load_views estimate_cameras predict simplify optimise"
+    stages = "load_capture load_views estimate_cameras predict simplify optimise compress"
     for name in f"{stages} reconstruct load Scene Views ReconstructConfig ReconError".split():
         assert name in recon.__all__
     for name in recon.__all__:
@@ -51,13 +51,13 @@ def test_dir_lists_the_whole_api() -> None:
 
 def test_stages_are_functions_even_after_their_packages_were_imported() -> None:
     code = """
-import recon, recon.simplify, recon.optimise, inspect
-from recon import optimise, simplify
-for stage in (optimise, simplify, recon.optimise, recon.simplify):
+import recon, recon.simplify, recon.optimise, recon.compress, inspect
+from recon import compress, optimise, simplify
+for stage in (compress, optimise, simplify, recon.compress, recon.optimise, recon.simplify):
     print(callable(stage), len(inspect.signature(stage).parameters) > 2)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True"] * 8
+    assert done.stdout.split() == ["True"] * 12
 
 
 def test_public_functions_are_documented() -> None:
@@ -354,6 +354,17 @@ def test_formats_with_an_order_of_their_own_store_the_same_scene(
     truth = scene.render().rgb
     errors = [float((image - truth).square().mean()) for image in (here, there)]
     assert errors[0] <= 1.05 * errors[1] + 1e-7
+
+
+def test_scene_is_compressed(scene: Scene, views: Views, tmp_path: Path) -> None:
+    path = tmp_path / "small.spz"
+    found = scene.compress(path, keep_fraction=0.5)
+    assert found.path == path and found.num_gaussians == len(recon.load(path)) == len(scene) // 2
+    again = recon.load(path).compress(tmp_path / "smaller.splat", keep_fraction=0.5, views=views)
+    assert again.num_gaussians == len(scene) // 4 and again.loss_db >= 0
+    with pytest.raises(recon.ConfigError, match="exclude each other") as caught:
+        scene.compress(path, max_loss_db=0.1, target_mb=1.0)
+    assert set(caught.value.fields) == {"max_loss_db", "target_mb"}
 
 
 def test_single_photo_without_camera_says_so(sample: Path, tmp_path: Path) -> None:
