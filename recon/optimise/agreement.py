@@ -6,9 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.optimise.view_count_policy import POLICY
 from render import Gaussians
 
 ATTRIBUTES = tuple(field.name for field in fields(Gaussians))
+# Attributes that are masked, for each value of `ViewCountPolicy.agreement`.
+MASKED: dict[str, tuple[str, ...]] = {
+    "none": (), "opacities": ("opacities",), "all": ATTRIBUTES
+}  # fmt: skip
 # Required margin of views with a positive over views with a negative gradient, or vice versa.
 MIN_MARGIN = 2
 
@@ -34,11 +39,7 @@ class GradientAgreement:
         self.leaves = {name: getattr(source, name).detach().requires_grad_() for name in ATTRIBUTES}
         self.scene = Gaussians(**self.leaves)
         """A copy of the scene to render each view from, detached from the parameters."""
-        self.masked: tuple[str, ...] = ("opacities",)
-        if num_views == 1 or not require_agreement:
-            self.masked = ()
-        elif num_views == 2:
-            self.masked = ATTRIBUTES
+        self.masked = MASKED[POLICY.agreement(num_views) if require_agreement else "none"]
         self.total = {name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
         self.signs = {name: torch.zeros_like(self.leaves[name]) for name in self.masked}
 

@@ -4,15 +4,11 @@ import math
 from dataclasses import dataclass, replace
 
 from recon.errors import ConfigError
+from recon.optimise.view_count_policy import POLICY
 from recon.validation import check_types
 
 # Upper bound on the number of steps within a time budget.
 MAX_STEPS = 3000
-# From this number of views on, this multiple of the steps still improves held-out views.
-MANY_VIEWS, MANY_VIEWS_STEPS = 4, 2
-# Learning-rate multipliers for fewer views, which constrain shapes less.
-FEW_VIEWS_SCALE, FEW_VIEWS_QUAT = 0.25, 0.5
-FEW_VIEWS_MEAN = {1: 0.2, 2: 0.2, 3: 1 / 3}
 SCENE_LRS = ("lr_sh", "lr_opacity", "lr_scale", "lr_quat", "lr_mean")
 
 
@@ -62,24 +58,11 @@ class OptimiseConfig:
         return OptimiseConfig(steps=MAX_STEPS, seconds=seconds)
 
     def for_num_views(self, count: int) -> "OptimiseConfig":
-        """Adapt steps and learning rates to the number of views.
-
-        Twice the steps from four views on, and more for many views, so that each is rendered as
-        often as one of three; lower learning rates of shapes and positions for few views.
-        """
-        many = count >= MANY_VIEWS
-        factor = max(MANY_VIEWS_STEPS if many else 1, count / self.views_per_step)
-        steps = math.ceil(self.steps * factor)
-        config = self if many else self._for_few_views(FEW_VIEWS_MEAN[max(count, 1)])
-        return replace(config, steps=min(steps, max(self.steps, MAX_STEPS)))
-
-    def _for_few_views(self, mean_factor: float) -> "OptimiseConfig":
-        return replace(
-            self,
-            lr_mean=mean_factor * self.lr_mean,
-            lr_scale=FEW_VIEWS_SCALE * self.lr_scale,
-            lr_quat=FEW_VIEWS_QUAT * self.lr_quat,
-        )
+        """Adapt steps and learning rates to the number of views (see ViewCountPolicy)."""
+        steps = math.ceil(self.steps * POLICY.steps_factor(count, self.views_per_step))
+        factors = POLICY.lr_factors(count)
+        lrs = {name: factor * getattr(self, name) for name, factor in factors.items()}
+        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)), **lrs)
 
     def scale_lrs(self, factor: float) -> "OptimiseConfig":
         """Multiply all learning rates of the scene by a factor."""

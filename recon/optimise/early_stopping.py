@@ -9,11 +9,10 @@ from torch import Tensor
 from recon.optimise.config import OptimiseConfig
 from recon.optimise.loop import take_steps
 from recon.optimise.parameters import SETTINGS, Parameters
+from recon.optimise.view_count_policy import POLICY
 from recon.types import Progress, Views
 from render import Cameras, Gaussians, rasterize
 
-# With fewer views the others say too little about the one that is held out.
-MIN_VIEWS = 4
 # Pixels that the other views' Gaussians cover with at least this alpha count.
 MIN_ALPHA = 0.5
 # Steps after which the held-out view is evaluated, in addition to the first and the last.
@@ -92,7 +91,7 @@ def select_num_steps(
         The number of steps, or None if all steps are worth taking or there are too few views
         to tell.
     """
-    if len(views) < MIN_VIEWS or config.steps == 0:
+    if not POLICY.stops_early(len(views)) or config.steps == 0:
         return None
     held_out = HeldOut.of(gaussians, source_view, views, prune_fn)
     if not bool(held_out.covered.any()):
