@@ -84,6 +84,11 @@ def test_headers_that_do_not_match_the_weights(checkpoint: Path) -> None:
         load_checkpoint(checkpoint)
 
 
+def test_headers_with_underscores_load(checkpoint: Path) -> None:
+    rewrite(checkpoint, network="gs_lrm")
+    assert load_checkpoint(checkpoint).name == "gs-lrm"
+
+
 def test_command_line_takes_a_checkpoint(checkpoint: Path, sample: Path, tmp_path: Path) -> None:
     out = tmp_path / "scene.ply"
     options = ["--model", str(checkpoint), "--max-views", "2", "--resolution", "64", "--prune=0"]
