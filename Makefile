@@ -1,34 +1,41 @@
 # make demo   install into .venv, reconstruct the sample capture: scene.ply, scene.png
 # make test   install into .venv, run the checks and all tests
 # make sanitize, make wheel   test the CPU kernel with sanitizers, and the wheel by itself
+# make lock   write the versions of all packages in .venv to constraints.txt
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS ?= sfm,match,heic,spz,train,dev
+EXTRAS ?= sfm,match,heic,spz,train,perceptual,dev
+# Versions of all packages; for a Python other than the one named there: make install LOCK=/dev/null
+LOCK ?= constraints.txt
 # Number of CPU threads is torch's choice unless OMP_NUM_THREADS says otherwise.
 
-.PHONY: install demo test check sanitize wheel clean
+.PHONY: install lock demo test check sanitize wheel clean
 
 install: $(VENV)/.installed
 
 # Reinstalled when the build inputs change; Python sources are used in place.
 $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard render/backends/cpu/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
-	$(BIN)/python -m pip install --quiet --no-deps stlpips-pytorch==0.0.2
+	$(BIN)/python -m pip install --quiet -c $(LOCK) -e '.[$(EXTRAS)]'
 	touch $@
+
+# Run it after `make install LOCK=/dev/null` in a fresh .venv to move to newer versions.
+lock: install
+	{ sed -n '/^#/p' constraints.txt; \
+	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
 
 demo: install
 	$(BIN)/recon assets/sample -o scene.ply
 	$(BIN)/recon render scene.ply -o scene.png --cameras assets/sample --camera-index 3 --path orbit --size 768x576
-	@echo "demo: wrote scene.ply (open it in any splat viewer) and scene.png (a view from a new place)"
+	@echo "demo: wrote scene.ply (open it in any splat viewer) and scene.png (a novel view)"
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_structure.py
+	$(BIN)/python -m pytest tests/test_structure.py tests/test_words.py
 
 test: check
 	$(BIN)/python -m pytest
@@ -49,9 +56,9 @@ sanitize: install
 
 # The wheel in a fresh environment, and the command there with an empty PATH: no compiler.
 wheel: install
-	rm -rf dist && $(BIN)/python -m pip wheel --quiet --no-deps -w dist .
+	rm -rf dist && $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
 	$(PYTHON) -m venv --clear build/wheel-venv
-	build/wheel-venv/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	build/wheel-venv/bin/python -m pip install --quiet -c $(LOCK) dist/*.whl
 	cd build && PATH= wheel-venv/bin/recon doctor
 	cd build && PATH= wheel-venv/bin/recon bench raster --scenes s1 --degrees 0 --repeats 3
 
