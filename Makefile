@@ -22,6 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard ren
 
 # Run it after `make install LOCK=/dev/null` in a fresh .venv to move to newer versions.
 lock: install
+	mkdir -p build
 	{ sed -n '/^#/p' constraints.txt; \
 	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
