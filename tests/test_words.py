@@ -79,10 +79,9 @@ AREAS = {
 
 # Hits that are still there. These only go down; at the end the table is empty.
 REMAINING: dict[str, int] = {
-    "render": 109,
-    "compress": 206,
-    "training": 304,
-    "cli": 30,
+    "render": 104,
+    "training": 13,
+    "cli": 3,
 }
 
 NOT_SEARCHED = ("tests/test_words.py", "tests/golden/", "assets/licenses/")
