@@ -145,7 +145,7 @@ def test_earlier_names_of_keys_give_the_present_ones(tmp_path: Path) -> None:
     with pytest.raises(ReconError, match="the key data is now called dataset"):
         tiny(tmp_path, "data.width=64")
     file = tmp_path / "old.yaml"
-    file.write_text("dataset:\n  meshes: {share: 0.15}\n")
+    file.write_text('dataset:\n  meshes: {"share": 0.15}\n')
     with pytest.raises(
         ReconError, match=r"dataset.meshes.share is now called dataset.meshes.weight"
     ):

@@ -112,7 +112,7 @@ def test_two_processes_take_the_same_steps(tmp_path: Path) -> None:
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     one, two = load_file(tmp_path / "one" / WEIGHTS), load_file(tmp_path / "two" / WEIGHTS)
     for key, value in one.items():
-        # Adam turns rounding of tiny gradients into steps of the learning rate's size.
+        # Adam amplifies rounding of tiny gradients to steps of the size of the learning rate.
         assert float((value - two[key]).abs().max()) < 2e-3, key
         assert float((value - two[key]).abs().mean()) < 2e-5, key
 
