@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from recon.errors import InputError
+from render.tensors import TensorStruct
 
 SIDE_PX = 256
 LEVELS = 6
@@ -18,17 +19,13 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
-class TextureBank:
+class TextureBank(TensorStruct):
     """t tiling textures at LEVELS sizes, each half the previous one."""
 
     levels: tuple[Float[Tensor, "t _ _ 3"], ...]
 
     def __len__(self) -> int:
         return len(self.levels[0])
-
-    def to(self, device: torch.device) -> "TextureBank":
-        """Return the textures on another device."""
-        return TextureBank(tuple(level.to(device) for level in self.levels))
 
     def look_up(
         self,

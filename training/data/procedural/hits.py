@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from render.tensors import TensorStruct
 from training.data.procedural.layout import Layout
 from training.data.procedural.solids import (
     Hits,
@@ -17,22 +18,17 @@ from training.data.procedural.solids import (
 
 
 @dataclass(frozen=True)
-class FirstHits:
+class FirstHits(TensorStruct, axis="r"):
     """The first surface of every ray."""
 
-    depth: Float[Tensor, "r"]
+    depth: Float[Tensor, "*r"]
     """Ray parameter; NEVER where nothing is hit."""
-    owner: Int[Tensor, "r"]
+    owner: Int[Tensor, "*r"]
     """Index of the material: of a visible solid, or of a soup, which follow the solids."""
     solids: Hits
     """First hits among the solids alone."""
-    triangle: Int[Tensor, "r"]
+    triangle: Int[Tensor, "*r"]
     """Index of the triangle in its soup; undefined on solids."""
-
-    def select(self, which: Int[Tensor, "s"]) -> "FirstHits":
-        """Return the hits of some of the rays."""
-        solids = Hits(*(t[which] for t in vars(self.solids).values()))
-        return FirstHits(self.depth[which], self.owner[which], solids, self.triangle[which])
 
 
 def first_hits(

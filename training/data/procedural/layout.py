@@ -14,6 +14,7 @@ from torch import Tensor
 
 from render import Cameras
 from render.cameras import look_at
+from render.tensors import TensorStruct
 from training.data.procedural.solids import CUBE, CYLINDER, SPHERE, Solids
 from training.data.procedural.soup import Soup, random_soup
 from training.data.types import SampleRequest
@@ -24,7 +25,7 @@ KINDS: tuple[SceneKind, ...] = ("room", "table", "outdoor", "plain")
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(TensorStruct):
     """Solids and soups with their materials, and the kind of scene."""
 
     kind: SceneKind
@@ -36,12 +37,6 @@ class Layout:
     """Textures per world unit."""
     gloss: Float[Tensor, "n"]
     """Strength of the specular highlight."""
-
-    def to(self, device: torch.device) -> "Layout":
-        """Return the layout on another device."""
-        materials = (t.to(device) for t in (self.texture, self.density, self.gloss))
-        soups = tuple(soup.to(device) for soup in self.soups)
-        return Layout(self.kind, self.solids.to(device), soups, *materials)
 
 
 class LayoutBuilder:

@@ -1,11 +1,12 @@
 """Shading: a directional light with shadows, sky light and highlights, to display sRGB."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from render.tensors import TensorStruct
 from training.data.procedural.bank import TextureBank
 from training.data.procedural.hits import FirstHits, first_hits, surface
 from training.data.procedural.layout import Layout
@@ -15,7 +16,7 @@ GAMMA = 2.2
 
 
 @dataclass(frozen=True)
-class Light:
+class Light(TensorStruct):
     """A directional light, ambient light and a sky."""
 
     toward: Float[Tensor, "3"]
@@ -28,11 +29,6 @@ class Light:
     """Linear colour of the sky at the zenith."""
     sky_bottom: Float[Tensor, "3"]
     """Linear colour of the sky at the horizon; equal to the zenith for plain backgrounds."""
-
-    def to(self, device: torch.device) -> "Light":
-        """Return the light on another device."""
-        names = ("toward", "sky_top", "sky_bottom")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 def random_light(generator: torch.Generator, kind: str) -> Light:
@@ -73,7 +69,7 @@ def shade(
     found = (hits.depth < NEVER).nonzero()[:, 0]
     colors = _sky(light, dirs)
     if len(found):
-        here = hits.select(found)
+        here = hits[found]
         colors[found] = _surface(layout, bank, light, here, origins[found], dirs[found], pixel)
     return colors.clamp(0, 1) ** (1 / GAMMA), hits.depth
 

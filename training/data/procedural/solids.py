@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from render.tensors import TensorStruct
+
 NEVER = 1e9
 CUBE, SPHERE, CYLINDER = 0, 1, 2
 """Unit shapes: |x|, |y|, |z| <= 1; radius 1; radius 1 about z with |z| <= 1."""
@@ -17,7 +19,7 @@ EPS = 1e-9
 
 
 @dataclass(frozen=True)
-class Solids:
+class Solids(TensorStruct):
     """n solids, grouped by shape in the order cube, sphere, cylinder."""
 
     counts: tuple[int, int, int]
@@ -30,28 +32,18 @@ class Solids:
     visible: Bool[Tensor, "n"]
     """False for solids that only cut."""
 
-    def to(self, device: torch.device) -> "Solids":
-        """Return the solids on another device."""
-        return Solids(
-            self.counts,
-            self.to_local.to(device),
-            self.centers.to(device),
-            self.cutters.to(device),
-            self.visible.to(device),
-        )
-
 
 @dataclass(frozen=True)
-class Hits:
+class Hits(TensorStruct, axis="r"):
     """The first surface of every ray."""
 
-    depth: Float[Tensor, "r"]
+    depth: Float[Tensor, "*r"]
     """Ray parameter; NEVER where nothing is hit."""
-    solid: Int[Tensor, "r"]
+    solid: Int[Tensor, "*r"]
     """Index of the solid whose surface is hit: the cutter inside a cut."""
-    inner: Bool[Tensor, "r"]
+    inner: Bool[Tensor, "*r"]
     """Whether the surface is that of a cutter, seen from inside."""
-    owner: Int[Tensor, "r"]
+    owner: Int[Tensor, "*r"]
     """Index of the visible solid."""
 
 

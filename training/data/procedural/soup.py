@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from render.tensors import TensorStruct
 from training.data.procedural.solids import EPS, NEVER
 
 # Points along each side of a surface's grid; every ray is tested against all triangles.
@@ -14,7 +15,7 @@ GRID = 10
 
 
 @dataclass(frozen=True)
-class Soup:
+class Soup(TensorStruct):
     """t triangles with smooth normals, visible from both sides."""
 
     corners: Float[Tensor, "t 3 3"]
@@ -25,10 +26,6 @@ class Soup:
     """Centre of the bounding sphere."""
     radius: Float[Tensor, ""]
     """Radius of the bounding sphere."""
-
-    def to(self, device: torch.device) -> "Soup":
-        """Return the triangles on another device."""
-        return Soup(*(t.to(device) for t in vars(self).values()))
 
     def hit(
         self, origins: Float[Tensor, "r 3"], dirs: Float[Tensor, "r 3"]
