@@ -81,4 +81,5 @@ def _torchvision_vgg19() -> nn.Sequential:
         )
     network = vgg19()
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    return network.features
+    features: nn.Sequential = network.features
+    return features

@@ -48,7 +48,7 @@ def load_state(
     """
     try:
         with safe_open(path, framework="pt") as handle:
-            progress = json.loads((handle.metadata() or {}).get(KEY, "null"))
+            progress: dict[str, Any] | None = json.loads((handle.metadata() or {}).get(KEY, "null"))
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"cannot resume from {path}: {error}") from None

@@ -101,7 +101,8 @@ def _draw_neighbours(cameras: Cameras, count: int, generator: torch.Generator) -
     distance = (centers - centers[first]).norm(dim=1)
     typical = distance[distance > 0].median() if bool((distance > 0).any()) else 1.0
     cost = distance / typical + 2 * (1 - axes @ axes[first])
-    return cost.argsort(stable=True)[:count].tolist()
+    nearest: list[int] = cost.argsort(stable=True)[:count].tolist()
+    return nearest
 
 
 def _sample(views: Views, order: list[int], request: SampleRequest) -> TrainingSample:

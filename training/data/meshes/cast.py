@@ -1,5 +1,6 @@
 """Ray casting of triangles with Embree, lit by a directional light and the sky."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 import trimesh
 from jaxtyping import Float
 from torch import Tensor
+from trimesh import triangles
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from render import Cameras
@@ -15,6 +17,10 @@ from training.data.meshes.soup import Soup
 GAMMA = 2.2
 SUPERSAMPLING = 2
 AMBIENT, STRENGTH = 0.45, 0.75
+# trimesh has no annotations for it.
+points_to_barycentric: Callable[[np.ndarray, np.ndarray], np.ndarray] = (
+    triangles.points_to_barycentric
+)
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,15 @@ class MeshRenderer:
         """Shade with Lambert on both sides of every triangle, and sky light from above."""
         soup = self.soup
         corners = soup.faces[face]
-        weights = trimesh.triangles.points_to_barycentric(soup.vertices[corners], points)[..., None]
+        weights = points_to_barycentric(soup.vertices[corners], points)[..., None]
         normals = (soup.normals[corners] * weights).sum(1)
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
         normals *= -np.sign((normals * dirs).sum(1, keepdims=True) + 1e-12)
         albedo = (soup.tints[corners] * weights).sum(1) * self._texture(corners, weights, face)
         light = STRENGTH * np.maximum(normals @ self.toward_light, 0)
         light += AMBIENT * (0.75 + 0.25 * normals[:, 2])
-        return np.clip(np.clip(albedo, 0, 1) ** GAMMA * light[:, None], 0, 1) ** (1 / GAMMA)
+        linear = np.clip(albedo, 0, 1) ** GAMMA * light[:, None]
+        return np.asarray(np.clip(linear, 0, 1) ** (1 / GAMMA))
 
     def _texture(self, corners: np.ndarray, weights: np.ndarray, face: np.ndarray) -> np.ndarray:
         """Sample the nearest texture pixels; textures repeat."""

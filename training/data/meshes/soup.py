@@ -70,7 +70,8 @@ def _vertex_normals(part: trimesh.Trimesh) -> np.ndarray:
     normals = np.zeros((len(part.vertices), 3))
     for corner in range(3):
         np.add.at(normals, part.faces[:, corner], areas)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.asarray(normals / np.maximum(lengths, 1e-12))
 
 
 def _surface(part: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -128,7 +128,7 @@ def _noise_texture(generator: torch.Generator) -> Float[Tensor, "side side 3"]:
 def _muted(generator: torch.Generator, low: float, high: float) -> Float[Tensor, "3"]:
     """Draw a colour of limited brightness; most are less saturated than uniform random colours."""
     color = torch.rand(3, generator=generator)
-    amount, brightness = torch.rand(2, generator=generator).tolist()
+    amount, brightness = (float(value) for value in torch.rand(2, generator=generator))
     color = (color.mean() + 1.1 * amount**2 * (color - color.mean())).clamp_min(0)
     return color / color.max().clamp_min(1e-3) * (low + (high - low) * brightness)
 
@@ -148,5 +148,5 @@ def _fractal(generator: torch.Generator) -> Float[Tensor, "side side"]:
         total += weight * smooth[..., edge : edge + SIDE_PX, edge : edge + SIDE_PX]
         weight *= gain
     total = total[0, 0]
-    low, high = torch.quantile(total.flatten()[::16], torch.tensor([0.02, 0.98]))
+    low, high = torch.quantile(total.flatten()[::16], torch.tensor([0.02, 0.98])).unbind()
     return ((total - low) / (high - low)).clamp(0, 1)

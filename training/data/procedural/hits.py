@@ -64,7 +64,8 @@ def surface(
 
 
 def _sizes(solids: Solids) -> Float[Tensor, "n 3"]:
-    return 1 / solids.to_local.norm(dim=-1)
+    sizes: Tensor = 1 / solids.to_local.norm(dim=-1)
+    return sizes
 
 
 def _box_mapped(

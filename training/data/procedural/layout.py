@@ -102,7 +102,8 @@ class LayoutBuilder:
         if upright:
             return about_z
         q, r = torch.linalg.qr(torch.randn(3, 3, generator=self.generator))
-        return q * torch.sign(r.diagonal())
+        rotmat: Tensor = q * torch.sign(r.diagonal())
+        return rotmat
 
     def layout(self, kind: SceneKind) -> Layout:
         """Return all solids, grouped by shape, and all soups."""
