@@ -17,7 +17,7 @@ BLOB_SIGMA_PX = 2.0
 
 
 def rotmat_from_wxyz(quat: np.ndarray) -> np.ndarray:
-    """Rotation of a unit quaternion (Hamilton)."""
+    """Return the rotation matrix of a unit quaternion (Hamilton)."""
     w, x, y, z = quat
     return np.array(
         [
@@ -30,7 +30,7 @@ def rotmat_from_wxyz(quat: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Shot:
-    """A camera of the synthetic capture: OpenCV axes, camera from world."""
+    """Camera of the synthetic capture: OpenCV axes, camera from world."""
 
     quat: np.ndarray
     translation: np.ndarray
@@ -59,7 +59,7 @@ class Shot:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
 
     def pixels(self, fisheye: bool = False) -> np.ndarray:
-        """Where the points appear; pixel centres at +0.5."""
+        """Project the points; pixel centres at +0.5."""
         local = POINTS @ self.viewmat[:3, :3].T + self.viewmat[:3, 3]
         if not self.coefficients:
             image = local @ self.K.T
@@ -73,7 +73,7 @@ class Shot:
 
 
 def shots(centered: bool, coefficients: tuple[float, ...] = (), count: int = 3) -> list[Shot]:
-    """Cameras in front of the points, tilted about all axes; LLFF needs them centred."""
+    """Return cameras in front of the points, rotated about all axes; LLFF needs centred ones."""
     made = []
     for i in range(count):
         quat = np.array([1.0, 0.03 * i - 0.02, 0.05 * i - 0.04, 0.1 - 0.06 * i])
@@ -85,7 +85,7 @@ def shots(centered: bool, coefficients: tuple[float, ...] = (), count: int = 3) 
 
 
 def write_images(folder: Path, cameras: list[Shot], fisheye: bool = False) -> None:
-    """images/0.png ...: each point as a soft spot in its own channel."""
+    """Write images/0.png and so on, with each point as a soft spot in its own channel."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for i, shot in enumerate(cameras):
         y, x = np.mgrid[: shot.height, : shot.width] + 0.5
@@ -98,7 +98,7 @@ def write_images(folder: Path, cameras: list[Shot], fisheye: bool = False) -> No
 
 
 def spot_pixels(image: np.ndarray) -> np.ndarray:
-    """Centroids [3, 2] of the spots in a image [3, h, w]; pixel centres at +0.5."""
+    """Return the centroids [3 2] of the spots in an image [3 h w]; pixel centres at +0.5."""
     y, x = np.mgrid[: image.shape[1], : image.shape[2]] + 0.5
     weight = np.where(image > 0.02, image, 0)
     total = weight.sum((1, 2))
@@ -106,7 +106,7 @@ def spot_pixels(image: np.ndarray) -> np.ndarray:
 
 
 def transforms_document(cameras: list[Shot], model: str | None = None) -> dict:
-    """The content of a transforms.json for those cameras."""
+    """Return the content of a transforms.json for the cameras."""
     flip = np.diag([1.0, -1.0, -1.0, 1.0])
     frames = []
     for i, shot in enumerate(cameras):
@@ -127,7 +127,7 @@ def transforms_document(cameras: list[Shot], model: str | None = None) -> dict:
 
 
 def write_transforms_capture(folder: Path, cameras: list[Shot], model: str | None = None) -> Path:
-    """A nerfstudio folder; its transforms.json."""
+    """Write a nerfstudio folder, and return its transforms.json."""
     write_images(folder, cameras, fisheye=model == "OPENCV_FISHEYE")
     path = folder / "transforms.json"
     path.write_text(json.dumps(transforms_document(cameras, model)))
@@ -137,7 +137,7 @@ def write_transforms_capture(folder: Path, cameras: list[Shot], model: str | Non
 def write_colmap_capture(
     folder: Path, cameras: list[Shot], model: str, params: list[float], subfolder: str = "sparse/0"
 ) -> Path:
-    """A COLMAP project with a text model; the model's folder. All cameras are alike."""
+    """Write a COLMAP project with a text model and one camera, and return the model folder."""
     write_images(folder, cameras, fisheye=model.endswith("FISHEYE"))
     sparse = folder / subfolder
     sparse.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def write_colmap_capture(
 
 
 def llff_table(cameras: list[Shot]) -> np.ndarray:
-    """The content of poses_bounds.npy for those cameras."""
+    """Return the content of a poses_bounds.npy for the cameras."""
     rows = []
     for shot in cameras:
         c2w = shot.c2w
@@ -172,7 +172,7 @@ def llff_table(cameras: list[Shot]) -> np.ndarray:
 
 
 def write_llff_capture(folder: Path, cameras: list[Shot]) -> Path:
-    """An LLFF folder; its poses_bounds.npy."""
+    """Write an LLFF folder, and return its poses_bounds.npy."""
     write_images(folder, cameras)
     path = folder / "poses_bounds.npy"
     np.save(path, llff_table(cameras))

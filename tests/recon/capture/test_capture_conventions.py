@@ -22,7 +22,7 @@ FISHEYE = (0.05, -0.01, 0.003, 0.0)
 
 
 def off_spots_px(views: Views) -> float:
-    """Largest distance between the spots in the images and the projected points."""
+    """Return the largest distance between the spots in the images and the projected points."""
     projected, _ = views.cameras.project(views.images.new_tensor(POINTS))
     found = np.stack([spot_pixels(image.numpy()) for image in views.images])
     return float(np.abs(projected.numpy() - found).max())

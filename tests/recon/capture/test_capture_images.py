@@ -71,7 +71,7 @@ def test_alpha(tmp_path: Path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(tmp_path: Path, orientation: int):
-    """Applied on request only; the red corner moves as the EXIF standard says."""
+    """Orientation is applied on request only, and moves the red corner as EXIF specifies."""
     pixels = np.zeros((16, 32, 3), np.uint8)
     pixels[:8, :8, 0] = 255
     exif = Image.Exif()

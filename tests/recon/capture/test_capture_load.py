@@ -15,7 +15,7 @@ from recon.capture.types import Capture
 
 
 def frame_of(path: Path, camera: FrameCamera | None = None, **more) -> Frame:
-    """A frame of a stored image, pinhole unless a camera is given."""
+    """Return a frame of a stored image, with a pinhole camera unless one is given."""
     width, height = Image.open(path).size
     K = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]]).double()
     camera = camera or FrameCamera(torch.eye(4).double(), K, width, height)
@@ -38,7 +38,7 @@ def test_never_enlarged_and_float32(tmp_path: Path):
 
 
 def test_shrinking_averages(tmp_path: Path):
-    """Stripes of one pixel become grey, not a moire."""
+    """Stripes of one pixel become grey without moire."""
     stripes = np.zeros((64, 64, 3))
     stripes[:, ::2] = 1
     views = load_views([frame_of(save(tmp_path / "a.png", stripes))], 16)
@@ -67,7 +67,7 @@ def test_exif_orientation_is_left_alone(tmp_path: Path):
 
 
 def ray_of_photo(distorted: np.ndarray, model: str, coefficients: tuple) -> np.ndarray:
-    """Undistorted x / z, y / z of distorted ones, by fixed-point iteration of OpenCV's model."""
+    """Undistort x / z and y / z by fixed-point iteration of OpenCV's model."""
     rays, zero = distorted.copy(), np.zeros(3)
     project = cv2.fisheye.projectPoints if model == "fisheye" else cv2.projectPoints
     for _ in range(60):
@@ -86,7 +86,7 @@ def ray_of_photo(distorted: np.ndarray, model: str, coefficients: tuple) -> np.n
     ],
 )
 def test_chequer_is_straightened(tmp_path: Path, model, coefficients):
-    """A smooth chequer photographed through the lens comes back as the plain one."""
+    """A smooth chequerboard seen through the lens is undistorted to the original."""
     width, height = 240, 180
     K = np.array([[170.0, 0, 126], [0, 172.0, 84], [0, 0, 1]])
 
@@ -113,7 +113,7 @@ def test_chequer_is_straightened(tmp_path: Path, model, coefficients):
 
 
 def test_non_monotonic_distortion_is_masked(tmp_path: Path):
-    """r - r^3 / 3 peaks at r = 1: nothing further out is shown a second time."""
+    """r - r^3 / 3 peaks at r = 1: pixels further out would repeat the inside."""
     path = save(tmp_path / "a.png", np.ones((100, 100, 3)))
     K = torch.tensor([[30.0, 0, 50], [0, 30, 50], [0, 0, 1]]).double()
     coefficients = (-1 / 3, *(0.0,) * 7)
@@ -126,7 +126,7 @@ def test_non_monotonic_distortion_is_masked(tmp_path: Path):
 
 
 def test_depth_bounds(tmp_path: Path):
-    """Only what every frame states; points that happen to be known say nothing of the rest."""
+    """Bounds are used only if every frame has them; sparse points are not used."""
     path = save(tmp_path / "a.png", np.ones((10, 10, 3)))
     points = torch.rand(101, 3).double() + 2
     stated = frame_of(path, depth_bounds=(1.0, 7.0), points=points)
@@ -137,7 +137,7 @@ def test_depth_bounds(tmp_path: Path):
 
 
 def ring(count: int) -> Capture:
-    """Cameras on a circle of radius 3 that look at its middle, in order of the angle."""
+    """Return cameras on a circle of radius 3 that look at its centre, in order of the angle."""
     frames = []
     for angle in np.arange(count) * 2 * np.pi / count:
         forward = -np.array([np.cos(angle), np.sin(angle), 0])
@@ -167,13 +167,13 @@ def test_select_spread_without_cameras():
 
 
 def test_select_spread_of_one_position():
-    """Cameras at one point and alike still give different frames."""
+    """Identical cameras still give different frames."""
     frames = (ring(1).frames[0],) * 5
     assert len(set(select_spread(Capture(Path(), "transforms", frames), 3))) == 3
 
 
 def test_opening_reads_no_pixels(tmp_path: Path):
-    """Broken photos are found when they are loaded, not before."""
+    """Damaged photos raise when views are loaded, not before."""
     write_transforms_capture(tmp_path, shots(centered=False))
     (tmp_path / "images" / "0.png").write_bytes(b"")
     assert len(load_capture(tmp_path).frames) == 3

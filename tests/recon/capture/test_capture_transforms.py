@@ -16,7 +16,7 @@ from recon.errors import ReconError
 
 
 def rewrite(path: Path, change) -> Path:
-    """Apply a change to a JSON file; its path."""
+    """Apply a change to a JSON file, and return its path."""
     document = json.loads(path.read_text())
     change(document)
     path.write_text(json.dumps(document))
@@ -78,7 +78,7 @@ def test_values_for_all_frames_and_three_rows(written: Path):
 
 
 def test_nerf_synthetic_layout(tmp_path: Path):
-    """camera_angle_x, no size, no extension, transforms_train.json."""
+    """The NeRF synthetic layout is read: camera_angle_x, no size, no extension."""
     shot = shots(centered=True)[0]
     (tmp_path / "train").mkdir()
     Image.new("RGB", (shot.width, shot.height)).save(tmp_path / "train" / "r_0.png")
@@ -168,7 +168,7 @@ def test_sparse_points_are_those_that_a_frame_sees(written: Path):
 
 
 def first(**values):
-    """A change that sets values of the first frame (None deletes)."""
+    """Return a change that sets values of the first frame (None deletes)."""
 
     def change(document):
         for key, value in values.items():

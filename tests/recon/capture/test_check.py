@@ -14,7 +14,7 @@ from recon.cli import main as cli
 
 
 def ignore(stage: str, done: float) -> None:
-    """No progress wanted."""
+    """Ignore the progress."""
 
 
 @pytest.fixture

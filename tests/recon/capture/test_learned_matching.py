@@ -21,7 +21,7 @@ SHIFT = (40, 24)
 
 @pytest.fixture(scope="module")
 def matched(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """Keypoints and matches of two crops of one photo, which are SHIFT pixels apart."""
+    """Match two crops of one photo that are SHIFT pixels apart."""
     folder = tmp_path_factory.mktemp("matching")
     photo = Image.open(sorted((sample / "images").iterdir())[0]).convert("RGB")
     photo = photo.resize((480, 360))

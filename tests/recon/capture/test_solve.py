@@ -1,4 +1,4 @@
-"""Cameras of photos that come without any."""
+"""Structure from motion on photos without cameras."""
 
 import shutil
 from dataclasses import replace
@@ -27,12 +27,12 @@ needs_learned = pytest.mark.skipif(not stages._has_kornia(), reason="needs the e
 
 
 def ignore(stage: str, done: float) -> None:
-    """No progress wanted."""
+    """Ignore the progress."""
 
 
 @pytest.fixture(scope="module")
 def photos(sample: Path, tmp_path_factory) -> Capture:
-    """The sample's photos without cameras, and one that shows something else."""
+    """Return the sample's photos without cameras, and one unrelated photo."""
     folder = tmp_path_factory.mktemp("photos")
     shutil.copytree(sample / "images", folder, dirs_exist_ok=True)
     noise = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
@@ -102,7 +102,7 @@ def test_exported_project_reads_back(solved: PosedCapture, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_command_line(solved: PosedCapture, photos: Capture, tmp_path: Path, capsys) -> None:
-    """Photos in, a scene that shows them; who was left out is said."""
+    """The scene reproduces the photos, and unregistered photos are listed."""
     scene, cameras = tmp_path / "s.ply", tmp_path / "c.json"
     options = ["--resolution", "96", "--max-views", "3", "--save-cameras", str(cameras)]
     cli.main([str(photos.root), "-o", str(scene), *options])
@@ -152,7 +152,7 @@ def test_photos_of_different_things(photos: Capture, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_photos_without_parallax(sample: Path, tmp_path: Path) -> None:
-    """Copies of one photo match, but say nothing of depth."""
+    """Copies of one photo match, but have no parallax."""
     photo = sorted((sample / "images").iterdir())[0]
     for number in range(3):
         shutil.copy(photo, tmp_path / f"{number}{photo.suffix}")
@@ -163,7 +163,7 @@ def test_photos_without_parallax(sample: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("matcher", ["sift", pytest.param("aliked", marks=needs_learned)])
 def test_two_photos_are_enough(photos: Capture, sample: Path, matcher: str) -> None:
-    """Points that only two photos see hold their cameras."""
+    """Two-view tracks are enough for two cameras."""
     pair = replace(photos, frames=tuple(f for f in photos.frames if f.name[:3] in ("002", "004")))
     assert len(pair.frames) == 2
     solved = solve_cameras(pair, SolveConfig(matcher=matcher), ignore).capture.frames
@@ -177,8 +177,7 @@ def test_two_photos_are_enough(photos: Capture, sample: Path, matcher: str) -> N
 
 @pytest.mark.slow
 def test_down_is_down(solved: PosedCapture, sample: Path) -> None:
-    """+y of the solved world is where things fall in the sample (its -z), though all its photos
-    look down on it."""
+    """+y of the solved world is -z of the sample, although all its photos look down on it."""
     expected_cameras = {Path(f.name).name: f.camera for f in load_capture(sample).frames}
     given = torch.stack([expected_cameras[f.name].viewmat for f in solved.capture.frames])
     found = torch.stack([f.camera.viewmat for f in solved.capture.frames])

@@ -19,7 +19,7 @@ RESTING = range(24, 40)
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
-    """A camera that moves over a wall, then rests."""
+    """Write a video of a camera that moves along a wall, then rests."""
     path = tmp_path_factory.mktemp("video") / "video.mp4"
     rng = np.random.default_rng(0)
     wall = cv2.resize(rng.integers(0, 255, (60, 240, 3), dtype=np.uint8), None, fx=8, fy=8)

@@ -41,7 +41,7 @@ def test_depths_and_points_go_along(sample: Path) -> None:
 
 
 def test_scene_of_another_size(sample: Path, tmp_path: Path) -> None:
-    """--metric-scale and --center: the same scene, elsewhere; the cameras go with it."""
+    """--metric-scale and --center transform the scene and its cameras alike."""
     fast = ["--resolution", "64", "--max-views", "2", "--refine", "0", "--quiet"]
     cli.main([str(sample), "-o", str(tmp_path / "a.ply"), *fast])
     cameras = str(tmp_path / "c.json")
@@ -70,7 +70,7 @@ def test_bad_scale(sample: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_down_in_the_photo_as_stored(orientation: int, tmp_path: Path) -> None:
-    """A bright stripe at the bottom of what is shown lies where `exif_down` points."""
+    """A bright stripe at the bottom of the displayed photo is where `exif_down` points."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     pixels = np.zeros((9, 9, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Scenes to write and how far what is read may be from them."""
+"""Scenes to write, and the rounding that each format may introduce."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from render.quaternions import quats_to_rotmats
 
 @dataclass(frozen=True)
 class Rounding:
-    """Largest differences that a format's own description allows."""
+    """Largest differences that the specification of a format allows."""
 
     means: float
     """World units."""
@@ -44,7 +44,7 @@ ORDERED = (".ply", ".splat", ".glb")
 
 
 def scene_of(degree: int, count: int = 700) -> Gaussians:
-    """Random Gaussians with values that every format can express, along a Morton curve."""
+    """Return random Gaussians in Morton order with values that every format can store."""
     generator = torch.Generator().manual_seed(degree)
     scene = random_gaussians(count, generator, degree, torch.float32)
     span = scene.means.abs().max()
@@ -60,7 +60,7 @@ def scene_of(degree: int, count: int = 700) -> Gaussians:
 
 
 def assert_close(a: Gaussians, b: Gaussians, rounding: Rounding) -> None:
-    """Both in one order; of quaternions the axes are compared."""
+    """Compare two scenes in the same order; quaternions are compared by their axes."""
     assert len(a) == len(b)
     assert float((a.means - b.means).abs().max()) <= rounding.means
     assert float((a.scales.log() - b.scales.log()).abs().max()) <= rounding.scales
@@ -76,7 +76,7 @@ def assert_close(a: Gaussians, b: Gaussians, rounding: Rounding) -> None:
 
 
 def as_stored(scene: Gaussians, extension: str) -> Gaussians:
-    """In the order that a format keeps, of a scene in Morton order."""
+    """Return a scene in Morton order in the order in which a format stores it."""
     if extension != ".sog":
         return scene
     return in_texture_order(scene, texture_size(len(scene))[0])

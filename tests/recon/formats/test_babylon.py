@@ -50,7 +50,7 @@ window.ready = true;
 
 
 def with_harmonics(gaussians: Gaussians, degree: int) -> Gaussians:
-    """Colours that change with the direction."""
+    """Return a scene whose colours depend on the direction."""
     generator = torch.Generator().manual_seed(degree)
     more = 0.1 * torch.randn(len(gaussians), (degree + 1) ** 2 - 1, 3, generator=generator)
     sh = torch.cat([gaussians.sh, more], 1)

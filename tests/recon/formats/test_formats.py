@@ -1,4 +1,4 @@
-"""Every format: what is written comes back within its rounding, here and in foreign readers."""
+"""Every format is read back within its rounding, by recon and by other readers."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Damaged and hostile files: a clear error or a valid scene, in little memory and time.
+"""Damaged and malicious files give a clear error or a valid scene, with bounded memory and time.
 
 RECON_FUZZ sets the number of mutated files for each reader.
 """
@@ -28,7 +28,7 @@ MAX_GROWTH_BYTES = 100_000_000
 
 
 def mutated(data: bytes, dice: random.Random) -> bytes:
-    """Cut short, bits flipped, bytes and whole words replaced, parts repeated or removed."""
+    """Truncate, flip bits, replace bytes and words, and repeat or remove ranges."""
     changed = bytearray(data)
     for _ in range(dice.choice((1, 1, 2, 5, 20))):
         at = dice.randrange(len(changed)) if changed else 0
@@ -53,7 +53,7 @@ def mutated(data: bytes, dice: random.Random) -> bytes:
 
 
 def check(path: Path) -> bool:
-    """Whether it was read; anything but a scene of finite numbers or a ReconError fails."""
+    """Return whether a file is read; fail on anything but a valid scene or an InputError."""
     started = time.monotonic()
     try:
         scene = load_gaussians(path)
@@ -107,7 +107,7 @@ def test_mutations(extension: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_mutated_descriptions_of_sog(tmp_path: Path) -> None:
-    """The zip is whole, what is in it is not."""
+    """The zip is intact, but its members are damaged."""
     path, dice = tmp_path / "a.sog", random.Random(0)
     save_gaussians(path, scene_of(1, 300))
     members = members_of(path)
@@ -131,7 +131,7 @@ def write_members(path: Path, members: dict[str, bytes], method: int = zipfile.Z
 
 
 def sog_with(path: Path, **changes: object) -> None:
-    """A .sog whose meta.json says otherwise."""
+    """Write a .sog with changed entries of meta.json."""
     save_gaussians(path, scene_of(0, 300))
     members = members_of(path)
     meta = json.loads(members["meta.json"])
@@ -170,7 +170,7 @@ def test_zip_bomb(tmp_path: Path) -> None:
 
 
 def test_image_bomb(tmp_path: Path) -> None:
-    """A plain WebP of 16,383 x 16,383 pixels has a few hundred bytes."""
+    """A constant WebP of 16,383 x 16,383 pixels has a few hundred bytes."""
     from PIL import Image
 
     save_gaussians(tmp_path / "a.sog", scene_of(0, 300))
@@ -184,7 +184,7 @@ def test_image_bomb(tmp_path: Path) -> None:
 
 
 def test_gzip_bomb(tmp_path: Path) -> None:
-    """Zeros for 50 million Gaussians, packed a thousandfold."""
+    """A file with zeros for 50 million Gaussians is compressed a thousandfold."""
     compressor = zlib.compressobj(wbits=31)
     data = compressor.compress(struct.pack("<IIIBBBB", 0x5053474E, 3, 50_000_000, 0, 12, 0, 0))
     data += compressor.compress(bytes(20_000_000)) + compressor.flush()

@@ -26,7 +26,7 @@ def table_of(path: Path) -> np.ndarray:
 
 
 def write_table(path: Path, table: np.ndarray, encoding: str) -> None:
-    """A PLY of any property order, types and encoding, independent of ours."""
+    """Write a PLY with any property order, types and encoding, without recon's writer."""
     names = {"f4": "float", "f8": "double", "u1": "uchar"}
     lines = ["ply", f"format {encoding} 1.0", "comment made by a test"]
     lines.append(f"element vertex {len(table)}")
