@@ -63,7 +63,7 @@ def visit(browser) -> Iterator[Callable]:
         page.close()
 
 
-def wait_for(page, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_for(page, condition: Callable[[], bool], seconds: float = 90.0) -> None:
     """Let a page run until a condition holds, or fail after some time."""
     end = time.monotonic() + seconds
     while not condition():
