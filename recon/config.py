@@ -12,7 +12,7 @@ from recon.validation import check_types
 MIN_RESOLUTION_PX = 32
 # Number of photos that are taken from a video.
 VIDEO_FRAMES = 40
-CameraSource = Literal["auto", "given", "solve"]
+PoseSource = Literal["auto", "given", "solve"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ViewConfig:
 class PoseConfig:
     """Where cameras come from, and the world frame they are in."""
 
-    source: CameraSource = "auto"
+    source: PoseSource = "auto"
     """`given`: use the capture's cameras and fail without them. `solve`: solve the cameras by
     structure from motion, even if some are given. `auto`: solve only if none are given."""
     metric_scale: float = 1.0

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon.capture import Frame
-from recon.capture.sfm import PosedCapture
+from recon.capture.sfm import CameraSource, PosedCapture
 from recon.compress import EncodedScene, compress
 from recon.config import ReconstructConfig
 from recon.formats import format_of, load_gaussians, save_gaussians
@@ -27,7 +27,7 @@ class Provenance:
     """Settings of the reconstruction."""
     version: str
     """Version of recon that made it."""
-    camera_source: str
+    camera_source: CameraSource
     """`given` (with the input), `solved` (by structure from motion), or `none` (assumed, for a
     single photo without a camera)."""
     view_names: tuple[str, ...]

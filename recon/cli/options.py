@@ -5,9 +5,9 @@ from typing import Annotated
 
 from recon.cli.arguments import Arg, UsageError
 from recon.config import (
-    CameraSource,
     OptimiseConfig,
     PoseConfig,
+    PoseSource,
     ReconstructConfig,
     SimplifyConfig,
     ViewConfig,
@@ -18,9 +18,9 @@ from recon.config import (
 class ReconstructOptions:
     """Options of a reconstruction."""
 
-    cameras: Annotated[
-        CameraSource, Arg(flags=("--camera-source", "--cameras"), title="Cameras")
-    ] = PoseConfig.source
+    cameras: Annotated[PoseSource, Arg(flags=("--camera-source", "--cameras"), title="Cameras")] = (
+        PoseConfig.source
+    )
     """given: use the cameras of the capture, and fail if it has none; solve: estimate them from the
     photos with COLMAP (extra `sfm`) even if some are given; auto: solve if none are given."""
     metric_scale: float = PoseConfig.metric_scale
