@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 from recon.errors import ReconError
 from recon.reporting import STDOUT
+from recon.scene_extensions import SCENE_EXTENSIONS_TEXT
 
 NAMES = {int: "a whole number", float: "a number"}
 METAVARS = {int: "N", float: "X", Path: "FILE", str: "TEXT"}
@@ -157,7 +158,10 @@ def _value_type(kind: Any) -> tuple[Any, bool]:
 
 @functools.cache
 def field_docstrings(cls: type) -> dict[str, str]:
-    """Return the string below each field of a dataclass, on one line, by the field's name."""
+    """Return the string below each field of a dataclass, on one line, by the field's name.
+
+    `{scene_extensions}` becomes the list of the extensions of scene files.
+    """
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(base):
@@ -171,5 +175,6 @@ def field_docstrings(cls: type) -> dict[str, str]:
                 and isinstance(below, ast.Expr)
                 and isinstance(below.value, ast.Constant)
             ):
-                found[field.target.id] = " ".join(str(below.value.value).split())
+                text = " ".join(str(below.value.value).split())
+                found[field.target.id] = text.replace("{scene_extensions}", SCENE_EXTENSIONS_TEXT)
     return found

@@ -26,7 +26,7 @@ class Compress:
     """Reduce the file size of a scene at a small loss of quality."""
 
     scene: Annotated[Path, POSITIONAL]
-    """Scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb)."""
+    """Scene file ({scene_extensions})."""
     output: Annotated[Path, OUTPUT]
     """Scene file to write; the extension selects the format (.sog is the smallest)."""
     target_size: Annotated[float | None, Arg(metavar="MB")] = None

@@ -22,7 +22,7 @@ class Convert:
     """Convert a scene file to another format."""
 
     scene: Annotated[Path, POSITIONAL]
-    """Scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb)."""
+    """Scene file ({scene_extensions})."""
     output: Annotated[Path, OUTPUT]
     """Scene file to write; the extension selects the format."""
     sh_degree: Annotated[int | None, Arg(metavar="DEGREE")] = None

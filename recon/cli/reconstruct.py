@@ -33,8 +33,7 @@ class Reconstruct:
     """Folder of photos, or a video. If the folder has a transforms.json, a COLMAP project or a
     poses_bounds.npy, its cameras are used; otherwise they are estimated from the photos."""
     output: Annotated[Path, OUTPUT]
-    """Scene file to write; the extension selects the format (.ply, .compressed.ply, .splat,
-    .spz, .sog, .glb)."""
+    """Scene file to write; the extension selects the format ({scene_extensions})."""
     options: ReconstructOptions = field(default_factory=ReconstructOptions)
     video_frames: Annotated[int, Arg(title="Input and output", replaces=("--frames",))] = (
         VIDEO_FRAMES

@@ -26,7 +26,7 @@ class Render:
     """Render images or a video of a scene."""
 
     scene: Annotated[Path, POSITIONAL]
-    """Scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb)."""
+    """Scene file ({scene_extensions})."""
     output: Annotated[Path, OUTPUT]
     """Image (.png, .jpg), video (.mp4), or a folder for one image per camera."""
     cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None

@@ -19,7 +19,7 @@ class View:
     """View scenes in the browser, or write a web page of a scene."""
 
     scenes: Annotated[tuple[Path, ...], Arg(positional=True, metavar="SCENE")]
-    """Scene files (.ply, .compressed.ply, .splat, .spz, .sog, .glb) in a common frame."""
+    """Scene files ({scene_extensions}) in a common frame."""
     cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
     """Capture or transforms.json whose photos to show and whose first camera to start from."""
     static: Annotated[Path | None, Arg(metavar="FOLDER")] = None
