@@ -1,6 +1,6 @@
-"""Ground floor of recon: Gaussians and cameras become pictures.
+"""Differentiable rendering: images of 3D Gaussians and cameras.
 
-Knows no model and no file of a user's. `rasterize` is the one entry.
+The lowest layer: it imports neither recon nor training. `rasterize` is the one entry.
 """
 
 from render.cameras import Cameras as Cameras

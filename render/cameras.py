@@ -24,7 +24,7 @@ class Cameras(TensorStruct, axis="v"):
     """
 
     viewmats: Float[Tensor, "*v 4 4"]
-    """Camera from world."""
+    """Camera from world; a rotation and a translation."""
     Ks: Float[Tensor, "*v 3 3"]
     """Intrinsics in pixels of this width and height; zero skew."""
     width: int
@@ -108,17 +108,17 @@ class Cameras(TensorStruct, axis="v"):
         return Cameras(_inverse(c2w), Ks.expand(*c2w.shape[:-2], 3, 3).clone(), width, height)
 
     def flatten(self) -> "Cameras":
-        """The views of all scenes in one row."""
+        """Merge all batch axes with the axis of cameras."""
         return replace(self, viewmats=self.viewmats.reshape(-1, 4, 4), Ks=self.Ks.reshape(-1, 3, 3))
 
     def unflatten(self, scenes: int) -> "Cameras":
-        """Back to one batch axis of that many scenes."""
+        """Split the cameras evenly among scenes, the new first axis."""
         viewmats, Ks = (t.unflatten(0, (scenes, -1)) for t in (self.viewmats, self.Ks))
         return replace(self, viewmats=viewmats, Ks=Ks)
 
     @property
     def c2w(self) -> Float[Tensor, "*v 4 4"]:
-        """World from camera."""
+        """World from camera, OpenCV axes."""
         return _inverse(self.viewmats)
 
     @property
@@ -127,19 +127,19 @@ class Cameras(TensorStruct, axis="v"):
         return camera_centers(self.viewmats)
 
     def resized(self, width: int, height: int) -> "Cameras":
-        """The same cameras for pictures resampled to width x height."""
+        """Adapt the intrinsics to images resampled to width x height."""
         factors = [width / self.width, height / self.height, 1.0]
         scale = torch.tensor(factors, dtype=self.Ks.dtype, device=self.Ks.device)
         return Cameras(self.viewmats, self.Ks * scale[:, None], width, height)
 
     def cropped(self, x0: int, y0: int, width: int, height: int) -> "Cameras":
-        """The same cameras for the window of pictures that starts at pixel (x0, y0)."""
+        """Adapt the intrinsics to a window of the images that starts at pixel (x0, y0)."""
         offset = torch.zeros(3, 3, dtype=self.Ks.dtype, device=self.Ks.device)
         offset[0, 2], offset[1, 2] = x0, y0
         return Cameras(self.viewmats, self.Ks - offset, width, height)
 
     def transformed(self, dst_from_src: Sim3) -> "Cameras":
-        """The cameras in another world frame; depths grow by its scale."""
+        """Express the cameras in another world frame; depths are multiplied by its scale."""
         rotmats = self.viewmats[..., :3, :3] @ dst_from_src.rotmat.T
         moved = dst_from_src.scale * self.viewmats[..., :3, 3] - rotmats @ dst_from_src.translation
         viewmats = self.viewmats.clone()
@@ -147,7 +147,7 @@ class Cameras(TensorStruct, axis="v"):
         return replace(self, viewmats=viewmats)
 
     def rays(self) -> tuple[Float[Tensor, "*v h w 3"], Float[Tensor, "*v h w 3"]]:
-        """World rays (rays_o, rays_d) through the pixel centres.
+        """Compute world rays (rays_o, rays_d) through the pixel centres.
 
         rays_d has unit depth, not unit length: rays_o + depth * rays_d is the point
         at that depth.
@@ -163,7 +163,7 @@ class Cameras(TensorStruct, axis="v"):
     def project(
         self, points: Float[Tensor, "*b m 3"]
     ) -> tuple[Float[Tensor, "*v m 2"], Float[Tensor, "*v m"]]:
-        """Pixel coordinates and depths of world points in every view."""
+        """Compute pixel coordinates and depths (z) of world points in every camera."""
         rotmats, translations = self.viewmats[..., :3, :3], self.viewmats[..., :3, 3]
         if points.ndim < self.viewmats.ndim:  # there is an axis of cameras
             points = points[..., None, :, :]
@@ -176,21 +176,21 @@ class Cameras(TensorStruct, axis="v"):
 
 
 def _inverse(poses: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
-    """Inverse of rigid transforms in closed form (R^T, -R^T t)."""
+    """Invert rigid transforms in closed form (R^T, -R^T t)."""
     rotmats, translations = poses[..., :3, :3], poses[..., :3, 3:]
     top = torch.cat([rotmats.mT, -rotmats.mT @ translations], -1)
     return torch.cat([top, poses[..., 3:, :]], -2)
 
 
 def camera_centers(viewmats: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 3"]:
-    """Optical centres in the world frame (-R^T t)."""
+    """Compute optical centres in the world frame (-R^T t)."""
     return -(viewmats[..., :3, :3].mT @ viewmats[..., :3, 3:])[..., 0]
 
 
 def pixel_centers(
     height: int, width: int, like: Tensor
 ) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
-    """(y, x) of the pixel centres, with the dtype and device of `like`."""
+    """Return (y, x) of the pixel centres, with the dtype and device of `like`."""
     y = torch.arange(height, dtype=like.dtype, device=like.device) + 0.5
     x = torch.arange(width, dtype=like.dtype, device=like.device) + 0.5
     rows, columns = torch.meshgrid(y, x, indexing="ij")
@@ -198,15 +198,17 @@ def pixel_centers(
 
 
 def look_at(
-    place: Float[Tensor, "3"], target: Float[Tensor, "3"], up: Float[Tensor, "3"] | None = None
+    position: Float[Tensor, "3"], target: Float[Tensor, "3"], up: Float[Tensor, "3"] | None = None
 ) -> Float[Tensor, "4 4"]:
-    """View matrix of a camera that looks from one point at another, level in a world with that
-    direction up (z unless given)."""
-    forward = torch.nn.functional.normalize(target - place, dim=0)
+    """Build the view matrix of a camera at `position` that looks at `target`.
+
+    Its x axis is level with respect to `up` (z by default).
+    """
+    forward = torch.nn.functional.normalize(target - position, dim=0)
     if up is None:
-        up = place.new_tensor([0.0, 0.0, 1.0])
+        up = position.new_tensor([0.0, 0.0, 1.0])
     right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=0)
-    viewmat = torch.eye(4).to(place)
+    viewmat = torch.eye(4).to(position)
     viewmat[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
-    viewmat[:3, 3] = -viewmat[:3, :3] @ place
+    viewmat[:3, 3] = -viewmat[:3, :3] @ position
     return viewmat

@@ -1,4 +1,4 @@
-"""How much each Gaussian matters to a set of pictures, for pruning."""
+"""Contributions of each Gaussian to a set of images, for pruning."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,11 @@ class Contributions:
     """Weights w = alpha * transmittance of each Gaussian over all pixels of all views."""
 
     weight_sum: Float[Tensor, "*b n"]
+    """Sum of the weights."""
     weight_max: Float[Tensor, "*b n"]
+    """Largest weight at one pixel."""
     hits: Int[Tensor, "*b n"]
-    """Pixels in which the weight is above 0, views added up."""
+    """Number of pixels, over all views, with a weight above 0."""
 
 
 def measure_contributions(
@@ -28,10 +30,10 @@ def measure_contributions(
     settings: RasterizeSettings | None = None,
     mask: Bool[Tensor, "*b n"] | None = None,
 ) -> Contributions:
-    """Each Gaussian's share in the pictures of these cameras (Fan et al. 2024, LightGaussian).
+    """Measure the weights of Gaussians in images of these cameras (LightGaussian, Fan et al. 2024).
 
     Runs on the CPU kernel wherever the tensors are: gsplat does not measure this, and
-    pruning asks once. The result is on the Gaussians' device.
+    pruning needs it once. The result is on the Gaussians' device.
     """
     from render.backends.cpu import contributions_cpu
 

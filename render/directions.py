@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def spread_directions(count: int) -> Float[Tensor, "count 3"]:
-    """Unit directions, evenly spread (Fibonacci lattice), float64."""
+    """Spread unit directions evenly over the sphere (Fibonacci lattice), float64."""
     index = torch.arange(count, dtype=torch.float64) + 0.5
     z = 1 - 2 * index / count
     azimuth = math.pi * (1 + math.sqrt(5)) * index

@@ -1,4 +1,4 @@
-"""How large is a photo's pixel where a Gaussian stands?"""
+"""Pixel footprints: the size of a photo's pixel at the depth of a Gaussian."""
 
 from dataclasses import dataclass
 
@@ -6,17 +6,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from render import Cameras
+from render.cameras import Cameras
 
 
 @dataclass(frozen=True)
 class Footprints:
-    """Points as the camera sees them whose pixels are smallest there."""
+    """Points as seen by the camera whose pixels are smallest at their depth."""
 
     camera: Int[Tensor, "n"]
-    """Number of the camera; 0 for points that none sees."""
+    """Index of the camera; 0 for points that none sees."""
     pixels: Float[Tensor, "n 2"]
-    """Where they stand in it (px)."""
+    """Projection into it (px)."""
     depth: Float[Tensor, "n"]
     """z in it (world units); 0 for points that none sees."""
     size: Float[Tensor, "n"]
@@ -24,14 +24,14 @@ class Footprints:
 
     @staticmethod
     def of(points: Float[Tensor, "n 3"], cameras: Cameras) -> "Footprints":
-        """Hidden or not: what counts is whether a point stands inside the picture."""
+        """Measure the footprints of points, by projection into the image; occlusion is ignored."""
         zeros = torch.zeros_like(points[:, 0])
         nearest = torch.full_like(zeros, torch.inf)
         camera = torch.zeros_like(nearest, dtype=torch.long)
         pixels, depth, size = torch.zeros_like(points[:, :2]), zeros, zeros
         for v in range(len(cameras)):
-            there, z = cameras[v].project(points)
-            column, row = there.unbind(-1)
+            projected, z = cameras[v].project(points)
+            column, row = projected.unbind(-1)
             focal = 0.5 * (cameras.Ks[v, 0, 0] + cameras.Ks[v, 1, 1])
             # The length of the ray, not z: cameras side by side see everything at the same z.
             distance = (points - cameras.centers[v]).norm(dim=-1) / focal
@@ -39,6 +39,6 @@ class Footprints:
             better &= (column < cameras.width) & (row < cameras.height)
             nearest = torch.where(better, distance, nearest)
             camera = torch.where(better, v, camera)
-            pixels = torch.where(better[:, None], there, pixels)
+            pixels = torch.where(better[:, None], projected, pixels)
             depth, size = torch.where(better, z, depth), torch.where(better, z / focal, size)
         return Footprints(camera, pixels, depth, size)

@@ -22,10 +22,13 @@ class Gaussians(TensorStruct, axis="n"):
     """
 
     means: Float[Tensor, "*n 3"]
+    """Centres (world units)."""
     quats: Float[Tensor, "*n 4"]
     """Unit quaternions, (w, x, y, z): world from the Gaussian's own axes."""
     scales: Float[Tensor, "*n 3"]
+    """Standard deviations along the Gaussian's own axes (world units)."""
     opacities: Float[Tensor, "*n"]
+    """Alpha at the centre, 0 to 1."""
     sh: Float[Tensor, "*n k 3"]
     """Colour = 0.5 + C0 sh[0] + ..., display sRGB; k = (degree + 1)^2."""
 
@@ -35,16 +38,16 @@ class Gaussians(TensorStruct, axis="n"):
         return degree_of(self.sh.shape[-2])
 
     def cut_sh(self, degree: int) -> "Gaussians":
-        """Without spherical harmonics above a degree."""
+        """Drop the spherical harmonics above a degree."""
         return replace(self, sh=self.sh[..., : (degree + 1) ** 2, :])
 
     def covars(self) -> Float[Tensor, "*b n 3 3"]:
-        """World covariances R S S^T R^T (Kerbl et al. 2023, eq. 6)."""
+        """Compute world covariances R S S^T R^T (Kerbl et al. 2023, eq. 6)."""
         half = quats_to_rotmats(self.quats) * self.scales[..., None, :]
         return half @ half.mT
 
     def transformed(self, dst_from_src: Sim3) -> "Gaussians":
-        """The scene in another world frame: means, orientations and SH all turn."""
+        """Express the scene in another world frame: means, orientations and SH are rotated."""
         quat = rotmats_to_quats(dst_from_src.rotmat)
         return Gaussians(
             means=dst_from_src.apply(self.means),
@@ -55,7 +58,7 @@ class Gaussians(TensorStruct, axis="n"):
         )
 
     def validate(self) -> None:
-        """ValueError naming the first attribute that holds impossible values."""
+        """Raise ValueError, naming the first attribute with impossible values."""
         for field in fields(self):
             values = getattr(self, field.name)
             bad = ~torch.isfinite(values)

@@ -1,4 +1,4 @@
-"""A camera for a scene that comes without any."""
+"""Guesses a camera for a scene that has none."""
 
 import math
 
@@ -12,112 +12,119 @@ from render.directions import spread_directions
 from render.gaussians import Gaussians
 
 DEFAULT_FOV_DEG = 60.0
-# Points that a place is judged by, and at most used otherwise.
-JUDGED, USED = 4000, 100_000
-# Places that are tried: directions, and distances from the middle in radii of the scene.
+# Most Gaussians that score a candidate position, and that are used for everything else.
+MAX_SCORED, MAX_USED = 4000, 100_000
+# Candidate positions: directions, and distances from the centre in radii of the scene.
 DIRECTIONS, DISTANCES = 64, (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-# Sizes have to tell of a place this much better than of those farthest away.
-TELLING = 0.9
-# Part of the Gaussians that size tells of: surfaces seen from many photos have several.
-WORST = 0.7
-# Length of the mean of directions in a photo, and how much it speaks against a place that they
-# spread more.
-AHEAD, AROUND = 0.9, 1.0
-# What speaks for y being down, as a correlation of height and distance; and how nearly along the
-# optical axis an axis may be to be up.
-Y_DOWN, ALONG = 0.3, 0.8
+# The best score must be below this fraction of that of the farthest candidates.
+MAX_SCORE_RATIO = 0.9
+# Quantile of the deviations that is the score: surfaces seen from many photos have Gaussians of
+# several sizes.
+SCORE_QUANTILE = 0.7
+# Length of the mean unit direction in a photo, and the penalty where directions spread more.
+PHOTO_CONCENTRATION, SPREAD_PENALTY = 0.9, 1.0
+# Prior for y pointing down, added to a correlation of height and distance; and the largest
+# |cosine| between the optical axis and an axis that may be up.
+Y_DOWN_PRIOR, MAX_UP_COSINE = 0.3, 0.8
 
 
 def default_camera(gaussians: Gaussians, width: int, height: int) -> Cameras:
-    """From where the photos may have been taken, as upright as can be told.
+    """Guess a camera from which the photos may have been taken, upright as far as can be told.
 
-    A Gaussian that stands for a photo's pixel is as large as it is far from the camera: the place
-    for which that is most nearly so is taken. Where sizes do not tell (a scene optimised from
-    photos all around), it looks along +z from where the middle 90 % fit into 60 degrees.
+    A Gaussian that was predicted for a photo's pixel has a size proportional to its distance from
+    the camera: the position is the one at which this holds best. Where sizes do not tell (a scene
+    optimised from photos all around), the camera looks along +z from a position from which the
+    central 90 % of the scene fit into 60 degrees.
+
+    Returns:
+        One camera, with the axis v.
     """
-    part = gaussians[_spread(len(gaussians), USED, gaussians.device)]
-    place = _place(part)
-    if place is None:
+    part = gaussians[_subsample(len(gaussians), MAX_USED, gaussians.device)]
+    position = _capture_position(part)
+    if position is None:
         focal = 0.5 * max(width, height) / math.tan(math.radians(DEFAULT_FOV_DEG) / 2)
-        place = _in_front(part, 0.5 * min(width, height) / focal)
+        position = _position_in_front(part, 0.5 * min(width, height) / focal)
         rotmat = torch.eye(3).to(part.means)
     else:
-        distance = (part.means - place).norm(dim=1).clamp_min(1e-12)
-        dirs = (part.means - place) / distance[:, None]
-        rotmat = _turn(normalize(dirs.mean(0), dim=0), dirs, distance)
+        distance = (part.means - position).norm(dim=1).clamp_min(1e-12)
+        dirs = (part.means - position) / distance[:, None]
+        rotmat = _upright_rotation(normalize(dirs.mean(0), dim=0), dirs, distance)
     viewmat = torch.eye(4).to(part.means)
     viewmat[:3, :3] = rotmat
-    viewmat[:3, 3] = -rotmat @ place
+    viewmat[:3, 3] = -rotmat @ position
     return Cameras.from_fov(viewmat[None], DEFAULT_FOV_DEG, width, height, "longer")
 
 
-def _spread(count: int, most: int, device: torch.device) -> Tensor:
+def _subsample(count: int, most: int, device: torch.device) -> Tensor:
     return torch.arange(0, count, max(1, count // most), device=device)
 
 
-def _in_front(gaussians: Gaussians, slope: float) -> Float[Tensor, "3"]:
+def _position_in_front(gaussians: Gaussians, slope: float) -> Float[Tensor, "3"]:
     q = gaussians.means.new_tensor([0.05, 0.5, 0.95])
     low, middle, high = torch.quantile(gaussians.means, q, dim=0)
     radius = float((high - low)[:2].norm()) / 2
     return torch.cat([middle[:2], low[2:] - max(radius / slope, 1e-6)])
 
 
-def _place(gaussians: Gaussians) -> Float[Tensor, "3"] | None:
-    """From where sizes over distances are most nearly one number; None where none stands out."""
-    part = gaussians[_spread(len(gaussians), JUDGED, gaussians.device)]
-    # The shortest axis tells how flat it is, not how large.
+def _capture_position(gaussians: Gaussians) -> Float[Tensor, "3"] | None:
+    """Find where the ratio of size to distance is most nearly constant; None if nowhere is."""
+    part = gaussians[_subsample(len(gaussians), MAX_SCORED, gaussians.device)]
+    # The shortest axis is the thickness, not the size.
     size = part.scales.sort(-1).values[:, 1:].clamp_min(1e-30).log().mean(-1)
     middle = part.means.median(0).values
     radius = float((part.means - middle).norm(dim=1).quantile(0.9))
     if radius == 0:
         return None
     outward = spread_directions(DIRECTIONS).to(part.means)
-    tried = torch.cat([middle + d * radius * outward for d in DISTANCES])
-    spread = _disagreement(tried, part.means, size)
-    best, usual = spread.min(), spread[-DIRECTIONS:].median()
-    if best > TELLING * usual:
+    candidates = torch.cat([middle + d * radius * outward for d in DISTANCES])
+    scores = _score(candidates, part.means, size)
+    best, usual = scores.min(), scores[-DIRECTIONS:].median()
+    if best > MAX_SCORE_RATIO * usual:
         return None
-    place, step = tried[spread.argmin()], 0.25 * radius
+    position, step = candidates[scores.argmin()], 0.25 * radius
     while step > 0.01 * radius:
-        around = place + step * outward
-        spread = _disagreement(around, part.means, size)
-        if spread.min() < best:
-            best, place = spread.min(), around[spread.argmin()]
+        around = position + step * outward
+        scores = _score(around, part.means, size)
+        if scores.min() < best:
+            best, position = scores.min(), around[scores.argmin()]
         else:
             step /= 2
-    return place
+    return position
 
 
-def _disagreement(
-    places: Float[Tensor, "p 3"], means: Float[Tensor, "n 3"], size: Float[Tensor, "n"]
+def _score(
+    positions: Float[Tensor, "p 3"], means: Float[Tensor, "n 3"], size: Float[Tensor, "n"]
 ) -> Float[Tensor, "p"]:
-    """Deviation of the logarithm of size over distance, more where Gaussians lie all around: photos
-    look one way."""
-    distance = torch.cdist(places, means).clamp_min(1e-12)
+    """Measure the deviation of log(size / distance); lower is better.
+
+    It is raised where Gaussians lie all around: photos look in one direction.
+    """
+    distance = torch.cdist(positions, means).clamp_min(1e-12)
     ratio = size - distance.log()
     away = (ratio - ratio.median(1, keepdim=True).values).abs()
-    deviation = away.quantile(WORST, dim=1)
-    # Mean of the directions: means / distance - place / distance.
-    share = 1 / distance / len(means)
-    ahead = share @ means - share.sum(1, keepdim=True) * places
-    return deviation * (1 + AROUND * (AHEAD - ahead.norm(dim=1)).clamp_min(0))
+    deviation = away.quantile(SCORE_QUANTILE, dim=1)
+    # Mean of the directions: means / distance - position / distance.
+    weight = 1 / distance / len(means)
+    ahead = weight @ means - weight.sum(1, keepdim=True) * positions
+    concentration = (PHOTO_CONCENTRATION - ahead.norm(dim=1)).clamp_min(0)
+    return deviation * (1 + SPREAD_PENALTY * concentration)
 
 
-def _turn(
+def _upright_rotation(
     ahead: Float[Tensor, "3"], dirs: Float[Tensor, "n 3"], distance: Float[Tensor, "n"]
 ) -> Float[Tensor, "3 3"]:
-    """Camera from world, for the optical axis and where Gaussians are seen.
+    """Find the rotation, camera from world, with a given optical axis.
 
-    Of the world's axes that one is up along which things are farther away: the ground is near at
-    the bottom of a photo. Scenes with y down are the most common.
+    Up is the axis of the world along which Gaussians are farther away: the ground is near at the
+    bottom of a photo. Scenes with y down are the most common.
     """
     best, up = -math.inf, ahead.new_tensor([0.0, -1.0, 0.0])
     for axis in torch.cat([torch.eye(3), -torch.eye(3)]).to(ahead):
-        if abs(float(axis @ ahead)) > ALONG:
+        if abs(float(axis @ ahead)) > MAX_UP_COSINE:
             continue
         height = dirs @ normalize(axis - (axis @ ahead) * ahead, dim=0)
         rises = torch.corrcoef(torch.stack([height, distance.log()]))[0, 1].nan_to_num()
-        score = float(rises) + (Y_DOWN if axis[1] < 0 else 0.0)
+        score = float(rises) + (Y_DOWN_PRIOR if axis[1] < 0 else 0.0)
         if score > best:
             best, up = score, axis
     right = normalize(torch.linalg.cross(ahead, up), dim=0)

@@ -1,4 +1,4 @@
-"""Camera paths for pictures and video."""
+"""Camera paths for images and video."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,10 @@ SWAY_DEG = 6.0
 
 
 def focus_point(gaussians: Gaussians, camera: Cameras) -> Float[Tensor, "3"]:
-    """The point on the optical axis at the median depth of what the camera sees."""
+    """Find the point on the optical axis at the median depth of the Gaussians in view.
+
+    Takes a single camera, with or without the axis v.
+    """
     camera = camera.flatten()[0]
     pixels, depth = camera.project(gaussians.means[:: max(1, len(gaussians) // 100_000)])
     x, y = pixels.unbind(-1)
@@ -26,19 +29,22 @@ def focus_point(gaussians: Gaussians, camera: Cameras) -> Float[Tensor, "3"]:
 
 
 def orbit(gaussians: Gaussians, cameras: Cameras, count: int) -> Cameras:
-    """A small circle around the middle camera's place, looking at what it looks at."""
+    """Circle around the middle camera's position, looking at its focus point."""
     angle = torch.linspace(0, 2 * math.pi, count + 1)[:-1]
     return _swing(gaussians, cameras, ORBIT_DEG * angle.sin(), 0.6 * ORBIT_DEG * angle.cos())
 
 
 def wave(gaussians: Gaussians, cameras: Cameras, count: int) -> Cameras:
-    """A gentle sway from side to side, with a slight rise."""
+    """Sway gently from side to side around the middle camera, with a slight rise."""
     angle = torch.linspace(0, 2 * math.pi, count + 1)[:-1]
     return _swing(gaussians, cameras, SWAY_DEG * angle.sin(), 0.3 * SWAY_DEG * (2 * angle).sin())
 
 
 def interpolate(gaussians: Gaussians, cameras: Cameras, count: int) -> Cameras:
-    """Through the given cameras in order: places by Catmull-Rom curves, turns by slerp."""
+    """Pass through the given cameras in order.
+
+    Positions follow Catmull-Rom curves, rotations are interpolated by slerp.
+    """
     views = len(cameras)
     position = torch.linspace(0, views - 1, count, dtype=torch.float64)
     index = position.floor().long().clamp_max(max(views - 2, 0))
@@ -64,15 +70,15 @@ PATHS: dict[str, Callable[[Gaussians, Cameras, int], Cameras]] = {
 
 
 def _swing(gaussians: Gaussians, cameras: Cameras, yaw_deg: Tensor, pitch_deg: Tensor) -> Cameras:
-    """The middle camera turned around its focus point, about its own axes."""
+    """Rotate the middle camera around its focus point, about its own axes."""
     middle = cameras[len(cameras) // 2]
     focus = focus_point(gaussians, middle).double().cpu()
     c2w = middle.c2w.double().cpu()
     yaw, pitch = torch.deg2rad(yaw_deg.double()), torch.deg2rad(pitch_deg.double())
     zero = torch.zeros_like(yaw)
-    turn_y = torch.stack([(yaw / 2).cos(), zero, (yaw / 2).sin(), zero], -1)
-    turn_x = torch.stack([(pitch / 2).cos(), (pitch / 2).sin(), zero, zero], -1)
-    local = quats_to_rotmats(turn_y) @ quats_to_rotmats(turn_x)
+    yaw_quat = torch.stack([(yaw / 2).cos(), zero, (yaw / 2).sin(), zero], -1)
+    pitch_quat = torch.stack([(pitch / 2).cos(), (pitch / 2).sin(), zero, zero], -1)
+    local = quats_to_rotmats(yaw_quat) @ quats_to_rotmats(pitch_quat)
     rotmats = c2w[:3, :3] @ local
     distance = (focus - c2w[:3, 3]).norm()
     centers = focus - distance * rotmats[:, :, 2]
@@ -83,7 +89,7 @@ def _swing(gaussians: Gaussians, cameras: Cameras, yaw_deg: Tensor, pitch_deg: T
 def _viewmats(
     rotmats: Float[Tensor, "v 3 3"], centers: Float[Tensor, "v 3"]
 ) -> Float[Tensor, "v 4 4"]:
-    """Camera-from-world matrices of world-from-camera rotations and places."""
+    """Build camera-from-world matrices from world-from-camera rotations and positions."""
     viewmats = torch.eye(4, dtype=rotmats.dtype).repeat(len(rotmats), 1, 1)
     viewmats[:, :3, :3] = rotmats.mT
     viewmats[:, :3, 3] = -(rotmats.mT @ centers[..., None])[..., 0]
@@ -91,7 +97,7 @@ def _viewmats(
 
 
 def _catmull_rom(p: list[Tensor], t: Tensor) -> Tensor:
-    """Catmull & Rom 1974: through p1 (t = 0) and p2 (t = 1)."""
+    """Interpolate from p1 (t = 0) to p2 (t = 1) (Catmull & Rom 1974)."""
     return 0.5 * (
         2 * p[1]
         + (p[2] - p[0]) * t
@@ -101,7 +107,7 @@ def _catmull_rom(p: list[Tensor], t: Tensor) -> Tensor:
 
 
 def _slerp(a: Float[Tensor, "v 4"], b: Float[Tensor, "v 4"], t: Float[Tensor, "v 1"]) -> Tensor:
-    """Shortest turn from a to b (Shoemake 1985)."""
+    """Interpolate along the shortest rotation from a to b (Shoemake 1985)."""
     dot = (a * b).sum(-1, keepdim=True)
     b, dot = torch.where(dot < 0, -b, b), dot.abs().clamp_max(1)
     angle = dot.arccos()

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def quats_to_rotmats(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
-    """Rotation matrices of quaternions (wxyz); they are normalised first."""
+    """Convert quaternions (wxyz), which are normalised first, to rotation matrices."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
@@ -17,19 +17,22 @@ def quats_to_rotmats(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
 
 
 def nearest_rotmats(matrices: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
-    """The rotations nearest to matrices; of a mean of rotations, their chordal mean (Hartley et
-    al. 2013, "Rotation averaging", section 5.3)."""
+    """Find the rotations nearest to matrices.
+
+    Of a mean of rotations that is their chordal mean (Hartley et al. 2013, "Rotation averaging",
+    section 5.3).
+    """
     u, _, vh = torch.linalg.svd(matrices)
-    turn = torch.ones_like(matrices[..., 0])
-    turn[..., 2] = torch.linalg.det(u @ vh)
-    return u @ (turn[..., None] * vh)
+    signs = torch.ones_like(matrices[..., 0])
+    signs[..., 2] = torch.linalg.det(u @ vh)
+    return u @ (signs[..., None] * vh)
 
 
 def rotmats_to_quats(rotmats: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
-    """Unit quaternions (wxyz, w >= 0) of rotation matrices.
+    """Convert rotation matrices to unit quaternions (wxyz, w >= 0).
 
-    Each of w, x, y, z in turn is taken as pivot and the best conditioned of the
-    four answers is used (Shepperd, "Quaternion from rotation matrix", 1978).
+    Each of w, x, y, z is tried as pivot and the best conditioned of the four
+    solutions is used (Shepperd, "Quaternion from rotation matrix", 1978).
     Not meant to be differentiated at the switch between pivots.
     """
     m = rotmats
@@ -62,7 +65,7 @@ def rotmats_to_quats(rotmats: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
 
 
 def multiply_quats(a: Float[Tensor, "*#b 4"], b: Float[Tensor, "*#b 4"]) -> Float[Tensor, "*b 4"]:
-    """Hamilton product a b (wxyz): the rotation b followed by the rotation a."""
+    """Multiply quaternions (wxyz, Hamilton product a b): rotation b followed by rotation a."""
     aw, ax, ay, az = a.unbind(-1)
     bw, bx, by, bz = b.unbind(-1)
     return torch.stack(

@@ -14,17 +14,17 @@ from render.directions import spread_directions
 
 MAX_DEGREE = 4
 C0 = 0.28209479177387814
-# Directions at which rotations are solved for.
+# Number of sample directions from which the matrices of rotations are solved.
 SAMPLES = 64
 
 
 def num_coefficients(degree: int) -> int:
-    """Number of coefficients of all bands up to `degree`."""
+    """Count the coefficients of all bands up to `degree`."""
     return (degree + 1) ** 2
 
 
 def degree_of(coefficients: int) -> int:
-    """Degree that has this many coefficients; ValueError when none has."""
+    """Return the degree with this number of coefficients; ValueError when there is none."""
     degree = math.isqrt(coefficients) - 1
     if num_coefficients(degree) != coefficients or not 0 <= degree <= MAX_DEGREE:
         raise ValueError(f"expected 1, 4, 9, 16 or 25 SH coefficients, got {coefficients}")
@@ -32,7 +32,7 @@ def degree_of(coefficients: int) -> int:
 
 
 def sh_basis(degree: int, dirs: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b k"]:
-    """Values of the (degree + 1)^2 basis functions at unit directions."""
+    """Evaluate the (degree + 1)^2 basis functions at unit directions."""
     x, y, z = dirs.unbind(-1)
     bands = [[torch.full_like(x, C0)]]
     if degree >= 1:
@@ -87,21 +87,21 @@ def _band4(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
 
 
 def sh_to_colors(sh: Float[Tensor, "*b k 3"], dirs: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
-    """Display colours seen along unit directions: max(0, 0.5 + sum_k basis_k sh_k)."""
+    """Evaluate display colours along unit directions: max(0, 0.5 + sum_k basis_k sh_k)."""
     basis = sh_basis(degree_of(sh.shape[-2]), dirs)
     return ((basis[..., None] * sh).sum(-2) + 0.5).clamp_min(0)
 
 
 def colors_to_sh(colors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 1 3"]:
-    """Degree-0 coefficients that show these colours from everywhere."""
+    """Convert colours to coefficients of degree 0, the same from all directions."""
     return ((colors - 0.5) / C0)[..., None, :]
 
 
 def rotate_sh(sh: Float[Tensor, "*b k 3"], rotmat: Float[Tensor, "3 3"]) -> Float[Tensor, "*b k 3"]:
-    """Coefficients of the function turned by `rotmat`: out(R d) = sh(d).
+    """Rotate the function of the coefficients by `rotmat`: out(R d) = sh(d).
 
-    Each band turns within itself. Its matrix is found exactly, up to rounding, by
-    solving for the band at sample directions, in float64.
+    Each band is rotated within itself. Its matrix is found exactly, up to rounding,
+    by solving for the band at sample directions, in float64.
     """
     degree = degree_of(sh.shape[-2])
     dirs = spread_directions(SAMPLES).to(sh.device)

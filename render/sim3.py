@@ -1,4 +1,4 @@
-"""Similarity transforms of the world: turn, scale, move."""
+"""Similarity transforms of the world: rotation, scale, translation."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sim3:
-    """`dst = scale * rotmat @ src + translation`: one frame's points in another frame."""
+    """Similarity transform `dst = scale * rotmat @ src + translation` between two frames."""
 
     scale: Float[Tensor, ""]
     rotmat: Float[Tensor, "3 3"]
@@ -17,15 +17,15 @@ class Sim3:
 
     @staticmethod
     def identity(dtype: torch.dtype = torch.float32) -> "Sim3":
-        """The transform that changes nothing."""
+        """Return the identity transform."""
         return Sim3(
             torch.ones((), dtype=dtype), torch.eye(3, dtype=dtype), torch.zeros(3, dtype=dtype)
         )
 
     def apply(self, points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
-        """Points of the source frame, given in the destination frame."""
+        """Transform points of the source frame to the destination frame."""
         return self.scale * points @ self.rotmat.T + self.translation
 
     def inverse(self) -> "Sim3":
-        """The transform from the destination frame back to the source frame."""
+        """Return the transform from the destination frame to the source frame."""
         return Sim3(1 / self.scale, self.rotmat.T, -(self.rotmat.T @ self.translation) / self.scale)

@@ -14,14 +14,14 @@ from render.tensors import TensorStruct
 
 @dataclass(frozen=True)
 class RasterizeSettings:
-    """What gsplat's `rasterization` takes, with its defaults (version 1.5.3)."""
+    """Settings of gsplat's `rasterization`, with its defaults (version 1.5.3)."""
 
     near: float = 0.01
     """Gaussians nearer than this depth are left out (world units)."""
     far: float = 1e10
     """Gaussians farther than this depth are left out (world units)."""
     eps2d: float = 0.3
-    """Added to the diagonal of the picture covariance (px^2)."""
+    """Added to the diagonal of the image covariance (px^2)."""
     radius_clip: float = 0.0
     """Gaussians whose radius is at most this are left out (px)."""
     antialiased: bool = False
@@ -29,36 +29,38 @@ class RasterizeSettings:
     alpha_max: float = 0.999
     """Largest alpha of one Gaussian at one pixel."""
     alpha_min: float = 1 / 255
-    """Smaller alphas draw nothing."""
+    """Smaller alphas contribute nothing."""
     transmittance_min: float = 1e-4
     """A pixel is done when a Gaussian would bring its transmittance to this or below."""
     render_mode: Literal["RGB", "D", "RGB+D"] = "RGB+D"
-    """What to composite. gsplat's "ED" modes are `RenderOutput.expected_depth`."""
+    """Colours, depth or both. gsplat's "ED" modes are `RenderOutput.expected_depth`."""
     absgrad: bool = False
-    """Also measure `RenderOutput.absgrad` in the backward pass."""
+    """Also measure `RenderOutput.absgrad` in the backward pass, for density control."""
     require_finite: bool = False
-    """Raise ValueError when a Gaussian was dropped for NaN or infinite values."""
+    """Raise ValueError when a Gaussian is left out for NaN or infinite values; on a GPU this waits
+    for the result."""
 
 
 @dataclass(frozen=True)
 class RenderOutput(TensorStruct, axis="v"):
-    """Pictures of one call, display sRGB."""
+    """Images of one call, display sRGB."""
 
     rgb: Float[Tensor, "*v c h w"]
-    """Colours (c = 3) or features; c = 0 in mode "D"."""
+    """Colours (c = 3) or `channels`; c = 0 in mode "D"."""
     alpha: Float[Tensor, "*v 1 h w"]
+    """Opacity, 1 minus the final transmittance."""
     depth: Float[Tensor, "*v d h w"]
     """Accumulated depth, sum of weight times z (gsplat's "D"); d = 1, or 0 in mode "RGB"."""
     nonfinite: Int[Tensor, "*v"]
-    """Gaussians left out because a value of theirs is NaN or infinite, or becomes so on
-    the way to the picture. Colours count only where the Gaussian would be seen."""
+    """Number of Gaussians left out because a value is NaN or infinite, or becomes so in
+    projection. Colours count only where the Gaussian would be visible."""
     absgrad: Float[Tensor, "*v n 2"] | None = None
     """Sum over pixels of |dL/d(projected mean)| in 1/px, for density control (AbsGS, Ye et
     al. 2024, eq. 6). Zero until the backward pass has filled it."""
 
     @property
     def expected_depth(self) -> Float[Tensor, "*v d h w"]:
-        """Mean z of what is seen (gsplat's "ED"); 0 where nothing is."""
+        """Mean z, weighted as the colours are (gsplat's "ED"); 0 where there is nothing."""
         return self.depth / self.alpha.clamp_min(1e-10)
 
 

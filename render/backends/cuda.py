@@ -13,7 +13,7 @@ from render.types import BackendUnavailable, RasterizeSettings, RenderOutput
 REMEDY = "use --device cpu, or pip install 'reconsplat[cuda]' beside a CUDA build of torch"
 DEVICE = "cuda"
 # Constants compiled into gsplat, by its minor version. The one after 1.5 clamps alpha at
-# 0.99 and floors the antialiasing factor at 0.005: other pictures, so not accepted unseen.
+# 0.99 and the antialiasing factor from below at 0.005: other images, so it is not accepted.
 COMPILED = {"1.5": {"alpha_max": 0.999, "alpha_min": 1 / 255, "transmittance_min": 1e-4}}
 
 
@@ -24,7 +24,7 @@ def rasterize_cuda(
     channels: Tensor | None,
     mask: Tensor | None,
 ) -> RenderOutput:
-    """Pictures of every batch entry and camera; see `render.rasterize`.
+    """Render every batch entry and camera; see `render.rasterize`.
 
     `nonfinite` counts every Gaussian with NaN or infinite values, seen or not.
     """
@@ -71,7 +71,7 @@ def rasterize_cuda(
 
 
 def unavailable() -> str | None:
-    """Why this backend cannot run here, in one line with the remedy; None when it can."""
+    """Say why this backend cannot run here, in one line with the remedy; None when it can."""
     try:
         _load()
     except BackendUnavailable as error:
@@ -81,7 +81,7 @@ def unavailable() -> str | None:
 
 @functools.cache
 def _load() -> ModuleType:
-    """gsplat with its kernels; BackendUnavailable when something is missing."""
+    """Import gsplat with its kernels; BackendUnavailable when something is missing."""
     # Asked first: without a GPU gsplat still tries to build its kernels, and fails oddly.
     if not torch.cuda.is_available():
         raise BackendUnavailable(f"torch {torch.__version__} sees no CUDA GPU; {REMEDY}")
@@ -103,7 +103,7 @@ def _load() -> ModuleType:
 
 
 def _check(gaussians: Gaussians, settings: RasterizeSettings, version: str) -> None:
-    """ValueError for what these kernels cannot do."""
+    """Raise ValueError for settings that these kernels cannot do."""
     if gaussians.means.dtype != torch.float32 or gaussians.device.type != DEVICE:
         raise ValueError(
             "the cuda rasterizer needs float32 tensors on a CUDA device; means is "
@@ -123,14 +123,14 @@ def _check(gaussians: Gaussians, settings: RasterizeSettings, version: str) -> N
 
 
 def _finite(gaussians: Gaussians, colors: Tensor) -> Tensor:
-    """Which Gaussians have only finite values, [*b n]: a sum is finite only if its terms are."""
+    """Find Gaussians with finite values only, [*b n]: a sum is finite only if its terms are."""
     total = gaussians.means.sum(-1) + gaussians.quats.sum(-1) + gaussians.scales.sum(-1)
     flat = colors.flatten(gaussians.means.dim() - 1)
     return torch.isfinite(total + gaussians.opacities + flat.sum(-1))
 
 
 def _absgrad(means2d: Tensor) -> Tensor:
-    """A tensor that receives gsplat's absgrad once the backward pass has reached means2d."""
+    """Make a tensor that receives gsplat's absgrad once the backward pass has reached means2d."""
     out = torch.zeros_like(means2d)
 
     def receive(_: Tensor) -> None:

@@ -1,6 +1,6 @@
-"""The truth: a plain torch rasterizer with gsplat's semantics, float64-capable.
+"""The reference: a plain torch rasterizer with gsplat's semantics, float64-capable.
 
-Slow and exact. There are no tiles: the list of (Gaussian, pixel) pairs that can draw
+Slow and exact. There are no tiles: the list of (Gaussian, pixel) pairs that may contribute
 is built for a band of rows at a time, sorted by pixel and depth, and composited with
 a segmented product. Bands are sized by a budget of pairs, and recomputed in the
 backward pass, so that memory stays bounded.
@@ -26,7 +26,7 @@ PAIRS_PER_BAND = 1_500_000
 
 @dataclass(frozen=True)
 class _Splats:
-    """What one camera draws, nearest first."""
+    """Visible Gaussians of one camera, nearest first."""
 
     means2d: Float[Tensor, "n 2"]
     conics: Float[Tensor, "n 3"]
@@ -35,7 +35,7 @@ class _Splats:
     """Colour, depth and 1: the channels to composite."""
     extents_px: Float[Tensor, "n 2"]
     index: Int[Tensor, "n"]
-    """Which Gaussian of the scene each is."""
+    """Index of each in the scene."""
     nonfinite: int
 
 
@@ -46,7 +46,7 @@ def rasterize_reference(
     channels: Tensor | None,
     mask: Tensor | None,
 ) -> RenderOutput:
-    """Pictures of every batch entry and camera; see `render.rasterize`."""
+    """Render every batch entry and camera; see `render.rasterize`."""
     batch = gaussians.means.shape[:-2]
     views, entries = len(cameras), math.prod(batch)
 
@@ -57,7 +57,7 @@ def rasterize_reference(
     viewmats, Ks = flat(cameras.viewmats), flat(cameras.Ks)
     size = (cameras.width, cameras.height)
     absgrad = gaussians.means.new_zeros(entries, views, len(gaussians), 2)
-    pictures, nonfinite = [], []
+    images, nonfinite = [], []
     for b in range(entries):
         scene = scenes.map(operator.itemgetter(b))
         values = None if channels is None else flat(channels)[b]
@@ -65,10 +65,10 @@ def rasterize_reference(
         for v in range(views):
             splats = _project(scene, viewmats[b, v], Ks[b, v], size, settings, values, kept)
             sums = absgrad[b, v] if settings.absgrad else None
-            pictures.append(_composite(splats, size, settings, sums))
+            images.append(_composite(splats, size, settings, sums))
             nonfinite.append(splats.nonfinite)
-    width = pictures[0].shape[0]
-    stacked = torch.stack(pictures).reshape(*batch, views, width, size[1], size[0])
+    width = images[0].shape[0]
+    stacked = torch.stack(images).reshape(*batch, views, width, size[1], size[0])
     rgb, depth, alpha = stacked.split([width - 2, 1, 1], -3)
     return RenderOutput(
         rgb,
@@ -107,7 +107,7 @@ def _project(
         extents_px, visible = _visible(means2d, covars2d, opacities, size, settings)
         seen = visible.nonzero()[:, 0]
 
-    # Only what is seen gets a colour: NaN elsewhere must not reach the gradients.
+    # Only visible Gaussians get a colour: NaN elsewhere must not reach the gradients.
     if settings.render_mode == "D":
         colors = means2d.new_zeros(len(seen), 0)
     elif channels is None:
@@ -137,12 +137,12 @@ def _visible(
     size: tuple[int, int],
     settings: RasterizeSettings,
 ) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, "n"]]:
-    """Half sizes (px) of the ellipses {alpha >= alpha_min}, and which can be seen."""
-    extent, draws = projection.extents_of(opacities, settings.alpha_min)
+    """Compute half sizes (px) of the ellipses {alpha >= alpha_min}, and which are visible."""
+    extent, opaque = projection.extents_of(opacities, settings.alpha_min)
     sigmas = torch.stack([covars2d[:, 0, 0], covars2d[:, 1, 1]], -1).sqrt()
     radii = (extent.clamp_max(projection.MAX_EXTENT)[:, None] * sigmas).ceil()
     limits = torch.tensor(size, dtype=means2d.dtype, device=means2d.device)
-    visible = draws & ((means2d + radii > 0) & (means2d - radii < limits)).all(-1)
+    visible = opaque & ((means2d + radii > 0) & (means2d - radii < limits)).all(-1)
     visible &= (radii > settings.radius_clip).any(-1)
     visible &= torch.det(covars2d) > 0
     return extent[:, None] * sigmas, visible
@@ -154,7 +154,7 @@ def _composite(
     settings: RasterizeSettings,
     absgrad: Float[Tensor, "m 2"] | None,
 ) -> Float[Tensor, "c h w"]:
-    """Front-to-back alpha compositing (Kerbl et al. 2023, eq. 3), band by band.
+    """Composite front to back (Kerbl et al. 2023, eq. 3), band by band.
 
     The backward pass adds to `absgrad`, by Gaussian of the scene.
     """
@@ -182,7 +182,7 @@ def _composite(
 def _pixel_ranges(
     splats: _Splats, size: tuple[int, int]
 ) -> tuple[Int[Tensor, "n 2"], Int[Tensor, "n 2"]]:
-    """First and last pixel (x, y) whose centre may lie inside each ellipse's box."""
+    """Find the first and last pixel (x, y) whose centre may lie in each ellipse's box."""
     limits = torch.tensor(size, device=splats.means2d.device)
     low = (splats.means2d - splats.extents_px - 0.5).ceil().clamp(-1e9, 1e9).long()
     high = (splats.means2d + splats.extents_px - 0.5).floor().clamp(-1e9, 1e9).long()
@@ -192,7 +192,7 @@ def _pixel_ranges(
 def _row_bands(
     first: Int[Tensor, "n 2"], last: Int[Tensor, "n 2"], height: int
 ) -> list[tuple[int, int]]:
-    """Bands of whole rows with at most PAIRS_PER_BAND pairs each (or a single row)."""
+    """Split into bands of rows with at most PAIRS_PER_BAND pairs each (or a single row)."""
     widths = (last[:, 0] - first[:, 0] + 1).clamp_min(0)
     widths = torch.where(last[:, 1] >= first[:, 1], widths, 0)
     change = torch.zeros(height + 1, dtype=torch.long, device=first.device)
@@ -217,7 +217,7 @@ def _pairs(
     width: int,
     alpha_min: float,
 ) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
-    """(Gaussian, pixel of the band) pairs sorted by pixel, then by depth."""
+    """List (Gaussian, pixel of the band) pairs sorted by pixel, then by depth."""
     y0, y1 = first[:, 1].clamp_min(top), last[:, 1].clamp_max(bottom - 1)
     rows = (y1 - y0 + 1).clamp_min(0)
     gaussian, offset = _expand(rows)
@@ -235,7 +235,7 @@ def _pairs(
 def _row_interval(
     splats: _Splats, gaussian: Int[Tensor, "m"], y: Int[Tensor, "m"], alpha_min: float
 ) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
-    """Pixels of row y whose centres may lie inside the ellipse, with some slack."""
+    """Find the pixels of row y whose centres may lie inside the ellipse, with some slack."""
     a, b, c = splats.conics[gaussian].unbind(-1)
     level = 2 * (splats.opacities[gaussian] / (0.99 * alpha_min)).clamp_min(1).log()
     dy = y + 0.5 - splats.means2d[gaussian, 1]
@@ -247,7 +247,7 @@ def _row_interval(
 
 
 def _expand(counts: Int[Tensor, "n"]) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
-    """For each of counts[i] repeats of i: the i, and which repeat it is."""
+    """Repeat each i counts[i] times; return the i, and the index of the repeat."""
     index = torch.repeat_interleave(counts)
     start = counts.cumsum(0) - counts
     return index, torch.arange(index.shape[0], device=counts.device) - start[index]
@@ -263,7 +263,7 @@ def _composite_pairs(
     settings: RasterizeSettings,
     absgrad: tuple[Tensor | None, Tensor],
 ) -> Float[Tensor, "p c"]:
-    """Sum of alpha_i T_i value_i over each pixel's pairs."""
+    """Sum alpha_i T_i value_i over each pixel's pairs."""
     (gaussian, pixel), (pixels, width, top) = pairs, shape
     center_x = (pixel % width).to(means2d) + 0.5
     center_y = (pixel // width + top).to(means2d) + 0.5
