@@ -351,8 +351,8 @@ def test_formats_with_an_order_of_their_own_store_the_same_scene(
     assert sizes[0] == pytest.approx(sizes[1], rel=0.01)
     with torch.no_grad():
         here, there = (recon.load(path).render(scene.cameras).rgb for path in paths)
-    truth = scene.render().rgb
-    errors = [float((image - truth).square().mean()) for image in (here, there)]
+    expected = scene.render().rgb
+    errors = [float((image - expected).square().mean()) for image in (here, there)]
     assert errors[0] <= 1.05 * errors[1] + 1e-7
 
 

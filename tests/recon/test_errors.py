@@ -7,7 +7,7 @@ from recon.cli.main import in_flags
 
 
 @pytest.mark.parametrize("kind", [errors.InputError, errors.ConfigError, errors.MissingDependency])
-def test_errors_share_one_base_and_keep_to_one_line(kind: type[errors.ReconError]) -> None:
+def test_errors_have_one_base_and_one_line(kind: type[errors.ReconError]) -> None:
     error = kind("a message\n   over two lines")
     assert isinstance(error, errors.ReconError)
     assert str(error) == "a message over two lines"
