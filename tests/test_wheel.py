@@ -38,6 +38,8 @@ def test_wheel_runs_without_a_compiler(tmp_path: Path) -> None:
     built = {path.name for path in (unpacked / "render" / "backends").glob("*recon_cpu*")}
     assert len(built) == (2 if platform.machine() in ("x86_64", "AMD64") else 1)
     assert not list(unpacked.rglob("*.cpp")), "sources are for the sdist"
+    weights = {path.name for path in (unpacked / "recon" / "weights").iterdir()}
+    assert {"cost_volume.safetensors", "aliked_lightglue.safetensors"} <= weights
     for package in ("recon", "render", "training", "viewer"):
         assert (unpacked / package / "py.typed").is_file(), f"types of {package} are not found"
     environment = {**os.environ, "PATH": "", "PYTHONPATH": str(unpacked)}

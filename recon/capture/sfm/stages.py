@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from recon.types import StageProgress
 
 Matcher = Literal["sift", "aliked"]
 CAMERA_MODEL = "SIMPLE_RADIAL"
-# Learned matching takes seconds per pair on a CPU, and all pairs are matched: more photos than this
-# would take over half an hour.
+# Learned matching takes several seconds per pair on a CPU core, and all pairs are matched: 16 photos
+# are 120 pairs.
 MAX_PHOTOS_LEARNED = 16
 # SIFT features per photo. Matching all pairs takes time in the square of the number of features,
 # so that large captures get fewer.
@@ -96,7 +97,8 @@ def _has_kornia() -> bool:
         version = importlib.metadata.version("kornia")
     except importlib.metadata.PackageNotFoundError:
         return False
-    return tuple(map(int, version.split(".")[:2])) >= MIN_KORNIA
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is not None and tuple(map(int, numbers.groups())) >= MIN_KORNIA
 
 
 def run_sfm(
