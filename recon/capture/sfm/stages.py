@@ -16,8 +16,8 @@ from recon.types import StageProgress
 
 Matcher = Literal["sift", "aliked"]
 CAMERA_MODEL = "SIMPLE_RADIAL"
-# Learned matching takes several seconds per pair on a CPU core, and all pairs are matched: 16 photos
-# are 120 pairs.
+# Learned matching takes several seconds per pair on a CPU core, and all pairs are matched: 120 for
+# 16 photos.
 MAX_PHOTOS_LEARNED = 16
 # SIFT features per photo. Matching all pairs takes time in the square of the number of features,
 # so that large captures get fewer.
