@@ -86,7 +86,7 @@ def _from_views(
 ) -> Scene:
     title = "the views" if capture is None else str(capture.title)
     _check_baseline(title, views.cameras)
-    prediction = predict(views, model, lambda done: progress("finding depth", done))
+    prediction = predict(views, model, lambda done: progress("predicting depth", done))
     if len(prediction.gaussians) == 0:
         raise InputError(f"no Gaussians from {title}: the masks leave nothing of the photos")
     shown: Watch | None = None if watch is None else (lambda scene: watch(scene, capture))
@@ -194,7 +194,7 @@ def finish_scene(
         source_view,
         views,
         schedule.with_time_fraction(CHECK_FRACTION),
-        lambda done: progress("checking", done),
+        lambda done: progress("choosing the number of steps", done),
         partial(simplify, config=config.simplify),
     )
     schedule = schedule.remaining(time.monotonic() - started, num_steps)
@@ -202,7 +202,7 @@ def finish_scene(
     if schedule.steps == 0:
         return scene
     gaussians, kept = simplify_indexed(gaussians, views.cameras, config.simplify)
-    result = optimise(gaussians, views, schedule, lambda done: progress("refining", done), watch)
+    result = optimise(gaussians, views, schedule, lambda done: progress("optimising", done), watch)
     return replace(
         scene,
         gaussians=result.gaussians,
