@@ -69,7 +69,9 @@ def main(scene: Path, capture: Path = ROOT / "assets" / "sample") -> None:
         sync_playwright() as driver,
     ):
         browser = driver.chromium.launch(executable_path=chromium, args=BROWSER_FLAGS)
-        take_all(browser.new_page(viewport=SIZE), viewer)
+        page = browser.new_page(viewport=SIZE)
+        page.set_default_timeout(300_000)
+        take_all(page, viewer)
         browser.close()
 
 
