@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -162,3 +163,21 @@ def test_one_photo_is_a_guess_and_says_so(sample: Path, tmp_path: Path, capsys) 
     assert 0.45 < len(gaussians) / (96 * 72) < 0.55 and float(depth.min()) > 0
     shown = rasterize(gaussians, views.cameras).rgb[0]
     assert psnr(shown, views.images[0]) > 25
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_json_says_where_the_cameras_come_from(
+    sample: Path, tmp_path: Path, capsys, given: bool
+) -> None:
+    """One photo without a camera has none that was given, though nothing was solved either."""
+    photo = sample / "images" / "003.jpg"
+    source = sample
+    if not given:
+        source = tmp_path / "one"
+        source.mkdir()
+        shutil.copy(photo, source)
+    options = ["--resolution", "64", "--max-views", "2", "--refine", "0", "--json"]
+    cli.main([str(source), "-o", str(tmp_path / "s.ply"), *options])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["cameras"] == ("given" if given else "none")
+    assert facts["depth_is_guessed"] is not given
