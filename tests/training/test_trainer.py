@@ -276,7 +276,7 @@ def test_command_line_from_start_to_scene(
     assert len(load_gaussians(scene)) == 2 * 48 * 36
     with pytest.raises(SystemExit):
         main(["train", "--config", str(config), *options])
-    assert "already holds a run; go on with --resume" in capsys.readouterr().err
+    assert "already contains a run; pass --resume" in capsys.readouterr().err
 
 
 def test_wrong_settings_are_named(tmp_path: Path) -> None:
