@@ -29,8 +29,8 @@ class Agreement:
     def row(self, name: str) -> str:
         """A row of the table in docs/benchmark.md."""
         worst = max(difference for difference, _ in self.gradients.values())
-        least = min(cosine for _, cosine in self.gradients.values())
-        return f"| {name} | {self.rgb_p999:.1e} | {self.rgb_max:.1e} | {worst:.1e} | {least:.7f} |"
+        cosine = min(cosine for _, cosine in self.gradients.values())
+        return f"| {name} | {self.rgb_p999:.1e} | {self.rgb_max:.1e} | {worst:.1e} | {cosine:.7f} |"
 
 
 def agreement(
@@ -103,10 +103,10 @@ def _run(
         mask=None if mask is None else mask.to(device),
         backend=backend,
     )
-    shown = torch.cat([output.rgb, output.alpha, output.depth], -3)
+    rendered = torch.cat([output.rgb, output.alpha, output.depth], -3)
     generator = torch.Generator().manual_seed(7)
-    weights = torch.randn(shown.shape, generator=generator, dtype=torch.float64)
-    (shown * weights.to(shown)).sum().backward()
+    weights = torch.randn(rendered.shape, generator=generator, dtype=torch.float64)
+    (rendered * weights.to(rendered)).sum().backward()
     colors = output.rgb if settings.render_mode != "D" else output.alpha
     gradients = {
         n: t.grad.double().cpu().flatten() for n, t in inputs.items() if t.grad is not None
@@ -125,11 +125,17 @@ def degenerate_scene(generator: torch.Generator) -> tuple[Gaussians, Cameras]:
         "solid": ([0.2, 0.1, 0.15], 1.0),
         "faint": ([0.3, 0.2, 0.25], 1.1 / 255),
     }
-    places = [[0.2, 0.1, 3.0], [-1.4, 0.3, 3.0], [0.1, 1.2, 2.5], [0.0, 0.0, -2.0], [0.3, 0, 0.02]]
+    positions = [
+        [0.2, 0.1, 3.0],
+        [-1.4, 0.3, 3.0],
+        [0.1, 1.2, 2.5],
+        [0.0, 0.0, -2.0],
+        [0.3, 0, 0.02],
+    ]
     means, scales, opacities = [], [], []
     for scale, opacity in shapes.values():
-        for place in places:
-            means.append(torch.tensor(place) + 0.05 * torch.randn(3, generator=generator))
+        for position in positions:
+            means.append(torch.tensor(position) + 0.05 * torch.randn(3, generator=generator))
             scales.append(torch.tensor(scale))
             opacities.append(opacity)
     count = len(means)
@@ -144,5 +150,5 @@ def degenerate_scene(generator: torch.Generator) -> tuple[Gaussians, Cameras]:
 
 
 def crop_of_s1(degree: int) -> tuple[Gaussians, Cameras]:
-    """A small picture of the pixel-aligned benchmark scene."""
+    """A small image of the pixel-aligned benchmark scene."""
     return pixel_aligned(64, 2, 64, 0.75, degree)

@@ -90,7 +90,7 @@ def overhead(count: int, repeats: int) -> float:
         return torch.autograd.grad(image, case.inputs, v_rgb)
 
     ratios = []
-    for _ in range(5):  # in turn, so that a drifting clock hits both
+    for _ in range(5):  # alternating, so that a drifting clock hits both
         plain = seconds(raw, "cuda", repeats)
         ratios.append(seconds(lambda: case.both("cuda"), "cuda", repeats) / plain)
     return statistics.median(ratios) - 1

@@ -44,7 +44,7 @@ def test_from_c2w_inverts_poses() -> None:
     assert torch.allclose(back.viewmats, cameras.viewmats) and torch.equal(back.Ks, cameras.Ks)
 
 
-def test_from_c2w_knows_the_axes_of_opengl() -> None:
+def test_from_c2w_converts_the_axes_of_opengl() -> None:
     """The identity looks along -z with y up: what is up and ahead is in the upper half."""
     K = Cameras.from_focal(torch.eye(4), 10.0, 20, 20).Ks
     camera = Cameras.from_c2w(torch.eye(4), K, 20, 20, axes="opengl")

@@ -27,10 +27,10 @@ def render_and_differentiate(scene: Gaussians, cameras: Cameras) -> list[torch.T
     viewmats = cameras.viewmats.clone().requires_grad_()
     settings = RasterizeSettings(absgrad=True)
     output = rasterize(Gaussians(**leaves), replace(cameras, viewmats=viewmats), settings=settings)
-    shown = torch.cat([output.rgb, output.depth, output.alpha], -3)
-    (shown * torch.linspace(-1, 1, shown.numel()).view_as(shown)).sum().backward()
+    rendered = torch.cat([output.rgb, output.depth, output.alpha], -3)
+    (rendered * torch.linspace(-1, 1, rendered.numel()).view_as(rendered)).sum().backward()
     gradients = [t.grad for t in (*leaves.values(), viewmats)]
-    return [shown.detach(), output.absgrad, *gradients]
+    return [rendered.detach(), output.absgrad, *gradients]
 
 
 def test_bit_identical_for_any_number_of_threads(restore_threads: None) -> None:
@@ -83,7 +83,7 @@ def test_values_that_overflow_are_dropped_and_counted(generator: torch.Generator
 
 
 def test_contributions_are_the_weights(generator: torch.Generator) -> None:
-    """Against the reference with one feature channel a Gaussian: its weight in each pixel."""
+    """Compare with the reference, with one channel for each Gaussian: its weight in each pixel."""
     scene, cameras = random_gaussians(25, generator).to(torch.float32), look_at_cameras(2)
     cameras = cameras.to(torch.float32)
     identity = torch.eye(25)
@@ -116,7 +116,7 @@ def test_gradients_twice_from_one_graph(generator: torch.Generator) -> None:
 
 
 def _peaks_of_rounds() -> list[int]:
-    """Peak memory after each of four rounds, and after one that frees nothing."""
+    """Return peak memory after each of four rounds, and after one that frees nothing."""
     scene, cameras = crop_of_s1(0)
     means = scene.means.clone().requires_grad_()
     peaks = []
@@ -131,11 +131,11 @@ def _peaks_of_rounds() -> list[int]:
     return peaks
 
 
-def test_memory_is_given_back() -> None:
+def test_memory_is_released() -> None:
     """With and without a backward pass, and when the graph is dropped unused."""
     _, second, _, fourth, leaking = in_fresh_process(_peaks_of_rounds)
     assert fourth - second < 20e6  # the first round warms up
-    assert leaking - fourth > 40e6  # what the test sees when memory is not given back
+    assert leaking - fourth > 40e6  # a control: the peaks grow when memory is not released
 
 
 def _render_in_child(queue: multiprocessing.Queue, scene: Gaussians, cameras: Cameras) -> None:

@@ -1,4 +1,4 @@
-"""The CPU kernel against the float64 reference: pictures and every gradient."""
+"""The CPU kernel against the float64 reference: images and every gradient."""
 
 from dataclasses import replace
 

@@ -10,7 +10,7 @@ STEPS = 1000
 
 
 def optimise(backend: str, dtype: torch.dtype) -> tuple[float, float]:
-    """(first, last) mean squared error of noise fitted to the pictures of another scene."""
+    """Return the (first, last) mean squared error of noise fitted to images of another scene."""
     generator = torch.Generator().manual_seed(5)
     cameras = look_at_cameras(2, 32, 28).to(dtype)
     goal = random_gaussians(12, generator, 1).to(dtype)

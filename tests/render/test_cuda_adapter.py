@@ -1,4 +1,4 @@
-"""The gsplat adapter without a GPU: a fake with gsplat's signature, drawn by the reference."""
+"""The gsplat adapter without a GPU: a fake with gsplat's signature, rendered by the reference."""
 
 import builtins
 import inspect
@@ -27,7 +27,7 @@ DEFAULTS = {
 
 
 def fake_rasterization(**given):
-    """gsplat's call: channels last, colours by SH degree, a dictionary of intermediate results."""
+    """Imitate gsplat: channels last, colours by SH degree, a dictionary of intermediate results."""
     unknown = set(given) - set(REQUIRED) - set(DEFAULTS)
     assert not unknown and set(REQUIRED) <= set(given), unknown
     g = {**DEFAULTS, **given}
@@ -42,18 +42,18 @@ def fake_rasterization(**given):
         antialiased=g["rasterize_mode"] == "antialiased", render_mode=g["render_mode"],
     )  # fmt: skip
     channels = None if sh else g["colors"]
-    shown = rasterize(scene, cameras, settings=settings, channels=channels, backend="reference")
-    image = torch.cat([shown.rgb, shown.depth], -3).movedim(-3, -1)
+    rendered = rasterize(scene, cameras, settings=settings, channels=channels, backend="reference")
+    image = torch.cat([rendered.rgb, rendered.depth], -3).movedim(-3, -1)
     views, count = g["viewmats"].shape[-3], g["means"].shape[-2]
     means2d = torch.zeros(views, count, 2) + 0 * image.sum()
     means2d.absgrad = torch.full((views, count, 2), 3.0)
     assert not (g["absgrad"] and g["packed"])
-    return image + means2d.sum(), shown.alpha.movedim(-3, -1), {"means2d": means2d}
+    return image + means2d.sum(), rendered.alpha.movedim(-3, -1), {"means2d": means2d}
 
 
 @pytest.fixture()
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """gsplat 1.5.3 that runs on the CPU."""
+    """Replace gsplat by a fake 1.5.3 that runs on the CPU."""
     module = SimpleNamespace(__version__="1.5.3", rasterization=fake_rasterization)
     monkeypatch.setattr(cuda, "_load", lambda: module)
     monkeypatch.setattr(cuda, "DEVICE", "cpu")
@@ -71,7 +71,7 @@ def test_recorded_signature_is_gsplats() -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "D", "RGB+D"])
 @pytest.mark.parametrize("with_channels", [False, True])
-def test_same_pictures(
+def test_images_equal_those_of_the_reference(
     fake: SimpleNamespace, mode: str, with_channels: bool, generator: torch.Generator
 ) -> None:
     scene, cameras = random_gaussians(40, generator, 2), look_at_cameras(2)
@@ -98,23 +98,23 @@ def test_nan_is_dropped_and_counted(fake: SimpleNamespace, generator: torch.Gene
     cameras = cameras.to(torch.float32)
     means = scene.means.clone()
     means[4] = float("nan")
-    shown = rasterize(replace(scene, means=means), cameras, backend="cuda")
+    rendered = rasterize(replace(scene, means=means), cameras, backend="cuda")
     rest = scene[torch.arange(20) != 4]
-    assert torch.allclose(shown.rgb, rasterize(rest, cameras).rgb, atol=1e-5)
-    assert shown.nonfinite.tolist() == [1, 1]
+    assert torch.allclose(rendered.rgb, rasterize(rest, cameras).rgb, atol=1e-5)
+    assert rendered.nonfinite.tolist() == [1, 1]
 
 
 def test_absgrad_arrives_after_backward(fake: SimpleNamespace, generator: torch.Generator) -> None:
     scene = random_gaussians(20, generator).to(torch.float32)
     scene = replace(scene, means=scene.means.requires_grad_())
     cameras = look_at_cameras(2).to(torch.float32)
-    shown = rasterize(scene, cameras, settings=RasterizeSettings(absgrad=True), backend="cuda")
-    assert float(shown.absgrad.abs().max()) == 0
-    shown.rgb.sum().backward()
-    assert torch.equal(shown.absgrad, torch.full((2, 20, 2), 3.0))
+    rendered = rasterize(scene, cameras, settings=RasterizeSettings(absgrad=True), backend="cuda")
+    assert float(rendered.absgrad.abs().max()) == 0
+    rendered.rgb.sum().backward()
+    assert torch.equal(rendered.absgrad, torch.full((2, 20, 2), 3.0))
 
 
-def test_what_gsplat_cannot_do_is_named(fake: SimpleNamespace, generator: torch.Generator) -> None:
+def test_unsupported_settings_are_named(fake: SimpleNamespace, generator: torch.Generator) -> None:
     scene, cameras = random_gaussians(5, generator), look_at_cameras(1)
     single, placed = scene.to(torch.float32), cameras.to(torch.float32)
     with pytest.raises(ValueError, match="needs float32 tensors on a CUDA device"):
@@ -154,10 +154,10 @@ def test_missing_pieces_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "\n" not in str(found.value) and "pip install 'reconsplat[cuda]'" in str(found.value)
 
 
-def test_command_line_says_it_in_one_line(
+def test_command_line_reports_it_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, generator: torch.Generator
 ) -> None:
-    """Whatever command meets a backend that cannot run: exit code 2 and no traceback."""
+    """Any command that needs an unavailable backend ends with exit code 2 and no traceback."""
 
     def broken(_: object) -> None:
         raise BackendUnavailable("gsplat's kernels do not build (ninja failed); use --device cpu")

@@ -8,14 +8,14 @@ from render.quaternions import multiply_quats, quats_to_rotmats, rotmats_to_quat
 
 
 def test_quaternion_order_is_wxyz() -> None:
-    quarter_turn_about_z = torch.tensor([0.5**0.5, 0, 0, 0.5**0.5], dtype=torch.float64)
-    turned = quats_to_rotmats(quarter_turn_about_z) @ torch.tensor([1.0, 0, 0]).double()
-    assert torch.allclose(turned, torch.tensor([0.0, 1, 0]).double())
+    quarter_rotation_about_z = torch.tensor([0.5**0.5, 0, 0, 0.5**0.5], dtype=torch.float64)
+    rotated = quats_to_rotmats(quarter_rotation_about_z) @ torch.tensor([1.0, 0, 0]).double()
+    assert torch.allclose(rotated, torch.tensor([0.0, 1, 0]).double())
 
 
 def test_quaternion_round_trip_and_product(generator: torch.Generator) -> None:
     quats = torch.randn(200, 4, generator=generator, dtype=torch.float64)
-    # Half turns, where the real part vanishes, are the hard cases.
+    # Rotations by 180 degrees, where the real part vanishes, are the hard cases.
     quats[:20, 0] = 0
     rotmats = quats_to_rotmats(quats)
     assert torch.allclose(quats_to_rotmats(rotmats_to_quats(rotmats)), rotmats, atol=1e-12)
@@ -60,7 +60,7 @@ def test_gradcheck_of_covariance_and_projection(generator: torch.Generator) -> N
     camera = look_at_cameras(1)
     K, rotmat = camera.Ks[0], camera.viewmats[0, :3, :3]
 
-    def picture_covariances(means, quats, scales):
+    def image_covariances(means, quats, scales):
         from dataclasses import replace
 
         moved = replace(scene, means=means, quats=quats, scales=scales)
@@ -71,7 +71,7 @@ def test_gradcheck_of_covariance_and_projection(generator: torch.Generator) -> N
         return projection.conics_of(widened), factor
 
     inputs = [t.clone().requires_grad_() for t in (scene.means, scene.quats, scene.scales)]
-    assert torch.autograd.gradcheck(picture_covariances, inputs)
+    assert torch.autograd.gradcheck(image_covariances, inputs)
 
 
 def test_gradcheck_of_points_to_pixels(generator: torch.Generator) -> None:

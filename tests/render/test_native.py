@@ -56,7 +56,7 @@ for environment, code in (
 """
 
 
-def test_what_is_wrong_with_the_library_is_one_line(tmp_path: Path, generator) -> None:
+def test_problems_of_the_library_are_reported_in_one_line(tmp_path: Path, generator) -> None:
     scene, broken = tmp_path / "scene.ply", tmp_path / "broken"
     save_gaussians(scene, random_gaussians(20, generator).to(torch.float32))
     broken.mkdir()
@@ -77,11 +77,11 @@ def test_what_is_wrong_with_the_library_is_one_line(tmp_path: Path, generator) -
     assert failed.endswith("the cpu rasterizer failed: no more threads")
 
 
-def test_an_error_of_memory_is_also_a_memory_error() -> None:
+def test_out_of_memory_is_also_a_memory_error() -> None:
     assert issubclass(OutOfMemory, MemoryError) and issubclass(OutOfMemory, BackendUnavailable)
 
 
-def test_the_library_has_the_structs_of_python() -> None:
+def test_layout_of_the_library_equals_that_of_python() -> None:
     layout = abi.library_layout(native.load_library())
     assert layout == abi.expected_layout() and len(layout) == 43
     assert ("Request", 0, ctypes.sizeof(abi.Request)) in layout
@@ -108,7 +108,7 @@ def test_other_structs_are_refused(
 
 
 def test_fields_in_another_order_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the same size: only the names tell."""
+    """Structs of the same size differ in names only."""
     fields = list(abi.Contributions._fields_)[::-1]
     swapped = type("Contributions", (ctypes.Structure,), {"_fields_": fields})
     monkeypatch.setattr(abi, "STRUCTS", (*abi.STRUCTS[:3], swapped))
@@ -177,9 +177,7 @@ except BackendUnavailable as error:
 
 
 @pytest.mark.slow
-def test_more_pairs_than_can_be_counted_are_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_pairs_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a build that counts to 100: real ones need 4 billion pairs and 50 GB."""
     compiler = shutil.which("c++")
     if compiler is None:

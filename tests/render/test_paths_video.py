@@ -1,4 +1,4 @@
-"""Camera paths and picture files."""
+"""Camera paths and image files."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_image_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fps", [10.0, 29.97])
-def test_video_plays_everywhere(fps: float, tmp_path: Path) -> None:
+def test_video_is_h264_with_even_size(fps: float, tmp_path: Path) -> None:
     """H.264 in 4:2:0 with the index in front, of even size, in the colours of its frames."""
     colors = [torch.tensor([r, 0.3, 0.6]).reshape(3, 1, 1).expand(3, 33, 47) for r in (0.1, 0.5, 1)]
     write_video(tmp_path / "a.mp4", iter(colors), fps)
@@ -69,7 +69,7 @@ def test_video_plays_everywhere(fps: float, tmp_path: Path) -> None:
     assert video.read()[1].shape == (34, 48, 3)
 
 
-def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+def test_unwritable_video_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one frame"):
         write_video(tmp_path / "b.mp4", [], 10.0)
     assert not (tmp_path / "b.mp4").exists()

@@ -15,7 +15,7 @@ from render import RasterizeSettings, measure_contributions, rasterize
 from render.rasterize import _warn_of_reference
 
 
-def test_the_example_in_the_docstring_runs() -> None:
+def test_example_in_the_docstring_runs() -> None:
     (example,) = doctest.DocTestFinder(recurse=False).find(rasterize, "rasterize", globs={})
     assert len(example.examples) >= 5
     assert doctest.DocTestRunner().run(example).failed == 0
@@ -202,7 +202,7 @@ except torch._dynamo.exc.Unsupported as error:
 
 
 @pytest.mark.slow
-def test_compiled_code_around_it_gives_the_same() -> None:
+def test_torch_compile_gives_the_same_values_and_gradients() -> None:
     """In a process of its own: the compiler cannot trace the shape checks of tests."""
     folder = Path(__file__).parent.parent
     done = subprocess.run(

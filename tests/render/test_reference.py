@@ -1,4 +1,4 @@
-"""The reference rasterizer: invariance, known pictures, gradients, memory."""
+"""The reference rasterizer: invariance, known images, gradients, memory."""
 
 from dataclasses import fields, replace
 
@@ -11,9 +11,11 @@ from render import Cameras, Gaussians, RasterizeSettings, rasterize
 from render.backends import reference
 
 
-def one_gaussian(place: list[float], sigma: float, opacity: float, color: list[float]) -> Gaussians:
+def one_gaussian(
+    position: list[float], sigma: float, opacity: float, color: list[float]
+) -> Gaussians:
     return Gaussians(
-        means=torch.tensor([place]).double(),
+        means=torch.tensor([position]).double(),
         quats=torch.tensor([[1.0, 0, 0, 0]]).double(),
         scales=torch.full((1, 3), sigma).double(),
         opacities=torch.tensor([opacity]).double(),
@@ -43,8 +45,8 @@ def test_render_is_invariant_to_sim3(antialiased: bool, generator: torch.Generat
 def test_gaussian_peaks_at_its_pixel() -> None:
     camera = plain_camera()
     rays_o, rays_d = camera.rays()
-    place = (rays_o + 3.0 * rays_d)[0, 9, 21]
-    output = rasterize(one_gaussian(place.tolist(), 0.05, 0.9, [1, 0, 0]), camera)
+    position = (rays_o + 3.0 * rays_d)[0, 9, 21]
+    output = rasterize(one_gaussian(position.tolist(), 0.05, 0.9, [1, 0, 0]), camera)
     assert divmod(int(output.alpha.argmax()), camera.width) == (9, 21)
     assert float(output.alpha.max()) == pytest.approx(0.9, abs=1e-6)
 
@@ -59,7 +61,7 @@ def test_alpha_profile_is_the_ewa_gaussian() -> None:
         assert float(output.alpha[0, 0, 12, 16 + dx]) == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_nearer_hides_farther_whatever_the_order() -> None:
+def test_nearer_occludes_farther_in_any_order() -> None:
     near = one_gaussian([0, 0, 2.0], 0.5, 0.99, [1, 0, 0])
     far = one_gaussian([0, 0, 4.0], 1.0, 0.99, [0, 0, 1])
     camera = plain_camera()
@@ -100,7 +102,7 @@ def test_fronto_parallel_plane_has_constant_depth() -> None:
     assert torch.allclose(output.expected_depth, torch.tensor(5.0).double(), atol=1e-6)
 
 
-def test_behind_and_beyond_is_left_out() -> None:
+def test_gaussians_outside_the_depth_range_are_left_out() -> None:
     camera = plain_camera()
     behind = one_gaussian([0, 0, -2.0], 0.5, 0.9, [1, 1, 1])
     assert float(rasterize(behind, camera).alpha.abs().max()) == 0

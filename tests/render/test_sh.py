@@ -33,7 +33,7 @@ def test_signs_of_the_first_band_are_those_of_3dgs() -> None:
 
 
 @pytest.mark.parametrize("degree", range(5))
-def test_rotation_turns_the_function(degree: int, generator: torch.Generator) -> None:
+def test_rotation_rotates_the_function(degree: int, generator: torch.Generator) -> None:
     sh = torch.randn(7, num_coefficients(degree), 3, generator=generator, dtype=torch.float64)
     rotmat = random_sim3(generator).rotmat
     dirs = directions(7, generator)
@@ -42,7 +42,7 @@ def test_rotation_turns_the_function(degree: int, generator: torch.Generator) ->
     assert torch.allclose(before, after, atol=1e-10)
 
 
-def test_degree_zero_shows_the_colour(generator: torch.Generator) -> None:
+def test_degree_zero_is_the_colour(generator: torch.Generator) -> None:
     colors = torch.rand(5, 3, generator=generator, dtype=torch.float64)
     assert torch.allclose(sh_to_colors(colors_to_sh(colors), directions(5, generator)), colors)
 

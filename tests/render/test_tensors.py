@@ -102,7 +102,7 @@ def test_the_axis_is_counted_from_the_end() -> None:
 
 
 @pytest.mark.parametrize("which", ["0", 1.5, torch.zeros(2, 2).long(), (0, 1), None])
-def test_what_is_no_index_is_named(which: object) -> None:
+def test_invalid_indices_are_named(which: object) -> None:
     with pytest.raises(TypeError, match="Cameras"):
         look_at_cameras(3)[which]
 
@@ -167,7 +167,7 @@ def test_equality_is_by_value() -> None:
     assert len({photos(), photos(), photos(3)}) == 2
 
 
-def test_repr_says_shapes_not_values() -> None:
+def test_repr_has_shapes_not_values() -> None:
     camera = look_at_cameras(2, 40, 30).to("meta", torch.float32)
     assert repr(camera) == (
         "Cameras(viewmats=float32[2, 4, 4] meta, Ks=float32[2, 3, 3] meta, width=40, height=30)"
