@@ -37,7 +37,7 @@ def perceptual_distance(net: PerceptualNet, device: str) -> Distance:
     if metric is None:
         raise MissingDependency(
             f"loss.perceptual_net {net} needs weights that are not installed; "
-            "pip install --no-deps stlpips-pytorch==0.0.2, or set loss.perceptual=0"
+            "pip install 'reconsplat[perceptual]', or set loss.perceptual=0"
         )
     return metric.to(device)
 
