@@ -15,8 +15,8 @@ class ViewCountPolicy:
     | row                       | views      | reason                               | gain         |
     |---------------------------|------------|--------------------------------------|--------------|
     | agreement, all attributes | 2          | each view bends what only it sees    | +0.05, -0.27 |
-    | agreement, opacities      | 3 and more | one view fades others' Gaussians    | -0.02, +0.03 |
-    | lower lr_mean             | 1 to 3     | positions are hardly constrained     | 0.00, +0.14  |
+    | agreement, opacities      | 3 and more | one view fades others' Gaussians     | -0.02, +0.03 |
+    | lower lr_mean             | 1 to 3     | positions are hardly constrained     | 0.00, +0.06  |
     | lower lr_scale, lr_quat   | 1 to 3     | shapes are hardly constrained        | n/a, -0.10   |
     | twice the steps           | 4 and more | held-out views still improve         | +0.26, n/a   |
     | steps grow with views     | 9 and more | each is rendered as often as of four | not measured |
