@@ -1,1 +1,1 @@
-"""Data for training and for the sample capture."""
+"""Sources of training scenes: procedural, RealEstate10K, mesh files and captures."""

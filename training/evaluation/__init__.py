@@ -1,1 +1,1 @@
-"""What files cost and lose, on held-out photos."""
+"""Evaluation of methods on held-out views, of solved cameras, and of compressed files."""
