@@ -107,7 +107,8 @@ def _score(
     weight = 1 / distance / len(means)
     ahead = weight @ means - weight.sum(1, keepdim=True) * positions
     concentration = (PHOTO_CONCENTRATION - ahead.norm(dim=1)).clamp_min(0)
-    return deviation * (1 + SPREAD_PENALTY * concentration)
+    score: Tensor = deviation * (1 + SPREAD_PENALTY * concentration)
+    return score
 
 
 def _upright_rotation(

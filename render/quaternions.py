@@ -25,7 +25,8 @@ def nearest_rotmats(matrices: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"
     u, _, vh = torch.linalg.svd(matrices)
     signs = torch.ones_like(matrices[..., 0])
     signs[..., 2] = torch.linalg.det(u @ vh)
-    return u @ (signs[..., None] * vh)
+    nearest: Tensor = u @ (signs[..., None] * vh)
+    return nearest
 
 
 def rotmats_to_quats(rotmats: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:

@@ -133,7 +133,10 @@ def _outside_of_graphs(function: Callable[..., RenderOutput]) -> Callable[..., R
     twice would cost a third of a forward pass. Left alone, the compiler would trace the calls of
     ctypes in a dozen pieces. As a decorator this would import the compiler (seconds) for everybody.
     """
-    return torch.compiler.disable(function, reason="the rasterizer is no graph of torch operators")
+    eager: Callable[..., RenderOutput] = torch.compiler.disable(
+        function, reason="the rasterizer is no graph of torch operators"
+    )
+    return eager
 
 
 @functools.cache

@@ -63,7 +63,8 @@ def _fitted(
     fraction = weights / weights.sum(-1, keepdim=True).clamp_min(1e-12)
     weighted = low.mT * fraction[:, None]
     normal = weighted @ low + RIDGE * torch.eye(kept).to(sh)
-    return sh[:, :kept] + torch.linalg.solve(normal, weighted @ missing)
+    correction: Tensor = torch.linalg.solve(normal, weighted @ missing)
+    return sh[:, :kept] + correction
 
 
 def reduce_count(scene: Gaussians, count: int, objective: RateDistortionObjective) -> Gaussians:

@@ -344,7 +344,7 @@ def _best_degree(
         # There are no more Gaussians to add to a smaller file.
         if counts[degree] == num_gaussians:
             ratio = max(ratio, 1.0)
-        return found.loss_db * ratio**-LOSS_EXPONENT
+        return found.loss_db * float(ratio**-LOSS_EXPONENT)
 
     degree = min(range(len(counts)), key=loss_at_limit)
     return degree, counts[degree]
