@@ -155,7 +155,7 @@ def _group_indices(*parts: Sequence[Cameras | None]) -> Int[Tensor, "e"]:
 
 
 def _render(scene: Gaussians, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
-    views = [rasterize(scene, cameras[[v]], settings=SETTINGS).rgb[0] for v in range(len(cameras))]
+    views = [rasterize(scene, camera, settings=SETTINGS).rgb for camera in cameras]
     return torch.stack(views)
 
 

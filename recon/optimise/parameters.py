@@ -91,7 +91,7 @@ class Parameters:
         agreement = GradientAgreement(self.gaussians(), len(views), self.require_agreement)
         pixels, total = 3 * views.valid[chosen].sum(), 0.0
         for v in chosen:
-            image = rasterize(agreement.scene, views.cameras[[v]], settings=SETTINGS).rgb[0]
+            image = rasterize(agreement.scene, views.cameras[v], settings=SETTINGS).rgb
             image = image * self.exposures()[v][:, None, None]
             loss = ((image - views.images[v]) * views.valid[v]).abs().sum() / pixels
             agreement.add(loss)

@@ -107,7 +107,7 @@ def ranges_of_points(
     """
     rows: list[Tensor | None] = []
     for v, own in enumerate(depths):
-        pixels, depth = (t[0] for t in cameras[[v]].project(points))
+        pixels, depth = cameras[v].project(points)
         visible = inside(pixels, depth, cameras.width, cameras.height)
         found = [_quantiles(each) for each in (own, depth[visible]) if len(each) >= min_count]
         if not found:
