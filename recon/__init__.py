@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from recon.capture import load_capture as load_capture
     from recon.capture import load_views as load_views
     from recon.capture.sfm import PosedCapture as PosedCapture
-    from recon.compress import compress as compress
+    from recon.compression import compress as compress
     from recon.config import OptimiseConfig as OptimiseConfig
     from recon.config import PoseConfig as PoseConfig
     from recon.config import ReconstructConfig as ReconstructConfig
     from recon.config import SimplifyConfig as SimplifyConfig
     from recon.config import ViewConfig as ViewConfig
-    from recon.optimise import OptimiseResult as OptimiseResult
-    from recon.optimise import optimise as optimise
-    from recon.optimise import select_num_steps as select_num_steps
+    from recon.optimisation.early_stopping import select_num_steps as select_num_steps
+    from recon.optimisation.loop import OptimiseResult as OptimiseResult
+    from recon.optimisation.loop import optimise as optimise
     from recon.pipeline import estimate_cameras as estimate_cameras
     from recon.pipeline import finish_scene as finish_scene
     from recon.pipeline import predict as predict
     from recon.pipeline import reconstruct as reconstruct
     from recon.scene import Scene as Scene
     from recon.scene import load as load
-    from recon.simplify import simplify as simplify
+    from recon.simplification.decimation import simplify as simplify
     from recon.types import Prediction as Prediction
     from recon.types import Views as Views
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Capture": "recon.capture",
     "OptimiseConfig": "recon.config",
-    "OptimiseResult": "recon.optimise",
+    "OptimiseResult": "recon.optimisation.loop",
     "PoseConfig": "recon.config",
     "PosedCapture": "recon.capture.sfm",
     "Prediction": "recon.types",
@@ -56,17 +56,17 @@ _LAZY = {
     "SimplifyConfig": "recon.config",
     "ViewConfig": "recon.config",
     "Views": "recon.types",
-    "compress": "recon.compress",
+    "compress": "recon.compression",
     "estimate_cameras": "recon.pipeline",
     "finish_scene": "recon.pipeline",
     "load": "recon.scene",
     "load_capture": "recon.capture",
     "load_views": "recon.capture",
-    "optimise": "recon.optimise",
+    "optimise": "recon.optimisation.loop",
     "predict": "recon.pipeline",
     "reconstruct": "recon.pipeline",
-    "select_num_steps": "recon.optimise",
-    "simplify": "recon.simplify",
+    "select_num_steps": "recon.optimisation.early_stopping",
+    "simplify": "recon.simplification.decimation",
 }
 __all__ = [
     *sorted(_LAZY),

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from recon.errors import ConfigError
-from recon.optimise import OptimiseConfig as OptimiseConfig
-from recon.simplify import SimplifyConfig as SimplifyConfig
+from recon.optimisation.config import OptimiseConfig as OptimiseConfig
+from recon.simplification.config import SimplifyConfig as SimplifyConfig
 from recon.validation import check_types
 
 MIN_RESOLUTION_PX = 32

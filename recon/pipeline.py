@@ -16,9 +16,10 @@ from recon.config import PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
 from recon.errors import ConfigError, InputError
 from recon.model.registry import build_model
-from recon.optimise import Watch, optimise, select_num_steps
+from recon.optimisation.early_stopping import select_num_steps
+from recon.optimisation.loop import Watch, optimise
 from recon.scene import Provenance, Scene
-from recon.simplify import simplify, simplify_indexed
+from recon.simplification.decimation import simplify, simplify_indexed
 from recon.types import Model, Prediction, Progress, StageProgress, Views
 from render import Cameras, Gaussians
 

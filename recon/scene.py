@@ -11,10 +11,10 @@ from torch import Tensor
 
 from recon.capture import Frame
 from recon.capture.sfm import CameraSource, PosedCapture
-from recon.compress import EncodedScene, compress
+from recon.compression import EncodedScene, compress
 from recon.config import ReconstructConfig
 from recon.formats import format_of, load_gaussians, save_gaussians
-from recon.simplify import importance_order
+from recon.simplification.decimation import importance_order
 from recon.types import StageProgress, Views
 from render import Cameras, Gaussians, RenderOutput, rasterize
 

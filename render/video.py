@@ -1,5 +1,6 @@
 """Writes images and video to disk. Paths are written directly: callers see to atomicity."""
 
+import importlib.util
 import itertools
 from collections.abc import Iterable
 from fractions import Fraction
@@ -53,8 +54,9 @@ def write_video(path: Path, frames: Iterable[Float[Tensor, "3 h w"]], fps: float
 
     Raises:
         ValueError: there are no frames.
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, or PyAV (the extra `video`) is not installed.
     """
+    check_video_support()
     import av
 
     frames = iter(frames)
@@ -65,6 +67,12 @@ def write_video(path: Path, frames: Iterable[Float[Tensor, "3 h w"]], fps: float
         _encode(path, itertools.chain([first], frames), first.shape[-2:], fps)
     except av.FFmpegError as error:
         raise OSError(f"could not write the video {path}: {error}") from None
+
+
+def check_video_support() -> None:
+    """Raise OSError with the remedy if videos cannot be written on this machine."""
+    if importlib.util.find_spec("av") is None:
+        raise OSError("writing a video needs PyAV, which is not installed: pip install av")
 
 
 def _encode(

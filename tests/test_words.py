@@ -1,11 +1,7 @@
-"""Every name and every text uses the terms of the field (glossary: docs/conventions.md).
-
-`python tests/test_words.py [AREA]` lists all hits, one line each.
-"""
+"""Every name and every text uses the terms of the field (glossary: docs/conventions.md)."""
 
 import bisect
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -58,25 +54,6 @@ ALLOWED = [
     r"show_share_button", r"place-(items|content|self)", r"--pictures",
 ]  # fmt: skip
 
-# Who keeps which files; the first prefix that fits counts.
-AREAS = {
-    "render": ("render/", "tests/render/", "tests/gpu/", "tests/agreement.py", "CMakeLists",
-               "docs/conventions.md"),
-    "compress": ("recon/optimise/", "recon/simplify/", "recon/compress/", "tests/recon/optimise/",
-                 "tests/recon/simplify/", "tests/recon/compress/"),
-    "formats": ("recon/formats/", "recon/capture/", "tests/recon/formats/", "tests/recon/capture/",
-                "docs/formats.md"),
-    "model": ("recon/model/", "training/benchmarks/", "tests/recon/model/",
-              "tests/recon/test_bench.py"),
-    "training": ("training/", "configs/", "tests/training/", "docs/training.md"),
-    "viewer": ("viewer/", "tests/viewer/", "tests/browsing.py", "tests/screenshots.py",
-               "docs/viewer.md", "docs/benchmark", "docs/experiments"),
-    "cli": ("recon/cli/", "recon/reporting.py", "pyproject.toml", "constraints.txt", "tests/test_",
-            "tests/conftest.py", "tests/helpers.py", "tests/foreign_viewers.py",
-            "tests/recon/test_"),
-    "library": ("recon/", "tests/", "examples/", "README.md", "docs/", "assets/"),
-}  # fmt: skip
-
 NOT_SEARCHED = ("tests/test_words.py", "tests/golden/", "assets/licenses/")
 
 
@@ -93,12 +70,6 @@ def files() -> list[Path]:
 def relative(path: Path) -> str:
     """Return the path from the root of the project, with slashes."""
     return path.relative_to(ROOT).as_posix()
-
-
-def area_of(path: Path) -> str:
-    """Return the area that a file belongs to."""
-    name = relative(path)
-    return next(area for area, prefixes in AREAS.items() if name.startswith(prefixes))
 
 
 # A wrapped line of prose or of a comment goes on after a space.
@@ -130,20 +101,17 @@ def hits(text: str) -> list[tuple[int, str, str]]:
     return sorted(found)
 
 
-def all_hits(area: str) -> list[str]:
-    """Return one line for every banned word in the files of an area."""
-    lines = []
-    for path in files():
-        if area_of(path) == area:
-            text = path.read_text(encoding="utf-8")
-            for line, found, use in hits(text):
-                lines.append(f"{relative(path)}:{line}: {found!r} -> {use}")
-    return lines
+def all_hits() -> list[str]:
+    """Return one line for every banned word in the project."""
+    return [
+        f"{relative(path)}:{line}: {found!r} -> {use}"
+        for path in files()
+        for line, found, use in hits(path.read_text(encoding="utf-8"))
+    ]
 
 
-@pytest.mark.parametrize("area", AREAS)
-def test_words(area: str) -> None:
-    found = all_hits(area)
+def test_words() -> None:
+    found = all_hits()
     assert not found, "\n".join(["banned words:", *found])
 
 
@@ -176,9 +144,3 @@ def test_words_of_help(command: str, capsys: pytest.CaptureFixture[str]) -> None
 )
 def test_patterns(text: str, banned: bool) -> None:
     assert bool(hits(text)) == banned, hits(text)
-
-
-if __name__ == "__main__":
-    for chosen in sys.argv[1:] or AREAS:
-        listed = all_hits(chosen)
-        sys.stdout.write("\n".join([*listed, f"{chosen}: {len(listed)} hits", ""]))

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from recon.compress import sphere_cameras
-from recon.simplify import contribution
+from recon.compression import sphere_cameras
+from recon.simplification.decimation import contribution
 from render import Cameras, Gaussians
 
 

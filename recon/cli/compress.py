@@ -51,7 +51,7 @@ class Compress:
 
     def run(self) -> None:
         """Check the options, search, and write the file."""
-        from recon.compress import compress
+        from recon.compression import compress
         from recon.config import ViewConfig
         from recon.files import check_output
         from recon.formats import format_of, load_gaussians

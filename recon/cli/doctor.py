@@ -16,6 +16,7 @@ OPTIONAL = {
     "pycolmap": ("sfm", "camera estimation, COLMAP projects"),
     "pi_heif": ("heic", "reading HEIC photos"),
     "kornia": ("match", "learned matching of photos with little overlap"),
+    "av": ("video", "writing mp4 videos"),
     "zstandard": ("spz", "reading SPZ files of version 4"),
     "accelerate": ("train", "training"),
     "torchmetrics": ("train", "recon eval"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg
-from recon.errors import ReconError
+from recon.errors import MissingDependency, ReconError
 from recon.reporting import parse_size, progress_reporter, say
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Render:
             raise ReconError("--num-frames must be at least 1 and --fps between 0 and 240")
         if suffix:
             check_output(self.output)
+        if suffix == ".mp4":
+            _check_video_support()
         gaussians = load_gaussians(self.scene).to(choose_render_device(self.device))
         if len(gaussians) == 0:
             raise ReconError(f"{self.scene} holds no Gaussians: nothing to render")
@@ -142,6 +144,19 @@ class Render:
                 temporary.mkdir()
                 for name, image in zip(names, images, strict=True):
                     write_image(temporary / f"{name}.png", image)
+
+
+def _check_video_support() -> None:
+    """Raise MissingDependency before anything is rendered that could not be written."""
+    from render.video import check_video_support
+
+    try:
+        check_video_support()
+    except OSError:
+        raise MissingDependency(
+            "writing .mp4 needs PyAV, which is not installed; pip install 'reconsplat[video]', or "
+            "write a folder of images"
+        ) from None
 
 
 def _given_cameras(path: Path, size: tuple[int, int] | None) -> tuple["Cameras", list[str]]:

@@ -181,3 +181,14 @@ def test_json_says_where_the_cameras_come_from(
     facts = json.loads(capsys.readouterr().out)
     assert facts["cameras"] == ("given" if given else "none")
     assert facts["depth_is_guessed"] is not given
+
+
+def test_video_without_pyav_is_refused_before_rendering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["render", str(tmp_path / "missing.ply"), "-o", str(tmp_path / "a.mp4")])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert "reconsplat[video]" in error and error.count("\n") == 1

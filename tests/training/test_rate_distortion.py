@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import random_gaussians
 
-from recon.compress import RateDistortionObjective
+from recon.compression import RateDistortionObjective
 from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 from recon.formats import load_gaussians
 from render.quaternions import quats_to_rotmats

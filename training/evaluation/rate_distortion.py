@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from recon.capture import load_capture
-from recon.compress import EncodedScene, RateDistortionObjective, compress
+from recon.compression import EncodedScene, RateDistortionObjective, compress
 from recon.config import ReconstructConfig, SimplifyConfig
 from recon.formats import FORMATS, load_gaussians, save_gaussians
 from recon.pipeline import finish_scene, predict
 from recon.reporting import say
-from recon.simplify import importance_order
+from recon.simplification.decimation import importance_order
 from recon.types import Views
 from render import Gaussians
 from training.evaluation.captures import context_and_targets

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from recon.compress import RateDistortionObjective
+from recon.compression import RateDistortionObjective
 from recon.formats import load_gaussians
 
 SPLAT_TRANSFORM = "splat-transform"

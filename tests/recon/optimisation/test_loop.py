@@ -11,8 +11,9 @@ from recon import ReconError
 from recon.cli.main import main
 from recon.formats import load_gaussians
 from recon.model.registry import build_model
-from recon.optimise import OptimiseConfig, optimise, select_num_steps
-from recon.optimise.early_stopping import HeldOut
+from recon.optimisation.config import OptimiseConfig
+from recon.optimisation.early_stopping import HeldOut, select_num_steps
+from recon.optimisation.loop import optimise
 from recon.types import Prediction, Views
 from render import Gaussians, rasterize
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from recon.optimise.config import OptimiseConfig
-from recon.optimise.loop import take_steps
-from recon.optimise.parameters import SETTINGS, Parameters
-from recon.optimise.view_count_policy import POLICY
+from recon.optimisation.config import OptimiseConfig
+from recon.optimisation.loop import take_steps
+from recon.optimisation.parameters import SETTINGS, Parameters
+from recon.optimisation.view_count_policy import POLICY
 from recon.types import Progress, Views
 from render import Cameras, Gaussians, rasterize
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from helpers import sample_views, swept
 
-from recon.optimise import OptimiseConfig, optimise
-from recon.optimise.agreement import GradientAgreement
+from recon.optimisation.agreement import GradientAgreement
+from recon.optimisation.config import OptimiseConfig
+from recon.optimisation.loop import optimise
 from recon.types import Views
 from render import Gaussians
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from recon.errors import ConfigError
-from recon.optimise import OptimiseConfig
+from recon.optimisation.config import OptimiseConfig
 
 
 def renderings_per_view(steps: int, count: int) -> float:

@@ -3,9 +3,9 @@
 import torch
 from helpers import look_at_cameras, random_gaussians
 
-from recon.compress import RateDistortionObjective
-from recon.compress.objective import MAX_DISPLACEMENT, cameras_around, cameras_between
-from recon.simplify import contribution
+from recon.compression import RateDistortionObjective
+from recon.compression.objective import MAX_DISPLACEMENT, cameras_around, cameras_between
+from recon.simplification.decimation import contribution
 from recon.types import Views
 from render import Cameras, Gaussians, rasterize
 from render.paths import focus_point

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.optimise.view_count_policy import POLICY
+from recon.optimisation.view_count_policy import POLICY
 from render import Gaussians
 
 ATTRIBUTES = tuple(field.name for field in fields(Gaussians))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from recon.simplify.config import SimplifyConfig
+from recon.simplification.config import SimplifyConfig
 from render import Cameras, Gaussians, RasterizeSettings, measure_contributions
 from render.footprints import Footprints
 from render.quaternions import rotmats_to_quats

@@ -8,8 +8,8 @@ import torch
 
 from recon.capture import load_capture, load_views
 from recon.model.registry import build_model
-from recon.optimise import OptimiseConfig, select_num_steps
-from recon.optimise.early_stopping import HeldOut
+from recon.optimisation.config import OptimiseConfig
+from recon.optimisation.early_stopping import HeldOut, select_num_steps
 from recon.types import Prediction, Views
 
 

@@ -9,8 +9,8 @@ from helpers import psnr, random_gaussians, sample_views, swept
 from recon.cli.main import main
 from recon.errors import ConfigError
 from recon.formats import load_gaussians
-from recon.simplify import SimplifyConfig, simplify
-from recon.simplify.decimation import clusters, merge
+from recon.simplification.config import SimplifyConfig
+from recon.simplification.decimation import clusters, merge, simplify
 from recon.types import Views
 from render import Gaussians, rasterize
 from render.footprints import Footprints

@@ -7,8 +7,8 @@ import pytest
 import torch
 from helpers import random_gaussians
 
-from recon.compress.encoder import QuantisationSteps, quantise
-from recon.compress.search import EVALUATIONS, MET_FRACTION, is_met, search_count
+from recon.compression.encoder import QuantisationSteps, quantise
+from recon.compression.search import EVALUATIONS, MET_FRACTION, is_met, search_count
 from recon.formats import load_gaussians
 from recon.formats.sog import write_sog
 from recon.formats.source import SceneSource

@@ -7,9 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from recon.compress.objective import RateDistortionObjective
-from recon.optimise import OptimiseConfig, optimise
-from recon.simplify import SimplifyConfig, contribution, importance_order, simplify
+from recon.compression.objective import RateDistortionObjective
+from recon.optimisation.config import OptimiseConfig
+from recon.optimisation.loop import optimise
+from recon.simplification.config import SimplifyConfig
+from recon.simplification.decimation import contribution, importance_order, simplify
 from render import Cameras, Gaussians
 from render.sh import degree_of, num_coefficients, sh_basis
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from helpers import random_gaussians, sample_views, swept
 
-from recon.compress import RateDistortionObjective, sphere_cameras
-from recon.compress.reduction import reduce_sh
+from recon.compression import RateDistortionObjective, sphere_cameras
+from recon.compression.reduction import reduce_sh
 from render import Gaussians
 from render.sh import sh_to_colors
 

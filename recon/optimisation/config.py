@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from recon.errors import ConfigError
-from recon.optimise.view_count_policy import POLICY
+from recon.optimisation.view_count_policy import POLICY
 from recon.validation import check_types
 
 # Upper bound on the number of steps within a time budget.

@@ -11,14 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from recon.compress.encoder import UNQUANTISED, Encoder, QuantisationSteps, find_steps
-from recon.compress.objective import RateDistortionObjective
-from recon.compress.reduction import reduce_count, reduce_sh
-from recon.compress.synthetic_cameras import synthetic_cameras
+from recon.compression.encoder import UNQUANTISED, Encoder, QuantisationSteps, find_steps
+from recon.compression.objective import RateDistortionObjective
+from recon.compression.reduction import reduce_count, reduce_sh
+from recon.compression.synthetic_cameras import synthetic_cameras
 from recon.errors import ConfigError, InputError
 from recon.files import atomic_output
 from recon.formats import format_of
-from recon.simplify import importance_order
+from recon.simplification.decimation import importance_order
 from recon.types import Progress, StageProgress, Views
 from render import Cameras, Gaussians
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.optimise.config import OptimiseConfig
-from recon.optimise.parameters import Parameters
+from recon.optimisation.config import OptimiseConfig
+from recon.optimisation.parameters import Parameters
 from recon.types import Progress, Views
 from render import Gaussians
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.optimise.agreement import GradientAgreement
-from recon.optimise.config import OptimiseConfig
+from recon.optimisation.agreement import GradientAgreement
+from recon.optimisation.config import OptimiseConfig
 from recon.types import Views
 from render import Cameras, Gaussians, RasterizeSettings, rasterize
 from render.footprints import Footprints

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.compress.objective import RateDistortionObjective
+from recon.compression.objective import RateDistortionObjective
 from recon.formats import encodings, load_gaussians, save_gaussians
 from recon.formats.registry import SceneFormat
 from recon.formats.source import SceneSource

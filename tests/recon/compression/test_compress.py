@@ -10,7 +10,7 @@ import torch
 
 from recon.capture import load_capture, load_views, select_spread
 from recon.cli import main as cli
-from recon.compress import (
+from recon.compression import (
     Encoder,
     RateDistortionObjective,
     compress,
@@ -19,12 +19,12 @@ from recon.compress import (
     sphere_cameras,
     synthetic_cameras,
 )
-from recon.compress.encoder import find_steps, quantise
-from recon.compress.reduction import reduce_count
-from recon.compress.search import adjust_steps, encode
+from recon.compression.encoder import find_steps, quantise
+from recon.compression.reduction import reduce_count
+from recon.compression.search import adjust_steps, encode
 from recon.errors import ConfigError
 from recon.formats import FORMATS, load_gaussians, save_gaussians
-from recon.simplify import contribution, importance_order
+from recon.simplification.decimation import contribution, importance_order
 from render import rasterize
 
 FAST = ["--max-views", "3", "--resolution", "96"]

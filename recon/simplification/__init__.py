@@ -1,0 +1,1 @@
+"""Simplification of scenes: pruning, merging, and ordering by importance."""
