@@ -1,4 +1,4 @@
-"""Choice of the device that computes."""
+"""Choice of the device to compute on."""
 
 import torch
 
@@ -6,7 +6,7 @@ from recon.errors import ConfigError
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name: `auto`, `cpu`, `cuda`, or `cuda:1`.
+    """Return the device with this name: `auto`, `cpu`, `cuda`, or `cuda:1`.
 
     Raises:
         ConfigError: The name is none of these, or torch does not see that GPU.
@@ -25,7 +25,7 @@ def choose_device(name: str) -> torch.device:
         )
     if index and int(index) >= torch.cuda.device_count():
         raise ConfigError(
-            f"device={name!r}: torch sees {torch.cuda.device_count()} CUDA GPUs, which count "
+            f"device={name!r}: torch sees {torch.cuda.device_count()} CUDA GPUs, numbered "
             "from 0; use another one",
             "device",
         )
@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_render_device(name: str) -> torch.device:
-    """Return the device of a name for work that renders: `auto` takes a GPU only with gsplat.
+    """Return the device with this name to render on: `auto` picks a GPU only if gsplat works.
 
     Raises:
         ConfigError: The name is unknown, or nothing can be rendered on that device.

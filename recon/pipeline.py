@@ -32,7 +32,7 @@ SceneWatch = Callable[[Gaussians, Capture | None], None]
 
 
 def _ignore(*_: object) -> None:
-    """Take progress reports that nobody wants."""
+    """Ignore a progress report."""
 
 
 def reconstruct(
@@ -154,7 +154,7 @@ def finish_scene(
     progress: StageProgress = _ignore,
     watch: Watch | None = None,
 ) -> Scene:
-    """Simplify and optimise a prediction as the settings say.
+    """Simplify and optimise a prediction as configured.
 
     The number of steps is limited to what improves a held-out view (`select_num_steps`). Without
     any step nothing is simplified either, since the optimisation makes up for the loss.

@@ -90,7 +90,7 @@ def progress_reporter(quiet: bool) -> "Iterator[StageProgress]":
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Return (width, height) of a text such as "640x480"."""
+    """Parse a text such as "640x480" into (width, height)."""
     parts = text.lower().split("x")
     if len(parts) == 2 and all(p.isdigit() and 0 < int(p) <= 16384 for p in parts):
         return int(parts[0]), int(parts[1])

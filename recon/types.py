@@ -33,7 +33,7 @@ class Views(TensorStruct, axis="v"):
     """Nearest and farthest depth per view (z, world units); None unless the capture states them."""
 
     def resized(self, scale: float) -> "Views":
-        """Return the views at `scale` times their size, at least 8 px: images by area, cameras."""
+        """Return the views at `scale` times their size, at least 8 px, averaged over areas."""
         height, width = (max(round(side * scale), 8) for side in self.images.shape[-2:])
 
         def shrink(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Checks of what the rasterizer is given: errors name the argument, what it is and what fits."""
+"""Checks of the rasterizer's arguments: errors name the argument, its value and what fits."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ RENDER_MODES = ("RGB", "D", "RGB+D")
 
 
 def is_single_camera(gaussians: Gaussians, cameras: Cameras) -> bool:
-    """Tell whether the cameras lack the axis v, as `cameras[i]` does."""
+    """Return whether the cameras lack the axis v, as `cameras[i]` does."""
     return cameras.viewmats.ndim == gaussians.means.ndim
 
 
@@ -23,7 +23,7 @@ def check_arguments(
     mask: Tensor | None = None,
     backgrounds: Tensor | None = None,
 ) -> None:
-    """Raise ValueError, naming the argument, for what no backend can take."""
+    """Raise a ValueError that names the argument if no backend can accept it."""
     means = gaussians.means
     if means.ndim < 2 or means.shape[-1] != 3:
         raise ValueError(f"means has shape {tuple(means.shape)}, expected (*batch, n, 3)")
@@ -67,7 +67,7 @@ def _check_backgrounds(backgrounds: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _check_kinds(means: Tensor, tensors: dict[str, Tensor | None]) -> None:
-    """Dtype and device of all must be those of the means; only the mask is of bools."""
+    """Check that all have the dtype and device of the means; only the mask is boolean."""
     for name, tensor in tensors.items():
         if tensor is None:
             continue

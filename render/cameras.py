@@ -118,7 +118,7 @@ class Cameras(TensorStruct, axis="v"):
 
     @property
     def c2w(self) -> Float[Tensor, "*v 4 4"]:
-        """World from camera, OpenCV axes."""
+        """Camera-to-world matrices, OpenCV axes."""
         return _inverse(self.viewmats)
 
     @property

@@ -58,7 +58,7 @@ class Gaussians(TensorStruct, axis="n"):
         )
 
     def validate(self) -> None:
-        """Raise ValueError, naming the first attribute with impossible values."""
+        """Raise a ValueError that names the first attribute with invalid values, if any."""
         for field in fields(self):
             values = getattr(self, field.name)
             bad = ~torch.isfinite(values)

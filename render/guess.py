@@ -1,4 +1,4 @@
-"""Guesses a camera for a scene that has none."""
+"""Guess of a camera for a scene that has none."""
 
 import math
 
@@ -67,7 +67,7 @@ def _position_in_front(gaussians: Gaussians, slope: float) -> Float[Tensor, "3"]
 
 
 def _capture_position(gaussians: Gaussians) -> Float[Tensor, "3"] | None:
-    """Find where the ratio of size to distance is most nearly constant; None if nowhere is."""
+    """Find where the ratio of size to distance is most nearly constant, if anywhere."""
     part = gaussians[_subsample(len(gaussians), MAX_SCORED, gaussians.device)]
     # The shortest axis is the thickness, not the size.
     size = part.scales.sort(-1).values[:, 1:].clamp_min(1e-30).log().mean(-1)
@@ -114,7 +114,7 @@ def _score(
 def _upright_rotation(
     ahead: Float[Tensor, "3"], dirs: Float[Tensor, "n 3"], distance: Float[Tensor, "n"]
 ) -> Float[Tensor, "3 3"]:
-    """Find the rotation, camera from world, with a given optical axis.
+    """Find the upright camera-from-world rotation with a given optical axis.
 
     Up is the axis of the world along which Gaussians are farther away: the ground is near at the
     bottom of a photo. Scenes with y down are the most common.

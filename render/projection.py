@@ -1,4 +1,4 @@
-"""Projection of Gaussians into one camera, each step a function of its own.
+"""Projection of Gaussians into one camera, with each step in its own function.
 
 Semantics of gsplat 1.5.3 (`fully_fused_projection`), after EWA splatting (Zwicker et
 al. 2001) and 3D Gaussian Splatting (Kerbl et al. 2023).
@@ -65,7 +65,7 @@ def conics_of(covars2d: Float[Tensor, "n 2 2"]) -> Float[Tensor, "n 3"]:
 def extents_of(
     opacities: Float[Tensor, "n"], alpha_min: float
 ) -> tuple[Float[Tensor, "n"], Bool[Tensor, "n"]]:
-    """Compute at how many sigmas alpha falls to alpha_min, and whether it is ever above."""
+    """Compute how many sigmas away alpha falls to alpha_min, and whether it ever exceeds it."""
     visible = opacities >= alpha_min
     extent = (2 * (opacities.clamp_min(alpha_min) / alpha_min).log()).sqrt()
     return extent, visible

@@ -1,4 +1,4 @@
-"""The one entry of the rasterizer: Gaussians and cameras in, images out."""
+"""The entry point of the rasterizer: Gaussians and cameras in, images out."""
 
 import functools
 import warnings
@@ -41,7 +41,7 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
 
 
 def choose_backend(gaussians: Gaussians) -> str:
-    """Name the fastest backend for these tensors, by device; float64 runs on the reference."""
+    """Return the name of the fastest backend for these tensors; float64 runs on the reference."""
     if gaussians.means.dtype == torch.float64:
         return "reference"
     return "cuda" if gaussians.device.type == "cuda" else "cpu"
@@ -107,7 +107,7 @@ depth=float32[1, 1, 48, 64] cpu, nonfinite=int64[1] cpu, absgrad=None)
         if backend == "reference":
             _warn_of_reference()
     if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}, expected auto, {', '.join(BACKENDS)}")
+        raise ValueError(f"backend is {backend!r}, expected one of: auto, {', '.join(BACKENDS)}")
     check_arguments(gaussians, cameras, settings, channels, mask, backgrounds)
     single = is_single_camera(gaussians, cameras)
     if single:
@@ -126,22 +126,22 @@ depth=float32[1, 1, 48, 64] cpu, nonfinite=int64[1] cpu, absgrad=None)
 
 
 def _outside_of_graphs(function: Callable[..., RenderOutput]) -> Callable[..., RenderOutput]:
-    """Make torch.compile call a function as it is, between two graphs.
+    """Make torch.compile call a function uncompiled, between two graphs.
 
-    The CPU kernel is no torch.library.custom_op: its backward pass needs what the forward pass
+    The CPU kernel is not a torch.library.custom_op: its backward pass needs what the forward pass
     has sorted and binned, which is no tensor and must be freed with the graph; to compute it
     twice would cost a third of a forward pass. Left alone, the compiler would trace the calls of
     ctypes in a dozen pieces. As a decorator this would import the compiler (seconds) for everybody.
     """
     eager: Callable[..., RenderOutput] = torch.compiler.disable(
-        function, reason="the rasterizer is no graph of torch operators"
+        function, reason="the rasterizer is not a graph of torch operators"
     )
     return eager
 
 
 @functools.cache
 def _warn_of_reference() -> None:
-    """Warn once in a process."""
+    """Warn once per process that the slow reference backend is in use."""
     warnings.warn(
         "float64 Gaussians are rendered by the reference backend, some 100 times slower than "
         'float32 ones; use .to(torch.float32), or backend="reference" if that is intended',

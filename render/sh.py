@@ -24,7 +24,7 @@ def num_coefficients(degree: int) -> int:
 
 
 def degree_of(coefficients: int) -> int:
-    """Return the degree with this number of coefficients; ValueError when there is none."""
+    """Return the degree with this number of coefficients; raise ValueError if there is none."""
     degree = math.isqrt(coefficients) - 1
     if num_coefficients(degree) != coefficients or not 0 <= degree <= MAX_DEGREE:
         raise ValueError(f"expected 1, 4, 9, 16 or 25 SH coefficients, got {coefficients}")

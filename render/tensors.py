@@ -44,20 +44,20 @@ class TensorStruct:
 
     @property
     def device(self) -> torch.device:
-        """Device of the first tensor; all are expected on one."""
+        """Device of the first tensor; all are expected to be on the same one."""
         for value in _values(self).values():
             if isinstance(value, Tensor | TensorStruct):
                 return value.device
-        raise AttributeError(f"{type(self).__name__} holds no tensor")
+        raise AttributeError(f"{type(self).__name__} contains no tensors")
 
     def map(self: Struct, function: Callable[[Tensor], Tensor]) -> Struct:
-        """Apply a function to every tensor, those of nested structs and tuples included."""
+        """Apply a function to every tensor, including those of nested structs and tuples."""
         return replace(  # type: ignore[type-var]
             self, **{name: _mapped(value, function) for name, value in _values(self).items()}
         )
 
     def to(self: Struct, *args: Any, **kwargs: Any) -> Struct:
-        """Move or cast every tensor, as `Tensor.to`; dtypes change only where they are floating."""
+        """Move or cast every tensor, as `Tensor.to` does; only floating-point dtypes change."""
 
         def moved(tensor: Tensor) -> Tensor:
             found = tensor.to(*args, **kwargs)
@@ -137,7 +137,7 @@ class TensorStruct:
 
     @classmethod
     def _follows(cls, value: object) -> bool:
-        """Whether a field's value is a struct along the same axis."""
+        """Return whether a field's value is a struct along the same axis."""
         return isinstance(value, TensorStruct) and value._axis == cls._axis is not None
 
     def __eq__(self, other: object) -> bool:
@@ -161,7 +161,7 @@ def _values(struct: Any) -> dict[str, Any]:
 
 
 def _axes(cls: Any) -> dict[str, int]:
-    """Position from the end of the struct's axis in each field whose shape has it."""
+    """Return the struct's axis, counted from the end, in each field whose shape has it."""
     return _read_axes(cls)
 
 

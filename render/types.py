@@ -69,7 +69,7 @@ class BackendUnavailable(RuntimeError):
 
 
 class OutOfMemory(BackendUnavailable, MemoryError):
-    """A backend has not enough memory for this call; the message is one line with the remedy."""
+    """A backend ran out of memory in this call; the message is one line with the remedy."""
 
 
 Backend = Callable[

@@ -1,4 +1,4 @@
-"""Writes images and video to disk. Paths are written directly: callers see to atomicity."""
+"""Writes images and video to disk. Paths are written directly: callers ensure atomicity."""
 
 import importlib.util
 import itertools
@@ -42,7 +42,7 @@ def depth_to_color(depth: Float[Tensor, "1 h w"], alpha: Float[Tensor, "1 h w"])
 
 
 def write_image(path: Path, rgb: Float[Tensor, "3 h w"]) -> None:
-    """Write PNG or JPEG, by extension; OSError when it cannot be written."""
+    """Write PNG or JPEG, by extension; raise OSError if it cannot be written."""
     if not cv2.imwrite(str(path), cv2.cvtColor(to_bytes(rgb), cv2.COLOR_RGB2BGR)):
         raise OSError(f"could not write the image {path}")
 

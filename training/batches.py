@@ -44,7 +44,7 @@ def make_batch(
 
 
 def seed_of(*numbers: int) -> int:
-    """Hash integers to a seed of 32 bits, all that torch's CPU generator uses."""
+    """Hash integers to a 32-bit seed: torch's CPU generator uses no more bits."""
     digest = hashlib.blake2b(repr(numbers).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 

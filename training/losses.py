@@ -18,7 +18,7 @@ from training.perceptual import PerceptualNet, perceptual_distance
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms; a term of weight 0 is not computed (except mse, for the log)."""
+    """Weights of the loss terms; terms of weight 0 are not computed (except mse, for logging)."""
 
     mse: float = 1.0
     """Squared error of rendered colours (GS-LRM, Zhang et al. 2024, eq. 6)."""

@@ -24,7 +24,7 @@ class MetricsLogger:
         self._writer: Any = None
 
     def _tensorboard(self, step: int) -> Any:
-        """Return tensorboard's writer, opened on first use; None when it is disabled."""
+        """Return tensorboard's writer, opened on first use; None if it is disabled."""
         if self.tensorboard and self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 

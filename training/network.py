@@ -16,7 +16,7 @@ def configured_network(config: TrainConfig) -> nn.Module:
 
 
 def check_network(network: nn.Module, name: str) -> None:
-    """Check that checkpoints of a passed network will say how to build it again.
+    """Check that the checkpoints of a given network will record how to rebuild it.
 
     Raises:
         ConfigError: The network has no configuration, `name` is not in `NETWORKS`, or it names
@@ -49,7 +49,7 @@ def load_initial_weights(network: nn.Module, config: TrainConfig) -> None:
         network.load_state_dict(checkpoint.network.state_dict())
     except RuntimeError:
         raise ConfigError(
-            f"init: {config.init} holds a {checkpoint.name} of another shape than "
+            f"init: {config.init} holds a {checkpoint.name} whose shape differs from "
             f"{config.network} {config.size}"
         ) from None
 

@@ -92,7 +92,7 @@ def build_source(config: DatasetConfig, seed: int, device: str) -> Mixture:
 
 
 def _options(config: DatasetConfig) -> dict[str, Any]:
-    """Options of every configured source, in the order of `SOURCES`."""
+    """Return the options of every configured source, in the order of `SOURCES`."""
     unknown = [name for name in config.custom if name not in SOURCES or hasattr(config, name)]
     if unknown:
         added = [name for name in SOURCES if not hasattr(config, name)]

@@ -62,7 +62,7 @@ def load_state(
         network.load_state_dict(parts["network"])
         averaged.load_state_dict(parts["averaged"])
     except RuntimeError:
-        raise InputError(f"cannot resume from {path}: its network has another shape") from None
+        raise InputError(f"cannot resume from {path}: its network has a different shape") from None
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in parts["optimiser"].items():
         index, _, name = key.partition(".")

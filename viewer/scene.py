@@ -33,7 +33,7 @@ class EditState:
         return EditState(gaussians, weight, torch.ones(len(gaussians), dtype=torch.bool))
 
     def select_indices(self, mask: Bool[Tensor, "n"], limit: int) -> Int[Tensor, "m"]:
-        """Return the indices of kept Gaussians in the mask, at most `limit` by weight."""
+        """Return the indices of kept Gaussians in the mask, the heaviest `limit` at most."""
         index = torch.nonzero(self.kept & mask)[:, 0]
         if len(index) <= limit:
             return index

@@ -48,7 +48,7 @@ class Session:
         self.wake.set()
 
     def close(self) -> None:
-        """Stop sending, and wait for a transfer under way.
+        """Stop sending, and wait for a transfer in progress.
 
         Python may not exit while a thread computes.
         """

@@ -27,13 +27,13 @@ class StartView:
     fov: float
     """Vertical field of view (radians)."""
     camera: int | None
-    """Index of the camera that the view stands behind; None when there are no cameras."""
+    """Index of the camera that the view stands behind; None if there are no cameras."""
 
     @staticmethod
     def of(
         gaussians: Gaussians, cameras: Cameras | None, normalisation: SceneNormalisation
     ) -> "StartView":
-        """Stand a little behind the camera that sees most of the scene, with the same focus."""
+        """Start a little behind the camera that sees most of the scene, with the same focus."""
         known = cameras if cameras is not None else default_camera(gaussians, 768, 512)
         best = _best_camera(gaussians, known)
         first = known[[best]]

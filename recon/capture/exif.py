@@ -14,7 +14,7 @@ FULL_FRAME_MM = 36.0
 
 
 def exif_focal(path: Path) -> tuple[float | None, str]:
-    """Return the focal length, and a text that identifies the camera.
+    """Return the focal length, and a string that identifies the camera.
 
     Returns:
         The focal length in pixels of the image as it is stored, or None if EXIF does not give it;

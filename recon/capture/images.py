@@ -25,7 +25,7 @@ DECODE_ERRORS = (
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file name is that of an image which recon reads; hidden files are not."""
+    """Return whether a file name is that of an image recon reads; hidden files do not count."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
@@ -78,7 +78,7 @@ def read_mask(path: Path) -> Float[np.ndarray, "h w"]:
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Return (width, height) times a scale, which is clamped to 1, in whole pixels."""
+    """Return (width, height) in whole pixels, multiplied by a scale that is clamped to 1."""
     width, height = (max(round(side * min(scale, 1.0)), 1) for side in size)
     return width, height
 
@@ -92,7 +92,7 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Open an image without decoding it; InputError if it is missing or not an image."""
+    """Open an image without decoding it; raise InputError if it is missing or not an image."""
     if path.suffix.lower() in (".heic", ".heif"):
         _register_heif(path)
     try:
@@ -108,7 +108,7 @@ def open_image(path: Path) -> Image.Image:
     except DECODE_ERRORS as error:
         raise InputError(
             f"cannot read {path}: expected an image file ({', '.join(EXTENSIONS)}), "
-            "but its contents are not one that can be decoded; replace or remove it"
+            "but its contents cannot be decoded as an image; replace or remove it"
         ) from error
 
 

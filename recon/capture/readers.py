@@ -50,7 +50,7 @@ def load_capture(
             return read_video(path, frames)
         raise InputError(
             f"{path} is a file; expected a folder of images, a video, a transforms.json, "
-            "a COLMAP project or poses_bounds.npy; give the folder of the photos"
+            "a COLMAP project or poses_bounds.npy; pass the folder of the photos"
         )
     if not path.is_dir():
         raise InputError(

@@ -54,7 +54,7 @@ class Capture:
 
     @property
     def title(self) -> Path:
-        """Path that messages name."""
+        """Path by which messages name the capture."""
         return self.origin or self.root
 
     @property

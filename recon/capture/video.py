@@ -27,7 +27,7 @@ JPEG_QUALITY = 95
 
 
 def is_video(path: Path) -> bool:
-    """Return whether a file name is that of a video which recon reads."""
+    """Return whether a file name is that of a video that recon reads."""
     return path.suffix.lower() in EXTENSIONS
 
 

@@ -1,4 +1,4 @@
-"""Views from whatever a user holds: captures, files, arrays, tensors or a COLMAP reconstruction."""
+"""Views from all that a user may have: captures, files, arrays, tensors, COLMAP reconstructions."""
 
 import tempfile
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def load_views(
 
 
 def _holds(source: Any, kinds: tuple[type, ...]) -> bool:
-    """Return whether the source is of one of the types, or a list of such."""
+    """Return whether the source is of one of the types, or a list of them."""
     if isinstance(source, (list, tuple)):
         return bool(source) and isinstance(source[0], kinds)
     return isinstance(source, kinds)
@@ -94,7 +94,7 @@ def _from_colmap(
 
 
 def _with_cameras(capture: Capture, cameras: Cameras) -> Capture:
-    """Give a capture's photos these cameras."""
+    """Assign these cameras to a capture's photos."""
     cameras = _one_row(cameras, len(capture.frames))
     frames = tuple(
         replace(

@@ -1,4 +1,4 @@
-"""Options of a command, read off its dataclass: one field is one option, its docstring the help.
+"""Options of a command, taken from its dataclass: each field is an option, its docstring the help.
 
 A command declares how a field is written on the command line with `Annotated[type, Arg(...)]`;
 without it, the flag is the field's name with dashes. A field that is a dataclass itself adds its
@@ -83,7 +83,7 @@ class Option:
 
     @property
     def metavar(self) -> str:
-        """What stands for a value in usage and help."""
+        """Placeholder of a value in usage and help."""
         if self.kind is bool:
             return ""
         if self.arg.metavar:
@@ -118,7 +118,7 @@ class Option:
 
 
 def nested_type(command: type, field: str) -> Any:
-    """Return the dataclass that a field of a command is."""
+    """Return the dataclass that is the type of this field of a command."""
     kind = typing.get_type_hints(command)[field]
     assert dataclasses.is_dataclass(kind)
     return kind

@@ -76,7 +76,7 @@ class Bench:
 
 
 def _raster_table(results: dict[str, Any]) -> str:
-    """The results as text: one row a scene, degree and number of threads."""
+    """Return the results as text: one row per scene, degree and number of threads."""
     lines = [
         f"CPU kernel {results['instruction_set']}, torch {results['torch']}; medians; "
         "ns/pair = processor time of forward and backward over pairs that contribute",
@@ -104,7 +104,7 @@ def _raster_table(results: dict[str, Any]) -> str:
 
 
 def model_table(results: dict[str, Any]) -> str:
-    """The results as text: one row a network."""
+    """Return the results as text: one row per network."""
     lines = [
         f"{results['device']}, {results['precision']}, torch {results['torch']}; medians; peak of "
         f"a matrix product {results['peak_tflops']:.2f} TFLOP/s; utilisation is of that",

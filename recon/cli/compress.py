@@ -47,7 +47,7 @@ class Compress:
     quiet: bool = False
     """Print errors only."""
     json: JsonOutput = None
-    """Print the result as one JSON object instead of a closing line, or write it to FILE."""
+    """Print the result as one JSON object instead of a summary line, or write it to FILE."""
 
     def run(self) -> None:
         """Check the options, search, and write the file."""

@@ -30,7 +30,7 @@ class Convert:
     quiet: bool = False
     """Print errors only."""
     json: JsonOutput = None
-    """Print the result as one JSON object instead of a closing line, or write it to FILE."""
+    """Print the result as one JSON object instead of a summary line, or write it to FILE."""
 
     def run(self) -> None:
         """Convert in chunks, so that PLY and .splat files of any size need little memory."""

@@ -32,7 +32,7 @@ class Doctor:
     """Print one JSON object instead of text, or write it to FILE."""
 
     def run(self) -> None:
-        """Print the report; a missing package is no error."""
+        """Print the report; a missing package is not an error."""
         check_json(self.json)
         facts = _facts()
         if self.json is not None:

@@ -13,7 +13,7 @@ COLUMN = 26
 
 
 def help_text(program: str, command: type, others: Mapping[str, str] | None = None) -> str:
-    """Return the help of a command; `others` are commands to list, with a line of help each."""
+    """Return the help of a command; `others` are commands to list, with one line of help each."""
     options = list(options_of(command))
     summary = (command.__doc__ or "").strip().splitlines()[0]
     parts = [f"usage: {usage(program, options)}", textwrap.fill(summary, _width())]
@@ -34,7 +34,7 @@ def _width() -> int:
 
 
 def usage(program: str, options: Iterable[Option]) -> str:
-    """Return the usage line: arguments, required options, and that there are others."""
+    """Return the usage line: arguments, required options, and a note that there are others."""
     words = [program]
     for option in options:
         if option.arg.positional:
@@ -59,7 +59,7 @@ def _description(option: Option) -> str:
 
 
 def _default(value: Any) -> str:
-    """Return a default in the form in which it is typed; nothing for one that is no value."""
+    """Return a default as a user would type it; empty for one that is not a value."""
     if isinstance(value, bool):
         return "on" if value else ""
     if isinstance(value, tuple):

@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def in_flags(error: ConfigError) -> str:
-    """The error's message with flags in place of field names: `max_views` -> `--max-views`."""
+    """Return the error's message with flags for field names: `max_views` -> `--max-views`."""
     text = str(error)
     for field in error.fields:
         flag = FIELD_FLAGS.get(field, "--" + field.rpartition(".")[2].replace("_", "-"))
@@ -112,7 +112,7 @@ def _parsed(arguments: list[str]) -> Any:
 
 
 def _check_not_a_command(name: str) -> None:
-    """Raise UsageError for a mistyped command, which would be taken for an input otherwise."""
+    """Raise UsageError for a mistyped command, which would otherwise be taken for an input."""
     if name.isalpha() and not Path(name).exists():
         raise UsageError(
             f"no folder and no command {name!r}; expected photos or one of: {', '.join(COMMANDS)}"

@@ -65,7 +65,7 @@ def _check_flags(rest: list[str], options: list[Option]) -> None:
             continue
         for option in options:
             if flag in option.arg.replaces:
-                raise UsageError(f"{flag} is called {option.name} now")
+                raise UsageError(f"{flag} is now called {option.name}")
         known = [flag for option in options for flag in option.flags]
         close = difflib.get_close_matches(flag, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""

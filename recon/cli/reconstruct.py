@@ -52,10 +52,10 @@ class Reconstruct:
     quiet: bool = False
     """Print errors only."""
     json: JsonOutput = None
-    """Print the result as one JSON object instead of a closing line, or write it to FILE."""
+    """Print the result as one JSON object instead of a summary line, or write it to FILE."""
 
     def run(self) -> None:
-        """Reconstruct; outputs are checked first, so that a typing error costs no work."""
+        """Reconstruct; outputs are checked first, so that a typo wastes no time."""
         start = time.perf_counter()
         capture = self._checked()
         config = self.options.config()

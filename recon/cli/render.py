@@ -31,7 +31,7 @@ class Render:
     """Image (.png, .jpg), video (.mp4), or a folder for one image per camera."""
     cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
     """Capture or transforms.json (the photos need not exist) whose cameras to use; if omitted, the
-    position of the camera is guessed from the scene."""
+    pose of the camera is guessed from the scene."""
     camera_index: Annotated[str | None, Arg(metavar="N|PHOTO", replaces=("--view",))] = None
     """Camera to use, by its index from 0 or the name of its photo; if omitted, the first."""
     path: Literal["orbit", "wave", "interpolate"] | None = None
@@ -53,7 +53,7 @@ class Render:
     """Print errors only."""
 
     def run(self) -> None:
-        """Find the cameras, render one view at a time, write whole outputs only."""
+        """Find the cameras, render one view at a time, and write complete outputs only."""
         from recon.devices import choose_render_device
         from recon.files import check_output, check_output_folder
         from recon.formats import load_gaussians
@@ -86,7 +86,7 @@ class Render:
             say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians{hint}")
 
     def _cameras(self, gaussians: "Gaussians", suffix: str) -> tuple["Cameras", list[str]]:
-        """The cameras to render and the names of their images."""
+        """Return the cameras to render and the names of their images."""
         from render.guess import default_camera
         from render.paths import PATHS
 
@@ -147,7 +147,7 @@ class Render:
 
 
 def _check_video_support() -> None:
-    """Raise MissingDependency before anything is rendered that could not be written."""
+    """Raise MissingDependency, before anything is rendered, if a video could not be written."""
     from render.video import check_video_support
 
     try:
@@ -160,7 +160,7 @@ def _check_video_support() -> None:
 
 
 def _given_cameras(path: Path, size: tuple[int, int] | None) -> tuple["Cameras", list[str]]:
-    """Pinhole cameras of a capture (distortion left out) at one size."""
+    """Return the pinhole cameras of a capture, without distortion, at one size."""
     from recon.capture import load_capture, pinhole_cameras
 
     capture = load_capture(path, photos=False)
@@ -170,7 +170,7 @@ def _given_cameras(path: Path, size: tuple[int, int] | None) -> tuple["Cameras",
 
 
 def _file_names(capture: "Capture") -> list[str]:
-    """The photos' names without folder and extension; numbered when they clash."""
+    """Return the photos' names without folder and extension; numbered if they clash."""
     names = [Path(frame.name).stem for frame in capture.frames]
     if len(set(names)) == len(names):
         return names

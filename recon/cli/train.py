@@ -20,15 +20,15 @@ class Train:
     assignments: Annotated[tuple[str, ...], Arg(positional=True, metavar="KEY=VALUE")] = ()
     """Fields of the configuration to change, such as optimiser.lr=1e-4."""
     config: Path | None = None
-    """YAML file with fields to change from their defaults."""
+    """YAML file of the fields that differ from their defaults."""
     resume: bool = False
     """Resume from the last state in the output folder."""
     until: Annotated[int | None, Arg(metavar="STEP")] = None
-    """Stop at this step; the learning-rate schedule keeps its length."""
+    """Stop at this step; the length of the learning-rate schedule stays the same."""
     viewer: Annotated[bool, Arg(replaces=("--view",))] = False
     """Open a viewer in the browser that shows a scene of every validation."""
     quiet: bool = False
-    """Print errors and the closing line only."""
+    """Print errors and the final line only."""
 
     def run(self) -> None:
         """Train; state, weights and metrics are written to the output folder."""

@@ -21,7 +21,7 @@ class View:
     scenes: Annotated[tuple[Path, ...], Arg(positional=True, metavar="SCENE")]
     """Scene files ({scene_extensions}) in a common frame."""
     cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
-    """Capture or transforms.json whose photos to show and whose first camera to start from."""
+    """Capture or transforms.json: its photos are shown, and the view starts near one of them."""
     static: Annotated[Path | None, Arg(metavar="FOLDER")] = None
     """Write a web page of the scene to this new folder, for any web server, and exit."""
     max_splats: int = 1_000_000

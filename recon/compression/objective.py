@@ -1,4 +1,4 @@
-"""Objective of the compression: the loss of PSNR from cameras that nothing was optimised for."""
+"""Objective of the compression: the loss of PSNR at cameras that nothing was optimised for."""
 
 import math
 from collections.abc import Sequence

@@ -125,7 +125,7 @@ def compress(
 def _checked_limits(
     max_loss_db: float | None, target_mb: float | None, keep_fraction: float | None
 ) -> dict[str, float]:
-    """Return the limit that was given, by name; ConfigError if it is out of range."""
+    """Return the limit that was given, by name; raise ConfigError if it is out of range."""
     given = {"target_mb": target_mb, "max_loss_db": max_loss_db, "keep_fraction": keep_fraction}
     limits = {name: value for name, value in given.items() if value is not None}
     if len(limits) > 1:
@@ -150,7 +150,7 @@ def _objective(
         raise InputError(
             f"the scene does not match the photos: expected a PSNR above "
             f"{-10 * math.log10(MAX_SCENE_ERROR):g} dB, found "
-            f"{-10 * math.log10(objective.scene_error):.1f} dB; give the photos that it was made "
+            f"{-10 * math.log10(objective.scene_error):.1f} dB; pass the photos that it was made "
             "from, or none"
         )
     return objective
@@ -232,7 +232,7 @@ def for_target_size(
         least = min(found, key=lambda each: each.size)
         raise ConfigError(
             f"target_mb={target_mb:g}: {least.num_gaussians:,} of the Gaussians take "
-            f"{least.size / BYTES_PER_MB:.4g} MB already; choose more or another format",
+            f"{least.size / BYTES_PER_MB:.4g} MB already; choose a larger size or another format",
             "target_mb",
         )
     return min(permitted, key=lambda each: each.loss_db)

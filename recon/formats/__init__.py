@@ -26,7 +26,7 @@ def write_scene(path: Path, source: SceneSource) -> None:
 
 
 def load_gaussians(path: Path) -> Gaussians:
-    """Read a scene file; InputError if it is missing, damaged or of an unknown format."""
+    """Read a scene file; raise InputError if it is missing, damaged or of an unknown format."""
     return open_scene(path).load()
 
 

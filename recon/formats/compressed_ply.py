@@ -116,7 +116,7 @@ def is_compressed(header: PlyHeader) -> bool:
 
 
 def open_compressed_ply(path: Path, file: BinaryIO, header: PlyHeader) -> SceneSource:
-    """Open a file whose header was read; InputError if it is damaged."""
+    """Open a file whose header was read; raise InputError if it is damaged."""
     tables = _tables(path, file, header)
     count, vertices, rest = len(tables["vertex"]), tables["vertex"], tables.get("sh")
     bounds = _columns(tables["chunk"], _BOUNDS)
@@ -125,7 +125,7 @@ def open_compressed_ply(path: Path, file: BinaryIO, header: PlyHeader) -> SceneS
     names = () if rest is None else rest.dtype.names or ()
     terms = len(names)
     if set(names) != {f"f_rest_{i}" for i in range(terms)}:
-        raise InputError(f"{path} lacks some of the SH f_rest_0 to f_rest_{terms - 1}")
+        raise InputError(f"{path} lacks some of the SH properties f_rest_0 to f_rest_{terms - 1}")
     degree = degree_of_rest(path, terms)
 
     def blocks() -> Iterator[Gaussians]:

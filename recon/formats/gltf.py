@@ -109,7 +109,7 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Read both chunks of a .glb; InputError if it is not one."""
+    """Read both chunks of a .glb; raise InputError if it is not one."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(20)

@@ -61,7 +61,7 @@ class PlyHeader:
 
 
 def read_header(path: Path, file: BinaryIO) -> PlyHeader:
-    """Parse the header, leaving the file at its end; InputError if it is malformed."""
+    """Parse the header, leaving the file at its end; raise InputError if it is malformed."""
     if file.readline(16).strip() != b"ply":
         raise InputError(f"{path} is not a PLY file: expected it to start with 'ply'")
     encoding = ""
@@ -86,7 +86,7 @@ def read_header(path: Path, file: BinaryIO) -> PlyHeader:
 
 
 def _header_lines(path: Path, file: BinaryIO) -> Iterator[list[str]]:
-    """Yield the words of each line before end_header; InputError if there is none."""
+    """Yield the words of each line before end_header; raise InputError if there is none."""
     while file.tell() < MAX_HEADER_BYTES:
         line = file.readline(4096)
         if line.strip() == b"end_header":
@@ -111,14 +111,14 @@ def _add_property(path: Path, elements: list[PlyElement], words: list[str]) -> N
 
 
 def degree_of_rest(path: Path, rest: int) -> int:
-    """Return the SH degree for a count of properties f_rest_*; InputError if none has it."""
+    """Return the SH degree for a count of properties f_rest_*; raise InputError if none has it."""
     if rest not in NUM_REST_BY_DEGREE:
         raise InputError(f"{path} has {rest} f_rest properties; expected 0, 9, 24, 45 or 72")
     return NUM_REST_BY_DEGREE.index(rest)
 
 
 def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
-    """Return the vertices as a structured array; InputError if the file is too short."""
+    """Return the vertices as a structured array; raise InputError if the file is too short."""
     if header.encoding == "ascii":
         return _read_ascii(path, file, header)
     expected = header.count * header.dtype.itemsize

@@ -101,7 +101,7 @@ def _add_sh(scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes]) -> 
 
 
 def open_sog(path: Path) -> SceneSource:
-    """Open a .sog; InputError if it is damaged."""
+    """Open a .sog; raise InputError if it is damaged."""
     with Archive(path) as archive:
         meta = archive.meta()
         count = meta["count"]

@@ -95,7 +95,7 @@ class Archive:
         return meta
 
     def integer(self, entry: dict[str, Any], key: str, low: int, high: int) -> int:
-        """Return an integer of meta.json; InputError unless it is in [low, high]."""
+        """Return an integer of meta.json; raise InputError unless it is in [low, high]."""
         value = entry.get(key) if isinstance(entry, dict) else None
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise self.damaged(f"{key} must be from {low} to {high}, found {value!r}")

@@ -34,7 +34,7 @@ def write_splat(path: Path, source: SceneSource) -> None:
 
 
 def open_splat(path: Path) -> SceneSource:
-    """Open a .splat; InputError unless its size is a multiple of the record size.
+    """Open a .splat; raise InputError unless its size is a multiple of the record size.
 
     Rows with non-finite values are dropped.
     """

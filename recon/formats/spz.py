@@ -134,7 +134,7 @@ def _sh(block: Gaussians, bits: tuple[int, int]) -> np.ndarray:
 
 
 def open_spz(path: Path) -> SceneSource:
-    """Open an SPZ of version 2, 3 or 4; InputError if it is damaged."""
+    """Open an SPZ of version 2, 3 or 4; raise InputError if it is damaged."""
     header, streams = read_spz(path)
 
     def blocks() -> Iterator[Gaussians]:

@@ -103,7 +103,7 @@ class _Unpacked:
             data = unpacker.unconsumed_tail
 
     def take(self, size: int) -> bytes:
-        """Return the next bytes; InputError if there are fewer."""
+        """Return the next bytes; raise InputError if there are fewer."""
         pieces, total = [self.pending], len(self.pending)
         while total < size:
             piece = next(self.pieces, None)

@@ -58,17 +58,17 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
         ReconError: The file is missing or damaged, or it is not a checkpoint of recon.
     """
     if not path.is_file():
-        raise InputError(f"no checkpoint at {path}; expected a .safetensors file of recon train")
+        raise InputError(f"no checkpoint at {path}; expected a .safetensors file from recon train")
     try:
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata() or {}
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(
-            f"{path} is not a whole safetensors file ({error}); copy or download it again"
+            f"{path} is not a complete safetensors file ({error}); copy or download it again"
         ) from None
     if KEY not in metadata:
         raise InputError(
-            f"{path} holds weights, but not of recon: its header lacks the key {KEY!r}"
+            f"{path} holds weights that recon did not write: its header lacks the key {KEY!r}"
         )
     return json.loads(metadata[KEY]), tensors

@@ -1,4 +1,4 @@
-"""From a network's raw channels to Gaussians: all activations."""
+"""Activations that convert a network's raw channels to Gaussians."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -84,8 +84,8 @@ def build_model(name: str) -> Model:
     weights = NETWORKS[known].weights
     if weights is None:
         raise ConfigError(
-            f"no weights come with the network {known}; train it (recon train network={known}) "
-            f"and give its .safetensors file as the model, or use one of: "
+            f"the network {known} has no bundled weights; train it (recon train network={known}) "
+            f"and pass its .safetensors file as the model, or use one of: "
             f"{', '.join(model_names())}",
             "model",
         )
@@ -105,7 +105,7 @@ def named_size(name: str, size: str) -> Any:
 
 
 def build_network(name: str, config: Any) -> nn.Module:
-    """Build a network with fresh weights; ConfigError if the name is unknown."""
+    """Build a network with fresh weights; raise ConfigError if the name is unknown."""
     return network_kind(name)[1].network(config)
 
 
@@ -152,7 +152,7 @@ def network_kind(name: str) -> tuple[str, NetworkKind]:
 
 
 def _find(name: str, known: Iterable[str]) -> str | None:
-    """Find a name among known ones, with underscores as good as hyphens."""
+    """Find a name among known ones, treating underscores as hyphens."""
     spelled = {candidate.replace("_", "-"): candidate for candidate in known}
     return spelled.get(name.replace("_", "-"))
 

@@ -1,4 +1,4 @@
-"""Gradient agreement: an attribute only moves where the views agree on the direction."""
+"""Gradient agreement: an attribute changes only where the views agree on the direction."""
 
 from dataclasses import fields
 

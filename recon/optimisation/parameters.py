@@ -1,4 +1,4 @@
-"""Parameters of the optimisation, in spaces where steps have an even effect."""
+"""Parameters of the optimisation, in spaces where equal steps have similar effects."""
 
 import math
 

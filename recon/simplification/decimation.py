@@ -147,7 +147,7 @@ def _merged(
 def _heaviest(
     weight: Float[Tensor, "n"], groups: Int[Tensor, "n"], merged: Bool[Tensor, "n"]
 ) -> Int[Tensor, "m"]:
-    """Find the member of the greatest weight of each group of more than one member."""
+    """Find the member with the greatest weight in each group of more than one member."""
     members = merged.nonzero()[:, 0]
     # By weight and then, stably, by group: each group starts with its heaviest member.
     members = members[weight[members].argsort(descending=True, stable=True)]

@@ -69,7 +69,7 @@ def library_layout(library: ctypes.CDLL) -> Layout:
 
 
 def layout_difference(library: ctypes.CDLL) -> str | None:
-    """Describe the first difference between the library's structs and these; None when alike."""
+    """Describe the first difference between the library's structs and these; None if they agree."""
     found, expected = library_layout(library), expected_layout()
     for theirs, ours in zip(found, expected, strict=False):
         if theirs != ours:

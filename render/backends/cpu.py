@@ -24,7 +24,7 @@ MAX_SIDE_PX, MAX_GAUSSIANS = 32 * 2**16, 2**31 - 2**12
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Contiguous tensors of one call; the batch axes are one."""
+    """Contiguous tensors of one call, with all batch axes flattened into one."""
 
     means: Tensor
     quats: Tensor
@@ -172,7 +172,7 @@ def _inputs(
     mask: Tensor | None,
     with_color: bool,
 ) -> tuple[_Inputs, bool]:
-    """Check the inputs; make them contiguous with one batch axis; tell whether colours are SH."""
+    """Check the inputs, make them contiguous with one batch axis; also return if colours are SH."""
     batch = gaussians.means.shape[:-2]
     entries = math.prod(batch)
     for name, tensor in {**vars(gaussians), "viewmats": cameras.viewmats, "Ks": cameras.Ks}.items():
@@ -226,7 +226,7 @@ def _images(rgb: Tensor | None, depth: Tensor | None, alpha: Tensor | None):
 
 
 def _check(code: int) -> None:
-    """Raise what a call of the kernel reports."""
+    """Raise the error that a kernel call reports, if any."""
     if code == OUT_OF_MEMORY:
         raise OutOfMemory("the cpu rasterizer ran out of memory; render fewer or smaller views")
     if code != 0:

@@ -1,4 +1,4 @@
-"""The CUDA rasterizer: gsplat behind our interface, and all that depends on its version."""
+"""The CUDA rasterizer: gsplat behind our interface, and everything that depends on its version."""
 
 import functools
 from types import ModuleType
@@ -71,7 +71,7 @@ def rasterize_cuda(
 
 
 def unavailable() -> str | None:
-    """Say why this backend cannot run here, in one line with the remedy; None when it can."""
+    """Say why this backend cannot run here, in one line with the remedy; None if it can."""
     try:
         _load()
     except BackendUnavailable as error:
@@ -81,7 +81,7 @@ def unavailable() -> str | None:
 
 @functools.cache
 def _load() -> ModuleType:
-    """Import gsplat with its kernels; BackendUnavailable when something is missing."""
+    """Import gsplat with its kernels; raise BackendUnavailable if something is missing."""
     # Asked first: without a GPU gsplat still tries to build its kernels, and fails oddly.
     if not torch.cuda.is_available():
         raise BackendUnavailable(f"torch {torch.__version__} sees no CUDA GPU; {REMEDY}")
@@ -103,7 +103,7 @@ def _load() -> ModuleType:
 
 
 def _check(gaussians: Gaussians, settings: RasterizeSettings, version: str) -> None:
-    """Raise ValueError for settings that these kernels cannot do."""
+    """Raise ValueError for settings that these kernels do not support."""
     if gaussians.means.dtype != torch.float32 or gaussians.device.type != DEVICE:
         raise ValueError(
             "the cuda rasterizer needs float32 tensors on a CUDA device; means is "
@@ -123,7 +123,7 @@ def _check(gaussians: Gaussians, settings: RasterizeSettings, version: str) -> N
 
 
 def _finite(gaussians: Gaussians, colors: Tensor) -> Tensor:
-    """Find Gaussians with finite values only, [*b n]: a sum is finite only if its terms are."""
+    """Find Gaussians whose values are all finite, [*b n]: a sum is finite only if its terms are."""
     total = gaussians.means.sum(-1) + gaussians.quats.sum(-1) + gaussians.scales.sum(-1)
     flat = colors.flatten(gaussians.means.dim() - 1)
     return torch.isfinite(total + gaussians.opacities + flat.sum(-1))

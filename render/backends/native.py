@@ -23,7 +23,7 @@ _PREFIX, _SUFFIX = {"win32": ("", ".dll"), "darwin": ("lib", ".dylib")}.get(
 
 
 def library_path(instruction_set: str = "baseline") -> Path | None:
-    """Find a built library; None when recon was not installed with it.
+    """Find a built library; None if recon was installed without one.
 
     RECON_CPU_DIR in the environment names a folder with another build (`make sanitize`).
     """
@@ -56,7 +56,7 @@ def load_library() -> ctypes.CDLL:
 
 @functools.cache
 def instruction_set() -> str:
-    """Name the instruction set of the library in use.
+    """Return the name of the instruction set of the library in use.
 
     Raises:
         BackendUnavailable: RECON_CPU names none, or the baseline library does not fit.
@@ -104,7 +104,7 @@ def _load(name: str) -> ctypes.CDLL:
 
 
 def _declare(library: ctypes.CDLL) -> None:
-    """Declare the argument types of cpu/abi.cpp: pointers must not travel as C ints."""
+    """Declare the argument types of cpu/abi.cpp: pointers must not be passed as C ints."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int32
     library.recon_cpu_forward.argtypes = [pointer] * 4
     library.recon_cpu_backward.argtypes = [pointer] * 5
@@ -117,5 +117,5 @@ def _declare(library: ctypes.CDLL) -> None:
 
 
 def abi_version() -> int:
-    """Read the ABI version of the built library; BackendUnavailable when there is none."""
+    """Read the ABI version of the built library; raise BackendUnavailable if there is none."""
     return int(load_library().recon_cpu_abi_version())

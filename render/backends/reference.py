@@ -192,7 +192,7 @@ def _pixel_ranges(
 def _row_bands(
     first: Int[Tensor, "n 2"], last: Int[Tensor, "n 2"], height: int
 ) -> list[tuple[int, int]]:
-    """Split into bands of rows with at most PAIRS_PER_BAND pairs each (or a single row)."""
+    """Split the image into bands of at most PAIRS_PER_BAND pairs each (or of a single row)."""
     widths = (last[:, 0] - first[:, 0] + 1).clamp_min(0)
     widths = torch.where(last[:, 1] >= first[:, 1], widths, 0)
     change = torch.zeros(height + 1, dtype=torch.long, device=first.device)
@@ -247,7 +247,7 @@ def _row_interval(
 
 
 def _expand(counts: Int[Tensor, "n"]) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
-    """Repeat each i counts[i] times; return the i, and the index of the repeat."""
+    """Repeat each i counts[i] times; return each i and the index of its repeat."""
     index = torch.repeat_interleave(counts)
     start = counts.cumsum(0) - counts
     return index, torch.arange(index.shape[0], device=counts.device) - start[index]

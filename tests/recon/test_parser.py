@@ -82,7 +82,7 @@ def test_json_with_and_without_a_file(words: str, output: Path | None) -> None:
         ("in -o out --mode x", "--mode: expected one of fast, slow, found 'x'"),
         ("in -o out --levels 1 7", "--levels: expected one of 0, 1, 2, found '7'"),
         ("in -o out --mod x", "unknown option --mod; did you mean --mode?"),
-        ("in -o out --speed fast", "--speed is called --mode now"),
+        ("in -o out --speed fast", "--speed is now called --mode"),
         ("in -o out --xyz", "unknown option --xyz"),
     ],
 )
@@ -156,7 +156,7 @@ def test_former_flags_name_the_present_ones(words: str, name: str, capsys) -> No
         main(words.split())
     error = capsys.readouterr().err
     assert end.value.code == 2
-    assert error.startswith(f"recon: error: {former} is called {name} now (see recon")
+    assert error.startswith(f"recon: error: {former} is now called {name} (see recon")
     assert error.count("\n") == 1
 
 

@@ -106,7 +106,7 @@ def test_wrong_inputs_are_named() -> None:
         "backgrounds is on meta, expected cpu like means; move one with .to(device)",
         f"backgrounds has shape (2, 3), expected (3,) {each} or (3,) for all",
         "render_mode is 'ED', expected RGB, D, RGB+D",
-        "backend is 'vulkan', expected auto, reference, cpu, cuda",
+        "backend is 'vulkan', expected one of: auto, reference, cpu, cuda",
         "mask has shape (4,), expected (5,)",
     ]
 

@@ -213,7 +213,7 @@ def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
     second = Trainer(tiny(tmp_path / "second", f"init={weights}"))
     for key, value in load_file(weights).items():
         assert torch.equal(second.network.state_dict()[key], value)
-    with pytest.raises(ReconError, match="holds a gs-lrm of another shape than cost-volume tiny"):
+    with pytest.raises(ReconError, match="holds a gs-lrm whose shape differs from cost-vol"):
         Trainer(tiny(tmp_path / "third", f"init={weights}", "network=cost-volume"))
 
 

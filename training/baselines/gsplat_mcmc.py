@@ -208,7 +208,7 @@ def position_noise(
 
 
 def sample_indices(weights: Float[Tensor, "n"], count: int) -> Int[Tensor, "count"]:
-    """Draw indices by weight, with replacement; torch.multinomial ends at 2^24 categories."""
+    """Draw indices by weight, with replacement; torch.multinomial is limited to 2^24 categories."""
     total = weights.double().cumsum(0)
     thresholds = torch.rand(count, dtype=torch.float64) * total[-1]
     return torch.searchsorted(total, thresholds).clamp_max(len(weights) - 1)

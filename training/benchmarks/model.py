@@ -49,7 +49,7 @@ class ModelCase:
 
 
 def parse_case(text: str, side: int, views: int, batch: int) -> ModelCase:
-    """Parse `network` or `network:size`; ConfigError if there is none of that name."""
+    """Parse `network` or `network:size`; raise ConfigError if there is none of that name."""
     network, _, size = text.partition(":")
     named_size(network, size or "base")
     return ModelCase(network, size or "base", views, side, batch)
@@ -166,7 +166,7 @@ def _autocast(device: str, precision: str) -> torch.autocast:
 
 
 def _noise_batch(case: ModelCase, scenes: int, device: str) -> Batch:
-    """Noise images from cameras on an arc around the origin, at the distance of their depth."""
+    """Make noise images with cameras on an arc around the origin, at their depth from it."""
     generator = torch.Generator().manual_seed(0)
     angles = torch.linspace(-0.3, 0.3, case.views)
     positions = RADIUS * torch.stack(

@@ -19,7 +19,7 @@ from training.data.types import SampleRequest, TrainingSample
 
 @dataclass(frozen=True)
 class CapturesConfig:
-    """Options of posed photos, whose depth is unknown."""
+    """Options for posed photos, whose depth is unknown."""
 
     weight: float = 0.0
     """Relative frequency of this source."""
@@ -38,7 +38,7 @@ class CaptureScenes:
 
     @functools.cached_property
     def captures(self) -> Sequence[Capture]:
-        """Captures of the folder that have cameras; InputError if there are none."""
+        """Captures of the folder that have cameras; raise InputError if there are none."""
         folder = Path(self.config.folder)
         if not folder.is_dir():
             raise InputError(f"dataset.captures.folder: no folder {folder}")

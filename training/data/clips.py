@@ -24,7 +24,7 @@ STEPS_PER_CHUNK = 50
 
 @dataclass(frozen=True)
 class RealEstate10KConfig:
-    """Options of clips; defaults as in pixelSplat (Charatan et al. 2024, appendix)."""
+    """Options for clips; defaults as in pixelSplat (Charatan et al. 2024, appendix)."""
 
     weight: float = 0.0
     """Relative frequency of this source."""
@@ -47,7 +47,7 @@ class RealEstate10KScenes:
 
     @functools.cached_property
     def files(self) -> Sequence[Path]:
-        """All chunks or .txt files of the folder; InputError if there are none."""
+        """All chunks or .txt files of the folder; raise InputError if there are none."""
         return clip_files(Path(self.config.folder))
 
     def sample(self, request: SampleRequest) -> TrainingSample:

@@ -53,7 +53,7 @@ class EvaluationItem:
 
 
 def clip_files(folder: Path) -> list[Path]:
-    """List the chunks, else the .txt files, of a folder; InputError if it has neither."""
+    """List the chunks, else the .txt files, of a folder; raise InputError if it has neither."""
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; expected RealEstate10K chunks or .txt files")
     files = sorted(folder.glob("*.torch")) or sorted(folder.glob("*.txt"))

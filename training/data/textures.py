@@ -12,7 +12,7 @@ Texture = Callable[[Points], Colors]
 
 
 def value_noise(points: Points) -> Float[Tensor, "n"]:
-    """Interpolate random lattice values to smooth noise in [0, 1] with features of size 1."""
+    """Interpolate random lattice values into smooth noise in [0, 1] with features of size 1."""
     base = points.floor()
     t = points - base
     t = t * t * (3 - 2 * t)

@@ -61,7 +61,7 @@ class Suite:
     realestate10k: RealEstate10KBenchmark | None = None
 
     def select(self, only: Sequence[str]) -> tuple[Case, ...]:
-        """Return the cases named as capture or capture/split; all cases without names.
+        """Return the cases named as capture or capture/split; all cases if no names are given.
 
         Raises:
             InputError: No case has one of the names.

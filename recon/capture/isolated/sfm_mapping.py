@@ -101,7 +101,7 @@ def _relaxed(job: Job, folder: Path) -> Models:
 
 
 def _relaxed_wide(job: Job, folder: Path) -> Models:
-    """Map with relaxed thresholds from a shorter initial focal length, if some are unknown.
+    """Map with relaxed thresholds and a shorter initial focal length where it is unknown.
 
     Bundle adjustment refines the focal length, but not far from where it starts.
     """

@@ -1,4 +1,4 @@
-"""Classical multi-view stereo: two complete models, and parts that the networks use, too.
+"""Classical multi-view stereo: two complete models, and parts that the networks also use.
 
 The models are plane_sweep.py and constant_depth.py. warp.py projects pixels between views and
 correlation.py compares them; cost_volume.py, sgm.py, fill.py and consistency.py are the steps of

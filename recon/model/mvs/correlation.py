@@ -69,7 +69,7 @@ class GroupProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, reference: Tensor, source: Tensor) -> Tensor:
-        """Compute the products' sum."""
+        """Compute the sum of the products."""
         ctx.save_for_backward(reference, source)
         total = reference[:, :, 0, None] * source[:, :, 0]
         for c in range(1, reference.shape[2]):

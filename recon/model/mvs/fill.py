@@ -1,4 +1,4 @@
-"""Edge-aware interpolation of confident depth into pixels without."""
+"""Edge-aware interpolation of confident depth into pixels without it."""
 
 from collections.abc import Callable
 

@@ -87,7 +87,7 @@ class PlaneSweep:
         if len(views) < 2:
             raise ConfigError(
                 "the model plane-sweep matches photos: expected at least 2, found 1; "
-                "use the model cost-volume, which also takes one",
+                "use the model cost-volume, which also works with one",
                 "model",
             )
         search = self._prepare(views.resized(self.config.sweep_scale))
@@ -146,7 +146,7 @@ class PlaneSweep:
             yield costs + self.config.consistency * consistency
 
     def _smooth(self, search: _Search, volumes: Iterable[Float[Tensor, "d h w"]]) -> DepthMaps:
-        """Aggregate costs to depth maps, one view at a time, since a volume is large."""
+        """Aggregate costs into depth maps, one view at a time, since a volume is large."""
         views, config = search.views, self.config
         disparity = []
         for v, costs in enumerate(volumes):

@@ -48,7 +48,7 @@ def _aggregate_rows(
     small_step: float,
     large_step: float,
 ) -> Float[Tensor, "d h w"]:
-    """Aggregate along paths that go down the rows and `slant` columns aside per row."""
+    """Aggregate along paths that go down the rows and `slant` columns sideways per row."""
     rows = costs.permute(1, 0, 2).contiguous()
     guide_rows = guide.permute(1, 0, 2)
     shifted = torch.roll(guide_rows[:-1], slant, -1)
@@ -66,7 +66,7 @@ def _aggregate_rows(
 
 
 def best_plane(costs: Float[Tensor, "d h w"]) -> Float[Tensor, "h w"]:
-    """Find the position of the lowest cost, between planes by a parabola through three."""
+    """Find the position of the lowest cost, interpolated by a parabola through three costs."""
     index = costs.argmin(0)
     inner = index.clamp(1, len(costs) - 2)[None]
     left, middle, right = (costs.gather(0, inner + step)[0] for step in (-1, 0, 1))

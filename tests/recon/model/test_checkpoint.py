@@ -57,15 +57,15 @@ def test_invalid_files(checkpoint: Path, tmp_path: Path) -> None:
         build_model(str(tmp_path / "x.safetensors"))
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(checkpoint.read_bytes()[:-100])
-    with pytest.raises(ReconError, match="is not a whole safetensors file"):
+    with pytest.raises(ReconError, match="is not a complete safetensors file"):
         load_checkpoint(cut)
     text = tmp_path / "text.safetensors"
     text.write_text("hello")
-    with pytest.raises(ReconError, match="is not a whole safetensors file"):
+    with pytest.raises(ReconError, match="is not a complete safetensors file"):
         load_checkpoint(text)
     foreign = tmp_path / "foreign.safetensors"
     save_file({"weight": torch.zeros(3)}, foreign)
-    with pytest.raises(ReconError, match="holds weights, but not of recon"):
+    with pytest.raises(ReconError, match="holds weights that recon did not write"):
         load_checkpoint(foreign)
 
 

@@ -87,7 +87,7 @@ def test_underscores_are_as_good_as_hyphens() -> None:
 
 def test_network_without_weights_asks_for_a_checkpoint() -> None:
     for name in ("gs_lrm", "gs-lrm", "epipolar"):
-        with pytest.raises(ReconError, match="no weights come with .* give its .safetensors"):
+        with pytest.raises(ReconError, match="has no bundled weights; .* pass its .safetensors"):
             build_model(name)
 
 
@@ -130,5 +130,5 @@ def test_own_network_is_built_saved_and_loaded_by_name(
         optimise=OptimiseConfig(steps=0),
     )
     assert len(reconstruct(sample, settings).gaussians) == 2 * 64 * 48
-    with pytest.raises(ReconError, match="no weights come with the network my_wall"):
+    with pytest.raises(ReconError, match="the network my_wall has no bundled weights"):
         build_model("my-wall")

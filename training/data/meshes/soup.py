@@ -33,7 +33,7 @@ class Soup:
 
 
 def load_soup(path: Path) -> Soup:
-    """Load a GLB, glTF or OBJ file, assuming y up; Unusable if it has no triangles."""
+    """Load a GLB, glTF or OBJ file, assuming y up; raise Unusable if it has no triangles."""
     try:
         scene = trimesh.load_scene(path, process=False)
         parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]

@@ -28,7 +28,7 @@ BACKGROUND = 2.0
 
 @dataclass(frozen=True)
 class MeshesConfig:
-    """Options of mesh files, rendered in front of a plain background."""
+    """Options for mesh files, rendered in front of a plain background."""
 
     weight: float = 0.0
     """Relative frequency of this source."""
@@ -52,7 +52,7 @@ class MeshScenes:
 
     @functools.cached_property
     def files(self) -> Sequence[Path]:
-        """All mesh files, sorted; InputError if there are none."""
+        """All mesh files, sorted; raise InputError if there are none."""
         folder = Path(self.config.folder)
         found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not found:

@@ -78,7 +78,7 @@ def make_bank(photos: Sequence[Path] = (), noises: int = 48, seed: int = 0) -> T
 
 
 def list_photos(folder: str) -> list[Path]:
-    """List the photos of a folder, sorted; InputError if there are none."""
+    """List the photos of a folder, sorted; raise InputError if there are none."""
     if not folder:
         return []
     found = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in PHOTO_SUFFIXES)

@@ -23,7 +23,7 @@ SKY_FACTOR, MAX_RATIO = 2.0, 30.0
 
 @dataclass(frozen=True)
 class ProceduralConfig:
-    """Options of procedural scenes."""
+    """Options for procedural scenes."""
 
     weight: float = 1.0
     """Relative frequency of this source."""
@@ -62,7 +62,7 @@ def generate(request: SampleRequest, config: ProceduralConfig, bank: TextureBank
 
 
 def _clear_cameras(generator: torch.Generator, layout: Layout, request: SampleRequest) -> Cameras:
-    """Draw cameras that are outside all objects and see some; the last try if none is."""
+    """Draw cameras that are outside all objects and see some; the last attempt if none succeeds."""
     for _ in range(TRIES):
         cameras = random_cameras(generator, request)
         rays_o, rays_d = (r.reshape(-1, 3) for r in cameras.resized(12, 12).rays())

@@ -55,7 +55,7 @@ def shade(
     dirs: Float[Tensor, "r 3"],
     pixel: float,
 ) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r"]]:
-    """Return colours and ray parameters of the first hits; the sky and NEVER where there are none.
+    """Return colours and ray parameters of the first hits; sky and NEVER for rays that hit nothing.
 
     Args:
         layout: Solids and soups.

@@ -104,7 +104,7 @@ def random_soup(generator: torch.Generator, size: float, base: tuple[float, floa
 def _waves(
     generator: torch.Generator, u: Float[Tensor, "g g"], v: Float[Tensor, "g g"], count: int = 4
 ) -> Float[Tensor, "g g"]:
-    """Sum random plane waves to a smooth field with an amplitude of about 1."""
+    """Sum random plane waves into a smooth field with an amplitude of about 1."""
     total = torch.zeros_like(u)
     for i in range(count):
         a, b, phase = (2 * torch.rand(3, generator=generator) - 1).tolist()

@@ -1,4 +1,4 @@
-"""From the fine stage, at 1/2 of the image size, to per-pixel Gaussian parameters."""
+"""Decoder from the fine stage, at 1/2 of the image size, to per-pixel Gaussian parameters."""
 
 import torch
 from jaxtyping import Float

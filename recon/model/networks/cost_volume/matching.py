@@ -69,7 +69,7 @@ class FeatureLevel:
         pixels: Float[Tensor, "m d h w 2"],
         groups: int,
     ) -> Float[Tensor, "m g d h w"]:
-        """Cosine similarity of each group of channels."""
+        """Compute the cosine similarity of each group of channels."""
         grouped = self.feature_maps.float().unflatten(1, (groups, -1))
         unit = normalize(grouped, dim=2).flatten(1, 2)
         warped = sample_planes(unit[source], pixels)
@@ -81,7 +81,7 @@ class FeatureLevel:
     def _photometric(
         self, views: Int[Tensor, "m"], source: Int[Tensor, "m"], pixels: Float[Tensor, "m d h w 2"]
     ) -> tuple[Float[Tensor, "m r d h w"], Float[Tensor, "m 1 d h w"]]:
-        """ZNCC per radius, and the mean absolute difference of colours."""
+        """Compute ZNCC per radius, and the mean absolute difference of colours."""
         warped = sample_planes(self.images[source], pixels)
         reference = self.images[views]
         difference = (warped - reference[:, :, None]).abs().mean(1, keepdim=True)

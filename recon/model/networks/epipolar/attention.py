@@ -115,7 +115,7 @@ class EpipolarAttention(nn.Module):
         key_code: Float[Tensor, "g c d"],
         sampled: list[_SourceSamples],
     ) -> Float[Tensor, "m g k h w"]:
-        """Compute the scores of no point at all, then of every point in every source view."""
+        """Compute the score of attending to nothing, then those of all points of all views."""
         nothing = self.nothing.reshape(1, self.heads, -1, 1, 1)
         scores = [(query * nothing).sum(2)[:, :, None]]
         from_depth = torch.einsum("mgchw,gcd->mgdhw", query, key_code)

@@ -29,7 +29,7 @@ def sample_buckets(
     exponent: float,
     random: bool,
 ) -> DepthSamples:
-    """Choose `count` buckets of each pixel, at random by probability or the likeliest.
+    """Choose `count` buckets of each pixel, at random by probability, or the likeliest ones.
 
     A sample has no gradient; its probability is its opacity, so that an image that improves
     makes the bucket likelier (eq. 8): the network learns through the opacity.
