@@ -20,7 +20,7 @@ class ViewConfig:
     """Which photos are used, and at which size."""
 
     max_views: int = 8
-    """Maximum number of photos. Of more photos those are used whose cameras are spread best."""
+    """Maximum number of photos; if there are more, those whose cameras are best spread are used."""
     resolution: int = 512
     """Length of the long side at which photos are used (px); smaller photos are not enlarged."""
 
@@ -80,7 +80,7 @@ class ReconstructConfig:
     optimise: OptimiseConfig = field(default_factory=OptimiseConfig)
     """Test-time optimisation: number of steps or seconds, and learning rates."""
     device: str = "auto"
-    """Device of all computations: `cpu`, `cuda` or `cuda:1`; `auto` takes a CUDA GPU if there is
+    """Device of all computations: `cpu`, `cuda` or `cuda:1`; `auto` uses a CUDA GPU if there is
     one."""
     seed: int = 0
     """Seed of all random numbers."""

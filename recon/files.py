@@ -71,9 +71,9 @@ def _check_parent(path: Path) -> None:
 def atomic_output(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`, and rename it to `path` when the block succeeds.
 
-    Works for a file and for a folder (create the folder at the temporary path). The
-    temporary keeps the extension, which many writers go by. An existing output stays
-    untouched until the new one is complete; a folder is then replaced as a whole.
+    Works for a file and for a folder (create the folder at the temporary path). The temporary keeps
+    the extension, which determines the format for many writers. An existing output stays untouched
+    until the new one is complete; a folder is then replaced as a whole.
 
     Raises:
         InputError: The output cannot be written, or would replace something of another kind.

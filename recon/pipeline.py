@@ -27,7 +27,7 @@ from render import Cameras, Gaussians
 CHECK_FRACTION = 0.3
 # Distance between cameras that gives no parallax, relative to their distance from the origin.
 MIN_BASELINE = 1e-6
-# Called with the scene while it is made, and with the capture and its cameras, if there is one.
+# Called with the scene while it is made, and with the capture and its cameras, if any.
 SceneWatch = Callable[[Gaussians, Capture | None], None]
 
 
@@ -104,7 +104,7 @@ def estimate_cameras(
 
     Args:
         capture: Photos with or without cameras.
-        config: Where cameras come from, and the world frame that they are to be in.
+        config: Where cameras come from, and their world frame.
         seed: Seed of the solver.
         progress: Called with the name of the stage and its completed fraction.
 
@@ -136,7 +136,7 @@ def predict(
     """Predict Gaussians, depth and confidence from views: one forward pass of a model.
 
     Args:
-        views: Views with cameras, on the device that computes.
+        views: Views with cameras, on the device to compute on.
         model: Name or checkpoint file of a model (see `ReconstructConfig.model`), or a model.
         progress: Called with the completed fraction.
 
@@ -157,12 +157,12 @@ def finish_scene(
     """Simplify and optimise a prediction as configured.
 
     The number of steps is limited to what improves a held-out view (`select_num_steps`). Without
-    any step nothing is simplified either, since the optimisation makes up for the loss.
+    any steps nothing is simplified either, since the optimisation makes up for the loss.
 
     Args:
         prediction: Output of a model for these views.
         views: The views, all of which supervise the optimisation.
-        config: Settings, of which `simplify` and `optimise` count here.
+        config: Settings, of which `simplify` and `optimise` are used here.
         progress: Called with the name of the stage and its completed fraction.
         watch: Called with the Gaussians while they are optimised.
 

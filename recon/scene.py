@@ -168,8 +168,8 @@ class Scene:
 
         Args:
             path: File to write; the extension chooses the format (.sog is the smallest).
-            max_loss_db: Limit of the loss of PSNR (dB).
-            target_mb: Limit of the file size (10^6 bytes).
+            max_loss_db: Maximum loss of PSNR (dB).
+            target_mb: Maximum file size (MB, 10^6 bytes).
             keep_fraction: Fraction of the Gaussians to keep, in (0, 1].
             views: Photos of the scene.
             progress: Called with the stage and its completed fraction.

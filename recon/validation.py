@@ -14,7 +14,7 @@ def check_types(config: Any) -> None:
     """Check the values of a dataclass against the types of its fields.
 
     Raises:
-        ConfigError: A value has another type than its field; the message names the field.
+        ConfigError: The type of a value differs from its field's; the message names the field.
     """
     hints = get_type_hints(type(config))
     for field in fields(config):

@@ -1,6 +1,6 @@
 """Differentiable rendering: images of 3D Gaussians and cameras.
 
-The lowest layer: it imports neither recon nor training. `rasterize` is the one entry.
+The lowest layer: it imports neither recon nor training. `rasterize` is the entry point.
 """
 
 from render.cameras import Cameras as Cameras

@@ -37,7 +37,7 @@ def check_arguments(
         "channels": (channels, (*batch, count, colors)),
         "mask": (mask, (*batch, count)),
     }
-    # The number of cameras is free: whatever stands where it belongs is taken for it.
+    # Any number of cameras is accepted, and read from the shape itself.
     free = cameras.viewmats.shape[len(batch) : len(batch) + 1] or (1,)
     views = batch if is_single_camera(gaussians, cameras) else (*batch, *free)
     per_view = {
@@ -88,7 +88,7 @@ def _check_values(cameras: Cameras, settings: RasterizeSettings) -> None:
             f"cameras have images of {cameras.width} x {cameras.height} px, expected at least 1 x 1"
         )
     for name, tensor in (("viewmats", cameras.viewmats), ("Ks", cameras.Ks)):
-        # On a GPU the question would wait for everything before it.
+        # On a GPU this check would wait for all pending work.
         if tensor.device.type == "cpu" and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{name} of the cameras has NaN or infinite values")
     if settings.render_mode not in RENDER_MODES:

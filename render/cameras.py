@@ -19,8 +19,8 @@ class Cameras(TensorStruct, axis="v"):
     Continuous image coordinates start at the corner of the top-left pixel: the
     centre of column i, row j is (i + 0.5, j + 0.5), as in COLMAP and gsplat.
 
-    `*v` in the shapes is any batch axes and then v, the cameras. `cameras[i]` and iteration give
-    single cameras without the axis v; every method and `rasterize` take those too.
+    `*v` in the shapes stands for any batch axes followed by v, the cameras. `cameras[i]` and
+    iteration give single cameras without the axis v; every method and `rasterize` take those too.
     """
 
     viewmats: Float[Tensor, "*v 4 4"]

@@ -14,13 +14,13 @@ class Footprints:
     """Points as seen by the camera whose pixels are smallest at their depth."""
 
     camera: Int[Tensor, "n"]
-    """Index of the camera; 0 for points that none sees."""
+    """Index of the camera; 0 for points that no camera sees."""
     pixels: Float[Tensor, "n 2"]
-    """Projection into it (px)."""
+    """Projection into that camera's image (px)."""
     depth: Float[Tensor, "n"]
-    """z in it (world units); 0 for points that none sees."""
+    """z in that camera (world units); 0 for points that no camera sees."""
     size: Float[Tensor, "n"]
-    """Side of a pixel at that depth (world units); 0 for points that none sees."""
+    """Side of a pixel at that depth (world units); 0 for points that no camera sees."""
 
     @staticmethod
     def of(points: Float[Tensor, "n 3"], cameras: Cameras) -> "Footprints":

@@ -18,7 +18,7 @@ class Gaussians(TensorStruct, axis="n"):
 
     Values are activated: scales are linear standard deviations in world units and
     opacities lie in [0, 1]; log, logit and f_dc exist only inside `recon.formats`.
-    `*n` in the shapes is any batch axes and then n, the Gaussians.
+    `*n` in the shapes stands for any batch axes followed by n, the Gaussians.
     """
 
     means: Float[Tensor, "*n 3"]

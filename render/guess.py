@@ -12,7 +12,7 @@ from render.directions import spread_directions
 from render.gaussians import Gaussians
 
 DEFAULT_FOV_DEG = 60.0
-# Most Gaussians that score a candidate position, and that are used for everything else.
+# Maximum number of Gaussians that score a candidate position, and for everything else.
 MAX_SCORED, MAX_USED = 4000, 100_000
 # Candidate positions: directions, and distances from the centre in radii of the scene.
 DIRECTIONS, DISTANCES = 64, (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -32,9 +32,9 @@ def default_camera(gaussians: Gaussians, width: int, height: int) -> Cameras:
     """Guess a camera from which the photos may have been taken, upright as far as can be told.
 
     A Gaussian that was predicted for a photo's pixel has a size proportional to its distance from
-    the camera: the position is the one at which this holds best. Where sizes do not tell (a scene
-    optimised from photos all around), the camera looks along +z from a position from which the
-    central 90 % of the scene fit into 60 degrees.
+    the camera: the position is the one at which this holds best. Where sizes are not informative (a
+    scene optimised from photos all around), the camera looks along +z from a position from which
+    the central 90 % of the scene fit into 60 degrees.
 
     Returns:
         One camera, with the axis v.

@@ -19,8 +19,8 @@ def quats_to_rotmats(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
 def nearest_rotmats(matrices: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
     """Find the rotation matrices nearest to the given matrices.
 
-    Of a mean of rotations that is their chordal mean (Hartley et al. 2013, "Rotation averaging",
-    section 5.3).
+    For a mean of rotation matrices this is their chordal mean (Hartley et al. 2013, "Rotation
+    averaging", section 5.3).
     """
     u, _, vh = torch.linalg.svd(matrices)
     signs = torch.ones_like(matrices[..., 0])

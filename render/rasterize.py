@@ -61,10 +61,10 @@ def rasterize(
 
     Differentiable with respect to every tensor of the Gaussians, `channels`, the view matrices
     and `backgrounds`; not with respect to Ks. Ordinary pinhole cameras only. Under torch.compile
-    it runs as it is, between two graphs (with fullgraph=True an error).
+    it runs uncompiled, between two graphs (an error with fullgraph=True).
 
     Args:
-        gaussians: world frame, [*b n]; batch axes are scenes of their own.
+        gaussians: world frame, [*b n]; batch axes are separate scenes.
         cameras: [*b v], every camera renders its own scene; or a single camera [*b], as
             `cameras[i]` gives, and then the output has no axis v.
         backgrounds: colour behind the Gaussians, per camera or [c] for all; black by default. Not
@@ -129,9 +129,9 @@ def _outside_of_graphs(function: Callable[..., RenderOutput]) -> Callable[..., R
     """Make torch.compile call a function uncompiled, between two graphs.
 
     The CPU kernel is not a torch.library.custom_op: its backward pass needs what the forward pass
-    has sorted and binned, which is no tensor and must be freed with the graph; to compute it
+    has sorted and binned, which is not a tensor and must be freed with the graph; computing it
     twice would cost a third of a forward pass. Left alone, the compiler would trace the calls of
-    ctypes in a dozen pieces. As a decorator this would import the compiler (seconds) for everybody.
+    ctypes in a dozen pieces. As a decorator this would import the compiler (seconds) for all users.
     """
     eager: Callable[..., RenderOutput] = torch.compiler.disable(
         function, reason="the rasterizer is not a graph of torch operators"

@@ -25,11 +25,11 @@ class TensorStruct:
         depth_bounds: Float[Tensor, "*v 2"] | None = None
     ```
 
-    `axis` names the axis that `len`, `[...]`, iteration and `cat` work on. Where it stands in a
-    tensor is read from the annotated shape, counted from the end: `*v` is any batch axes and then
-    v. Nested structs with the same axis follow, tuples have one element for each index along the
-    axis, and everything else (None, numbers, tensors without that axis) is carried along. A
-    struct without `axis` can be moved and compared, but has no length.
+    `axis` names the axis that `len`, `[...]`, iteration and `cat` work on. Its position in a tensor
+    is read from the annotated shape, counted from the end: `*v` stands for any batch axes followed
+    by v. Nested structs with the same axis follow, tuples have one element for each index along the
+    axis, and everything else (None, numbers, tensors without that axis) is carried along. A struct
+    without `axis` can be moved and compared, but has no length.
     """
 
     _axis: ClassVar[str | None] = None
@@ -37,7 +37,7 @@ class TensorStruct:
     def __init_subclass__(cls, axis: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._axis = axis or cls._axis
-        # In the class itself, or @dataclass would generate its own, which compare tensors with ==.
+        # Defined in the class, or @dataclass would generate its own, which compare tensors with ==.
         for name in ("__eq__", "__hash__", "__repr__"):
             if name not in vars(cls):
                 setattr(cls, name, getattr(cls, name))
@@ -147,7 +147,7 @@ class TensorStruct:
         return all(_equal(value, theirs[name]) for name, value in _values(self).items())
 
     def __hash__(self) -> int:
-        # Of shapes alone: equal values have equal shapes, and values may be written to.
+        # Hashes shapes alone: equal values have equal shapes, and values may be written to.
         shapes = (getattr(value, "shape", None) for value in _values(self).values())
         return hash((type(self), *shapes))
 
@@ -185,7 +185,7 @@ def _index(which: Any, count: int, name: str) -> int | slice | Tensor:
     if isinstance(which, slice):
         if (which.step or 1) > 0:
             return which
-        # Tensors have no slices that run backwards.
+        # Tensors do not support slices with a negative step.
         return torch.tensor(range(count)[which], dtype=torch.long)
     if isinstance(which, tuple):
         raise TypeError(f"{name} has one axis to index, got {len(which)} indices")

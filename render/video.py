@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# H.264 in 4:2:0 is what every player and browser takes. A constant rate factor of 18 is visually
+# H.264 in 4:2:0 plays in every player and browser. A constant rate factor of 18 is visually
 # lossless.
 CODEC, PIXEL_FORMAT, RATE_FACTOR = "libx264", "yuv420p", "18"
 BT709 = 1  # of FFmpeg's enums of colour spaces, primaries and transfer functions
@@ -81,7 +81,7 @@ def _encode(
     import av
     from av.video.reformatter import Colorspace
 
-    # The index in front, so that a player can start before it has all of the file.
+    # The index comes first, so that a player can start before it has all of the file.
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         rate = Fraction(fps).limit_denominator(10_000)
         stream = cast(av.VideoStream, container.add_stream(CODEC, rate))

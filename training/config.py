@@ -80,14 +80,14 @@ class OptimiserConfig:
     weight_decay: float = 0.05
     """Weight decay of matrices; vectors (biases, norms) have none."""
     accumulate: int = 1
-    """Number of parts that a step's scenes are split into and run one after the other, to save
+    """Number of parts into which a step's scenes are split; they run one after the other to save
     memory."""
     clip: float = 1.0
     """Maximum norm of the whole gradient."""
     ema: float = 0.999
     """Decay of the averaged weights, which are the ones saved for inference."""
     only: str = ""
-    """Prefix of the parameters to train, the others are frozen; "" trains all."""
+    """Prefix of the names of the parameters to train, with all others frozen; "" trains all."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Panels:
 class Viewer:
     """A server that displays scenes in any number of browsers.
 
-    A context manager; otherwise, call `stop`.
+    Use it as a context manager, or call `stop` at the end.
     """
 
     def __init__(

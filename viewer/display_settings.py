@@ -35,7 +35,7 @@ class DisplaySettings:
     """Largest scale of a Gaussian to display, as a fraction of the scene's radius."""
     background: tuple[int, int, int] = (0, 0, 0)
     max_splats: int = DEFAULT_MAX_SPLATS
-    """Most Gaussians of a scene to send; the most important ones are displayed."""
+    """Maximum number of Gaussians per scene to send; the most important ones are displayed."""
 
     def depends_on_view(self, sh_degree: int) -> bool:
         """Return whether colours change as the camera moves."""

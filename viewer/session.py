@@ -33,7 +33,7 @@ class _Sent:
 
 
 class Session:
-    """Sends the scenes to one client, in a thread of its own."""
+    """Sends the scenes to one client, in a separate thread."""
 
     def __init__(self, state: ViewerState, client: viser.ClientHandle) -> None:
         self.state, self.client = state, client

@@ -19,7 +19,7 @@ def write_page(
 ) -> None:
     """Write a new folder with an index.html that holds viser's viewer and the scene.
 
-    The page opens from disk, too. Colours and minimum sizes are those of the start view.
+    The page also opens from disk. Colours and minimum sizes are those of the start view.
     """
     state = ViewerState([scene], photos, settings)
     start = state.start

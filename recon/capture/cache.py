@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-# To be raised whenever the same files would give other results.
+# Increase this whenever the same files would give different results.
 VERSION = 7
 CHUNK_BYTES = 1 << 20
 

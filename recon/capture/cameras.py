@@ -49,7 +49,8 @@ def pinhole_cameras(capture: Capture, size: tuple[int, int] | None = None) -> Ca
         capture: At least one of its frames has a camera.
         size: (width, height) in pixels; None scales the first camera to a long side of at most
             DEFAULT_LONG_SIDE_PX. With another aspect ratio, the focal length follows the tighter
-            side, so that the images show more at the other sides; the principal point moves along.
+            side, so that the images show more at the other sides; the principal point moves
+            accordingly.
     """
     cameras = [frame.camera for frame in capture.frames if frame.camera is not None]
     first = cameras[0]

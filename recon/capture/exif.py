@@ -18,7 +18,7 @@ def exif_focal(path: Path) -> tuple[float | None, str]:
 
     Returns:
         The focal length in pixels of the image as it is stored, or None if EXIF does not give it;
-        and a text that is the same for photos of one camera at one focal length.
+        and a string that is the same for photos of one camera at one focal length.
     """
     with open_image(path) as image:
         try:

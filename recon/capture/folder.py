@@ -32,7 +32,7 @@ def read_files(files: Sequence[Path]) -> Capture:
     """Read a list of image files as a capture, in the order of the list.
 
     Raises:
-        InputError: The list is empty or has a file twice, or a file is missing or no image.
+        InputError: The list is empty or has a file twice, or a file is missing or not an image.
     """
     if not files:
         raise InputError("the list of photos is empty; expected the paths of image files")

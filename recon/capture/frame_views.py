@@ -41,7 +41,7 @@ def views_of_frames(frames: Sequence[Frame], resolution: int) -> Views:
         resolution: Long side of the images in pixels; smaller photos are not enlarged.
 
     Raises:
-        InputError: A file cannot be read, or has another aspect ratio than its camera.
+        InputError: A file cannot be read, or its aspect ratio differs from that of its camera.
     """
     images, viewmats = [], []
     for frame in frames:

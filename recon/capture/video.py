@@ -35,7 +35,7 @@ def read_video(path: Path, count: int) -> Capture:
     """Read at most `count` frames of a video as photos, which are written to the cache.
 
     Raises:
-        InputError: The file cannot be decoded as a video, or has less than two frames.
+        InputError: The file cannot be decoded as a video, or has fewer than two frames.
     """
     if count < 2:
         raise ConfigError(f"frames must be at least 2, got {count}", "frames")

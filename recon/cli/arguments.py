@@ -40,7 +40,7 @@ class Arg:
     metavar: str = ""
     """Name of the value in usage and help."""
     bare: str | None = None
-    """Value of the flag without a value; by default a value is required."""
+    """Value that a bare flag stands for; by default a value is required."""
     replaces: tuple[str, ...] = ()
     """Former spellings, which end with an error that names the present one."""
     title: str = ""

@@ -24,7 +24,7 @@ class Evaluate:
     save_renders: Annotated[
         Path | None, Arg(metavar="FOLDER", title="Output", replaces=("--pictures",))
     ] = None
-    """Also write the renders next to the held-out photos to this folder."""
+    """Also write images of the renders and held-out photos, side by side, to this folder."""
     markdown: Annotated[Path | None, Arg(replaces=("--table",))] = None
     """Also write the table to this file, as Markdown."""
     json: JsonOutput = None

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: words of the command line after `recon`; those of the process if None.
 
     Raises:
-        SystemExit: 2 for an error of the user, 130 after Ctrl-C, 0 for --help.
+        SystemExit: 2 for a user error, 130 after Ctrl-C, 0 for --help.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:

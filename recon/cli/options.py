@@ -37,8 +37,8 @@ class ReconstructOptions:
     """Model: cost-volume (the bundled network), plane-sweep or constant-depth (baseline methods),
     or a checkpoint file (.safetensors)."""
     max_views: int = ViewConfig.max_views
-    """Maximum number of photos to use: those whose cameras are best spread. With a single
-    photo, depth is a guess."""
+    """Maximum number of photos to use; if there are more, those whose cameras are best spread. With
+    a single photo, depth is a guess."""
     resolution: Annotated[int, Arg(metavar="PX")] = ViewConfig.resolution
     """Length of the longer image side in pixels. Every pixel becomes a Gaussian before pruning."""
     refine: Annotated[str, Arg(metavar="STEPS|TIME")] = str(OptimiseConfig.steps)

@@ -26,7 +26,7 @@ class Train:
     until: Annotated[int | None, Arg(metavar="STEP")] = None
     """Stop at this step; the length of the learning-rate schedule stays the same."""
     viewer: Annotated[bool, Arg(replaces=("--view",))] = False
-    """Open a viewer in the browser that shows a scene of every validation."""
+    """Open a viewer in the browser that shows one scene from every validation."""
     quiet: bool = False
     """Print errors and the final line only."""
 

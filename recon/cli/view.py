@@ -25,7 +25,7 @@ class View:
     static: Annotated[Path | None, Arg(metavar="FOLDER")] = None
     """Write a web page of the scene to this new folder, for any web server, and exit."""
     max_splats: int = 1_000_000
-    """Maximum number of Gaussians per scene to send to a browser, the most important ones."""
+    """Maximum number of Gaussians per scene to send to a browser: the most important ones."""
     port: int = 8080
     """Port to listen on; if it is in use, the next free one."""
     host: Annotated[str, Arg(metavar="ADDRESS")] = "127.0.0.1"

@@ -25,7 +25,7 @@ from render import Cameras, Gaussians
 BYTES_PER_MB = 1_000_000
 # Loss of PSNR that is permitted unless a limit is given (dB).
 DEFAULT_LOSS_DB = 0.1
-# Mean squared error against photos from which on they must be of another scene (10 dB).
+# Mean squared error above which the photos must be of another scene (10 dB).
 MAX_SCENE_ERROR = 0.1
 # Fractions of the permitted loss for the reduction of the SH degree and for quantisation.
 SH_FRACTION, QUANTISATION_FRACTION = 0.3, 0.2
@@ -33,7 +33,7 @@ SH_FRACTION, QUANTISATION_FRACTION = 0.3, 0.2
 FIRST_FRACTION, LOSS_EXPONENT, SIZE_EXPONENT = 0.3, -1.5, 1.0
 # Adjustments of the quantisation after the search, and the range of the factor of its loss.
 ADJUSTMENTS, ADJUSTMENT_RANGE = 2, (0.25, 4.0)
-# Evaluations of a root search, and the fraction of a target from which on it is met.
+# Evaluations of a root search, and the fraction of a target above which it counts as met.
 EVALUATIONS, MET_FRACTION = 8, 0.95
 AIM = 0.5 * (1 + MET_FRACTION)
 # A root search ends when its bracket is narrower than this ratio: what remains is noise.
@@ -280,7 +280,7 @@ def adjust_steps(
 ) -> EncodedScene:
     """Quantise a scene more coarsely, to use up what is left of the permitted loss.
 
-    The loss need not be monotonic in the number of Gaussians, so that no number may bring it just
+    The loss need not be monotonic in the number of Gaussians, so possibly no number brings it just
     below the limit.
 
     Args:

@@ -49,7 +49,7 @@ def attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:
     """Return the bytes per Gaussian that each attribute takes in a file that was read before.
 
     For SPZ, whose attributes share one compressed stream, each attribute is compressed alone.
-    The result is empty for an empty scene and for formats that do not tell.
+    The result is empty for an empty scene and for formats of unknown sizes.
     """
     sizes = format_of(path, "read").bytes_by_attribute
     return sizes(path, count, sh_degree) if sizes and count else {}

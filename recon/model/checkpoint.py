@@ -55,7 +55,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
     """Read the JSON header and the weights of a checkpoint.
 
     Raises:
-        ReconError: The file is missing or damaged, or it is not a checkpoint of recon.
+        ReconError: The file is missing or damaged, or it is not a recon checkpoint.
     """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}; expected a .safetensors file from recon train")

@@ -19,7 +19,7 @@ class GaussianHeadConfig:
     """Activations of the raw channels, which make one Gaussian per pixel.
 
     The defaults are GS-LRM's (Zhang et al. 2024, appendix A.2) unless stated otherwise. Field
-    names are stored in the headers of checkpoints: renaming one breaks files that exist.
+    names are stored in the headers of checkpoints: renaming one breaks existing files.
     """
 
     sh_degree: int = 0

@@ -35,7 +35,7 @@ class NetworkModel:
 
     @torch.no_grad()
     def __call__(self, views: Views, progress: Progress) -> Prediction:
-        """Predict all views in one forward pass; masked pixels become no Gaussians."""
+        """Predict all views in one forward pass; masked pixels do not become Gaussians."""
         network = self.network.to(views.images.device)
         batch = ViewBatch.from_views(views, estimate_depth_range(views))
         progress(0.3)

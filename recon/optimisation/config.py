@@ -16,14 +16,14 @@ SCENE_LRS = ("lr_sh", "lr_opacity", "lr_scale", "lr_quat", "lr_mean")
 class OptimiseConfig:
     """Number of steps and Adam's initial learning rates, which decay to zero with a cosine.
 
-    The values were measured, see docs/experiments.
+    The values were chosen by experiment (docs/experiments).
     """
 
     steps: int = 45
     """Gradient steps for up to three views; 0 leaves the scene unchanged."""
     seconds: float | None = None
-    """Time limit (s), if it is reached before the last step. See `for_seconds` for as many steps
-    as fit into a time."""
+    """Time limit (s), which ends the optimisation if it is reached before the last step. See
+    `for_seconds` to take as many steps as fit into a time limit."""
     lr_sh: float = 0.01
     """Learning rate of SH coefficients."""
     lr_opacity: float = 0.08

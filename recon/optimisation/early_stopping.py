@@ -20,7 +20,7 @@ EVALUATION_STEPS = tuple(8 * 2**i for i in range(10))
 # Learning rates decay: if the held-out view is best after this fraction of the steps, it will be
 # best at the end.
 SUFFICIENT_FRACTION = 1 / 3
-# Ratio of the last to the least error from which on fewer steps are taken (0.3 dB).
+# Ratio of the last to the lowest error above which fewer steps are taken (0.3 dB).
 MIN_IMPROVEMENT = 1.072
 PruneFn = Callable[[Gaussians, Cameras], Gaussians]
 

@@ -1,8 +1,8 @@
 """Test-time optimisation: a few gradient steps on the views that a scene was predicted from.
 
-What 3D Gaussian Splatting does for minutes from a point cloud (Kerbl et al. 2023, section 5), done
-for seconds from a prediction. Few views cannot tell a scene that explains them from one that
-memorises them, so steps are few, and positions move by fractions of a pixel.
+3D Gaussian Splatting does this for minutes, from a point cloud (Kerbl et al. 2023, section 5); here
+it takes seconds, from a prediction. Few views cannot distinguish a scene that explains them from
+one that memorises them, so steps are few, and positions move by fractions of a pixel.
 """
 
 import math

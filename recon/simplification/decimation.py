@@ -15,7 +15,7 @@ from render.sh import C0
 # Fraction of the remaining Gaussians that is removed before the contributions are measured again,
 # until this fraction of all Gaussians remains.
 REMOVED_PER_ROUND, LAST_FRACTION = 0.15, 0.05
-# Opacity above which absorption is not told apart: -log(1 - opacity) diverges at 1.
+# Opacity above which absorption is no longer distinguished: -log(1 - opacity) diverges at 1.
 MAX_OPACITY = 0.99
 # Variance that the rasterizer adds to every Gaussian in the image (px^2).
 BLUR_PX2 = RasterizeSettings().eps2d
@@ -114,7 +114,7 @@ def _cheapest(
     kept[order[needed]] = True
     kept &= removed > 0
     single = ~kept[groups]
-    # Of the last group no more members than are needed, so that the count is met exactly.
+    # Take no more members of the last group than needed, so that the count is met exactly.
     surplus = int(removed[kept].sum()) - excess
     if surplus > 0:
         last = order[needed][-1]

@@ -220,7 +220,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 
 def _images(rgb: Tensor | None, depth: Tensor | None, alpha: Tensor | None):
-    """Pointers to the three; null where there is no gradient or no such image."""
+    """Return pointers to the images; null for one that is not rendered or has no gradient."""
     tensors = (None if t is None or t.numel() == 0 else t for t in (rgb, depth, alpha))
     return ctypes.byref(abi.Images(*(_pointer(t) for t in tensors)))
 

@@ -38,7 +38,7 @@ def rasterize_cuda(
         means=gaussians.means,
         quats=gaussians.quats,
         scales=gaussians.scales,
-        # Below the smallest alpha nothing of a Gaussian is computed, also no gradient.
+        # Below the smallest alpha nothing is computed for a Gaussian, not even a gradient.
         opacities=torch.where(kept, gaussians.opacities, 0),
         colors=colors,
         viewmats=cameras.viewmats,
@@ -50,7 +50,7 @@ def rasterize_cuda(
         radius_clip=settings.radius_clip,
         eps2d=settings.eps2d,
         sh_degree=gaussians.sh_degree if channels is None else None,
-        # Packed lists spare the copies of SH a view; absgrad is told for unpacked ones.
+        # Packed lists avoid a copy of SH per view; absgrad needs unpacked ones.
         packed=views > 1 and not settings.absgrad,
         render_mode=settings.render_mode,
         absgrad=settings.absgrad,
@@ -82,7 +82,7 @@ def unavailable() -> str | None:
 @functools.cache
 def _load() -> ModuleType:
     """Import gsplat with its kernels; raise BackendUnavailable if something is missing."""
-    # Asked first: without a GPU gsplat still tries to build its kernels, and fails oddly.
+    # Checked first: without a GPU gsplat tries to build its kernels, with an obscure error.
     if not torch.cuda.is_available():
         raise BackendUnavailable(f"torch {torch.__version__} sees no CUDA GPU; {REMEDY}")
     try:

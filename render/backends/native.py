@@ -59,7 +59,7 @@ def instruction_set() -> str:
     """Return the name of the instruction set of the library in use.
 
     Raises:
-        BackendUnavailable: RECON_CPU names none, or the baseline library does not fit.
+        BackendUnavailable: RECON_CPU does not name one, or the baseline library does not fit.
     """
     asked = os.environ.get("RECON_CPU")
     if asked is not None:

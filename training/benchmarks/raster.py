@@ -136,7 +136,7 @@ def _rows(
 def against_reference(rounds: int) -> dict[str, float]:
     """Time forward and backward pass of the float64 reference on s1, also relative to the kernel.
 
-    It runs in a process of its own: the command line keeps freed memory (see `recon.cli.main`),
+    It runs in a separate process: the command line keeps freed memory (see `recon.cli.main`),
     which saves the reference's hundreds of temporary tensors a third of their time.
     """
     result: dict[str, float] = json.loads(_in_new_process(f"_print_against_reference({rounds})"))
@@ -174,7 +174,7 @@ def _timed(work: Callable[[], object]) -> tuple[float, float]:
 def temporary_memory_mb(name: str) -> float | None:
     """Measure the peak memory of both passes beyond inputs and outputs, in MB (10^6 bytes).
 
-    It runs in a process of its own, so that memory freed earlier is not reused unnoticed.
+    It runs in a separate process, so that memory freed earlier is not reused unnoticed.
     None except on Linux: other systems cannot reset the peak.
     """
     if sys.platform != "linux":

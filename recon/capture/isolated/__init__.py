@@ -1,7 +1,7 @@
-"""Scripts that run in processes of their own.
+"""Scripts that run in separate processes.
 
 Importing torch before pycolmap crashes (colmap/colmap#3477), so everything that needs pycolmap is a
-stand-alone script here, which imports nothing of recon. A process of its own can also be stopped
+stand-alone script here, which imports nothing from recon. A separate process can also be stopped
 when it takes too long, and frees all its memory.
 
 No file here may have the name of a module of the standard library: Python puts the folder of a

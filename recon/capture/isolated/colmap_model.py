@@ -7,8 +7,8 @@ Usage:
 `dump` writes cameras, posed images and points as JSON. `transform` writes the model with its points
 moved to SCALE * point + (X, Y, Z).
 
-This script runs in a process of its own, because importing torch before pycolmap crashes
-(colmap/colmap#3477), and imports nothing of recon.
+This script runs in a separate process, because importing torch before pycolmap crashes
+(colmap/colmap#3477), and imports nothing from recon.
 """
 
 import json

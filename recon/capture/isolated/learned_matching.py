@@ -7,7 +7,7 @@ those of kornia, with the weights of their authors from a file that ships with r
 nothing is downloaded. Keypoints [n 2] (pixels, centres at +0.5) and matches [m 2] are written to
 the .npz file that the job names.
 
-This script runs in a process of its own, with a time limit, and imports nothing of recon.
+This script runs in a separate process, with a time limit, and imports nothing from recon.
 """
 
 import itertools

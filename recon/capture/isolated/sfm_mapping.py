@@ -2,8 +2,8 @@
 
 Usage: sfm_mapping.py JOB.json
 
-This script runs in a process of its own, because importing torch before pycolmap crashes
-(colmap/colmap#3477), and imports nothing of recon.
+This script runs in a separate process, because importing torch before pycolmap crashes
+(colmap/colmap#3477), and imports nothing from recon.
 """
 
 import json

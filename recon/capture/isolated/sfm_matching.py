@@ -5,8 +5,8 @@ Usage: sfm_matching.py features|match|import JOB.json
 `features` extracts SIFT features, `match` matches all pairs by them, and `import` reads keypoints
 and matches of another matcher instead. The steps share the database that the job names.
 
-This script runs in a process of its own, because importing torch before pycolmap crashes
-(colmap/colmap#3477), and imports nothing of recon.
+This script runs in a separate process, because importing torch before pycolmap crashes
+(colmap/colmap#3477), and imports nothing from recon.
 """
 
 import json

@@ -13,7 +13,7 @@ from recon.files import atomic_output
 from render import Sim3
 
 CameraSource = Literal["given", "solved", "none"]
-# Time limit of rewriting the largest model that recon solves (s).
+# Time limit for rewriting the largest model that recon solves (s).
 TRANSFORM_LIMIT_S = 120.0
 
 

@@ -21,7 +21,7 @@ from recon.errors import InputError, MissingDependency
 from recon.files import atomic_output
 from recon.types import StageProgress
 
-# All pairs of photos are matched, which takes time in the square of their number: larger captures
+# All pairs of photos are matched, which takes time quadratic in their number: larger captures
 # are reduced to this many photos, evenly spaced.
 MAX_SOLVED_PHOTOS = 60
 # Focal length over the long side of a photo without EXIF, as in COLMAP.

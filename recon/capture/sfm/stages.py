@@ -1,4 +1,4 @@
-"""The solver's stages, each in a process of its own with a time limit."""
+"""The solver's stages, each in a separate process with a time limit."""
 
 import importlib.metadata
 import json
@@ -19,7 +19,7 @@ CAMERA_MODEL = "SIMPLE_RADIAL"
 # Learned matching takes several seconds per pair on a CPU core, and all pairs are matched: 120 for
 # 16 photos.
 MAX_PHOTOS_LEARNED = 16
-# SIFT features per photo. Matching all pairs takes time in the square of the number of features,
+# SIFT features per photo. The time to match all pairs is quadratic in the number of features,
 # so that large captures get fewer.
 MAX_FEATURES, LARGE_CAPTURE, MAX_FEATURES_LARGE = 8192, 24, 4096
 # SIFT alone is good enough if at most one of this many photos stays unregistered, and if there are

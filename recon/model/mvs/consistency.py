@@ -119,7 +119,7 @@ def floaters(maps: DepthMaps, confirmed: Bool[Tensor, "v h w"]) -> Bool[Tensor, 
     """Find unconfirmed pixels whose points float in space that two other views see through.
 
     A view sees through a point if it found a surface behind it, and either that surface is
-    confirmed or its image has another colour there (space carving, Kutulakos & Seitz 2000). One
+    confirmed or its image has a different colour there (space carving, Kutulakos & Seitz 2000). One
     view is not enough: its own depth may be wrong, and a hole costs more than a misplaced point.
     """
     count = torch.zeros_like(confirmed, dtype=torch.int32)

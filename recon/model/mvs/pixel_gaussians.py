@@ -10,7 +10,7 @@ from recon.types import Views
 from render import Gaussians
 from render.sh import colors_to_sh
 
-# Pixels with a smaller mask value than this become no Gaussians.
+# Pixels with a smaller mask value than this do not become Gaussians.
 MIN_MASK = 0.5
 
 

@@ -11,7 +11,7 @@ from recon.model.mvs.warp import Warp, inside
 from render import Cameras
 
 # Angle between two rays to a point at which matching works best: smaller angles localise it
-# badly, larger ones change its appearance (as in COLMAP's and MVSNet's scores).
+# poorly, larger ones change its appearance (as in COLMAP's and MVSNet's scores).
 BEST_ANGLE_DEG = 12.0
 # Angles and scales this many octaves away from the best have a weight of 0.6.
 ANGLE_OCTAVES, SCALE_OCTAVES = 1.5, 1.0

@@ -66,7 +66,7 @@ def sample(
 ) -> Float[Tensor, "d c h w"]:
     """Sample images at continuous pixel positions (centres at +0.5); outside, the border repeats.
 
-    Positions that are not finite take the centre: torch's gradient would write to memory outside
+    Non-finite positions are replaced by the centre: torch's gradient would write to memory outside
     the image.
     """
     height, width = images.shape[-2:]

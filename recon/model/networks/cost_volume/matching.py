@@ -35,7 +35,7 @@ class FeatureLevel:
 
         The channels are group-wise correlations of the feature maps (Guo et al. 2019, eq. 4),
         then the photometric ones. Each is a mean over the source views that see the point, so
-        that any number of sources works; the best ZNCC is kept besides, because a surface may
+        that any number of sources works; the best ZNCC is also kept, because a surface may
         be hidden from some of them.
 
         Args:

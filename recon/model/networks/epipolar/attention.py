@@ -44,7 +44,7 @@ class _SourceSamples:
 class EpipolarAttention(nn.Module):
     """Cross-attention from a pixel to the source views' features along its ray.
 
-    Each point's depth is encoded, too (eq. 4: triangulation happens here). Two convolutions
+    Each point's depth is also encoded (eq. 4: triangulation happens here). Two convolutions
     within the view follow.
     """
 

@@ -1,6 +1,6 @@
 """Configuration of the network `epipolar`.
 
-Field names are stored in the headers of checkpoints: renaming one breaks files that exist.
+Field names are stored in the headers of checkpoints: renaming one breaks existing files.
 """
 
 from dataclasses import dataclass, field

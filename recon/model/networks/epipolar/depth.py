@@ -45,7 +45,7 @@ def sample_buckets(
     buckets = _choose_buckets(probability.detach(), count, random)
     fraction = (buckets + torch.sigmoid(offsets.gather(-1, buckets))) / scores.shape[-1]
     opacity = opacity_from_probability(probability.gather(-1, buckets), exponent)
-    # All samples at the same depth are together as opaque as a single one would be.
+    # All samples at the same depth together are as opaque as a single one would be.
     return DepthSamples(fraction, 1 - (1 - opacity.clamp(max=0.9999)) ** (1 / count))
 
 
