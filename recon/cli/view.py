@@ -91,6 +91,6 @@ class View:
         port = viewer.server.get_port()
         taken = f" (port {self.port} is taken)" if port != self.port else ""
         names = ", ".join(scene.name for scene in viewer.state.scenes)
-        say(f"{names}: {count:,} Gaussians at {viewer.address}{taken} (Ctrl-C ends)")
+        say(f"{names}: {count:,} Gaussians at {viewer.address}{taken} (press Ctrl-C to stop)")
         if self.open:
             webbrowser.open(viewer.address)

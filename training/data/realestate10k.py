@@ -105,12 +105,12 @@ def _text_clip(path: Path, skipped: Skipped) -> Clip | None:
     """
     lines = [line.split() for line in path.read_text().splitlines()[1:] if line.strip()]
     if not lines or any(len(line) != TXT_COLUMNS for line in lines):
-        skipped.note("txt file with lines of other than 19 numbers")
+        skipped.note("txt file with lines that do not have 19 numbers")
         return None
     try:
         rows = torch.tensor([[float(value) for value in line[1:]] for line in lines])
     except ValueError:
-        skipped.note("txt file with other text than numbers")
+        skipped.note("txt file with text other than numbers")
         return None
     stamps = [line[0] for line in lines]
     return _clip(path.stem, rows, lambda i: _frame_bytes(path.with_suffix(""), stamps[i]))
