@@ -49,8 +49,16 @@ class Cameras(TensorStruct, axis="v"):
             height: of the images, in pixels.
             center_px: principal point (x, y) in pixels from the top-left corner of the image; its
                 middle by default.
+
+        Raises:
+            ValueError: the matrices are not [4 4] and floating-point, the focal length is not
+                positive, or the images have no pixels.
         """
+        _check_poses("viewmats", viewmats)
+        _check_size(width, height)
         fx, fy = focal_px if isinstance(focal_px, tuple) else (focal_px, focal_px)
+        if not (0 < fx < math.inf and 0 < fy < math.inf):
+            raise ValueError(f"focal_px is {focal_px}, expected a positive number of pixels")
         cx, cy = center_px or (width / 2, height / 2)
         K = viewmats.new_tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
         return Cameras(viewmats, K.expand(*viewmats.shape[:-2], 3, 3).clone(), width, height)
@@ -76,12 +84,16 @@ class Cameras(TensorStruct, axis="v"):
             center_px: as in `from_focal`; the angle is that of an image with it in the middle.
 
         Raises:
-            ValueError: the angle is not between 0 and 180 degrees.
+            ValueError: the angle is not between 0 and 180 degrees, there is no such side, or
+                `from_focal` refuses the other arguments.
         """
         if not 0 < fov_deg < 180:
             raise ValueError(f"fov_deg is {fov_deg}, expected an angle between 0 and 180 degrees")
         lengths = {"width": width, "height": height}
         lengths |= {"longer": max(width, height), "shorter": min(width, height)}
+        if side not in lengths:
+            raise ValueError(f"side is {side!r}, expected one of: {', '.join(lengths)}")
+        _check_size(width, height)
         focal_px = 0.5 * lengths[side] / math.tan(math.radians(fov_deg) / 2)
         return Cameras.from_focal(viewmats, focal_px, width, height, center_px)
 
@@ -101,8 +113,20 @@ class Cameras(TensorStruct, axis="v"):
             width: of the images, in pixels.
             height: of the images, in pixels.
             axes: of the cameras. "opencv": x right, y down, z forward (COLMAP). "opengl": x right,
-                y up, z backward (NeRF, nerfstudio, Blender).
+                y up, z backward (poses of Blender, NeRF and nerfstudio are "opengl").
+
+        Raises:
+            ValueError: there are no such axes, the poses are not [4 4] or the intrinsics not
+                [3 3], either is not floating-point, a focal length is not positive, or the images
+                have no pixels.
         """
+        if axes not in ("opencv", "opengl"):
+            raise ValueError(
+                f"axes is {axes!r}, expected opencv or opengl (of Blender, NeRF and nerfstudio)"
+            )
+        _check_poses("c2w", c2w)
+        _check_intrinsics(Ks, c2w)
+        _check_size(width, height)
         if axes == "opengl":
             c2w = c2w * c2w.new_tensor([1, -1, -1, 1])
         return Cameras(_inverse(c2w), Ks.expand(*c2w.shape[:-2], 3, 3).clone(), width, height)
@@ -127,13 +151,15 @@ class Cameras(TensorStruct, axis="v"):
         return camera_centers(self.viewmats)
 
     def resized(self, width: int, height: int) -> "Cameras":
-        """Adapt the intrinsics to images resampled to width x height."""
+        """Adapt the intrinsics to images resampled to width x height, at least 1 x 1."""
+        _check_size(width, height)
         factors = [width / self.width, height / self.height, 1.0]
         scale = torch.tensor(factors, dtype=self.Ks.dtype, device=self.Ks.device)
         return Cameras(self.viewmats, self.Ks * scale[:, None], width, height)
 
     def cropped(self, x0: int, y0: int, width: int, height: int) -> "Cameras":
         """Adapt the intrinsics to a window of the images that starts at pixel (x0, y0)."""
+        _check_size(width, height)
         offset = torch.zeros(3, 3, dtype=self.Ks.dtype, device=self.Ks.device)
         offset[0, 2], offset[1, 2] = x0, y0
         return Cameras(self.viewmats, self.Ks - offset, width, height)
@@ -173,6 +199,45 @@ class Cameras(TensorStruct, axis="v"):
         center = self.Ks[..., :2, 2]
         means2d = local[..., :2] / depth[..., None] * focal[..., None, :] + center[..., None, :]
         return means2d, depth
+
+
+def _check_poses(name: str, poses: Tensor) -> None:
+    _check_matrices(name, poses, 4)
+    if poses.shape[-2:] != (4, 4):
+        shape = tuple(poses.shape)
+        append = "; append the row (0, 0, 0, 1)" if shape[-2:] == (3, 4) else ""
+        raise ValueError(f"{name} has shape {shape}, expected (*v, 4, 4){append}")
+
+
+def _check_intrinsics(Ks: Tensor, poses: Tensor) -> None:
+    _check_matrices("Ks", Ks, 3)
+    views = tuple(poses.shape[:-2])
+    fits = Ks.shape[-2:] == (3, 3) and Ks.ndim <= poses.ndim
+    # Trailing axes are compared first, as broadcasting does.
+    pairs = zip(reversed(Ks.shape[:-2]), reversed(views), strict=False)
+    if not fits or any(own not in (1, view) for own, view in pairs):
+        raise ValueError(
+            f"Ks has shape {tuple(Ks.shape)}, expected {(*views, 3, 3)} or (3, 3) for all"
+        )
+    focal = Ks.diagonal(dim1=-2, dim2=-1)[..., :2]
+    # On a GPU the question would wait for everything before it.
+    if Ks.device.type == "cpu" and not bool((focal > 0).all()):
+        raise ValueError("Ks has focal lengths that are not positive")
+
+
+def _check_matrices(name: str, matrices: Tensor, side: int) -> None:
+    if not isinstance(matrices, Tensor):
+        raise TypeError(f"{name} is a {type(matrices).__name__}, expected a tensor")
+    if not matrices.is_floating_point():
+        raise ValueError(
+            f"{name} is {matrices.dtype}, expected a floating-point [{side} {side}]; cast it with "
+            ".float()"
+        )
+
+
+def _check_size(width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise ValueError(f"the images have {width} x {height} px, expected at least 1 x 1")
 
 
 def _inverse(poses: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:

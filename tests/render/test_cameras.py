@@ -1,6 +1,9 @@
 """Cameras: constructors, and every method with and without the axis of views."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,3 +83,65 @@ def test_single_cameras_of_batches_project_their_own_points(generator: torch.Gen
     together, _ = batch.project(points)
     for view, camera in enumerate(batch):
         assert torch.allclose(camera.project(points)[0], together[:, view], rtol=1e-13)
+
+
+WRONG_ARGUMENTS = """
+import sys
+import torch
+sys.path.insert(0, sys.argv[1])
+from helpers import look_at_cameras
+from render import Cameras
+
+poses = torch.eye(4).expand(2, 4, 4)
+K = torch.eye(3)
+for call in (
+    lambda: Cameras.from_c2w(poses, K, 8, 6, axes="blender"),
+    lambda: Cameras.from_c2w(poses[:, :3], K, 8, 6),
+    lambda: Cameras.from_c2w(poses, K.long(), 8, 6),
+    lambda: Cameras.from_c2w(poses, K.expand(3, 3, 3), 8, 6),
+    lambda: Cameras.from_c2w(poses, -K, 8, 6),
+    lambda: Cameras.from_c2w(poses, K, 8, 0),
+    lambda: Cameras.from_fov(poses, 60.0, 8, 6, side="diagonal"),
+    lambda: Cameras.from_fov(poses, 60.0, 0, 6),
+    lambda: Cameras.from_focal(poses.long(), 50.5, 8, 6),
+    lambda: Cameras.from_focal(poses[:, :, :3], 50.0, 8, 6),
+    lambda: Cameras.from_focal(poses.numpy(), 50.0, 8, 6),
+    lambda: Cameras.from_focal(poses, 0.0, 8, 6),
+    lambda: Cameras.from_focal(poses, (5.0, -5.0), 8, 6),
+    lambda: Cameras.from_focal(poses, 5.0, 8, -6),
+    lambda: look_at_cameras(2).resized(0, 6),
+    lambda: look_at_cameras(2).cropped(0, 0, 8, 0),
+):
+    try:
+        print("nothing was said of", call())
+    except (TypeError, ValueError) as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_wrong_arguments_are_named() -> None:
+    """In a process without the shape checks that tests switch on: users do not have them."""
+    folder = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG_ARGUMENTS, str(folder)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    cast = "cast it with .float()"
+    assert done.stdout.splitlines() == [
+        "ValueError axes is 'blender', expected opencv or opengl (of Blender, NeRF and nerfstudio)",
+        "ValueError c2w has shape (2, 3, 4), expected (*v, 4, 4); append the row (0, 0, 0, 1)",
+        f"ValueError Ks is torch.int64, expected a floating-point [3 3]; {cast}",
+        "ValueError Ks has shape (3, 3, 3), expected (2, 3, 3) or (3, 3) for all",
+        "ValueError Ks has focal lengths that are not positive",
+        "ValueError the images have 8 x 0 px, expected at least 1 x 1",
+        "ValueError side is 'diagonal', expected one of: width, height, longer, shorter",
+        "ValueError the images have 0 x 6 px, expected at least 1 x 1",
+        f"ValueError viewmats is torch.int64, expected a floating-point [4 4]; {cast}",
+        "ValueError viewmats has shape (2, 4, 3), expected (*v, 4, 4)",
+        "TypeError viewmats is a ndarray, expected a tensor",
+        "ValueError focal_px is 0.0, expected a positive number of pixels",
+        "ValueError focal_px is (5.0, -5.0), expected a positive number of pixels",
+        "ValueError the images have 8 x -6 px, expected at least 1 x 1",
+        "ValueError the images have 0 x 6 px, expected at least 1 x 1",
+        "ValueError the images have 8 x 0 px, expected at least 1 x 1",
+    ]
