@@ -3,7 +3,7 @@
 import functools
 import operator
 import reprlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 from typing import Any, ClassVar, TypeVar, get_args
 
@@ -28,8 +28,9 @@ class TensorStruct:
     `axis` names the axis that `len`, `[...]`, iteration and `cat` work on. Its position in a tensor
     is read from the annotated shape, counted from the end: `*v` stands for any batch axes followed
     by v. Nested structs with the same axis follow, tuples have one element for each index along the
-    axis, and everything else (None, numbers, tensors without that axis) is carried along. A struct
-    without `axis` can be moved and compared, but has no length.
+    axis, and everything else (None, numbers, tensors without that axis) is carried along. A value
+    without the axis, as an int selects it, is a single element: always true, whereas a set is true
+    if it is not empty. A struct without `axis` can be moved and compared, but has no length.
     """
 
     _axis: ClassVar[str | None] = None
@@ -72,15 +73,33 @@ class TensorStruct:
         return self.map(Tensor.detach)
 
     def __len__(self) -> int:
+        count = self._count()
+        if count is None:
+            raise self._has_no_axis("has no length")
+        return count
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything: a single element, or a set that is not empty."""
+        return self._count() != 0
+
+    def _count(self) -> int | None:
+        """Return the length of the axis, or None if there is no such axis."""
         axes = _axes(type(self))
         for name, value in _values(self).items():
             if name in axes and isinstance(value, Tensor):
-                if value.ndim < -axes[name]:
-                    break
-                return int(value.shape[axes[name]])
+                return int(value.shape[axes[name]]) if value.ndim >= -axes[name] else None
             if self._follows(value):
-                return len(value)
-        raise TypeError(f"a single {type(self).__name__} (no axis {self._axis!r}) has no length")
+                return value._count()  # type: ignore[no-any-return]
+        return None
+
+    def _has_no_axis(self, problem: str) -> TypeError:
+        name = type(self).__name__
+        if self._axis is None:
+            return TypeError(f"{name} {problem}: it has no axis")
+        return TypeError(
+            f"a single {name} (no axis {self._axis!r}) {problem}; {name}.cat([value]) makes a set "
+            "of one"
+        )
 
     def __getitem__(self: Struct, which: Any) -> Struct:
         """Select along the axis.
@@ -89,7 +108,10 @@ class TensorStruct:
             which: an int drops the axis (IndexError beyond either end); a slice, a list or tensor
                 of indices, or a mask of bools keeps it.
         """
-        index = _index(which, len(self), type(self).__name__)
+        count = self._count()
+        if count is None:
+            raise self._has_no_axis("cannot be indexed")
+        index = _index(which, count, type(self).__name__)
         axes, picked = _axes(type(self)), dict[str, Any]()
         for name, value in _values(self).items():
             if name in axes and isinstance(value, Tensor):
@@ -101,21 +123,44 @@ class TensorStruct:
         return replace(self, **picked)  # type: ignore[type-var]
 
     def __iter__(self: Struct) -> Iterator[Struct]:
-        return (self[i] for i in range(len(self)))
+        count = self._count()
+        if count is None:
+            raise self._has_no_axis("cannot be iterated")
+        return (self[i] for i in range(count))
 
     @classmethod
-    def cat(cls: type[Struct], parts: Sequence[Struct]) -> Struct:
-        """Join along the axis, in order.
+    def cat(cls: type[Struct], parts: Iterable[Struct]) -> Struct:
+        """Join along the axis, in order; a single element is one on the axis.
 
         Raises:
-            ValueError: there are no parts, or a field without the axis differs between them.
+            ValueError: there are no parts, or what is not along the axis differs between them.
+            TypeError: a part is of another type, or the type has no axis.
         """
-        if not parts:
-            raise ValueError(f"{cls.__name__}.cat needs at least one part")
         if cls._axis is None:
             raise TypeError(f"{cls.__name__} has no axis to join along")
+        parts = list(parts)
+        if not parts:
+            raise ValueError(f"{cls.__name__}.cat needs at least one part")
+        for part in parts:
+            if not isinstance(part, cls):
+                raise TypeError(
+                    f"{cls.__name__}.cat joins {cls.__name__}, got {_description(part)}"
+                )
+        parts = [part._with_axis() for part in parts]
         columns = {name: [getattr(part, name) for part in parts] for name in _values(parts[0])}
         return cls(**{name: cls._joined(name, column) for name, column in columns.items()})
+
+    def _with_axis(self: Struct) -> Struct:
+        """Return a single element as a set of one; a set as it is."""
+        if self._count() is not None:
+            return self
+        axes, moved = _axes(type(self)), dict[str, Any]()
+        for name, value in _values(self).items():
+            if name in axes and isinstance(value, Tensor):
+                moved[name] = value.unsqueeze(axes[name])
+            elif self._follows(value):
+                moved[name] = value._with_axis()
+        return replace(self, **moved)  # type: ignore[type-var]
 
     @classmethod
     def _joined(cls, name: str, values: list[Any]) -> Any:
@@ -124,7 +169,7 @@ class TensorStruct:
             if isinstance(first, tuple):
                 return tuple(element for value in values for element in value)
             if isinstance(first, Tensor) and name in axes:
-                return torch.cat(values, axes[name])
+                return cls._joined_tensors(name, values, axes[name])
             if cls._follows(first):
                 return type(first).cat(values)
         for value in values[1:]:
@@ -134,6 +179,20 @@ class TensorStruct:
                     f"{_description(first)} and {_description(value)}"
                 )
         return first
+
+    @classmethod
+    def _joined_tensors(cls, name: str, tensors: list[Tensor], axis: int) -> Tensor:
+        shapes = [list(tensor.shape) for tensor in tensors]
+        for shape in shapes:
+            alike = [*shape]
+            if len(shape) == len(shapes[0]):
+                alike[axis] = shapes[0][axis]
+            if alike != shapes[0]:
+                raise ValueError(
+                    f"{cls.__name__}.{name} has shapes {shapes[0]} and {shape}, which may only "
+                    f"differ along {cls._axis}"
+                )
+        return torch.cat(tensors, axis)
 
     @classmethod
     def _follows(cls, value: object) -> bool:
@@ -192,10 +251,25 @@ def _index(which: Any, count: int, name: str) -> int | slice | Tensor:
     # Not every array: one of a single element would pass as an int.
     if getattr(which, "ndim", 0) > 0 or not hasattr(which, "__index__"):
         return _positions(which, count, name)
+    # A bool would pass as 0 or 1, but is probably a mask without its axis.
+    if isinstance(which, bool) or getattr(which, "dtype", None) == torch.bool:
+        raise _unusable(which, name)
     position = operator.index(which)
-    if not -count <= position < count:
-        raise IndexError(f"index {position} is out of range for {count} {name}")
+    _check_range(position, position, count, name)
     return position % count
+
+
+def _check_range(lowest: int, highest: int, count: int, name: str) -> None:
+    if lowest < -count or highest >= count:
+        outside = highest if highest >= count else lowest
+        raise IndexError(f"index {outside} is out of range for {count} {name}")
+
+
+def _unusable(which: Any, name: str) -> TypeError:
+    return TypeError(
+        f"{name} are indexed by an int, a slice, or a row of ints or bools; got "
+        f"{_description(which)}"
+    )
 
 
 def _positions(which: Any, count: int, name: str) -> Tensor:
@@ -206,11 +280,11 @@ def _positions(which: Any, count: int, name: str) -> Tensor:
     if positions.numel() == 0 and positions.dtype != torch.bool:
         positions = positions.long()
     if positions.ndim != 1 or positions.is_floating_point():
-        raise TypeError(
-            f"{name} are indexed by an int, a slice, or a row of ints or bools; got "
-            f"{_description(which)}"
-        )
+        raise _unusable(which, name)
     if positions.dtype != torch.bool:
+        # On a GPU the question would wait for everything before it.
+        if positions.device.type == "cpu" and len(positions):
+            _check_range(int(positions.min()), int(positions.max()), count, name)
         return positions
     if len(positions) != count:
         raise IndexError(f"a mask of {len(positions)} does not fit {count} {name}")

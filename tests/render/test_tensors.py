@@ -55,6 +55,8 @@ def test_cameras_are_a_sequence() -> None:
 def test_index_beyond_either_end_is_an_error(index: int) -> None:
     with pytest.raises(IndexError, match=f"index {index} is out of range for 3 Cameras"):
         look_at_cameras(3)[index]
+    with pytest.raises(IndexError, match=f"index {index} is out of range for 3 Cameras"):
+        look_at_cameras(3)[[0, index]]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,9 @@ def test_the_axis_is_counted_from_the_end() -> None:
     assert torch.equal(Cameras.cat([cameras[:1], cameras[1:]]).viewmats, cameras.viewmats)
 
 
-@pytest.mark.parametrize("which", ["0", 1.5, torch.zeros(2, 2).long(), (0, 1), None])
+@pytest.mark.parametrize(
+    "which", ["0", 1.5, torch.zeros(2, 2).long(), (0, 1), None, True, torch.tensor(True)]
+)
 def test_invalid_indices_are_named(which: object) -> None:
     with pytest.raises(TypeError, match="Cameras"):
         look_at_cameras(3)[which]
@@ -121,6 +125,28 @@ def test_cat_undoes_indexing() -> None:
     assert type(scene).cat([scene[:3], scene[3:]]) == scene
 
 
+def test_cat_makes_a_set_of_single_elements() -> None:
+    whole = photos()
+    assert Photos.cat(list(whole)) == whole
+    assert Photos.cat(part for part in whole) == whole
+    assert Photos.cat([whole[0], whole[1:3], whole[3]]) == whole
+    assert len(Photos.cat([whole[2]])) == 1
+    scene = random_gaussians(7, torch.Generator().manual_seed(0))
+    assert type(scene).cat(scene) == scene
+
+
+def test_a_single_element_is_true_and_has_no_elements() -> None:
+    whole = photos()
+    assert whole and whole[0] and not whole[:0] and output()
+    for use, problem in [
+        (len, "has no length"),
+        (iter, "cannot be iterated"),
+        (lambda one: one[0], "cannot be indexed"),
+    ]:
+        with pytest.raises(TypeError, match=rf"a single Photos.* {problem}; Photos.cat\(\[value\]"):
+            use(whole[0])
+
+
 def test_cat_refuses_parts_that_differ() -> None:
     whole = photos()
     for name, value in [
@@ -131,6 +157,12 @@ def test_cat_refuses_parts_that_differ() -> None:
             Photos.cat([whole, replace(whole, **{name: value})])
     with pytest.raises(ValueError, match="Cameras.width differs"):
         Cameras.cat([whole.cameras, whole.cameras.resized(7, whole.cameras.height)])
+    scene = random_gaussians(7, torch.Generator().manual_seed(0), degree=1)
+    shapes = r"Gaussians.sh has shapes \[7, 4, 3\] and \[7, 1, 3\], which may only differ along n"
+    with pytest.raises(ValueError, match=shapes):
+        type(scene).cat([scene, scene.cut_sh(0)])
+    with pytest.raises(TypeError, match="Cameras.cat joins Cameras, got"):
+        Cameras.cat([scene])
     with pytest.raises(ValueError, match="at least one"):
         Photos.cat([])
     with pytest.raises(TypeError, match="no axis"):
