@@ -29,22 +29,29 @@ def focus_point(gaussians: Gaussians, camera: Cameras) -> Float[Tensor, "3"]:
 
 
 def orbit(gaussians: Gaussians, cameras: Cameras, count: int) -> Cameras:
-    """Circle around the middle camera's position, looking at its focus point."""
+    """Circle around the middle camera's position, looking at its focus point.
+
+    Takes a single camera, too.
+    """
     angle = torch.linspace(0, 2 * math.pi, count + 1)[:-1]
     return _swing(gaussians, cameras, ORBIT_DEG * angle.sin(), 0.6 * ORBIT_DEG * angle.cos())
 
 
 def wave(gaussians: Gaussians, cameras: Cameras, count: int) -> Cameras:
-    """Sway gently from side to side around the middle camera, with a slight rise."""
+    """Sway gently from side to side around the middle camera, with a slight rise.
+
+    Takes a single camera, too.
+    """
     angle = torch.linspace(0, 2 * math.pi, count + 1)[:-1]
     return _swing(gaussians, cameras, SWAY_DEG * angle.sin(), 0.3 * SWAY_DEG * (2 * angle).sin())
 
 
-def interpolate(gaussians: Gaussians, cameras: Cameras, count: int) -> Cameras:
-    """Pass through the given cameras in order.
+def interpolate(cameras: Cameras, count: int) -> Cameras:
+    """Pass through the given cameras in order; stay at a single camera.
 
     Positions follow Catmull-Rom curves, rotations are interpolated by slerp.
     """
+    cameras = _flattened(cameras)
     views = len(cameras)
     position = torch.linspace(0, views - 1, count, dtype=torch.float64)
     index = position.floor().long().clamp_max(max(views - 2, 0))
@@ -65,12 +72,21 @@ def interpolate(gaussians: Gaussians, cameras: Cameras, count: int) -> Cameras:
 PATHS: dict[str, Callable[[Gaussians, Cameras, int], Cameras]] = {
     "orbit": orbit,
     "wave": wave,
-    "interpolate": interpolate,
+    "interpolate": lambda _, cameras, count: interpolate(cameras, count),
 }
+
+
+def _flattened(cameras: Cameras) -> Cameras:
+    """Return cameras on one axis, which may come as a single camera; ValueError if none."""
+    cameras = cameras.flatten()
+    if not cameras:
+        raise ValueError("a path needs at least one camera")
+    return cameras
 
 
 def _swing(gaussians: Gaussians, cameras: Cameras, yaw_deg: Tensor, pitch_deg: Tensor) -> Cameras:
     """Rotate the middle camera around its focus point, about its own axes."""
+    cameras = _flattened(cameras)
     middle = cameras[len(cameras) // 2]
     focus = focus_point(gaussians, middle).double().cpu()
     c2w = middle.c2w.double().cpu()

@@ -59,13 +59,13 @@ class RateDistortionObjective:
         error = 10 ** (-MAX_PSNR_DB / 10)
         cameras = Cameras.cat(groups)
         images = _render(scene, cameras)
-        extra = [cameras_between(scene, group, TRAIN_FRACTION) for group in groups]
+        extra = [cameras_between(group, TRAIN_FRACTION) for group in groups]
         if photos is not None:
             squared = (images.clamp(0, 1) - photos.images).square() * photos.valid
             error = max(float(squared.sum() / (3 * photos.valid.sum())), error)
             extra.append(cameras_around(scene, cameras, TRAIN_FRACTION))
         train_cameras, train_images = _with_extra(scene, cameras, images, extra)
-        midpoints = [cameras_between(scene, group, EVAL_FRACTION) for group in groups]
+        midpoints = [cameras_between(group, EVAL_FRACTION) for group in groups]
         eval_cameras, eval_images = _with_extra(scene, cameras, images, midpoints)
         ones = torch.ones_like(train_images[:, :1])
         names = tuple(str(index) for index in range(len(train_cameras)))
@@ -99,15 +99,14 @@ class RateDistortionObjective:
         return max(float(changed[self.eval_groups == group].mean()) for group in groups)
 
 
-def cameras_between(scene: Gaussians, cameras: Cameras, fraction: float) -> Cameras | None:
+def cameras_between(cameras: Cameras, fraction: float) -> Cameras | None:
     """Move each camera a fraction of the way to its nearest neighbour; None for one camera."""
     if len(cameras) < 2:
         return None
     nearest = _distances(cameras).argmin(1)
     steps = round(1 / fraction)
     moved = [
-        interpolate(scene, cameras[[i, int(nearest[i])]], steps + 1)[[1]]
-        for i in range(len(cameras))
+        interpolate(cameras[[i, int(nearest[i])]], steps + 1)[[1]] for i in range(len(cameras))
     ]
     return Cameras.cat(moved)
 

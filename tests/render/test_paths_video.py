@@ -11,7 +11,7 @@ from helpers import look_at_cameras, random_gaussians
 from PIL import Image
 
 from render.guess import default_camera
-from render.paths import PATHS, focus_point
+from render.paths import PATHS, focus_point, interpolate
 from render.video import depth_to_color, write_image, write_video
 
 
@@ -30,8 +30,17 @@ def test_paths_look_at_the_scene(name: str, generator: torch.Generator) -> None:
 
 def test_interpolation_passes_through_the_cameras(generator: torch.Generator) -> None:
     cameras = look_at_cameras(3)
-    path = PATHS["interpolate"](random_gaussians(5, generator), cameras, 5)
+    path = interpolate(cameras, 5)
+    assert PATHS["interpolate"](random_gaussians(5, generator), cameras, 5) == path
     assert torch.allclose(path.viewmats[[0, 2, 4]], cameras.viewmats, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", list(PATHS))
+def test_paths_take_a_single_camera(name: str, generator: torch.Generator) -> None:
+    scene, cameras = random_gaussians(20, generator), look_at_cameras(3)
+    assert PATHS[name](scene, cameras[1], 4) == PATHS[name](scene, cameras[[1]], 4)
+    with pytest.raises(ValueError, match="a path needs at least one camera"):
+        PATHS[name](scene, cameras[:0], 4)
 
 
 def test_default_camera_sees_the_scene(generator: torch.Generator) -> None:
@@ -48,6 +57,54 @@ def test_image_round_trip(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", rgb)
     read = np.asarray(Image.open(tmp_path / "a.png")) / 255
     assert np.abs(read - rgb.permute(1, 2, 0).numpy()).max() < 0.003
+
+
+def test_grey_image_round_trip(tmp_path: Path) -> None:
+    alpha = torch.rand(1, 9, 7)
+    write_image(str(tmp_path / "a.PNG"), alpha)
+    read = np.asarray(Image.open(tmp_path / "a.PNG")) / 255
+    assert read.shape == (9, 7) and np.abs(read - alpha[0].numpy()).max() < 0.003
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "message"),
+    [
+        ("a.xyz", torch.zeros(3, 8, 8), r"a.xyz: its name must end in .png or .jpg or .jpeg"),
+        ("a.png", torch.zeros(2, 8, 8), r"the image has shape \(2, 8, 8\), expected \(3, h, w\)"),
+        ("a.png", torch.zeros(3, 0, 8), r"the image has shape \(3, 0, 8\)"),
+    ],
+)
+def test_wrong_images_are_named(
+    name: str, image: torch.Tensor, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_image(tmp_path / name, image)
+    with pytest.raises(OSError, match="could not write the image"):
+        write_image(tmp_path / "missing" / "a.png", torch.zeros(3, 8, 8))
+
+
+def test_wrong_frames_are_named(tmp_path: Path) -> None:
+    file, frames = tmp_path / "a.mp4", [torch.zeros(3, 8, 8), torch.zeros(3, 8, 9)]
+    for fps in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="fps is .*, expected a positive number"):
+            write_video(file, frames[:1], fps)
+    with pytest.raises(ValueError, match="its name must end in .mp4"):
+        write_video(tmp_path / "a.avi", frames[:1], 10.0)
+    with pytest.raises(
+        ValueError, match=r"frame 1 has height and width \(8, 9\), expected \(8, 8\)"
+    ):
+        write_video(file, frames, 10.0)
+    with pytest.raises(ValueError, match=r"frame 0 has shape \(8, 8\)"):
+        write_video(file, iter([torch.zeros(8, 8)]), 10.0)
+    with pytest.raises(ValueError, match="frame 0 is torch.uint8, expected a floating-point"):
+        write_video(file, iter([torch.zeros(3, 8, 8, dtype=torch.uint8)]), 10.0)
+
+
+def test_video_of_grey_frames(tmp_path: Path) -> None:
+    write_video(str(tmp_path / "a.mp4"), [torch.full((1, 8, 8), 0.5)] * 2, 10.0)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") / 255 for frame in container.decode(video=0)]
+    assert len(frames) == 2 and np.abs(frames[0] - 0.5).max() < 0.02
 
 
 @pytest.mark.parametrize("fps", [10.0, 29.97])

@@ -66,7 +66,7 @@ class PathPanel:
         width = video_width(height)
         views = Cameras.cat([view.resized(width, height) for view in self.views])
         count = max(round(fps * self.seconds.value), 2)
-        return interpolate(self.state.scenes[0].state.gaussians, views, count)
+        return interpolate(views, count)
 
     def _on_preview(self, event: viser.GuiEvent[Any]) -> None:
         self._run_exclusively(event, self._play)

@@ -18,8 +18,8 @@ def cameras_and_scene() -> tuple[Cameras, Gaussians]:
 
 def test_midpoints_between_two_cameras() -> None:
     cameras, scene = cameras_and_scene()
-    assert cameras_between(scene, cameras[[0]], 0.5) is None
-    half = cameras_between(scene, cameras[[0, 1]], 0.5)
+    assert cameras_between(cameras[[0]], 0.5) is None
+    half = cameras_between(cameras[[0, 1]], 0.5)
     assert half is not None
     assert torch.allclose(half.centers, cameras[[0, 1]].centers.mean(0).expand(2, 3), atol=1e-4)
 
