@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import math
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -16,11 +17,12 @@ from torch import Tensor
 # H.264 in 4:2:0 plays in every player and browser. A constant rate factor of 18 is visually
 # lossless.
 CODEC, PIXEL_FORMAT, RATE_FACTOR = "libx264", "yuv420p", "18"
+IMAGE_FORMATS = (".png", ".jpg", ".jpeg")
 BT709 = 1  # of FFmpeg's enums of colour spaces, primaries and transfer functions
 
 
-def to_bytes(rgb: Float[Tensor, "3 h w"]) -> np.ndarray:
-    """Convert an image to [h, w, 3] bytes, clipped and rounded."""
+def to_bytes(rgb: Float[Tensor, "c h w"]) -> np.ndarray:
+    """Convert an image to [h, w, c] bytes, clipped and rounded."""
     pixels = (rgb.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 
@@ -41,21 +43,44 @@ def depth_to_color(depth: Float[Tensor, "1 h w"], alpha: Float[Tensor, "1 h w"])
     return image.to(depth) * seen
 
 
-def write_image(path: Path, rgb: Float[Tensor, "3 h w"]) -> None:
-    """Write PNG or JPEG, by extension; raise OSError if it cannot be written."""
-    if not cv2.imwrite(str(path), cv2.cvtColor(to_bytes(rgb), cv2.COLOR_RGB2BGR)):
+def write_image(path: str | Path, image: Float[Tensor, "c h w"]) -> None:
+    """Write PNG or JPEG, by extension.
+
+    Args:
+        path: of the file; ends in .png, .jpg or .jpeg.
+        image: [3 h w] in colour or [1 h w] in grey; values are clipped to [0, 1].
+
+    Raises:
+        ValueError: the extension is another, or the tensor is no such image.
+        OSError: the file cannot be written.
+    """
+    _check_extension(path, IMAGE_FORMATS)
+    _check_image("the image", image)
+    pixels = to_bytes(image)
+    if len(image) == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    if not cv2.imwrite(str(path), pixels):
         raise OSError(f"could not write the image {path}")
 
 
-def write_video(path: Path, frames: Iterable[Float[Tensor, "3 h w"]], fps: float) -> None:
+def write_video(path: str | Path, frames: Iterable[Float[Tensor, "c h w"]], fps: float) -> None:
     """Write an mp4 (H.264, 4:2:0) of frames of one size.
 
     Sizes are padded to even numbers, which 4:2:0 needs.
 
+    Args:
+        path: of the file; ends in .mp4.
+        frames: images, [3 h w] in colour or [1 h w] in grey; values are clipped to [0, 1].
+        fps: frames per second.
+
     Raises:
-        ValueError: there are no frames.
+        ValueError: there are no frames, they differ in size or are no images, `fps` is not
+            positive, or the extension is another.
         OSError: the file cannot be written, or PyAV (the extra `video`) is not installed.
     """
+    _check_extension(path, (".mp4",))
+    if not 0 < fps < math.inf:
+        raise ValueError(f"fps is {fps}, expected a positive number")
     check_video_support()
     import av
 
@@ -63,6 +88,7 @@ def write_video(path: Path, frames: Iterable[Float[Tensor, "3 h w"]], fps: float
     first = next(frames, None)
     if first is None:
         raise ValueError("a video needs at least one frame")
+    _check_image("frame 0", first)
     try:
         _encode(path, itertools.chain([first], frames), first.shape[-2:], fps)
     except av.FFmpegError as error:
@@ -75,8 +101,21 @@ def check_video_support() -> None:
         raise OSError("writing a video needs PyAV, which is not installed: pip install av")
 
 
+def _check_extension(path: str | Path, extensions: tuple[str, ...]) -> None:
+    if Path(path).suffix.lower() not in extensions:
+        raise ValueError(f"cannot write {path}: its name must end in {' or '.join(extensions)}")
+
+
+def _check_image(name: str, image: Tensor) -> None:
+    if not isinstance(image, Tensor) or not image.is_floating_point():
+        kind = image.dtype if isinstance(image, Tensor) else f"a {type(image).__name__}"
+        raise ValueError(f"{name} is {kind}, expected a floating-point tensor in [0, 1]")
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+        raise ValueError(f"{name} has shape {tuple(image.shape)}, expected (3, h, w) or (1, h, w)")
+
+
 def _encode(
-    path: Path, frames: Iterable[Float[Tensor, "3 h w"]], size: tuple[int, ...], fps: float
+    path: str | Path, frames: Iterable[Float[Tensor, "c h w"]], size: tuple[int, ...], fps: float
 ) -> None:
     import av
     from av.video.reformatter import Colorspace
@@ -89,8 +128,14 @@ def _encode(
         stream.pix_fmt, stream.options = PIXEL_FORMAT, {"crf": RATE_FACTOR}
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = BT709
-        for frame in frames:
-            pixels = to_bytes(frame)
+        for index, frame in enumerate(frames):
+            _check_image(f"frame {index}", frame)
+            if frame.shape[-2:] != size:
+                raise ValueError(
+                    f"frame {index} has height and width {tuple(frame.shape[-2:])}, expected "
+                    f"{tuple(size)} like the first"
+                )
+            pixels = to_bytes(frame.expand(3, -1, -1))
             odd = ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0))
             image = av.VideoFrame.from_ndarray(np.pad(pixels, odd, mode="edge"), format="rgb24")
             image = image.reformat(format=PIXEL_FORMAT, dst_colorspace=Colorspace.ITU709)
