@@ -149,7 +149,7 @@ class Scene:
             raise ValueError("this scene has no cameras; pass some to render()")
         color = torch.as_tensor(background).to(self.gaussians.means)
         chosen = chosen.to(self.gaussians.device)
-        return rasterize(self.gaussians, chosen, color[None], **options)
+        return rasterize(self.gaussians, chosen, backgrounds=color[None], **options)
 
     def compress(
         self,

@@ -1,13 +1,17 @@
 """Checks of the rasterizer's arguments: errors name the argument, its value and what fits."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from render.cameras import Cameras
 from render.gaussians import Gaussians
+from render.sh import MAX_DEGREE, num_coefficients
 from render.types import RasterizeSettings
 
 RENDER_MODES = ("RGB", "D", "RGB+D")
+SH_COUNTS = tuple(num_coefficients(degree) for degree in range(MAX_DEGREE + 1))
 
 
 def is_single_camera(gaussians: Gaussians, cameras: Cameras) -> bool:
@@ -23,35 +27,94 @@ def check_arguments(
     mask: Tensor | None = None,
     backgrounds: Tensor | None = None,
 ) -> None:
-    """Raise a ValueError that names the argument if no backend can accept it."""
+    """Raise an error that names the argument if no backend can accept it.
+
+    Raises:
+        TypeError: an argument is of another class.
+        ValueError: the shape, dtype, device or value of an argument does not fit.
+    """
+    _check_class("gaussians", gaussians, Gaussians)
+    _check_class("cameras", cameras, Cameras)
+    _check_class("settings", settings, RasterizeSettings)
+    optional = {"channels": channels, "mask": mask, "backgrounds": backgrounds}
+    tensors = {"means": gaussians.means, "quats": gaussians.quats, "scales": gaussians.scales}
+    tensors |= {"opacities": gaussians.opacities, "sh": gaussians.sh}
+    tensors |= {"viewmats": cameras.viewmats, "Ks": cameras.Ks}
+    tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
+    for name, tensor in tensors.items():
+        _check_class(name, tensor, Tensor)
+    means = gaussians.means
+    if means.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"means is {means.dtype}, expected torch.float32 or torch.float64; cast the Gaussians "
+            "and cameras with .to(torch.float32)"
+        )
+    _check_shapes(gaussians, cameras, channels, mask, backgrounds)
+    _check_kinds(means, tensors)
+    _check_values(cameras, settings)
+
+
+def _check_class(name: str, value: object, expected: type) -> None:
+    if not isinstance(value, expected):
+        raise TypeError(f"{name} is a {type(value).__name__}, expected {expected.__name__}")
+
+
+def _check_shapes(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    channels: Tensor | None,
+    mask: Tensor | None,
+    backgrounds: Tensor | None,
+) -> None:
     means = gaussians.means
     if means.ndim < 2 or means.shape[-1] != 3:
         raise ValueError(f"means has shape {tuple(means.shape)}, expected (*batch, n, 3)")
     batch, count = tuple(means.shape[:-2]), means.shape[-2]
-    colors = 3 if channels is None else (*channels.shape, 1)[channels.ndim - 1]
-    per_gaussian = {
-        "quats": (gaussians.quats, (*batch, count, 4)),
-        "scales": (gaussians.scales, (*batch, count, 3)),
-        "opacities": (gaussians.opacities, (*batch, count)),
-        "sh": (gaussians.sh, (*batch, count, (gaussians.sh_degree + 1) ** 2, 3)),
-        "channels": (channels, (*batch, count, colors)),
-        "mask": (mask, (*batch, count)),
-    }
-    # Any number of cameras is accepted, and read from the shape itself.
-    free = cameras.viewmats.shape[len(batch) : len(batch) + 1] or (1,)
-    views = batch if is_single_camera(gaussians, cameras) else (*batch, *free)
-    per_view = {
-        "viewmats": (cameras.viewmats, (*views, 4, 4)),
-        "Ks": (cameras.Ks, (*views, 3, 3)),
-    }
-    for name, (tensor, shape) in {**per_gaussian, **per_view}.items():
-        if tensor is not None and tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
+    _check_shape("quats", gaussians.quats, (*batch, count, 4))
+    _check_shape("scales", gaussians.scales, (*batch, count, 3))
+    _check_shape("opacities", gaussians.opacities, (*batch, count))
+    _check_shape("sh", gaussians.sh, (*batch, count, "k", 3))
+    if gaussians.sh.shape[-2] not in SH_COUNTS:
+        raise ValueError(
+            f"sh has shape {tuple(gaussians.sh.shape)}, expected "
+            f"{_description((*batch, count, 'k', 3))} with k = 1, 4, 9, 16 or 25"
+        )
+    if channels is not None:
+        _check_shape("channels", channels, (*batch, count, "c"))
+    if mask is not None:
+        _check_shape("mask", mask, (*batch, count))
+    viewmats = cameras.viewmats
+    if is_single_camera(gaussians, cameras):
+        fits = _fits(viewmats, (*batch, 4, 4))
+    else:
+        fits = _fits(viewmats, (*batch, "v", 4, 4))
+    if not fits:
+        single = "one camera per scene" if batch else "a single camera"
+        raise ValueError(
+            f"viewmats has shape {tuple(viewmats.shape)}, expected "
+            f"{_description((*batch, 'v', 4, 4))}, or {(*batch, 4, 4)} for {single}"
+        )
+    views = tuple(viewmats.shape[:-2])
+    _check_shape("Ks", cameras.Ks, (*views, 3, 3))
     if backgrounds is not None:
-        _check_backgrounds(backgrounds, (*views, colors))
-    tensors = {name: tensor for name, (tensor, _) in {**per_gaussian, **per_view}.items()}
-    _check_kinds(means, {**tensors, "backgrounds": backgrounds})
-    _check_values(cameras, settings)
+        _check_backgrounds(backgrounds, (*views, 3 if channels is None else channels.shape[-1]))
+
+
+def _check_shape(name: str, tensor: Tensor, shape: Sequence[int | str]) -> None:
+    """Check a shape, in which a letter stands for any number."""
+    if not _fits(tensor, shape):
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {_description(shape)}")
+
+
+def _fits(tensor: Tensor, shape: Sequence[int | str]) -> bool:
+    return tensor.ndim == len(shape) and all(
+        isinstance(expected, str) or found == expected
+        for found, expected in zip(tensor.shape, shape, strict=True)
+    )
+
+
+def _description(shape: Sequence[int | str]) -> str:
+    return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
 
 
 def _check_backgrounds(backgrounds: Tensor, shape: tuple[int, ...]) -> None:
@@ -66,11 +129,9 @@ def _check_backgrounds(backgrounds: Tensor, shape: tuple[int, ...]) -> None:
         )
 
 
-def _check_kinds(means: Tensor, tensors: dict[str, Tensor | None]) -> None:
+def _check_kinds(means: Tensor, tensors: dict[str, Tensor]) -> None:
     """Check that all have the dtype and device of the means; only the mask is boolean."""
     for name, tensor in tensors.items():
-        if tensor is None:
-            continue
         dtype = torch.bool if name == "mask" else means.dtype
         if tensor.dtype != dtype:
             like = "" if name == "mask" else " like means; cast one with .to(dtype)"
@@ -94,4 +155,8 @@ def _check_values(cameras: Cameras, settings: RasterizeSettings) -> None:
     if settings.render_mode not in RENDER_MODES:
         raise ValueError(
             f"render_mode is {settings.render_mode!r}, expected {', '.join(RENDER_MODES)}"
+        )
+    if not settings.near <= settings.far:
+        raise ValueError(
+            f"near is {settings.near} and far is {settings.far}, expected near to be at most far"
         )

@@ -4,6 +4,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from typing import ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,6 +14,9 @@ from render.arguments import check_arguments, is_single_camera
 from render.cameras import Cameras
 from render.gaussians import Gaussians
 from render.types import Backend, RasterizeSettings, RenderOutput
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def _reference() -> Backend:
@@ -50,9 +54,9 @@ def choose_backend(gaussians: Gaussians) -> str:
 def rasterize(
     gaussians: Gaussians,
     cameras: Cameras,
+    *,
     backgrounds: Float[Tensor, "*v c"] | None = None,
     settings: RasterizeSettings | None = None,
-    *,
     channels: Float[Tensor, "*b n c"] | None = None,
     mask: Bool[Tensor, "*b n"] | None = None,
     backend: str = "auto",
@@ -72,11 +76,11 @@ def rasterize(
         settings: thresholds and what to render; gsplat's defaults.
         channels: composited instead of the colours of the SH, any number of them.
         mask: Gaussians where it is False are left out.
-        backend: "cpu", "cuda" (gsplat), "reference" (torch, slow, any dtype and device), or
-            "auto" for the fastest that takes these tensors.
+        backend: "cpu", "cuda" (gsplat; both float32), "reference" (torch, slow, float32 or float64
+            on any device), or "auto" for the fastest that takes these tensors.
 
     Raises:
-        ValueError: an argument does not fit; names it, what it is and what is expected.
+        TypeError, ValueError: an argument does not fit; names it, what it is and what is expected.
         BackendUnavailable: the backend cannot run on this machine; says what to do.
 
     Example:
@@ -98,17 +102,23 @@ depth=float32[1, 1, 48, 64] cpu, nonfinite=int64[1] cpu, absgrad=None)
         tensor(2.)
     """
     if torch.compiler.is_compiling():
-        return _outside_of_graphs(rasterize)(
-            gaussians, cameras, backgrounds, settings, channels=channels, mask=mask, backend=backend
+        return outside_of_graphs(rasterize)(
+            gaussians,
+            cameras,
+            backgrounds=backgrounds,
+            settings=settings,
+            channels=channels,
+            mask=mask,
+            backend=backend,
         )
-    settings = settings or RasterizeSettings()
+    settings = RasterizeSettings() if settings is None else settings
+    check_arguments(gaussians, cameras, settings, channels, mask, backgrounds)
     if backend == "auto":
         backend = choose_backend(gaussians)
         if backend == "reference":
             _warn_of_reference()
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, expected one of: auto, {', '.join(BACKENDS)}")
-    check_arguments(gaussians, cameras, settings, channels, mask, backgrounds)
     single = is_single_camera(gaussians, cameras)
     if single:
         cameras = cameras.map(lambda tensor: tensor.unsqueeze(-3))
@@ -125,7 +135,7 @@ depth=float32[1, 1, 48, 64] cpu, nonfinite=int64[1] cpu, absgrad=None)
     return output[0] if single else output
 
 
-def _outside_of_graphs(function: Callable[..., RenderOutput]) -> Callable[..., RenderOutput]:
+def outside_of_graphs(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Make torch.compile call a function uncompiled, between two graphs.
 
     The CPU kernel is not a torch.library.custom_op: its backward pass needs what the forward pass
@@ -133,7 +143,7 @@ def _outside_of_graphs(function: Callable[..., RenderOutput]) -> Callable[..., R
     twice would cost a third of a forward pass. Left alone, the compiler would trace the calls of
     ctypes in a dozen pieces. As a decorator this would import the compiler (seconds) for all users.
     """
-    eager: Callable[..., RenderOutput] = torch.compiler.disable(
+    eager: Callable[Arguments, Result] = torch.compiler.disable(
         function, reason="the rasterizer is not a graph of torch operators"
     )
     return eager

@@ -97,8 +97,8 @@ def _run(
     output = rasterize(
         gaussians,
         placed,
-        background,
-        settings,
+        backgrounds=background,
+        settings=settings,
         channels=inputs.get("channels"),
         mask=None if mask is None else mask.to(device),
         backend=backend,

@@ -129,7 +129,7 @@ class ViewerState:
         degree = min(part.sh_degree for part in parts) if self.settings.use_sh else 0
         whole = Gaussians.cat([part.cut_sh(degree) for part in parts])
         background = torch.tensor([self.settings.background]).float() / 255
-        return rasterize(whole, camera, background).rgb[0].clamp(0, 1)
+        return rasterize(whole, camera, backgrounds=background).rgb[0].clamp(0, 1)
 
     def _placed(self, scene: ViewerScene) -> Gaussians:
         """Return the visible Gaussians of a scene at its position in the browser."""

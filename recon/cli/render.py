@@ -125,7 +125,7 @@ class Render:
         for i in range(len(cameras)):
             progress("rendering", i / len(cameras))
             with torch.no_grad():
-                shown = rasterize(gaussians, cameras[[i]], color)
+                shown = rasterize(gaussians, cameras[[i]], backgrounds=color)
             if self.depth:
                 yield depth_to_color(shown.expected_depth[0], shown.alpha[0])
             else:

@@ -10,7 +10,10 @@ from render.cameras import Cameras
 from render.gaussians import Gaussians
 from render.types import BackendUnavailable, RasterizeSettings, RenderOutput
 
-REMEDY = "use --device cpu, or pip install 'reconsplat[cuda]' beside a CUDA build of torch"
+REMEDY = (
+    "use the CPU (--device cpu, or tensors moved with .to('cpu')), or pip install "
+    "'reconsplat[cuda]' beside a CUDA build of torch"
+)
 DEVICE = "cuda"
 # Constants compiled into gsplat, by its minor version. The one after 1.5 clamps alpha at
 # 0.99 and the antialiasing factor from below at 0.005: other images, so it is not accepted.

@@ -84,7 +84,15 @@ def test_images_equal_those_of_the_reference(
             render_mode=mode, antialiased=antialiased, near=3.5, eps2d=0.5, radius_clip=2.0
         )
         ours, theirs = (
-            rasterize(scene, cameras, background, settings, channels=channels, mask=mask, backend=b)
+            rasterize(
+                scene,
+                cameras,
+                backgrounds=background,
+                settings=settings,
+                channels=channels,
+                mask=mask,
+                backend=b,
+            )
             for b in ("cpu", "cuda")
         )
         for name in ("rgb", "alpha", "depth"):
@@ -129,7 +137,7 @@ def test_unsupported_settings_are_named(fake: SimpleNamespace, generator: torch.
 def test_missing_pieces_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda._load.cache_clear()
     if not torch.cuda.is_available():
-        assert "sees no CUDA GPU; use --device cpu" in (cuda.unavailable() or "")
+        assert "sees no CUDA GPU; use the CPU (--device cpu" in (cuda.unavailable() or "")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     real = builtins.__import__
 

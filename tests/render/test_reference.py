@@ -78,7 +78,7 @@ def test_compositing_by_hand() -> None:
     layers = [one_gaussian([0, 0, 2.0], 0.3, 0.6, [1, 0, 0])]
     layers.append(one_gaussian([0, 0, 3.0], 0.3, 0.5, [0, 1, 0]))
     background = torch.tensor([[0.0, 0.0, 1.0]]).double()
-    output = rasterize(Gaussians.cat(layers), camera, background)
+    output = rasterize(Gaussians.cat(layers), camera, backgrounds=background)
     expected = torch.tensor([0.6, 0.4 * 0.5, 0.4 * 0.5]).double()
     assert torch.allclose(output.rgb[0, :, 12, 16], expected, atol=1e-6)
     assert float(output.depth[0, 0, 12, 16]) == pytest.approx(0.6 * 2 + 0.2 * 3)
@@ -140,7 +140,10 @@ def test_gradcheck_of_every_input(generator: torch.Generator) -> None:
     def render(*tensors: torch.Tensor) -> torch.Tensor:
         moved = replace(cameras, viewmats=tensors[-2])
         output = rasterize(
-            Gaussians(**dict(zip(names, tensors[:5], strict=True))), moved, tensors[-1], settings
+            Gaussians(**dict(zip(names, tensors[:5], strict=True))),
+            moved,
+            backgrounds=tensors[-1],
+            settings=settings,
         )
         return torch.cat([output.rgb, output.alpha, output.depth], -3)
 
@@ -152,7 +155,7 @@ def test_gradcheck_of_every_input(generator: torch.Generator) -> None:
 def test_empty_scene_is_background() -> None:
     scene = random_gaussians(3, torch.Generator().manual_seed(0))[torch.zeros(3).bool()]
     background = torch.tensor([[0.2, 0.4, 0.6]]).double()
-    output = rasterize(scene, plain_camera(), background)
+    output = rasterize(scene, plain_camera(), backgrounds=background)
     assert torch.allclose(output.rgb[0, :, 3, 5], background[0])
 
 
