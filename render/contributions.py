@@ -9,18 +9,20 @@ from torch import Tensor
 from render.arguments import check_arguments, is_single_camera
 from render.cameras import Cameras
 from render.gaussians import Gaussians
+from render.rasterize import outside_of_graphs
+from render.tensors import TensorStruct
 from render.types import RasterizeSettings
 
 
 @dataclass(frozen=True)
-class Contributions:
+class Contributions(TensorStruct, axis="n"):
     """Weights w = alpha * transmittance of each Gaussian over all pixels of all views."""
 
-    weight_sum: Float[Tensor, "*b n"]
+    weight_sum: Float[Tensor, "*n"]
     """Sum of the weights."""
-    weight_max: Float[Tensor, "*b n"]
+    weight_max: Float[Tensor, "*n"]
     """Largest weight at one pixel."""
-    hits: Int[Tensor, "*b n"]
+    hits: Int[Tensor, "*n"]
     """Number of pixels, over all views, with a weight above 0."""
 
 
@@ -37,9 +39,11 @@ def measure_contributions(
     """
     from render.backends.cpu import contributions_cpu
 
-    device = gaussians.device
-    settings = settings or RasterizeSettings()
+    if torch.compiler.is_compiling():
+        return outside_of_graphs(measure_contributions)(gaussians, cameras, settings, mask)
+    settings = RasterizeSettings() if settings is None else settings
     check_arguments(gaussians, cameras, settings, mask=mask)
+    device = gaussians.device
     if is_single_camera(gaussians, cameras):
         cameras = cameras.map(lambda tensor: tensor.unsqueeze(-3))
     found = contributions_cpu(
