@@ -58,13 +58,33 @@ class Gaussians(TensorStruct, axis="n"):
         )
 
     def validate(self) -> None:
-        """Raise a ValueError that names the first attribute with invalid values, if any."""
+        """Raise a ValueError that names the first attribute with a wrong shape or value, if any."""
+        self._check_shapes()
         for field in fields(self):
             values = getattr(self, field.name)
             bad = ~torch.isfinite(values)
             if bad.any():
                 raise ValueError(f"Gaussians.{field.name} has {int(bad.sum())} non-finite values")
+        zero = (self.quats == 0).all(-1)
+        if zero.any():
+            raise ValueError(f"Gaussians.quats has {int(zero.sum())} quaternions of length zero")
         if (self.scales < 0).any():
             raise ValueError("Gaussians.scales must be at least 0 (they are linear, not log)")
         if ((self.opacities < 0) | (self.opacities > 1)).any():
             raise ValueError("Gaussians.opacities must lie in [0, 1] (they are not logits)")
+
+    def _check_shapes(self) -> None:
+        if self.means.shape[-1:] != (3,):
+            raise ValueError(
+                f"Gaussians.means has shape {tuple(self.means.shape)}, expected (*n, 3)"
+            )
+        base = tuple(self.means.shape[:-1])
+        expected = {"quats": (*base, 4), "scales": (*base, 3), "opacities": base}
+        for name, shape in expected.items():
+            found = tuple(getattr(self, name).shape)
+            if found != shape:
+                raise ValueError(f"Gaussians.{name} has shape {found}, expected {shape}")
+        if self.sh.shape[:-2] != base or self.sh.ndim < 2 or self.sh.shape[-1] != 3:
+            letters = ", ".join(map(str, (*base, "k", 3)))
+            raise ValueError(f"Gaussians.sh has shape {tuple(self.sh.shape)}, expected ({letters})")
+        degree_of(self.sh.shape[-2])  # raises ValueError for another number of coefficients

@@ -1,5 +1,6 @@
 """The reference rasterizer: invariance, known images, gradients, memory."""
 
+import copy
 from dataclasses import fields, replace
 
 import pytest
@@ -166,6 +167,25 @@ def test_validate_names_the_attribute(generator: torch.Generator) -> None:
         replace(scene, opacities=scene.opacities + 2).validate()
     with pytest.raises(ValueError, match="means has 9 non-finite"):
         replace(scene, means=scene.means * float("nan")).validate()
+    with pytest.raises(ValueError, match="quats has 3 quaternions of length zero"):
+        replace(scene, quats=0 * scene.quats).validate()
+    for name, wrong, expected in [
+        ("means", scene.means[:, :2], r"\(\*n, 3\)"),
+        ("quats", scene.quats[:2], r"\(3, 4\)"),
+        ("scales", scene.scales[:, :1], r"\(3, 3\)"),
+        ("opacities", scene.opacities[:, None], r"\(3,\)"),
+        ("sh", scene.sh[:, 0], r"\(3, k, 3\)"),
+    ]:
+        message = rf"Gaussians.{name} has shape .*, expected {expected}"
+        # Around the checks of shapes that tests switch on: users do not have them.
+        changed = copy.copy(scene)
+        object.__setattr__(changed, name, wrong)
+        with pytest.raises(ValueError, match=message):
+            changed.validate()
+    with pytest.raises(ValueError, match="SH coefficients, got 2"):
+        replace(scene, sh=scene.sh[:, [0, 0]]).validate()
+    scene[0].validate()
+    scene.map(lambda tensor: torch.stack([tensor, tensor])).validate()
 
 
 def _peak_of_full_size_scene(backend: str) -> int:
