@@ -64,11 +64,13 @@ def rasterize(
     """Render the Gaussians into every camera (Kerbl et al. 2023, eq. 3).
 
     Differentiable with respect to every tensor of the Gaussians, `channels`, the view matrices
-    and `backgrounds`; not with respect to Ks. Ordinary pinhole cameras only. Under torch.compile
-    it runs uncompiled, between two graphs (an error with fullgraph=True).
+    and `backgrounds`; not with respect to Ks. First derivatives only: use backend="reference" for
+    second ones. Ordinary pinhole cameras only. Under torch.compile it runs eagerly, as a graph
+    break; fullgraph=True is an error.
 
     Args:
-        gaussians: world frame, [*b n]; batch axes are separate scenes.
+        gaussians: world frame, [*b n]; batch axes are separate scenes. Indices select Gaussians and
+            cameras; `.map(lambda tensor: tensor[0])` takes the first scene of a batch.
         cameras: [*b v], every camera renders its own scene; or a single camera [*b], as
             `cameras[i]` gives, and then the output has no axis v.
         backgrounds: colour behind the Gaussians, per camera or [c] for all; black by default. Not
@@ -100,6 +102,25 @@ def rasterize(
 depth=float32[1, 1, 48, 64] cpu, nonfinite=int64[1] cpu, absgrad=None)
         >>> rasterize(gaussians, cameras[0]).expected_depth[0, 24, 32].round(decimals=3)
         tensor(2.)
+
+        A batch of scenes, each with its own cameras:
+
+        >>> scenes = gaussians.map(lambda tensor: torch.stack([tensor, tensor]))
+        >>> views = cameras.map(lambda tensor: torch.stack([tensor, tensor]))
+        >>> images = rasterize(scenes, views)
+        >>> images.rgb.shape
+        torch.Size([2, 1, 3, 48, 64])
+        >>> images.map(lambda tensor: tensor[0]).rgb.shape  # of the first scene
+        torch.Size([1, 3, 48, 64])
+
+        The colours that one camera sees, and more channels:
+
+        >>> from render import sh_to_colors
+        >>> dirs = torch.nn.functional.normalize(gaussians.means - cameras[0].centers, dim=-1)
+        >>> features = torch.rand(2, 5)
+        >>> channels = torch.cat([sh_to_colors(gaussians.sh, dirs), features], -1)
+        >>> rasterize(gaussians, cameras[0], channels=channels).rgb.shape
+        torch.Size([8, 48, 64])
     """
     if torch.compiler.is_compiling():
         return outside_of_graphs(rasterize)(
