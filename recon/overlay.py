@@ -15,6 +15,8 @@ T = TypeVar("T")
 def overlay(config: T, changes: Mapping[str, Any], where: str) -> T:
     """Return a configuration with some fields changed; nested mappings change nested fields.
 
+    Mappings that are fields are merged likewise: entries that `changes` does not name remain.
+
     Args:
         config: A dataclass, whose fields may be dataclasses.
         changes: New values by field name. Lists become tuples, and whole numbers become floats.
@@ -56,5 +58,12 @@ def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
             # YAML writes 1 for 1.0.
             new = changes[key]
             whole = isinstance(value, float) and type(new) is int
-            merged[key] = float(new) if whole else new
+            merged[key] = float(new) if whole else _merge_mappings(value, new)
     return merged
+
+
+def _merge_mappings(old: Any, new: Any) -> Any:
+    """Return `new`, laid over `old` where both are mappings, at every level."""
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        return new
+    return {**old, **{key: _merge_mappings(old.get(key), value) for key, value in new.items()}}

@@ -150,3 +150,13 @@ def test_earlier_names_of_keys_give_the_present_ones(tmp_path: Path) -> None:
         ReconError, match=r"dataset.meshes.share is now called dataset.meshes.weight"
     ):
         read_config(file, [])
+
+
+def test_assignments_add_to_named_options(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("loss: {custom: {l1: 1.0}}\ndataset: {custom: {planes: {weight: 2}}}\n")
+    more = ["loss.custom.tv=0", "dataset.custom.planes.count=3", "changes.heads=2"]
+    config = read_config(file, [*more, "changes.layers=1"])
+    assert config.loss.custom == {"l1": 1.0, "tv": 0}
+    assert config.dataset.custom == {"planes": {"weight": 2, "count": 3}}
+    assert config.changes == {"heads": 2, "layers": 1}

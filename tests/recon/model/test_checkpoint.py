@@ -1,7 +1,7 @@
 """Checkpoints: round trip, and errors for files that are not valid ones."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +122,18 @@ def test_overlay_is_strict() -> None:
     ):
         with pytest.raises(ReconError, match=message):
             overlay(config, changes, "x.yaml")
+
+
+def test_overlay_merges_mappings() -> None:
+    """An assignment keeps the entries that a file or an earlier assignment named."""
+
+    @dataclass(frozen=True)
+    class Options:
+        custom: dict[str, Any] = field(default_factory=dict)
+
+    config = overlay(Options(), {"custom": {"planes": {"weight": 1, "sides": [1, 2]}}}, "x.yaml")
+    changed = overlay(config, {"custom": {"planes": {"sides": [3]}, "walls": {"weight": 2}}}, "")
+    expected = {"planes": {"weight": 1, "sides": [3]}, "walls": {"weight": 2}}
+    assert changed.custom == expected
+    assert config.custom == {"planes": {"weight": 1, "sides": [1, 2]}}
+    assert overlay(changed, {"custom": {"walls": 3}}, "").custom["walls"] == 3
