@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import dacite
 
@@ -30,10 +30,19 @@ def overlay(config: T, changes: Mapping[str, Any], where: str) -> T:
     try:
         return dacite.from_dict(type(config), merged, dacite.Config(cast=[tuple], strict=True))
     except dacite.WrongTypeError as error:
-        expected = getattr(error.field_type, "__name__", str(error.field_type))
-        raise ConfigError(
-            f"{where}: {error.field_path} must be {expected}, found {error.value!r}"
-        ) from None
+        raise ConfigError(f"{where}: {_wrong_type(error)}") from None
+
+
+def _wrong_type(error: dacite.WrongTypeError) -> str:
+    """Say which field has a wrong type; in a mapping, which entry."""
+    path, kind, value = error.field_path, error.field_type, error.value
+    if get_origin(kind) is dict and isinstance(value, Mapping):
+        numbers = get_args(kind)[1] is float
+        for key, entry in value.items():
+            if not isinstance(entry, int | float if numbers else Mapping):
+                expected = "be a number" if numbers else "hold named values"
+                return f"{path}.{key} must {expected}, found {entry!r}"
+    return f"{path} must be {getattr(kind, '__name__', str(kind))}, found {value!r}"
 
 
 def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
@@ -43,6 +52,7 @@ def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
             f"{where}: {path.rstrip('.') or 'the file'} must hold named values, found {changes!r}"
         )
     known = {f.name: getattr(config, f.name) for f in fields(config)}
+    kinds = {f.name: f.type for f in fields(config)}
     for key in changes:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
@@ -55,11 +65,17 @@ def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
         elif is_dataclass(value):
             merged[key] = _merge(value, changes[key], where, f"{path}{key}.")
         else:
-            # YAML writes 1 for 1.0.
-            new = changes[key]
-            whole = isinstance(value, float) and type(new) is int
-            merged[key] = float(new) if whole else _merge_mappings(value, new)
+            merged[key] = _converted(_merge_mappings(value, changes[key]), value, kinds[key])
     return merged
+
+
+def _converted(new: Any, old: Any, kind: Any) -> Any:
+    """Turn whole numbers into floats where a float is expected: YAML writes 1 for 1.0."""
+    if isinstance(old, float) and type(new) is int:
+        return float(new)
+    if kind == dict[str, float] and isinstance(new, Mapping):
+        return {key: float(value) if type(value) is int else value for key, value in new.items()}
+    return new
 
 
 def _merge_mappings(old: Any, new: Any) -> Any:

@@ -1,7 +1,8 @@
 """Training losses: a table of terms by name, and their weighted sum."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.errors import ConfigError
+from recon.errors import ConfigError, ReconError
 from recon.model.api import NetworkOutput
 from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
 from training.data.types import Batch
@@ -44,12 +45,13 @@ class LossConfig:
 
 
 class LossInputs(NamedTuple):
-    """Arguments of a loss term."""
+    """Arguments of a loss term: b scenes, v context views, t views with the targets, h w pixels."""
 
     output: NetworkOutput
     """Gaussians, depth and confidence, in the frame and scale of the batch's cameras."""
     rendered: RenderOutput
-    """Renders of the Gaussians from all cameras of the batch."""
+    """Renders of the Gaussians from all cameras of the batch: `rgb` [b t 3 h w], `alpha` and, for
+    terms that are not built in, `depth` and `expected_depth` [b t 1 h w]."""
     batch: Batch
     """Input views and ground truth."""
 
@@ -105,6 +107,10 @@ LOSSES: dict[str, LossTerm] = {
     "leak": _leak,
     "distortion": _distortion,
 }
+_BUILT_IN = tuple(LOSSES.values())
+
+# Names in the losses of a step, and in the log, that are no terms.
+TOTAL, SQUARED_ERROR, PSNR = "total", "squared_error", "psnr"
 
 
 def configured_losses(config: LossConfig) -> dict[str, WeightedLoss]:
@@ -113,25 +119,66 @@ def configured_losses(config: LossConfig) -> dict[str, WeightedLoss]:
     `{**configured_losses(config.loss), "mine": WeightedLoss(my_term, 0.1)}` adds a term.
 
     Raises:
-        ConfigError: `config.custom` names a term that is not in `LOSSES`.
+        ConfigError: `config.custom` names a term that is not in `LOSSES`, or a weight is negative.
     """
     unknown = [name for name in config.custom if name not in LOSSES or hasattr(config, name)]
     if unknown:
         added = [name for name in LOSSES if not hasattr(config, name)]
         raise ConfigError(
-            f"loss.custom.{unknown[0]}: no such term was added to training.losses.LOSSES; "
-            f"added: {', '.join(added) or 'none'}"
+            f"loss.custom.{unknown[0]}: no such term was added to training.LOSSES; "
+            f"added: {', '.join(added) or 'none'}; a program must add it before it calls recon "
+            "train, see 'Sources and losses by name' in docs/training.md"
         )
     terms: dict[str, LossTerm] = {
         **LOSSES,
         "perceptual": partial(_perceptual, net=config.perceptual_net),
     }
     weights = {name: getattr(config, name, config.custom.get(name, 0.0)) for name in LOSSES}
+    for name, weight in weights.items():
+        _check_weight(f"loss.{'custom.' if name in config.custom else ''}{name}", weight)
     return {
         name: WeightedLoss(terms[name], weight)
         for name, weight in weights.items()
         if weight > 0 or name == "mse"
     }
+
+
+def weighted_losses(
+    losses: Mapping[str, WeightedLoss | LossTerm],
+) -> dict[str, WeightedLoss]:
+    """Return the terms with their weights; a bare callable has weight 1.
+
+    Raises:
+        ConfigError: There is no term, or one has a reserved name, is not callable, or has a weight
+            that is negative or not finite.
+    """
+    if not losses:
+        raise ConfigError("losses: expected at least one term, found none")
+    weighted = {}
+    for name, loss in losses.items():
+        if name in (TOTAL, SQUARED_ERROR, PSNR):
+            raise ConfigError(f"losses: the name {name!r} is reserved; give the term another one")
+        found = loss if isinstance(loss, WeightedLoss) else WeightedLoss(loss)
+        if not callable(found.term):
+            raise ConfigError(
+                f"losses: {name} must be a WeightedLoss or a function of LossInputs, found {loss!r}"
+            )
+        _check_weight(f"losses: the weight of {name}", found.weight)
+        weighted[name] = found
+    return weighted
+
+
+def _check_weight(name: str, weight: object) -> None:
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not math.isfinite(weight) or weight < 0:  # type: ignore[arg-type, operator]
+        raise ConfigError(f"{name} must be a number, 0 or more, found {weight!r}")
+
+
+def is_custom(loss: WeightedLoss | LossTerm) -> bool:
+    """Return whether a term is none of the built-in ones."""
+    term = loss.term if isinstance(loss, WeightedLoss) else loss
+    function = term.func if isinstance(term, partial) else term
+    return not any(function is built_in for built_in in _BUILT_IN)
 
 
 def evaluate_losses(
@@ -140,14 +187,43 @@ def evaluate_losses(
     """Return each term's unweighted value by name, and the weighted sum as "total".
 
     A term given as a bare callable has weight 1.
+
+    Raises:
+        ReconError: The terms do not fit `weighted_losses`, or one that is not built in returned
+            something else than a finite scalar tensor although the network's output is finite.
     """
-    weighted = {
-        name: loss if isinstance(loss, WeightedLoss) else WeightedLoss(loss)
-        for name, loss in losses.items()
-    }
+    weighted = weighted_losses(losses)
     values = {name: loss.term(inputs) for name, loss in weighted.items()}
+    for name, loss in weighted.items():
+        if is_custom(loss):
+            _check_value(name, values[name], inputs)
     parts = [weighted[name].weight * value for name, value in values.items()]
-    return {**values, "total": torch.stack(parts).sum()}
+    return {**values, TOTAL: torch.stack(parts).sum()}
+
+
+def _check_value(name: str, value: object, inputs: LossInputs) -> None:
+    """Raise ReconError when the value of a term is not a finite scalar tensor."""
+    if not isinstance(value, Tensor):
+        raise ReconError(
+            f"loss {name}: expected a scalar tensor, found {type(value).__name__} {value!r}"
+        )
+    if value.dim() != 0:
+        raise ReconError(
+            f"loss {name}: expected a scalar tensor, found one of shape {tuple(value.shape)}; "
+            "return for example its mean()"
+        )
+    if not bool(torch.isfinite(value)) and _is_finite(inputs.output):
+        raise ReconError(
+            f"loss {name}: expected a finite value, found {float(value.detach())}; depths of the "
+            "batch are NaN where they are unknown, and the mean of no pixels is NaN"
+        )
+
+
+def _is_finite(output: NetworkOutput) -> bool:
+    """Return whether a network's output is finite: otherwise the training skips the step."""
+    gaussians = output.gaussians
+    tensors = [getattr(gaussians, f.name) for f in fields(gaussians)]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in (*tensors, output.depth))
 
 
 def draw_backgrounds(config: LossConfig, cameras: Cameras) -> Float[Tensor, "b v 3"] | None:

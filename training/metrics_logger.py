@@ -10,6 +10,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from training.losses import PSNR, SQUARED_ERROR, TOTAL
+
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 Report = Callable[[str], None]
 
@@ -51,15 +53,14 @@ class MetricsLogger:
         names = self.rows[-1]
         means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in names}
         self.rows, self.since = [], time.monotonic()
-        row = {"step": step, "samples_per_s": scenes / seconds, "lr": lr, **means}
+        psnr = -10 * math.log10(max(means.pop(SQUARED_ERROR), 1e-10))
+        row = {"step": step, "samples_per_s": scenes / seconds, "lr": lr, PSNR: psnr, **means}
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / METRICS).open("a") as handle:
             handle.write(json.dumps(row) + "\n")
         self.scalars("train", {k: v for k, v in row.items() if k != "step"}, step)
-        parts = [f"step {step}/{until}", f"loss {means['total']:.4f}"]
-        if "mse" in means:
-            parts.append(f"PSNR {-10 * math.log10(max(means['mse'], 1e-10)):.2f}")
-        parts += [f"{k} {v:.3f}" for k, v in means.items() if k not in ("mse", "total")]
+        parts = [f"step {step}/{until}", f"loss {means[TOTAL]:.4f}", f"PSNR {psnr:.2f}"]
+        parts += [f"{k} {v:.3f}" for k, v in means.items() if k not in ("mse", TOTAL)]
         parts += [f"{scenes / seconds:.2f} samples/s", _time_left(seconds * (until - step))]
         self.report("  ".join(parts))
 

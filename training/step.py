@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -11,12 +12,14 @@ from render import RasterizeSettings, rasterize
 from training.config import OptimiserConfig
 from training.data.types import Batch
 from training.losses import (
+    SQUARED_ERROR,
     LossConfig,
     LossInputs,
     LossTerm,
     WeightedLoss,
     draw_backgrounds,
     evaluate_losses,
+    is_custom,
 )
 
 SETTINGS = RasterizeSettings(render_mode="RGB")
@@ -39,15 +42,24 @@ def batch_losses(
         autocast: Precision of the network; geometry and rendering are always float32.
 
     Returns:
-        Unweighted terms by name, and their weighted sum as "total".
+        Unweighted terms by name, their weighted sum as "total", and the squared error of the
+        rendered colours as "squared_error", without gradients, for the log's PSNR.
+
+    Raises:
+        ReconError: A term that is not built in did not return a finite scalar tensor.
     """
     with autocast:
         output = run_network(network, batch.context)
     backgrounds = draw_backgrounds(config, batch.cameras)
+    # The built-in terms do not read rendered depth; of others nothing is known.
+    depth = any(is_custom(loss) for loss in losses.values())
+    settings = replace(SETTINGS, render_mode="RGB+D") if depth else SETTINGS
     rendered = rasterize(
-        output.gaussians, batch.cameras, backgrounds=backgrounds, settings=SETTINGS
+        output.gaussians, batch.cameras, backgrounds=backgrounds, settings=settings
     )
-    return evaluate_losses(losses, LossInputs(output, rendered, batch))
+    values = evaluate_losses(losses, LossInputs(output, rendered, batch))
+    error = (rendered.rgb.detach() - batch.images).square().mean()
+    return {**values, SQUARED_ERROR: error}
 
 
 def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
