@@ -11,6 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from training.config import DatasetConfig as DatasetConfig
+    from training.config import OptimiserConfig as OptimiserConfig
     from training.config import TrainConfig as TrainConfig
     from training.config import read_config as read_config
     from training.data.types import Batch as Batch
@@ -22,23 +24,31 @@ if TYPE_CHECKING:
     from training.evaluation.suite import Suite as Suite
     from training.evaluation.suite import read_suite as read_suite
     from training.losses import LOSSES as LOSSES
+    from training.losses import LossConfig as LossConfig
     from training.losses import LossInputs as LossInputs
+    from training.losses import LossTerm as LossTerm
     from training.losses import WeightedLoss as WeightedLoss
     from training.losses import configured_losses as configured_losses
     from training.sources import SOURCES as SOURCES
     from training.sources import Mixture as Mixture
+    from training.sources import SourceContext as SourceContext
     from training.sources import build_source as build_source
     from training.trainer import Trainer as Trainer
 
 _MODULE_OF = {
     "Batch": "training.data.types",
+    "DatasetConfig": "training.config",
     "EvaluateConfig": "training.evaluation.captures",
     "LOSSES": "training.losses",
+    "LossConfig": "training.losses",
     "LossInputs": "training.losses",
+    "LossTerm": "training.losses",
     "Mixture": "training.sources",
+    "OptimiserConfig": "training.config",
     "SOURCES": "training.sources",
     "SampleRequest": "training.data.types",
     "Source": "training.data.types",
+    "SourceContext": "training.sources",
     "Suite": "training.evaluation.suite",
     "TrainConfig": "training.config",
     "Trainer": "training.trainer",

@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import torch
 
+from recon.errors import ReconError
 from recon.model.api import ViewBatch
 from training.config import TrainConfig
-from training.data.types import Batch, SampleRequest, Source, TrainingSample
+from training.data.types import Batch, SampleRequest, Source, TrainingSample, problem_of
+from training.sources import source_name
 
 # The curriculum rounds image sides to multiples of this, so that no network has to pad them.
 SIDE_MULTIPLE_PX = 16
@@ -32,13 +34,16 @@ def make_batch(
         step: Training step.
         shard: (index, count): scenes index, index + count, ... of the step's global batch.
         device: Device of the batch.
+
+    Raises:
+        ReconError: A sample is not what it should be; the message names the source and the field.
     """
     first, every = shard
     request = _request(config, step, device)
     samples = []
     for item in range(first, config.dataset.batch, every):
         item_request = replace(request, seed=seed_of(config.seed, step, item))
-        sample = _check(source.sample(item_request), item_request)
+        sample = _check(source.sample(item_request), source, item_request)
         samples.append(_with_slack(sample, item_request, config.dataset.slack))
     return _collate(samples, request.context)
 
@@ -77,23 +82,11 @@ def _side(side: int, scale: float) -> int:
     return min(side, max(1, round(side * scale / SIDE_MULTIPLE_PX)) * SIDE_MULTIPLE_PX)
 
 
-def _check(sample: TrainingSample, request: SampleRequest) -> TrainingSample:
-    """Raise ValueError when a source's sample does not have the shape of its request."""
-    expected = (request.views, 3, request.height, request.width)
-    found = tuple(sample.images.shape)
-    if found != expected:
-        raise ValueError(f"source.sample: expected images of shape {expected}, found {found}")
-    for name, shape in (
-        ("cameras.viewmats", (expected[0], 4, 4)),
-        ("depth", (expected[0], *expected[2:])),
-        ("near", expected[:1]),
-        ("far", expected[:1]),
-    ):
-        value = sample.cameras.viewmats if name.startswith("cameras") else getattr(sample, name)
-        if tuple(value.shape) != shape:
-            raise ValueError(
-                f"source.sample: expected {name} of shape {shape}, found {tuple(value.shape)}"
-            )
+def _check(sample: TrainingSample, source: Source, request: SampleRequest) -> TrainingSample:
+    """Raise ReconError when a source's sample is not what it should be."""
+    problem = problem_of(sample, request)
+    if problem is not None:
+        raise ReconError(f"source {source_name(source, request)}: {problem}")
     return sample
 
 

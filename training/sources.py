@@ -18,7 +18,7 @@ from training.data.types import SampleRequest, Source, TrainingSample
 
 @dataclass(frozen=True)
 class SourceContext:
-    """Facts of the run that a source is built for."""
+    """Facts of the run that a source may need."""
 
     photos: str
     """Folder of photos for textures; "" for none."""
@@ -53,12 +53,39 @@ class Mixture:
     sources: tuple[Source, ...]
     weights: tuple[float, ...]
     """Relative frequency of each source."""
+    names: tuple[str, ...] = ()
+    """Names of the sources, for messages; by default those of their classes."""
 
     def sample(self, request: SampleRequest) -> TrainingSample:
         """Return the scene of the source that the request's seed selects."""
+        return self.sources[self.index_of(request)].sample(request)
+
+    def index_of(self, request: SampleRequest) -> int:
+        """Return the index of the source that the request's seed selects."""
         weights = torch.tensor(self.weights)
-        index = torch.multinomial(weights, 1, generator=request.generator())
-        return self.sources[int(index)].sample(request)
+        return int(torch.multinomial(weights, 1, generator=request.generator()))
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Name of each source."""
+        return self.names or tuple(type(source).__name__ for source in self.sources)
+
+    def __str__(self) -> str:
+        fractions = [100 * weight / sum(self.weights) for weight in self.weights]
+        named = zip(self.all_names, fractions, strict=True)
+        return ", ".join(f"{name} {percent:.3g} %" for name, percent in named)
+
+
+def source_name(source: Source, request: SampleRequest) -> str:
+    """Return the name of the source that yields the scene of a request."""
+    if isinstance(source, Mixture):
+        return source.all_names[source.index_of(request)]
+    return type(source).__name__
+
+
+def describe_source(source: Source) -> str:
+    """Return the sources of a mixture and their fractions, or the name of a source's class."""
+    return str(source) if isinstance(source, Mixture) else type(source).__name__
 
 
 def build_source(config: DatasetConfig, seed: int, device: str) -> Mixture:
@@ -74,7 +101,7 @@ def build_source(config: DatasetConfig, seed: int, device: str) -> Mixture:
         ConfigError: No weight is above 0, a name is unknown, or a source has no folder.
     """
     context = SourceContext(config.photos, seed, device)
-    sources, weights = [], []
+    sources, weights, names = [], [], []
     for name, options in _options(config).items():
         weight = _weight(name, options)
         if weight <= 0:
@@ -86,9 +113,10 @@ def build_source(config: DatasetConfig, seed: int, device: str) -> Mixture:
             )
         sources.append(SOURCES[name](options, context))
         weights.append(weight)
+        names.append(name)
     if not sources:
         raise ConfigError("no source of scenes: set one of dataset.*.weight to a number above 0")
-    return Mixture(tuple(sources), tuple(weights))
+    return Mixture(tuple(sources), tuple(weights), tuple(names))
 
 
 def _options(config: DatasetConfig) -> dict[str, Any]:
@@ -97,15 +125,19 @@ def _options(config: DatasetConfig) -> dict[str, Any]:
     if unknown:
         added = [name for name in SOURCES if not hasattr(config, name)]
         raise ConfigError(
-            f"dataset.custom.{unknown[0]}: no such source was added to training.sources.SOURCES; "
-            f"added: {', '.join(added) or 'none'}"
+            f"dataset.custom.{unknown[0]}: no such source was added to training.SOURCES; "
+            f"added: {', '.join(added) or 'none'}; a program must add it before it calls recon "
+            "train, see 'Sources and losses by name' in docs/training.md"
         )
     found = {name: getattr(config, name, None) or config.custom.get(name) for name in SOURCES}
     return {name: options for name, options in found.items() if options is not None}
 
 
 def _weight(name: str, options: Any) -> float:
-    weight = options.get("weight") if isinstance(options, Mapping) else options.weight
+    if isinstance(options, Mapping) and "weight" not in options:
+        given = ", ".join(map(str, options)) or "nothing"
+        raise ConfigError(f"dataset.custom.{name} has no weight (has: {given})")
+    weight = options["weight"] if isinstance(options, Mapping) else options.weight
     if not isinstance(weight, int | float) or isinstance(weight, bool):
         raise ConfigError(f"dataset.custom.{name}.weight must be a number, found {weight!r}")
     return float(weight)

@@ -12,6 +12,9 @@ from recon.model.api import ViewBatch
 from render import Cameras
 from render.tensors import TensorStruct
 
+# By how much rounding may take image values out of [0, 1].
+TOLERANCE = 1e-4
+
 
 @dataclass(frozen=True)
 class SampleRequest:
@@ -46,28 +49,36 @@ class SampleRequest:
 
 @dataclass(frozen=True)
 class TrainingSample(TensorStruct, axis="v"):
-    """Views of one scene, context views first."""
+    """Views of one scene, context views first; all tensors are float32."""
 
     images: Float[Tensor, "*v 3 h w"]
     """Display sRGB in [0, 1]."""
     cameras: Cameras
     """Cameras of the images."""
     depth: Float[Tensor, "*v h w"]
-    """z (units of the cameras); NaN where it is unknown."""
+    """z (units of the cameras); NaN, not 0, where it is unknown."""
     near: Float[Tensor, "*v"]
-    """Nearest depth hypothesis of the network (z)."""
+    """Nearest depth (z) of the scene in each view; known depths are clamped to near and far, after
+    `dataset.slack` has moved both."""
     far: Float[Tensor, "*v"]
-    """Farthest depth hypothesis of the network (z)."""
+    """Farthest depth (z) of the scene in each view."""
 
     def shuffled(self, seed: int) -> "TrainingSample":
-        """Return the views in random order, so that targets lie between and beyond the context."""
+        """Return the views in random order, for a source that makes them along a path.
+
+        The first views of a sample are its context: without shuffling, all targets would lie
+        beyond the context; with it, they lie between and beyond.
+        """
         order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(seed))
         return self[order.to(self.images.device)]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Scenes of one training step: context goes into the network, all views are rendered."""
+    """Scenes of one training step: context goes into the network, all views are rendered.
+
+    Axes: b scenes, v context views, t all views (context, then targets), h w pixels.
+    """
 
     context: ViewBatch
     """Input views of the network."""
@@ -77,6 +88,53 @@ class Batch:
     """Reference images of all views."""
     depth: Float[Tensor, "b v h w"]
     """Reference z of the context views; NaN where it is unknown."""
+
+
+def problem_of(sample: TrainingSample, request: SampleRequest) -> str | None:
+    """Return what is wrong with a sample, or None: field, what was expected, what was found."""
+    if not isinstance(sample, TrainingSample):
+        return f"expected a TrainingSample, found {type(sample).__name__}"
+    count, height, width = request.views, request.height, request.width
+    cameras = sample.cameras
+    for name, value, shape in (
+        ("images", sample.images, (count, 3, height, width)),
+        ("cameras.viewmats", cameras.viewmats, (count, 4, 4)),
+        ("cameras.Ks", cameras.Ks, (count, 3, 3)),
+        ("depth", sample.depth, (count, height, width)),
+        ("near", sample.near, (count,)),
+        ("far", sample.far, (count,)),
+    ):
+        if tuple(value.shape) != shape:
+            return f"expected {name} of shape {shape}, found {tuple(value.shape)}"
+        if value.dtype != torch.float32:
+            return f"expected {name} of dtype float32, found {str(value.dtype).split('.')[-1]}"
+    if (cameras.width, cameras.height) != (width, height):
+        return (
+            f"expected cameras of the images' size {width} x {height}, "
+            f"found {cameras.width} x {cameras.height}"
+        )
+    # NaN in an image makes both ends NaN. All values come from the device at once.
+    low, high = sample.images.aminmax()
+    near, far = sample.near, sample.far
+    ends = [near.min(), (near < far).all() & far.isfinite().all()]
+    matrices = [cameras.viewmats.isfinite().all() & cameras.Ks.isfinite().all()]
+    wrong = (sample.depth <= 0).sum()
+    found = torch.stack([x.double() for x in (low, high, *ends, *matrices, wrong)]).tolist()
+    if not (found[0] >= -TOLERANCE and found[1] <= 1 + TOLERANCE):
+        return f"expected images in [0, 1], found values from {found[0]:g} to {found[1]:g}"
+    if not (found[2] > 0 and found[3]):
+        pairs = ", ".join(
+            f"{a:g} to {b:g}" for a, b in zip(near.tolist(), far.tolist(), strict=True)
+        )
+        return f"expected 0 < near < far in every view, found {pairs}"
+    if not found[4]:
+        return "expected finite cameras.viewmats and cameras.Ks, found NaN or infinite values"
+    if found[5]:
+        return (
+            f"expected depth above 0, or NaN where it is unknown, found {found[5]:.0f} pixels of "
+            "depth 0 or less"
+        )
+    return None
 
 
 class Unusable(Exception):
@@ -104,7 +162,8 @@ class Source(Protocol):
     def sample(self, request: SampleRequest) -> TrainingSample:
         """Return the scene of a request.
 
-        Exact resumption needs it to depend on the request alone (draw with `request.generator()`).
+        A run resumes bit for bit only if the sample depends on the request alone: draw random
+        numbers with `request.generator()`.
 
         Raises:
             ReconError: The source has no scene to give.
