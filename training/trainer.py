@@ -24,10 +24,11 @@ from training.losses import (
     LossTerm,
     WeightedLoss,
     configured_losses,
+    weighted_losses,
 )
 from training.metrics_logger import MetricsLogger, Report
 from training.network import check_network, configured_network, freeze, load_initial_weights
-from training.sources import build_source
+from training.sources import build_source, describe_source
 from training.state import load_state, save_state
 from training.step import batch_losses, build_optimiser
 from training.validation import Validator
@@ -82,7 +83,12 @@ class Trainer:
         self.out = Path(config.out)
         self.step = 0
         self.skipped = 0
-        self.losses = configured_losses(config.loss) if losses is None else losses
+        self.losses = weighted_losses(configured_losses(config.loss) if losses is None else losses)
+        self.passed: dict[str, Any] = {}
+        if source is not None:
+            self.passed["source"] = type(source).__name__
+        if losses is not None:
+            self.passed["losses"] = {name: loss.weight for name, loss in self.losses.items()}
         torch.manual_seed(config.seed)
         if network is None:
             network = configured_network(config)
@@ -127,9 +133,20 @@ class Trainer:
         """Train up to step `until`, or to the end of the schedule.
 
         Returns:
-            Unweighted losses of the last step by name, and their weighted sum as "total".
+            Unweighted losses of the last step by name, their weighted sum as "total", and the
+            squared error of the rendered colours as "squared_error".
+
+        Raises:
+            ReconError: The run's folder holds another run, a source or a loss term returned
+                something wrong, or the gradients stay not finite.
         """
         config, main = self.config, self.accelerator.is_main_process
+        if self.step == 0 and (self.out / STATE).exists():
+            raise ReconError(
+                f"{config.out} already contains a run; pass --resume, or another out=FOLDER"
+            )
+        if main:
+            self.logger.report(f"scenes: {describe_source(self.source)}")
         until = min(until or config.optimiser.steps, config.optimiser.steps)
         losses = {"total": math.nan}
         while self.step < until:
@@ -226,7 +243,7 @@ class Trainer:
         plain = self.accelerator.unwrap_model(self.network)
         progress: dict[str, Any] = {"step": self.step, "config": asdict(self.config)}
         save_state(self.out / STATE, plain, self.averaged, self.optimiser, progress)
-        provenance = {**progress, "licence": self.config.licence}
+        provenance = {**progress, "licence": self.config.licence, **self.passed}
         save_checkpoint(self.out / WEIGHTS, self.config.network, self.averaged, provenance)
 
 

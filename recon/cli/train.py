@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from recon.cli.arguments import Arg
-from recon.errors import MissingDependency, ReconError
+from recon.errors import MissingDependency
 from recon.reporting import say
 
 if TYPE_CHECKING:
@@ -35,16 +35,12 @@ class Train:
         from training.config import read_config
 
         try:
-            from training.trainer import STATE, WEIGHTS, Trainer
+            from training.trainer import WEIGHTS, Trainer
         except ImportError as error:
             raise MissingDependency(
                 f"recon train: {error}; pip install 'reconsplat[train]'"
             ) from None
         config = read_config(self.config, self.assignments)
-        if not self.resume and (Path(config.out) / STATE).exists():
-            raise ReconError(
-                f"{config.out} already contains a run; pass --resume, or another out=FOLDER"
-            )
         with self._live(Path(config.out).name) as live:
             watch = live.update if live is not None else None
             report = (lambda line: None) if self.quiet else say
