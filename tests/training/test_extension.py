@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import training
+from recon.cli.main import main
 from recon.errors import ReconError
 from recon.model.checkpoint import read_checkpoint
 from recon.model.registry import build_network, named_size
@@ -271,6 +272,21 @@ def test_a_run_says_what_it_trains_on(tmp_path: Path, monkeypatch: pytest.Monkey
     Trainer(tiny(tmp_path / "own"), Wall(), report=lines.append).train(1)
     said = [line for line in lines if line.startswith("scenes: ")]
     assert said == ["scenes: procedural 25 %, wall 75 %", "scenes: wall 100 %", "scenes: Wall"]
+
+
+def test_a_launcher_adds_names_to_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(SOURCES, "mine", lambda options, context: Wall())
+    monkeypatch.setitem(LOSSES, "mine", flatness)
+    own = ["dataset.custom.mine.weight=1", "loss.custom.mine=0.1", f"out={tmp_path}", "log_every=1"]
+    main(["train", *TINY, *own, "--until", "1"])
+    said = capsys.readouterr().out
+    assert "scenes: procedural 50 %, mine 50 %" in said and "  mine 0." in said
+    with pytest.raises(SystemExit) as end:
+        main(["train", *TINY, *own])
+    assert end.value.code == 2
+    assert "already contains a run; pass --resume" in capsys.readouterr().err
 
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
