@@ -70,7 +70,7 @@ def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
 
 
 def _converted(new: Any, old: Any, kind: Any) -> Any:
-    """Turn whole numbers into floats where a float is expected: YAML writes 1 for 1.0."""
+    """Return whole numbers as floats where a float is expected: YAML writes 1 for 1.0."""
     if isinstance(old, float) and type(new) is int:
         return float(new)
     if kind == dict[str, float] and isinstance(new, Mapping):
