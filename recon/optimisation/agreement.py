@@ -10,10 +10,6 @@ from recon.optimisation.view_count_policy import POLICY
 from render import Gaussians
 
 ATTRIBUTES = tuple(field.name for field in fields(Gaussians))
-# Attributes that are masked, for each value of `ViewCountPolicy.agreement`.
-MASKED: dict[str, tuple[str, ...]] = {
-    "none": (), "opacities": ("opacities",), "all": ATTRIBUTES
-}  # fmt: skip
 # Required margin of views with a positive over views with a negative gradient, or vice versa.
 MIN_MARGIN = 2
 
@@ -22,9 +18,8 @@ class GradientAgreement:
     """Per-view gradients of one scene, masked where the views disagree on the sign.
 
     This is the AND-mask of Parascandolo et al. 2021, "Learning explanations that are hard to
-    vary". With two views it applies to every attribute: what only one view sees stays as it was
-    predicted. With three or more views it applies to opacities only, because a single view could
-    otherwise fade out Gaussians that the others need. One view has nothing to agree with.
+    vary". It applies with two views: what only one of them sees stays as it was predicted. One
+    view has nothing to agree with, and more views correct each other (see ViewCountPolicy).
     """
 
     def __init__(self, source: Gaussians, num_views: int, require_agreement: bool = True) -> None:
@@ -39,9 +34,9 @@ class GradientAgreement:
         self.leaves = {name: getattr(source, name).detach().requires_grad_() for name in ATTRIBUTES}
         self.scene = Gaussians(**self.leaves)
         """A copy of the scene to render each view from, detached from the parameters."""
-        self.masked = MASKED[POLICY.agreement(num_views) if require_agreement else "none"]
+        masked = ATTRIBUTES if require_agreement and POLICY.requires_agreement(num_views) else ()
         self.total = {name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
-        self.signs = {name: torch.zeros_like(self.leaves[name]) for name in self.masked}
+        self.signs = {name: torch.zeros_like(self.leaves[name]) for name in masked}
 
     def add(self, loss: Float[Tensor, ""]) -> None:
         """Add the gradients of one view's loss, computed from a rendering of `scene`.
@@ -53,7 +48,7 @@ class GradientAgreement:
             if leaf.grad is None:
                 continue
             self.total[name] += leaf.grad
-            if name in self.masked:
+            if name in self.signs:
                 self.signs[name] += leaf.grad.sign()
             leaf.grad = None
 

@@ -37,7 +37,7 @@ class OptimiseConfig:
     lr_exposure: float = 0.01
     """Learning rate of each view's exposure (logarithm, per colour channel)."""
     require_agreement: bool = True
-    """Whether views must agree on the sign of a gradient (see GradientAgreement)."""
+    """Whether two views must agree on the sign of a gradient (see GradientAgreement)."""
     views_per_step: int = 4
     """Views that are rendered for one step, in rotation."""
 
@@ -58,11 +58,9 @@ class OptimiseConfig:
         return OptimiseConfig(steps=MAX_STEPS, seconds=seconds)
 
     def for_num_views(self, count: int) -> "OptimiseConfig":
-        """Adapt steps and learning rates to the number of views (see ViewCountPolicy)."""
+        """Adapt the number of steps to the number of views (see ViewCountPolicy)."""
         steps = math.ceil(self.steps * POLICY.steps_factor(count, self.views_per_step))
-        factors = POLICY.lr_factors(count)
-        lrs = {name: factor * getattr(self, name) for name, factor in factors.items()}
-        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)), **lrs)
+        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)))
 
     def scale_lrs(self, factor: float) -> "OptimiseConfig":
         """Multiply all learning rates of the scene by a factor."""

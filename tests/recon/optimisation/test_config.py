@@ -25,14 +25,10 @@ def test_no_view_is_rendered_less_often_when_there_are_more() -> None:
     assert config.for_num_views(10_000).steps == config.for_num_views(100_000).steps
 
 
-def test_few_views_move_shapes_and_positions_less() -> None:
+def test_learning_rates_do_not_depend_on_the_number_of_views() -> None:
     config = OptimiseConfig()
-    one, two, three, four = (config.for_num_views(count) for count in (1, 2, 3, 4))
-    assert one.lr_mean <= two.lr_mean <= three.lr_mean < four.lr_mean == config.lr_mean
-    for few in (one, two, three):
-        assert few.lr_scale < config.lr_scale and few.lr_quat < config.lr_quat
-        assert (few.lr_sh, few.lr_opacity) == (config.lr_sh, config.lr_opacity)
-    assert replace(four, steps=config.steps) == config
+    for count in (1, 2, 3, 4, 20):
+        assert replace(config.for_num_views(count), steps=config.steps) == config
 
 
 def test_time_is_divided_between_trial_and_optimisation() -> None:
