@@ -79,7 +79,10 @@ def atomic_output(path: Path) -> Iterator[Path]:
         InputError: The output cannot be written, or would replace something of another kind.
     """
     _check_parent(path)
-    folder = Path(tempfile.mkdtemp(prefix=".recon-", dir=path.resolve().parent))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".recon-", dir=path.resolve().parent))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     try:
         temporary = folder / path.name
         yield temporary
@@ -89,7 +92,8 @@ def atomic_output(path: Path) -> Iterator[Path]:
         else:
             check_output(path)
         temporary.replace(path)
-    except PermissionError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot write {path}: {reason}; choose another output") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recon.errors import ConfigError
+from recon.errors import ConfigError, InputError
 
 # Value of a `--json` without a file.
 STDOUT = Path("-")
@@ -34,11 +34,18 @@ def prints_json(output: Path | None) -> bool:
 
 
 def check_json(output: Path | None) -> None:
-    """Raise InputError unless the file of `--json` can be written."""
+    """Raise InputError unless the file of `--json` is called .json and can be written."""
     from recon.files import check_output
 
     if output is not None and output != STDOUT:
         check_output(output)
+        check_json_name("--json", output)
+
+
+def check_json_name(flag: str, output: Path) -> None:
+    """Raise InputError for a file to write that is not called .json, such as a scene."""
+    if output.suffix.lower() != ".json":
+        raise InputError(f"{flag} writes a .json file, got {output}; choose a name ending in .json")
 
 
 def write_json(values: dict[str, Any], output: Path) -> None:
@@ -92,7 +99,7 @@ def progress_reporter(quiet: bool) -> "Iterator[StageProgress]":
 def parse_size(text: str) -> tuple[int, int]:
     """Parse a text such as "640x480" into (width, height)."""
     parts = text.lower().split("x")
-    if len(parts) == 2 and all(p.isdigit() and 0 < int(p) <= 16384 for p in parts):
+    if len(parts) == 2 and all(p.isdecimal() and 0 < int(p) <= 16384 for p in parts):
         return int(parts[0]), int(parts[1])
     raise ConfigError(f"size must be WIDTHxHEIGHT in pixels, such as 640x480, got {text!r}", "size")
 

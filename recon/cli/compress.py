@@ -61,7 +61,7 @@ class Compress:
         format_of(self.output)
         check_output(self.output)
         check_json(self.json)
-        if self.output.exists() and self.output.samefile(self.scene):
+        if self.output.resolve() == self.scene.resolve():
             raise InputError(f"{self.output} is the scene itself; choose another output")
         scene = load_gaussians(self.scene)
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:

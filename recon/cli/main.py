@@ -1,5 +1,6 @@
 """Entry point of the command line: selects the command, runs it, prints errors as one line."""
 
+import errno
 import importlib
 import os
 import re
@@ -28,6 +29,11 @@ COMMANDS = {
     "doctor": ("recon.cli.doctor", "Doctor", "check this installation"),
 }
 DEFAULT = "reconstruct"
+# Errors of the file system that are no fault of recon.
+LIMITS_OF_FILES = (
+    errno.ENAMETOOLONG, errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES,
+    errno.EPERM,
+)  # fmt: skip
 # Fields that have a flag of another name; all others are spelt like the field.
 FIELD_FLAGS = {
     "source": "--camera-source",
@@ -69,6 +75,10 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader of our output went away (`recon info x | head`): not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno not in LIMITS_OF_FILES:
+            raise
+        _fail(f"{error.filename or 'a file'}: {error.strerror}")
 
 
 def in_flags(error: ConfigError) -> str:

@@ -25,7 +25,7 @@ def parse(command: type[Command], words: Sequence[str]) -> Command:
     options = list(options_of(command))
     named = [option for option in options if not option.arg.positional]
     try:
-        values, rest = _splitter(named).parse_known_args(words)
+        values, rest = _splitter(named).parse_known_args(_with_bare_flags(words, named))
     except argparse.ArgumentError as error:
         raise UsageError(f"{error.argument_name}: {error.message}") from None
     given = {tuple(path.split(".")): value for path, value in vars(values).items()}
@@ -34,6 +34,19 @@ def parse(command: type[Command], words: Sequence[str]) -> Command:
     found |= _positional(options, _positional_words(options, found, rest))
     _check_complete(options, found)
     return _build(command, found)
+
+
+def _with_bare_flags(words: Sequence[str], options: list[Option]) -> list[str]:
+    """Return the words with `--json` filled in where the next word is not a .json file.
+
+    In `--json scene.ply` the scene is an input, which must not be taken for the file to write.
+    """
+    bare = {flag: o.arg.bare for o in options for flag in o.flags if o.arg.bare is not None}
+    filled = list(words)
+    for i, word in enumerate(words[:-1]):
+        if word in bare and not words[i + 1].endswith(".json"):
+            filled[i] = f"{word}={bare[word]}"
+    return filled
 
 
 def _splitter(options: list[Option]) -> argparse.ArgumentParser:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from recon.cli.arguments import OUTPUT, Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
 from recon.config import VIDEO_FRAMES, ReconstructConfig
-from recon.errors import ReconError
+from recon.errors import InputError, ReconError
 from recon.reporting import (
     check_json,
+    check_json_name,
     megabytes,
     prints_json,
     progress_reporter,
@@ -91,7 +92,7 @@ class Reconstruct:
         check_output(self.output)
         check_json(self.json)
         if self.save_cameras is not None:
-            check_output(self.save_cameras)
+            self._check_camera_file(self.save_cameras)
         if self.save_colmap is not None:
             check_new_folder(self.save_colmap)
         capture = load_capture(self.input, self.video_frames)
@@ -107,6 +108,20 @@ class Reconstruct:
                 "is nothing to estimate; omit it or add photos"
             )
         return capture
+
+    def _check_camera_file(self, path: Path) -> None:
+        """Check that the cameras can be written without replacing an input or another output."""
+        from recon.files import check_output
+
+        check_output(path)
+        check_json_name("--save-cameras", path)
+        if self.json is not None and path.resolve() == self.json.resolve():
+            raise InputError(f"--save-cameras and --json would both write {path}; choose two files")
+        source = self.input.resolve()
+        if path.resolve() in (source, source / "transforms.json") and path.exists():
+            raise InputError(
+                f"--save-cameras {path} would replace the cameras of the input; choose another file"
+            )
 
     def _make(
         self, capture: "Capture", config: ReconstructConfig, live: "LiveViewer | None"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg
-from recon.errors import MissingDependency, ReconError
+from recon.errors import InputError, MissingDependency, ReconError
 from recon.reporting import parse_size, progress_reporter, say
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Render:
         cameras, names = self._cameras(gaussians, suffix)
         if not suffix:
             check_output_folder(self.output, [f"{name}.png" for name in names])
+            self._check_photos_stay()
         with progress_reporter(self.quiet) as progress:
             images = self._images(gaussians, cameras, progress)
             self._write(suffix, images, names)
@@ -84,6 +85,20 @@ class Render:
             count = f"{len(cameras)} images" if len(cameras) > 1 else "1 image"
             hint = "" if self.cameras else "; camera guessed, see --cameras"
             say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians{hint}")
+
+    def _check_photos_stay(self) -> None:
+        """Raise InputError if the output folder contains photos of the capture."""
+        from recon.capture import load_capture
+
+        if self.cameras is None or not self.output.exists():
+            return
+        folder = self.output.resolve()
+        for frame in load_capture(self.cameras, photos=False).frames:
+            if folder in frame.image_path.resolve().parents and frame.image_path.exists():
+                raise InputError(
+                    f"cannot write {self.output}: it contains photos of {self.cameras}, which "
+                    "would be lost; choose a new folder"
+                )
 
     def _cameras(self, gaussians: "Gaussians", suffix: str) -> tuple["Cameras", list[str]]:
         """Return the cameras to render and the names of their images."""
@@ -179,10 +194,11 @@ def _file_names(capture: "Capture") -> list[str]:
 
 def _camera_index(name: str, names: list[str]) -> int:
     """Return the index of a camera given by the name of its photo or by its index."""
+    # Photos may be called by numbers, too: "0012" is a name, "12" an index.
+    if name.isdecimal() and str(int(name)) == name and int(name) < len(names):
+        return int(name)
     if Path(name).stem in names:
         return names.index(Path(name).stem)
-    if name.isdigit() and int(name) < len(names):
-        return int(name)
     raise ReconError(
         f"--camera-index {name}: expected an index from 0 to {len(names) - 1} or the name of a "
         f"photo such as {names[0]}"

@@ -244,3 +244,63 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(MissingDependency, match=r"a\.spz .* pip install 'reconsplat\[spz\]'"):
         spz_container._unzstd(Path("a.spz"), b"", 1)
+
+
+@pytest.fixture()
+def small_scene(tmp_path: Path) -> Path:
+    """A scene file that must stay as it is."""
+    path = tmp_path / "scene.ply"
+    save_gaussians(path, random_gaussians(20, torch.Generator().manual_seed(0)).to(torch.float32))
+    return path
+
+
+def test_json_never_replaces_a_scene(small_scene: Path, tmp_path: Path, capsys) -> None:
+    """`--json` takes only .json files: in `--json scene.ply` the scene is the input."""
+    before = small_scene.read_bytes()
+    cli.main(["info", "--json", str(small_scene)])
+    assert json.loads(capsys.readouterr().out)["gaussians"] == 20
+    expect_error(["info", "--json", str(small_scene), str(small_scene)], capsys, "unexpected")
+    expect_error(["info", str(small_scene), f"--json={small_scene}"], capsys, ".json file")
+    convert = ["convert", "--json", str(small_scene), "-o", f"{tmp_path}/a.splat"]
+    cli.main(convert)
+    assert json.loads(capsys.readouterr().out)["output"] == f"{tmp_path}/a.splat"
+    assert small_scene.read_bytes() == before
+
+
+def test_saved_cameras_never_replace_an_input_or_a_scene(capture: Path, capsys) -> None:
+    before = (capture / "transforms.json").read_bytes()
+    command = [str(capture), "-o", f"{capture}/o.ply", "--save-cameras"]
+    expect_error([*command, f"{capture}/transforms.json"], capsys, "cameras of the input")
+    expect_error([*command, f"{capture}/o.ply"], capsys, "--save-cameras writes a .json file")
+    both = [*command, f"{capture}/c.json", "--json", f"{capture}/c.json"]
+    expect_error(both, capsys, "choose two files")
+    assert (capture / "transforms.json").read_bytes() == before
+    assert not (capture / "o.ply").exists()
+
+
+def test_renders_never_replace_photos(small_scene: Path, capture: Path, capsys) -> None:
+    document = json.loads((capture / "transforms.json").read_text())
+    for frame in document["frames"]:
+        photo = capture / frame["file_path"]
+        Image.open(photo).save(photo.with_suffix(".png"))
+        photo.unlink()
+        frame["file_path"] = str(Path(frame["file_path"]).with_suffix(".png"))
+    (capture / "transforms.json").write_text(json.dumps(document))
+    photos = {path: path.read_bytes() for path in (capture / "images").iterdir()}
+    command = ["render", str(small_scene), "-o", f"{capture}/images", "--cameras", str(capture)]
+    expect_error([*command, "--size", "16x12"], capsys, "photos of", "choose a new folder")
+    assert {path: path.read_bytes() for path in (capture / "images").iterdir()} == photos
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc on this system")
+def test_outputs_that_the_system_refuses(small_scene: Path, tmp_path: Path, capsys) -> None:
+    expect_error(["convert", str(small_scene), "-o", "/proc/x.ply"], capsys, "cannot write")
+    long = f"{tmp_path}/{'a' * 300}.ply"
+    expect_error(["convert", str(small_scene), "-o", long], capsys, "name too long")
+    missing = ["compress", f"{tmp_path}/none.ply", "-o", str(small_scene), "--keep", "0.5"]
+    expect_error(missing, capsys, "scene not found")
+
+
+def test_numbers_are_decimal_digits(small_scene: Path, tmp_path: Path, capsys) -> None:
+    command = ["render", str(small_scene), "-o", f"{tmp_path}/a.png", "--size", "²x²"]
+    expect_error(command, capsys, "--size")
