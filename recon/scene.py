@@ -139,7 +139,8 @@ class Scene:
             options: Further arguments of `render.rasterize`, such as `settings`.
 
         Returns:
-            Images with a leading axis for the cameras: `rgb [v 3 h w]`, `alpha`, `depth` and more.
+            Images with a leading axis for the cameras: `rgb [v 3 h w]`, `alpha`, `depth` and more;
+            without that axis for a single camera.
 
         Raises:
             ValueError: No cameras are given, and the scene has none.
@@ -149,7 +150,8 @@ class Scene:
             raise ValueError("this scene has no cameras; pass some to render()")
         color = torch.as_tensor(background).to(self.gaussians.means)
         chosen = chosen.to(self.gaussians.device)
-        return rasterize(self.gaussians, chosen, backgrounds=color[None], **options)
+        backgrounds = color.expand(*chosen.viewmats.shape[:-2], 3)
+        return rasterize(self.gaussians, chosen, backgrounds=backgrounds, **options)
 
     def compress(
         self,

@@ -355,6 +355,12 @@ def test_formats_with_an_order_of_their_own_store_the_same_scene(
     assert errors[0] <= 1.05 * errors[1] + 1e-7
 
 
+def test_scene_renders_a_single_camera(scene: Scene) -> None:
+    assert scene.cameras is not None
+    one = scene.render(scene.cameras[1], background=(0.0, 0.5, 1.0)).rgb
+    assert torch.equal(one, scene.render(background=(0.0, 0.5, 1.0)).rgb[1])
+
+
 def test_scene_is_compressed(scene: Scene, views: Views, tmp_path: Path) -> None:
     path = tmp_path / "small.spz"
     found = scene.compress(path, keep_fraction=0.5)
