@@ -306,7 +306,10 @@ def test_scene_is_saved_loaded_and_rendered(scene: Scene, tmp_path: Path) -> Non
     assert repr(loaded) == f"Scene({len(scene):,} Gaussians)"
     with torch.no_grad():
         here, there = scene.render().rgb, loaded.render(scene.cameras).rgb
-    assert here.shape == (3, 3, 48, 64) and (here - there).abs().max() < 1e-3
+    assert here.shape == (3, 3, 48, 64)
+    # Rounding in the last bit moves single alphas across the cut-off at 1/255.
+    difference = (here - there).abs()
+    assert difference.max() < 1 / 255 and difference.mean() < 1e-5
     with pytest.raises(ValueError, match="this scene has no cameras; pass some"):
         loaded.render()
     away = replace(scene.cameras, viewmats=scene.cameras.viewmats.clone())
