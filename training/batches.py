@@ -25,6 +25,7 @@ def make_batch(
     step: int,
     shard: tuple[int, int] = (0, 1),
     device: str = "cpu",
+    held_out: bool = False,
 ) -> Batch:
     """Make the batch of a training step, or one shard of it.
 
@@ -34,15 +35,17 @@ def make_batch(
         step: Training step.
         shard: (index, count): scenes index, index + count, ... of the step's global batch.
         device: Device of the batch.
+        held_out: Whether the batch is for validation.
 
     Raises:
         ReconError: A sample is not what it should be; the message names the source and the field.
     """
     first, every = shard
-    request = _request(config, step, device)
+    request = replace(_request(config, step, device), held_out=held_out)
     samples = []
     for item in range(first, config.dataset.batch, every):
-        item_request = replace(request, seed=seed_of(config.seed, step, item))
+        seed, index = seed_of(config.seed, step, item), step * config.dataset.batch + item
+        item_request = replace(request, seed=seed, index=index)
         sample = _check(source.sample(item_request), source, item_request)
         samples.append(_with_slack(sample, item_request, config.dataset.slack))
     return _collate(samples, request.context)

@@ -14,6 +14,7 @@ from training.data.captures import CapturesConfig
 from training.data.clips import RealEstate10KConfig
 from training.data.meshes import MeshesConfig
 from training.data.procedural import ProceduralConfig
+from training.data.stored import StoredConfig
 from training.losses import LossConfig
 
 
@@ -44,6 +45,8 @@ class DatasetConfig:
     """Renders of mesh files."""
     captures: CapturesConfig = field(default_factory=CapturesConfig)
     """Posed photos in any format that recon reads."""
+    stored: StoredConfig = field(default_factory=StoredConfig)
+    """Scenes that `python -m training.data.store` has written."""
     custom: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Options of sources that a program added to `training.sources.SOURCES`, by name; each needs a
     `weight`."""

@@ -38,7 +38,8 @@ class Validator:
         seed = config.seed + SEED_OFFSET
         config = replace(config, seed=seed, dataset=dataset, curriculum=CurriculumConfig())
         self.batches = [
-            make_batch(config, source, i, device=device) for i in range(config.validation_scenes)
+            make_batch(config, source, i, device=device, held_out=True)
+            for i in range(config.validation_scenes)
         ]
 
     @torch.no_grad()

@@ -1,1 +1,1 @@
-"""Sources of training scenes: procedural, RealEstate10K, mesh files and captures."""
+"""Sources of training scenes: procedural, RealEstate10K, mesh files, captures, stored scenes."""

@@ -14,6 +14,7 @@ from recon.errors import InputError, ReconError
 from recon.model.mvs.depth_range import estimate_depth_range
 from recon.types import Views
 from render import Cameras
+from training.data.stored import nearest_cameras
 from training.data.types import SampleRequest, TrainingSample
 
 
@@ -66,7 +67,8 @@ class CaptureScenes:
         index = int(torch.randint(len(enough), (), generator=generator))
         views = _load_cropped(enough[index].root, request.width, request.height)
         count = max(round(self.config.neighbours * request.baseline) + 1, request.views)
-        chosen = _draw_neighbours(views.cameras, count, generator)
+        first = int(torch.randint(len(views), (), generator=generator))
+        chosen = nearest_cameras(views.cameras, first)[:count]
         order = torch.randperm(len(chosen), generator=generator)[: request.views]
         return _sample(views, [chosen[i] for i in order.tolist()], request)
 
@@ -92,17 +94,6 @@ def _load_cropped(root: Path, width: int, height: int) -> Views:
         valid=views.valid[window],
         cameras=views.cameras.cropped(left, top, width, height),
     )
-
-
-def _draw_neighbours(cameras: Cameras, count: int, generator: torch.Generator) -> list[int]:
-    """Draw a view; return its index and those of the views nearest in position and direction."""
-    first = int(torch.randint(len(cameras), (), generator=generator))
-    centers, axes = cameras.centers, cameras.viewmats[:, 2, :3]
-    distance = (centers - centers[first]).norm(dim=1)
-    typical = distance[distance > 0].median() if bool((distance > 0).any()) else 1.0
-    cost = distance / typical + 2 * (1 - axes @ axes[first])
-    nearest: list[int] = cost.argsort(stable=True)[:count].tolist()
-    return nearest
 
 
 def _sample(views: Views, order: list[int], request: SampleRequest) -> TrainingSample:

@@ -36,6 +36,11 @@ class SampleRequest:
     """Training step, for sources that read from one file for several steps."""
     device: str = "cpu"
     """Device that the sample's tensors must be on."""
+    index: int | None = None
+    """Number of scenes of the run before this one, by which a source with a finite number of scenes
+    takes each once before it repeats any; None draws one by the seed."""
+    held_out: bool = False
+    """Whether the scene is for validation; a finite source keeps scenes for this alone."""
 
     @property
     def views(self) -> int:

@@ -1,0 +1,167 @@
+"""Write the scenes of a configuration to a folder, from which the source `stored` reads them.
+
+python -m training.data.store OUT --config configs/x.yaml --scenes 16000 --views 8 [key=value ...]
+
+The same configuration gives the same scenes. A command that was interrupted continues where it
+stopped, and a larger number of scenes adds to a folder.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from recon.errors import ConfigError, ReconError
+from recon.files import atomic_output
+from recon.reporting import note, say
+from training.batches import seed_of
+from training.config import TrainConfig, read_config
+from training.data.stored import encode_depth, shape_of
+from training.data.types import SampleRequest, Source, TrainingSample, problem_of
+from training.sources import build_source
+
+MANIFEST = "store.json"
+# Sets the seeds apart from those of training steps and of the context (`training/batches.py`).
+STREAM = -2
+# Fields of the dataset that change no scene.
+IRRELEVANT = ("context", "targets", "batch", "slack")
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """What a folder of scenes holds."""
+
+    folder: Path
+    """Folder of the shards."""
+    config: TrainConfig
+    """Sources and size of the scenes, and their seed."""
+    scenes: int
+    """Number of scenes."""
+    views: int
+    """Number of views of each scene."""
+    shard: int = 100
+    """Number of scenes in a file."""
+
+    @property
+    def shards(self) -> list[tuple[Path, range]]:
+        """The file and the scenes of every shard."""
+        firsts = range(0, self.scenes, self.shard)
+        ends = [min(first + self.shard, self.scenes) for first in firsts]
+        return [
+            (self.folder / f"{first:06d}.safetensors", range(first, end))
+            for first, end in zip(firsts, ends, strict=True)
+        ]
+
+
+def write_store(plan: StorePlan, processes: int = 1) -> None:
+    """Write all shards that a folder lacks.
+
+    Raises:
+        ConfigError: The folder holds scenes of another configuration.
+        ReconError: A source has no scene to give, or a sample is not what it should be.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    _check_manifest(plan)
+    missing = [
+        (path, scenes)
+        for path, scenes in plan.shards
+        if not path.is_file() or shape_of(path)[0] != len(scenes)
+    ]
+    say(f"{len(plan.shards) - len(missing)} of {len(plan.shards)} shards are in {plan.folder}")
+    if processes == 1:
+        return _write_shards(plan, missing)
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        parts = [pool.submit(_write_shards, plan, missing[k::processes]) for k in range(processes)]
+        for part in parts:
+            part.result()
+    return None
+
+
+def _check_manifest(plan: StorePlan) -> None:
+    """Record the configuration of a folder, or compare it with the recorded one."""
+    dataset = {k: v for k, v in asdict(plan.config.dataset).items() if k not in IRRELEVANT}
+    facts = {"seed": plan.config.seed, "views": plan.views, "shard": plan.shard, "dataset": dataset}
+    path = plan.folder / MANIFEST
+    if not path.is_file():
+        with atomic_output(path) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1) + "\n")
+        return
+    change = _first_change(json.loads(path.read_text()), json.loads(json.dumps(facts)), "")
+    if change is not None:
+        raise ConfigError(
+            f"{path}: the scenes there were written with {change}; choose another folder"
+        )
+
+
+def _first_change(old: Any, new: Any, where: str) -> str | None:
+    """Describe the first difference of two configurations; keys that one lacks do not count."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        changes = (_first_change(old[k], new[k], f"{where}.{k}") for k in old if k in new)
+        return next((change for change in changes if change is not None), None)
+    return None if old == new else f"{where.lstrip('.')}={old}, not {new}"
+
+
+def _write_shards(plan: StorePlan, shards: Sequence[tuple[Path, range]]) -> None:
+    source = build_source(plan.config.dataset, plan.config.seed, "cpu")
+    for path, scenes in shards:
+        rows = [_encoded(_scene(plan, source, index)) for index in scenes]
+        with atomic_output(path) as temporary:
+            save_file({name: np.stack([row[name] for row in rows]) for name in rows[0]}, temporary)
+        say(f"wrote {path}")
+
+
+def _scene(plan: StorePlan, source: Source, index: int) -> TrainingSample:
+    dataset = plan.config.dataset
+    seed = seed_of(plan.config.seed, STREAM, index)
+    request = SampleRequest(
+        seed, plan.views, 0, dataset.width, dataset.height, step=index, index=index
+    )
+    sample = source.sample(request)
+    problem = problem_of(sample, request)
+    if problem is not None:
+        raise ReconError(f"scene {index} of {source}: {problem}")
+    return sample
+
+
+def _encoded(sample: TrainingSample) -> dict[str, np.ndarray]:
+    return {
+        "images": (255 * sample.images).round().clamp(0, 255).to(torch.uint8).numpy(),
+        "depth": encode_depth(sample.depth, sample.near, sample.far),
+        "viewmats": sample.cameras.viewmats.numpy(),
+        "Ks": sample.cameras.Ks.numpy(),
+        "near": sample.near.numpy(),
+        "far": sample.far.numpy(),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the scenes that the command line asks for; exit with code 2 on a user error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--config", type=Path, help="YAML file of a training run")
+    parser.add_argument("--scenes", type=int, required=True)
+    parser.add_argument("--views", type=int, default=8)
+    parser.add_argument("--shard", type=int, default=100, help="scenes in a file")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("assignments", nargs="*", metavar="key=value")
+    options = parser.parse_intermixed_args(arguments)
+    try:
+        config = read_config(options.config, options.assignments)
+        plan = StorePlan(options.out, config, options.scenes, options.views, options.shard)
+        write_store(plan, options.processes)
+    except ReconError as error:
+        note(str(error))
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
