@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import shape_checks
 import torch
 
+shape_checks.install()
 ROOT = Path(__file__).resolve().parent.parent
 # A browser that renders without a graphics card and makes no requests to the network.
 BROWSER_FLAGS = [
@@ -18,6 +20,10 @@ BROWSER_FLAGS = [
 ]  # fmt: skip
 # A shell script's background jobs ignore Ctrl-C, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup() -> None:
+    shape_checks.start_test()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -156,40 +156,6 @@ def test_textures_tile_and_have_mipmaps(bank: TextureBank) -> None:
     assert float((far - mean).abs().mean()) < 0.2
 
 
-def a_like_task(values: torch.Tensor) -> None:
-    for _ in range(200):
-        torch.sqrt(values * values + values).clamp(max=1).where(values > 0.5, values)
-
-
-def cpu_seconds(task: Callable[[], None]) -> float:
-    start = time.process_time()
-    task()
-    return time.process_time() - start
-
-
-@pytest.mark.slow
-def test_speed(bank: TextureBank) -> None:
-    """Twelve scenes at 128 px take at most ten times as long as 200 passes of plain arithmetic.
-
-    That is about 14 views per second of one core, where 7 (20 views) were measured. The machine may
-    be busy with other work, so the ratio of CPU times counts, and the best of several runs.
-    """
-    values = torch.rand(128 * 128 * 16)
-
-    def scenes() -> None:
-        for seed in range(12):
-            generate(SampleRequest(seed), CONFIG, bank)
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        generate(SampleRequest(0), CONFIG, bank)
-        ratios = [cpu_seconds(scenes) / cpu_seconds(partial(a_like_task, values)) for _ in range(4)]
-    finally:
-        torch.set_num_threads(threads)
-    assert min(ratios) < 10
-
-
 def test_soups_are_what_a_mesh_caster_hits() -> None:
     """Depth and facing of every soup's hits, against Embree."""
     generator = torch.Generator().manual_seed(3)

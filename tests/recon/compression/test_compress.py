@@ -16,6 +16,7 @@ from recon.compression import (
     compress,
     for_max_loss,
     for_target_size,
+    reduction,
     sphere_cameras,
     synthetic_cameras,
 )
@@ -27,7 +28,14 @@ from recon.formats import FORMATS, load_gaussians, save_gaussians
 from recon.simplification.decimation import contribution, importance_order
 from render import rasterize
 
-FAST = ["--max-views", "3", "--resolution", "96"]
+FAST = ["--max-views", "3", "--resolution", "64"]
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fine-tune smaller scenes shortly: whatever its quality, a file must keep its limits."""
+    monkeypatch.setattr(reduction, "STEPS_WHOLE", 16)
+    monkeypatch.setattr(reduction, "MAX_STEPS", 48)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +48,7 @@ def scene(sample: Path, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def objective(scene: Path, sample: Path) -> RateDistortionObjective:
     capture = load_capture(sample)
-    views = load_views([capture.frames[i] for i in select_spread(capture, 3)], 96)
+    views = load_views([capture.frames[i] for i in select_spread(capture, 3)], 64)
     return RateDistortionObjective.of(load_gaussians(scene), views.cameras, photos=views)
 
 
@@ -70,13 +78,14 @@ def test_coarser_steps_use_up_the_permitted_loss(
     with Encoder.temporary(FORMATS[extension]) as encoder:
         steps = find_steps(fewer, encoder, objective, rounding)
         plain = encode(fewer, encoder, objective, steps)
-        for part, close in ((0.5, 0.8), (0.9, 0.93)):
+        for part in (0.5, 0.9):
             limit = plain.loss_db / part
             more = adjust_steps(fewer, encoder, objective, limit, plain, steps, rounding)
             assert part * limit <= more.loss_db <= limit
             # The errors of two grids of similar steps may add up anyhow: then nothing changes.
             if extension == ".sog":
-                assert more.size < plain.size and more.loss_db >= close * limit
+                unused = limit - more.loss_db
+                assert more.size < plain.size and unused <= 0.7 * (1 - part) * limit
             else:
                 assert more is plain or more.size < plain.size
 
@@ -289,7 +298,7 @@ def test_an_empty_scene_is_refused(scene: Path, tmp_path: Path, capsys) -> None:
 def test_library_entry(scene: Path, sample: Path, tmp_path: Path) -> None:
     """The library writes the file that the command line writes, and reports its progress."""
     capture, whole = load_capture(sample), load_gaussians(scene)
-    views = load_views([capture.frames[i] for i in select_spread(capture, 3)], 96)
+    views = load_views([capture.frames[i] for i in select_spread(capture, 3)], 64)
     stages: list[str] = []
     found = compress(
         whole,
