@@ -65,7 +65,7 @@ def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
         elif is_dataclass(value):
             merged[key] = _merge(value, changes[key], where, f"{path}{key}.")
         else:
-            merged[key] = _converted(_merge_mappings(value, changes[key]), value, kinds[key])
+            merged[key] = _converted(merge_mappings(value, changes[key]), value, kinds[key])
     return merged
 
 
@@ -78,8 +78,8 @@ def _converted(new: Any, old: Any, kind: Any) -> Any:
     return new
 
 
-def _merge_mappings(old: Any, new: Any) -> Any:
+def merge_mappings(old: Any, new: Any) -> Any:
     """Return `new`, laid over `old` where both are mappings, at every level."""
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return new
-    return {**old, **{key: _merge_mappings(old.get(key), value) for key, value in new.items()}}
+    return {**old, **{key: merge_mappings(old.get(key), value) for key, value in new.items()}}

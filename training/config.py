@@ -121,8 +121,15 @@ class TrainConfig:
     """Seed of the initial weights and the scenes."""
     licence: str = "Apache-2.0"
     """Licence of the weights, written into the checkpoint: depends on the training data."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the training; auto takes a GPU if there is one."""
+    workers: int = 0
+    """Number of processes that make the scenes of the next steps in advance; 0 makes each step's
+    scenes when it begins, on the device of the training. The scenes are the same."""
     save_every: int = 500
     """Steps between checkpoints."""
+    save_minutes: float = 2.0
+    """Maximum time between checkpoints (minutes); 0 saves every step."""
     log_every: int = 20
     """Steps between log lines."""
     tensorboard: bool = True
@@ -142,6 +149,35 @@ def network_config(config: TrainConfig) -> Any:
     return overlay(named_size(config.network, config.size), config.changes, "changes")
 
 
+# Minimum values of numbers; others are not limited.
+MINIMA = {
+    "dataset.width": 8, "dataset.height": 8, "dataset.targets": 0, "dataset.batch": 1,
+    "optimiser.steps": 1, "optimiser.warmup": 0, "optimiser.accumulate": 1, "optimiser.lr": 0,
+    "optimiser.ema": 0, "curriculum.steps": 0, "workers": 0, "save_every": 1, "save_minutes": 0,
+    "log_every": 1, "validate_every": 0, "validation_scenes": 1,
+}  # fmt: skip
+
+
+def check_config(config: TrainConfig) -> None:
+    """Check that the numbers of a configuration are in their ranges.
+
+    Raises:
+        ConfigError: A number is too small; the message names the field.
+    """
+    for name, minimum in MINIMA.items():
+        value: Any = config
+        for part in name.split("."):
+            value = getattr(value, part)
+        if not value >= minimum:
+            raise ConfigError(f"{name} must be at least {minimum}, found {value}")
+    low, high = (*config.dataset.context, 0, 0)[:2]
+    if len(config.dataset.context) != 2 or not 1 <= low <= high:
+        raise ConfigError(
+            "dataset.context must be the minimum and the maximum number of context views, such as "
+            f"[2, 4], found {list(config.dataset.context)}"
+        )
+
+
 def read_config(path: Path | None, assignments: Sequence[str]) -> TrainConfig:
     """Read a YAML file and `key.of.field=value` assignments, laid over the defaults in this order.
 
@@ -150,22 +186,47 @@ def read_config(path: Path | None, assignments: Sequence[str]) -> TrainConfig:
     """
     config = TrainConfig()
     if path is not None:
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(f"cannot read the training config {path}: {reason}") from None
-        config = _overlay(config, values, str(path))
+        values = read_yaml(path)
+        if "stages" in values:
+            raise ConfigError(
+                f"{path} has several stages: run it by python -m training.campaign --config {path}"
+            )
+        config = overlay_config(config, values, str(path))
     for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"{assignment!r}: expected key=value, such as optimiser.lr=1e-4")
-        config = _overlay(config, _nested(key, _value(value)), "command line")
+        config = overlay_config(config, parse_assignment(assignment), "command line")
     return config
 
 
-def _overlay(config: TrainConfig, values: Any, where: str) -> TrainConfig:
-    """Lay values over the configuration; a key of an earlier version gives its present name."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read the named values of a YAML file.
+
+    Raises:
+        ConfigError: The file cannot be read or holds something else.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot read the training config {path}: {reason}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: the file must hold named values, found {values!r}")
+    return values
+
+
+def parse_assignment(assignment: str) -> dict[str, Any]:
+    """Parse `key.of.field=value` to nested mappings; raise ConfigError if it has no `=`."""
+    key, equals, value = assignment.partition("=")
+    if not equals:
+        raise ConfigError(f"{assignment!r}: expected key=value, such as optimiser.lr=1e-4")
+    return _nested(key, _value(value))
+
+
+def overlay_config(config: TrainConfig, values: Any, where: str) -> TrainConfig:
+    """Lay values over the configuration; a key of an earlier version gives its present name.
+
+    Raises:
+        ConfigError: A key is unknown or a value has the wrong type; the message names it.
+    """
     if isinstance(values, dict):
         if "data" in values:
             raise ConfigError(f"{where}: the key data is now called dataset")

@@ -35,6 +35,35 @@ def save_state(
         temporary.write_bytes(save(tensors, {KEY: json.dumps(progress)}))
 
 
+def read_progress(path: Path) -> dict[str, Any] | None:
+    """Return the `progress` of a state without its tensors; None if there is no such file.
+
+    Raises:
+        InputError: The file is damaged or is not a training state.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return _progress_of(path, handle.metadata())
+    except SafetensorError as error:
+        raise InputError(f"cannot resume from {path}: {error}") from None
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the weights of a state, those that the optimiser changes, not their average."""
+    with safe_open(path, framework="pt") as handle:
+        names = [key for key in handle.keys() if key.startswith("network.")]  # noqa: SIM118
+        return {key.removeprefix("network."): handle.get_tensor(key) for key in names}
+
+
+def _progress_of(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
+    if KEY not in (metadata or {}):
+        raise InputError(f"cannot resume from {path}: it is not the state of a training run")
+    progress: dict[str, Any] = json.loads((metadata or {})[KEY])
+    return progress
+
+
 def load_state(
     path: Path,
     network: nn.Module,
@@ -48,12 +77,10 @@ def load_state(
     """
     try:
         with safe_open(path, framework="pt") as handle:
-            progress: dict[str, Any] | None = json.loads((handle.metadata() or {}).get(KEY, "null"))
+            progress = _progress_of(path, handle.metadata())
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"cannot resume from {path}: {error}") from None
-    if progress is None:
-        raise InputError(f"cannot resume from {path}: it is not the state of a training run")
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "optimiser": {}}
     for key, value in tensors.items():
         part, _, rest = key.partition(".")

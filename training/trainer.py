@@ -3,8 +3,10 @@
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,16 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from recon.errors import ReconError
+from recon.devices import choose_device
+from recon.errors import InputError, ReconError
+from recon.files import check_output
 from recon.model.checkpoint import save_checkpoint
 from render import Gaussians
 from render.video import write_image
-from training.batches import make_batch, seed_of
-from training.config import OptimiserConfig, TrainConfig
+from training.batches import seed_of
+from training.config import OptimiserConfig, TrainConfig, check_config
 from training.data.types import Batch, Source
+from training.loader import batches_ahead, make_parts
 from training.losses import (
     LossTerm,
     WeightedLoss,
@@ -71,15 +76,19 @@ class Trainer:
         report: Report = lambda line: None,
         watch: Callable[[Gaussians], None] | None = None,
     ) -> None:
+        check_config(config)
         self.config, self.watch = config, watch
         precision = "bf16" if config.precision == "bf16" else "no"
-        self.accelerator = Accelerator(mixed_precision=precision)
+        on_cpu = choose_device(config.device).type == "cpu"
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
         parts = self.accelerator.num_processes * config.optimiser.accumulate
         if config.dataset.batch % parts:
             raise ReconError(
                 f"dataset.batch is {config.dataset.batch}, expected a multiple of {parts} "
                 f"({self.accelerator.num_processes} processes x optimiser.accumulate)"
             )
+        # torch's remark on the strides of gradients that processes exchange.
+        warnings.filterwarnings("ignore", "Grad strides do not match")
         self.out = Path(config.out)
         self.step = 0
         self.skipped = 0
@@ -101,11 +110,14 @@ class Trainer:
         optimiser = build_optimiser(network, config.optimiser)
         self.network, self.optimiser = self.accelerator.prepare(network, optimiser)
         self.device = str(self.accelerator.device)
+        # Processes that make scenes in advance do not use the GPU.
+        self.source_device = "cpu" if config.workers else self.device
         if source is None:
-            source = build_source(config.dataset, config.seed, self.device)
+            source = build_source(config.dataset, config.seed, self.source_device)
         self.source = source
         self.logger = MetricsLogger(self.out, report, config.tensorboard)
         self.validator: Validator | None = None
+        self.saved_step, self.saved_at = -1, time.monotonic()
 
     def resume(self) -> None:
         """Continue from the state in the run's folder.
@@ -118,54 +130,107 @@ class Trainer:
             raise ReconError(f"nothing to resume: no {path}; run without --resume")
         plain = self.accelerator.unwrap_model(self.network)
         progress = load_state(path, plain, self.averaged, self.optimiser)
-        then, now = progress["config"], json.loads(json.dumps(asdict(self.config)))
-        for key in FIXED:
-            if key not in then:
-                raise ReconError(
-                    f"cannot resume {path}: an earlier version wrote it (it has no {key}); "
-                    f"start a new run with init={self.out / WEIGHTS}"
-                )
-            if then[key] != now[key]:
-                raise ReconError(f"cannot resume {path}: {key} was {then[key]}, now {now[key]}")
-        self.step = progress["step"]
+        check_unchanged(path, progress, self.config)
+        self.step = self.saved_step = progress["step"]
 
-    def train(self, until: int | None = None) -> dict[str, float]:
+    def train(
+        self,
+        until: int | None = None,
+        *,
+        stop: Callable[[], bool] | None = None,
+        saved: Callable[[], None] = lambda: None,
+    ) -> dict[str, float]:
         """Train up to step `until`, or to the end of the schedule.
+
+        Args:
+            until: Step at which to end.
+            stop: Asked before every step, in every process: True from one of them saves the state
+                and ends the training.
+            saved: Called by the main process after each save.
 
         Returns:
             Unweighted losses of the last step by name, their weighted sum as "total", and the
             squared error of the rendered colours as "squared_error".
 
         Raises:
-            ReconError: The run's folder holds another run, a source or a loss term returned
-                something wrong, or the gradients stay not finite.
+            ReconError: The run's folder holds another run or cannot be written, a source or a loss
+                term returned something wrong, or the gradients stay not finite.
         """
-        config, main = self.config, self.accelerator.is_main_process
+        self._check_folder()
+        if self.accelerator.is_main_process:
+            self.logger.report(f"scenes: {describe_source(self.source)}")
+        until = min(until or self.config.optimiser.steps, self.config.optimiser.steps)
+        losses = {"total": math.nan}
+        self.saved_at = time.monotonic()
+        with closing(self._batches(until)) as batches:
+            while self.step < until and not self._asked_to_stop(stop):
+                losses = self._train_step(batches)
+                self.step += 1
+                self._log(losses, until)
+                if self._due(self.config.save_every, until) or self._save_is_old():
+                    self.save()
+                    if self.accelerator.is_main_process:
+                        saved()
+        if self.step > 0 and self.saved_step != self.step:
+            self.save()
+            if self.accelerator.is_main_process:
+                saved()
+        return losses
+
+    def _check_folder(self) -> None:
+        """Check before hours of training that the run's folder is free and can be written."""
         if self.step == 0 and (self.out / STATE).exists():
             raise ReconError(
-                f"{config.out} already contains a run; pass --resume, or another out=FOLDER"
+                f"{self.config.out} already contains a run; pass --resume, or another out=FOLDER"
             )
-        if main:
-            self.logger.report(f"scenes: {describe_source(self.source)}")
-        until = min(until or config.optimiser.steps, config.optimiser.steps)
-        losses = {"total": math.nan}
-        while self.step < until:
-            losses = self._train_step()
-            self.step += 1
-            self.logger.add(losses)
-            if main and self._due(config.log_every, until):
-                lr = learning_rate(config.optimiser, self.step - 1)
-                self.logger.write(self.step, until, config.dataset.batch, lr)
-            if main and config.validate_every and self._due(config.validate_every, until):
-                self._validate()
-            if self._due(config.save_every, until):
-                self.save()
-        return losses
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"out: cannot create the folder {self.out}: {error.strerror}; choose another "
+                "out=FOLDER"
+            ) from None
+        check_output(self.out / STATE)
+
+    def _asked_to_stop(self, stop: Callable[[], bool] | None) -> bool:
+        """Return whether any process was asked to stop; all processes get the same answer."""
+        if stop is None:
+            return False
+        if self.accelerator.num_processes == 1:
+            return stop()
+        if stop():
+            self.accelerator.set_trigger()
+        return bool(self.accelerator.check_trigger())
+
+    def _batches(self, until: int) -> Generator[Batch, None, None]:
+        """Yield the batches of this process from the current step on, part by part."""
+        config, processes = self.config, self.accelerator.num_processes
+        count = processes * config.optimiser.accumulate
+        mine = range(self.accelerator.process_index, count, processes)
+        shards = [(step, (index, count)) for step in range(self.step, until) for index in mine]
+        if config.workers:
+            return batches_ahead(config, self.source, shards, self.device)
+        return make_parts(config, self.source, shards, self.device)
+
+    def _log(self, losses: dict[str, float], until: int) -> None:
+        """Log the losses of the last step and validate, where the configuration asks for it."""
+        config = self.config
+        self.logger.add(losses)
+        if not self.accelerator.is_main_process:
+            return
+        if self._due(config.log_every, until):
+            lr = learning_rate(config.optimiser, self.step - 1)
+            self.logger.write(self.step, until, config.dataset.batch, lr)
+        if config.validate_every and self._due(config.validate_every, until):
+            self._validate()
 
     def _due(self, every: int, until: int) -> bool:
         return self.step % every == 0 or self.step == until
 
-    def _train_step(self) -> dict[str, float]:
+    def _save_is_old(self) -> bool:
+        return time.monotonic() - self.saved_at >= 60 * self.config.save_minutes
+
+    def _train_step(self, batches: Iterator[Batch]) -> dict[str, float]:
         """Accumulate the gradients of all parts of the step's scenes, then step the optimiser."""
         config, parts = self.config.optimiser, self.config.optimiser.accumulate
         processes = self.accelerator.num_processes
@@ -174,10 +239,9 @@ class Trainer:
         self.optimiser.zero_grad()
         total: dict[str, float] = {}
         for part in range(parts):
-            first = part * processes + self.accelerator.process_index
-            shard = (first, processes * parts)
-            batch = make_batch(self.config, self.source, self.step, shard, self.device)
+            batch = next(batches)
             # A network may draw random numbers: they depend on the step, as everything else does.
+            first = part * processes + self.accelerator.process_index
             torch.manual_seed(seed_of(self.config.seed, self.step, -2 - first))
             last = part == parts - 1
             # Processes exchange gradients once per step.
@@ -223,7 +287,8 @@ class Trainer:
 
     def _validate(self) -> None:
         """Write scores and an image of the averaged weights on scenes never trained on."""
-        self.validator = self.validator or Validator(self.config, self.source, self.device)
+        if self.validator is None:
+            self.validator = Validator(self.config, self.source, self.source_device, self.device)
         result = self.validator(self.averaged)
         if self.watch is not None:
             self.watch(result.scene)
@@ -237,14 +302,38 @@ class Trainer:
 
     def save(self) -> None:
         """Write the state to resume from, and the averaged weights for inference."""
+        self.saved_step, self.saved_at = self.step, time.monotonic()
         if not self.accelerator.is_main_process:
             return
-        self.out.mkdir(parents=True, exist_ok=True)
         plain = self.accelerator.unwrap_model(self.network)
         progress: dict[str, Any] = {"step": self.step, "config": asdict(self.config)}
         save_state(self.out / STATE, plain, self.averaged, self.optimiser, progress)
-        provenance = {**progress, "licence": self.config.licence, **self.passed}
+        machine = {
+            "device": self.accelerator.device.type,
+            "processes": self.accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+        facts = {"licence": self.config.licence, "computed_on": machine}
+        provenance = {**progress, **facts, **self.passed}
         save_checkpoint(self.out / WEIGHTS, self.config.network, self.averaged, provenance)
+
+
+def check_unchanged(path: Path, progress: dict[str, Any], config: TrainConfig) -> None:
+    """Check that a state belongs to a configuration.
+
+    Raises:
+        ReconError: A field of `FIXED` differs; the message names it.
+    """
+    then, now = progress["config"], json.loads(json.dumps(asdict(config)))
+    for key in FIXED:
+        if key not in then:
+            raise ReconError(
+                f"cannot resume {path}: an earlier version wrote it (it has no {key}); "
+                f"start a new run with init={path.parent / WEIGHTS}"
+            )
+        if then[key] != now[key]:
+            raise ReconError(f"cannot resume {path}: {key} was {then[key]}, now {now[key]}")
 
 
 def learning_rate(config: OptimiserConfig, step: int) -> float:

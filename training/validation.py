@@ -31,14 +31,23 @@ class Validation:
 
 
 class Validator:
-    """Evaluates a network on the same few scenes every time."""
+    """Evaluates a network on the same few scenes every time.
 
-    def __init__(self, config: TrainConfig, source: Source, device: str) -> None:
+    Args:
+        config: Configuration of the run.
+        source: Source of the scenes.
+        source_device: Device on which the source makes them.
+        device: Device of the network.
+    """
+
+    def __init__(
+        self, config: TrainConfig, source: Source, source_device: str, device: str
+    ) -> None:
         dataset = replace(config.dataset, batch=1)
         seed = config.seed + SEED_OFFSET
         config = replace(config, seed=seed, dataset=dataset, curriculum=CurriculumConfig())
         self.batches = [
-            make_batch(config, source, i, device=device, held_out=True)
+            make_batch(config, source, i, device=source_device, held_out=True).to(device)
             for i in range(config.validation_scenes)
         ]
 

@@ -21,6 +21,7 @@ from recon.cli.main import main
 from recon.errors import ReconError
 from recon.formats import load_gaussians
 from training.batches import Batch, make_batch
+from training.campaign.recipe import read_recipe
 from training.config import (
     CurriculumConfig,
     DatasetConfig,
@@ -309,14 +310,19 @@ def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
 def test_every_recipe_is_read() -> None:
     recipes, suites = 0, 0
     for path in sorted((ROOT / "configs").glob("*.yaml")):
-        if set(yaml.safe_load(path.read_text())) & {"cases", "realestate10k"}:
+        keys = set(yaml.safe_load(path.read_text()))
+        if keys & {"cases", "realestate10k"}:
             read_suite(path)
             suites += 1
+        elif "stages" in keys:
+            read_recipe(path)
+            with pytest.raises(ReconError, match="run it by python -m training.campaign"):
+                read_config(path, [])
         else:
             config = read_config(path, [])
             network_config(config)
             recipes += 1
-    assert recipes >= 5 and suites >= 2
+    assert recipes >= 4 and suites >= 2
 
 
 def test_steps_without_finite_gradients_are_skipped_and_end_the_run(

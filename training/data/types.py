@@ -79,7 +79,7 @@ class TrainingSample(TensorStruct, axis="v"):
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorStruct):
     """Scenes of one training step: context goes into the network, all views are rendered.
 
     Axes: b scenes, v context views, t all views (context, then targets), h w pixels.
@@ -93,6 +93,10 @@ class Batch:
     """Reference images of all views."""
     depth: Float[Tensor, "b v h w"]
     """Reference z of the context views; NaN where it is unknown."""
+
+    def pin_memory(self) -> "Batch":
+        """Copy to memory from which a GPU reads without waiting (called by torch's DataLoader)."""
+        return self.map(Tensor.pin_memory)
 
 
 def problem_of(sample: TrainingSample, request: SampleRequest) -> str | None:
