@@ -12,7 +12,7 @@ from training.campaign.stopping import PARENT, StopRequest
 
 # Seconds that the other processes have to end after one of them failed.
 GRACE_S = 20.0
-POLL_S = 0.1
+CHECK_EVERY_S = 0.1
 
 
 def is_launched() -> bool:
@@ -81,7 +81,7 @@ def _wait(children: Sequence[subprocess.Popen[bytes]], request: StopRequest) -> 
             _send(children, signal.SIGTERM)
         if failed_at is not None and time.monotonic() > failed_at + GRACE_S:
             _send(children, signal.SIGKILL)
-        time.sleep(POLL_S)
+        time.sleep(CHECK_EVERY_S)
     # The lowest code is 0, or that of a signal; a user's error is 2.
     return max((child.returncode for child in children), key=lambda code: (code == 2, code != 0))
 
