@@ -73,6 +73,8 @@ def _converted(new: Any, old: Any, kind: Any) -> Any:
     """Return whole numbers as floats where a float is expected: YAML writes 1 for 1.0."""
     if isinstance(old, float) and type(new) is int:
         return float(new)
+    if kind == tuple[float, float] and isinstance(new, list | tuple):
+        return tuple(float(value) if type(value) is int else value for value in new)
     if kind == dict[str, float] and isinstance(new, Mapping):
         return {key: float(value) if type(value) is int else value for key, value in new.items()}
     return new

@@ -1,123 +1,238 @@
-"""Captures, in any format that recon reads, as a source of training scenes."""
+"""Captures, in any format that recon reads, as a source of training scenes.
 
+python -m training.data.captures FOLDER [PATTERN ...]
+
+prints a table of the photos' authors and licences, for a model card, from the files SOURCE.txt of
+the captures, without those that match a pattern.
+"""
+
+import fnmatch
 import functools
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.capture import Capture, load_capture, load_views
-from recon.errors import InputError, ReconError
-from recon.model.mvs.depth_range import estimate_depth_range
-from recon.types import Views
+from recon.capture import Capture, pinhole_cameras
+from recon.errors import ConfigError, InputError, ReconError
+from recon.reporting import note, say
 from render import Cameras
+from training.data.photo_windows import (
+    SIDE_PX,
+    as_images,
+    color_table,
+    cut,
+    draw_windows,
+    load_photo,
+    read_capture,
+)
+from training.data.sparse_depth import other_ranges, sparse_depths
+from training.data.sparse_points import (
+    SparsePoints,
+    draw_overlapping,
+    read_sparse_points,
+    triangulation_angles,
+)
 from training.data.stored import nearest_cameras
 from training.data.types import SampleRequest, TrainingSample
+
+SOURCE_FILE = "SOURCE.txt"
 
 
 @dataclass(frozen=True)
 class CapturesConfig:
-    """Options for posed photos, whose depth is unknown."""
+    """Options for posed photos; their depth is known at structure-from-motion points, if any."""
 
     weight: float = 0.0
     """Relative frequency of this source."""
     folder: str = ""
     """Folder of captures, or of a single capture."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Relative frequency of captures by the pattern (such as "garden_*") of their folders' names;
+    the first that matches counts, and 1 if none does."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of captures that are never used."""
+    held_out: tuple[str, ...] = ()
+    """Patterns of captures that are used for validation alone."""
+    angles_deg: tuple[float, float] = (1.5, 25.0)
+    """Range of the angle between two views' rays to the points that they share (times the baseline
+    of the request)."""
     neighbours: int = 8
-    """Context and targets are drawn from a photo and this number of its nearest neighbours (times
-    the baseline of the request)."""
+    """Without points: context and targets are drawn from a photo and this number of its nearest
+    neighbours (times the baseline of the request)."""
+    smallest: float = 0.5
+    """Sides of the smallest window of photos, relative to the largest that fits; 1 never zooms."""
+    color: float = 0.1
+    """Maximum change of gain and gamma (natural logarithm), common to the views of a scene."""
+
+
+@dataclass(frozen=True)
+class PosedPhotos:
+    """A capture, and what its points tell about its photos."""
+
+    capture: Capture
+    name: str
+    """Name of its folder."""
+    weight: float
+    cameras: Cameras
+    points: SparsePoints | None
+    angles_deg: Float[Tensor, "v v"] | None
+    """Triangulation angles of pairs of photos."""
+
+    @staticmethod
+    def read(capture: Capture, name: str, weight: float) -> "PosedPhotos":
+        """Read the points of a capture that has cameras."""
+        cameras = pinhole_cameras(capture)
+        points = read_sparse_points(capture)
+        angles_deg = None if points is None else triangulation_angles(points, cameras)
+        return PosedPhotos(capture, name, weight, cameras, points, angles_deg)
+
+    def draw_views(
+        self, config: CapturesConfig, request: SampleRequest, generator: torch.Generator
+    ) -> list[int]:
+        """Draw photos that show the same part of the scene, in random order."""
+        count = len(self.cameras)
+        first = int(torch.randint(count, (), generator=generator))
+        nearest = nearest_cameras(self.cameras, first)
+        if self.angles_deg is None:
+            near = max(round(config.neighbours * request.baseline) + 1, request.views)
+            chosen = nearest[:near]
+        else:
+            low, high = (request.baseline * angle for angle in config.angles_deg)
+            angles = self.angles_deg[first]
+            others = draw_overlapping(angles, (low, high), request.views - 1, generator)
+            chosen = [first, *others]
+            rest = [i for i in nearest if i not in chosen]
+            chosen += rest[: request.views - len(chosen)]
+        order = torch.randperm(len(chosen), generator=generator)[: request.views]
+        return [chosen[i] for i in order.tolist()]
 
 
 @dataclass(frozen=True)
 class CaptureScenes:
-    """Source of scenes from captures, which are loaded once for each image size."""
+    """Source of scenes from captures, whose photos are kept in memory."""
 
     config: CapturesConfig
 
     @functools.cached_property
-    def captures(self) -> Sequence[Capture]:
+    def captures(self) -> Sequence[PosedPhotos]:
         """Captures of the folder that have cameras; raise InputError if there are none."""
         folder = Path(self.config.folder)
         if not folder.is_dir():
             raise InputError(f"dataset.captures.folder: no folder {folder}")
-        found = []
+        found, names = [], []
         for path in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
             try:
-                capture = load_capture(path)
+                capture = read_capture(path)
             except ReconError:
                 continue
             if capture.has_cameras:
-                found.append(capture)
+                names.append(path.resolve().name)
+                weight = self._weight(names[-1])
+                if weight > 0:
+                    found.append(PosedPhotos.read(capture, names[-1], weight))
+        self._check_patterns(names)
         if not found:
             raise InputError(f"dataset.captures.folder: no captures with cameras in {folder}")
         return found
 
+    def _weight(self, name: str) -> float:
+        if _matches(name, self.config.exclude):
+            return 0.0
+        weights = self.config.weights
+        return next((weights[p] for p in weights if fnmatch.fnmatchcase(name, p)), 1.0)
+
+    def _check_patterns(self, names: Sequence[str]) -> None:
+        """Raise ConfigError for a pattern that no capture matches: it may be misspelt."""
+        for key in ("weights", "exclude", "held_out"):
+            for pattern in getattr(self.config, key):
+                if not fnmatch.filter(names, pattern):
+                    raise ConfigError(
+                        f"dataset.captures.{key}: no capture in {self.config.folder} matches "
+                        f"{pattern!r}; found: {', '.join(names) or 'none'}"
+                    )
+
     def sample(self, request: SampleRequest) -> TrainingSample:
-        """Return neighbouring photos, each in a random role."""
-        generator = request.generator()
-        enough = [c for c in self.captures if len(c.frames) >= request.views]
-        if not enough:
+        """Return windows of photos that overlap, each in a random role."""
+        generator, config = request.generator(), self.config
+        posed = self._draw_capture(request, generator)
+        order = posed.draw_views(config, request, generator)
+        side = max(SIDE_PX, 2 * request.width, 2 * request.height)
+        photos = [load_photo(posed.capture.root, i, side) for i in order]
+        focus = _draw_focus(posed.points, order, generator)
+        size = (request.width, request.height)
+        windows = draw_windows(photos, size, config.smallest, focus, generator)
+        parts = [cut(p, w, *size) for p, w in zip(photos, windows, strict=True)]
+        table = color_table(config.color, generator)
+        images = as_images([pixels for pixels, _ in parts], table)
+        viewmats, Ks = (
+            torch.stack([getattr(camera, key) for _, camera in parts]) for key in ("viewmats", "Ks")
+        )
+        cameras = Cameras(viewmats, Ks, *size)
+        depth, ranges = sparse_depths(posed.points, order, cameras)
+        if not bool(ranges.isfinite().all()) or photos[0].depth_bounds is not None:
+            ranges = other_ranges(photos[: request.context], images, cameras, posed.cameras)
+        near, far = ranges.unbind(1)
+        outside = (depth < near[:, None, None]) | (depth > far[:, None, None])
+        depth = depth.masked_fill(outside, float("nan"))
+        return TrainingSample(images, cameras, depth, near, far).to(request.device)
+
+    def _draw_capture(self, request: SampleRequest, generator: torch.Generator) -> PosedPhotos:
+        """Draw a capture by weight: one held out for validation, else one of the others."""
+        usable = [c for c in self.captures if len(c.cameras) >= request.views]
+        chosen = [c for c in usable if _matches(c.name, self.config.held_out) == request.held_out]
+        if request.held_out and not self.config.held_out:
+            chosen = usable
+        if not chosen:
             raise InputError(
                 f"dataset.captures.folder: no capture in {self.config.folder} has the "
                 f"{request.views} photos that context and targets need"
             )
-        index = int(torch.randint(len(enough), (), generator=generator))
-        views = _load_cropped(enough[index].root, request.width, request.height)
-        count = max(round(self.config.neighbours * request.baseline) + 1, request.views)
-        first = int(torch.randint(len(views), (), generator=generator))
-        chosen = nearest_cameras(views.cameras, first)[:count]
-        order = torch.randperm(len(chosen), generator=generator)[: request.views]
-        return _sample(views, [chosen[i] for i in order.tolist()], request)
+        weights = torch.tensor([c.weight for c in chosen])
+        return chosen[int(torch.multinomial(weights, 1, generator=generator))]
 
 
-@functools.lru_cache(maxsize=32)
-def _load_cropped(root: Path, width: int, height: int) -> Views:
-    """Load all photos of a capture, scaled to cover width x height and cropped to the centre."""
-    frames = load_capture(root).frames
-    cameras = [frame.camera for frame in frames if frame.camera is not None]
-    resolution = max(
-        round(max(c.width, c.height) * max(width / c.width, height / c.height)) for c in cameras
-    )
-    views = load_views(frames, resolution)
-    scale = max(width / views.cameras.width, height / views.cameras.height, 1.0)
-    if scale > 1:  # the photos are smaller than the requested size
-        views = views.resized(scale)
-    left, top = (views.cameras.width - width) // 2, (views.cameras.height - height) // 2
-    window = (..., slice(top, top + height), slice(left, left + width))
-    return replace(
-        views,
-        images=views.images[window],
-        masks=views.masks[window],
-        valid=views.valid[window],
-        cameras=views.cameras.cropped(left, top, width, height),
-    )
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _sample(views: Views, order: list[int], request: SampleRequest) -> TrainingSample:
-    chosen = views[order]
-    context = chosen[: request.context]
-    bounds = _depth_bounds(context, views.cameras)
-    depth = torch.full_like(chosen.images[:, 0], float("nan"))
-    # The depth of targets is never predicted; they take the range of the whole context.
-    ranges = bounds.new_empty(len(order), 2)
-    ranges[:, 0], ranges[:, 1] = bounds[:, 0].amin(), bounds[:, 1].amax()
-    ranges[: len(context)] = bounds
-    sample = TrainingSample(chosen.images, chosen.cameras, depth, ranges[:, 0], ranges[:, 1])
-    return sample.to(request.device)
+def _draw_focus(
+    points: SparsePoints | None, photos: list[int], generator: torch.Generator
+) -> Float[Tensor, "3"] | None:
+    """Draw one of the points that most of the photos see; None if they have none in common."""
+    if points is None or len(common := points.common(photos)) == 0:
+        return None
+    index = common[int(torch.randint(len(common), (), generator=generator))]
+    return torch.from_numpy(points.xyz[index])
 
 
-def _depth_bounds(context: Views, cameras: Cameras) -> Float[Tensor, "v 2"]:
-    """Return near and far of the context: those of the capture, else of a coarse plane sweep.
+def attribution(folder: Path, exclude: Sequence[str] = ()) -> str:
+    """Return a Markdown table of the sources of captures, from `key: value` lines of SOURCE.txt.
 
-    A single view has no parallax: its range follows from the extent of all cameras.
+    Raises:
+        InputError: No capture of the folder has such a file.
     """
-    if context.depth_bounds is not None:
-        return context.depth_bounds
-    if len(context) < 2:
-        extent = (cameras.centers - context.cameras.centers[0]).norm(dim=1).amax()
-        return torch.stack([0.5 * extent, 20 * extent]).expand(1, 2)
-    found = estimate_depth_range(context)
-    return torch.stack([found.near, found.far], 1)
+    rows = []
+    for path in sorted(folder.glob(f"*/{SOURCE_FILE}")):
+        if not _matches(path.parent.name, exclude):
+            lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
+            facts = {key.strip(): value.strip() for key, _, value in lines}
+            keys = ("kind", "licence", "attribution", "repository", "changes")
+            rows.append([path.parent.name, *(facts.get(key, "") for key in keys)])
+    if not rows:
+        raise InputError(f"no captures with a {SOURCE_FILE} in {folder}")
+    head = ["capture", "contents", "licence", "attribution", "source", "changes"]
+    table = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(c.replace("|", "/") for c in row) + " |" for row in table)
+
+
+if __name__ == "__main__":
+    try:
+        say(attribution(Path(*sys.argv[1:2]), sys.argv[2:]))
+    except ReconError as error:
+        note(str(error))
+        sys.exit(2)
