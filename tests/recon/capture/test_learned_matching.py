@@ -16,7 +16,7 @@ pytest.importorskip("kornia", "0.9", reason="needs the extra match")
 from recon.capture.isolated import SCRIPTS, learned_matching
 
 WEIGHTS = ROOT / "assets" / "aliked_lightglue.safetensors"
-SHIFT = (40, 24)
+SIZE, SHIFT = (480, 180), (40, 24)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def matched(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """Match two crops of one photo that are SHIFT pixels apart."""
     folder = tmp_path_factory.mktemp("matching")
     photo = Image.open(sorted((sample / "images").iterdir())[0]).convert("RGB")
-    photo = photo.resize((480, 360))
+    photo = photo.resize((480, 360)).crop((0, 100, SIZE[0], 100 + SIZE[1]))
     width, height = photo.width - SHIFT[0], photo.height - SHIFT[1]
     photo.crop((0, 0, width, height)).save(folder / "a.png")
     photo.crop((*SHIFT, photo.width, photo.height)).save(folder / "b.png")
@@ -55,7 +55,7 @@ def test_matches_of_shifted_crops_are_shifted(matched: dict[str, np.ndarray]) ->
 @pytest.mark.slow
 def test_keypoints_are_in_the_image(matched: dict[str, np.ndarray]) -> None:
     keypoints = matched["keypoints|a.png"]
-    assert (keypoints > 0).all() and (keypoints < [480 - SHIFT[0], 360 - SHIFT[1]]).all()
+    assert (keypoints > 0).all() and (keypoints < [SIZE[0] - SHIFT[0], SIZE[1] - SHIFT[1]]).all()
 
 
 def test_all_weights_are_loaded() -> None:

@@ -1,29 +1,33 @@
 """Small batches for the tests of networks."""
 
 from dataclasses import replace
+from functools import cache
 
 import torch
 
 from recon.model.api import ViewBatch
 from render import Cameras, Gaussians, Sim3, rasterize
-from training.data.sample_scene import render_sample, sample_cameras
+from training.data.sample_scene import SampleImage, render_sample, sample_cameras
 
 NEAR, FAR = 2.0, 8.0
 
 
 def sample_batch(views: list[int], width: int = 64, height: int = 64) -> ViewBatch:
     """Views of the sample scene, ray-cast at the given size."""
-    cameras = sample_cameras(width, height)
-    chosen = [cameras[[i]] for i in views]
-    images = torch.stack([render_sample(camera, supersampling=3).rgb for camera in chosen])
-    return batch_of(images, cameras[views])
+    images = torch.stack([ray_cast(view, width, height, 3).rgb for view in views])
+    return batch_of(images, sample_cameras(width, height)[views])
 
 
 def sample_depth(views: list[int], width: int = 64, height: int = 64) -> torch.Tensor:
     """Exact depth [1, v, h, w] of the same views."""
-    cameras = sample_cameras(width, height)
-    depths = [render_sample(cameras[[i]], supersampling=1).depth for i in views]
-    return torch.stack(depths)[None]
+    return torch.stack([ray_cast(view, width, height, 1).depth for view in views])[None]
+
+
+@cache
+def ray_cast(view: int, width: int, height: int, supersampling: int) -> SampleImage:
+    """A view of the sample scene; the same object to all tests."""
+    camera = sample_cameras(width, height)[[view]]
+    return render_sample(camera, supersampling=supersampling)
 
 
 def batch_of(images: torch.Tensor, cameras: Cameras) -> ViewBatch:

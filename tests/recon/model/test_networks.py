@@ -171,20 +171,20 @@ def test_recomputing_changes_nothing(name: str, generator: torch.Generator) -> N
 @EVERY
 @pytest.mark.slow
 def test_overfits_a_scene_and_renders_a_held_out_view(name: str) -> None:
-    """Train on four views at 64 px and test one between them: geometry, not copying."""
-    context, held_out = [2, 3, 5, 6], 4
+    """Train on three views at 64 px and test one between them: geometry, not copying."""
+    context, held_out = [2, 3, 5], 4
     everything = sample_batch([*context, held_out])
-    batch, depth = everything[[0, 1, 2, 3]], sample_depth(context)
+    batch, depth = everything[[0, 1, 2]], sample_depth(context)
     torch.manual_seed(0)
     network = build_network(name, named_size(name, "tiny"))
     # Sampled depths make gradients noisy: `epipolar` needs a larger learning rate and more steps.
-    steps, lr = (400, 8e-3) if name == "epipolar" else (300, 2e-3)
+    steps, lr = {"cost-volume": (30, 3e-3), "epipolar": (110, 8e-3)}.get(name, (80, 4e-3))
     adam = torch.optim.Adam(network.parameters(), lr=lr, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, lr, total_steps=steps, pct_start=0.1)
     for step in range(steps):
         output = run_network(network, batch)
-        rendered = render_view(output.gaussians, batch, step % 4)
-        loss = (rendered - batch.images[0, step % 4]).square().mean()
+        rendered = render_view(output.gaussians, batch, step % 3)
+        loss = (rendered - batch.images[0, step % 3]).square().mean()
         loss = loss + 0.1 * (output.depth.log() - depth.log()).abs().mean()
         adam.zero_grad()
         loss.backward()
@@ -193,8 +193,10 @@ def test_overfits_a_scene_and_renders_a_held_out_view(name: str) -> None:
         schedule.step()
     network.eval()
     with torch.no_grad():
-        rendered = render_view(run_network(network, batch).gaussians, everything, 4)
-    assert psnr(rendered.clamp(0, 1), everything.images[0, 4]) > 24
+        rendered = render_view(run_network(network, batch).gaussians, everything, 3)
+    photo = everything.images[0, 3]
+    copied = max(psnr(image, photo) for image in batch.images[0])
+    assert psnr(rendered.clamp(0, 1), photo) > copied + 1.2
 
 
 def test_gs_lrm_paper_size_has_about_300_million_parameters() -> None:
@@ -216,9 +218,9 @@ def test_gs_lrm_flops_match_torchs_counter(
     assert network.flops(views, height, width) == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
-@pytest.mark.slow
 def test_gs_lrm_paper_size_runs_on_a_cpu(generator: torch.Generator) -> None:
-    network = GsLrmNetwork(SIZES["paper"]).eval()
+    """With two of its equal layers, whose initial weights take most of the time."""
+    network = GsLrmNetwork(replace(SIZES["paper"], layers=2)).eval()
     with torch.no_grad():
         output = run_network(network, random_batch(generator, 1, 2, 256, 256))
     assert output.gaussians.means.shape == (1, 2 * 256 * 256, 3)
