@@ -41,7 +41,7 @@ def make_batch(
         ReconError: A sample is not what it should be; the message names the source and the field.
     """
     first, every = shard
-    request = replace(_request(config, step, device), held_out=held_out)
+    request = replace(_request(config, step, device), order=config.seed, held_out=held_out)
     samples = []
     for item in range(first, config.dataset.batch, every):
         seed, index = seed_of(config.seed, step, item), step * config.dataset.batch + item

@@ -101,6 +101,15 @@ def test_samples_depend_on_the_request_alone(folder: Path) -> None:
     assert len(drawn) > 2
 
 
+def test_the_order_of_scenes_depends_on_the_run(folder: Path) -> None:
+    source, request = source_of(folder, held_out=0), SampleRequest(0, 1, 1, WIDTH, HEIGHT)
+    orders = {
+        tuple(position(source.sample(replace(request, index=i, order=o))) for i in range(SCENES))
+        for o in range(4)
+    }
+    assert len(orders) > 1 and all(len(set(order)) == SCENES for order in orders)
+
+
 def test_held_out_scenes_are_for_validation_alone(folder: Path) -> None:
     source, request = source_of(folder, held_out=2), SampleRequest(0, 1, 1, WIDTH, HEIGHT)
     training, validation = (

@@ -6,6 +6,7 @@ viewmats [n v 4 4], Ks [n v 3 3], near and far [n v] (float32).
 """
 
 import functools
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ class StoredScenes:
         if request.index is None:
             return first + _integer(generator, count)
         epoch, position = divmod(request.index, count)
-        return first + int(_order(count, epoch)[position])
+        return first + int(_order(count, request.order, epoch)[position])
 
 
 def nearest_cameras(cameras: Cameras, first: int) -> list[int]:
@@ -188,8 +189,10 @@ def shape_of(path: Path) -> tuple[int, int, int, int, int]:
 
 
 @functools.lru_cache(maxsize=4)
-def _order(count: int, epoch: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(epoch))
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    digest = hashlib.blake2b(f"{seed} {epoch}".encode(), digest_size=4).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    return torch.randperm(count, generator=generator)
 
 
 def _integer(generator: torch.Generator, count: int) -> int:

@@ -39,6 +39,8 @@ class SampleRequest:
     index: int | None = None
     """Number of scenes of the run before this one, by which a source with a finite number of scenes
     takes each once before it repeats any; None draws one by the seed."""
+    order: int = 0
+    """Seed of the order in which such a source takes its scenes: that of the run."""
     held_out: bool = False
     """Whether the scene is for validation; a finite source keeps scenes for this alone."""
 
