@@ -51,7 +51,8 @@ class LossInputs(NamedTuple):
     """Gaussians, depth and confidence, in the frame and scale of the batch's cameras."""
     rendered: RenderOutput
     """Renders of the Gaussians from all cameras of the batch: `rgb` [b t 3 h w], `alpha` and, for
-    terms that are not built in, `depth` and `expected_depth` [b t 1 h w]."""
+    terms that are not built in, `depth` and `expected_depth` [b t 1 h w]. None where nothing can
+    be rendered; then only the terms of `WITHOUT_RENDERS` are computed."""
     batch: Batch
     """Input views and ground truth."""
 
@@ -107,6 +108,8 @@ LOSSES: dict[str, LossTerm] = {
     "leak": _leak,
     "distortion": _distortion,
 }
+# Terms that do not read renders.
+WITHOUT_RENDERS = ("depth", "opacity")
 _BUILT_IN = tuple(LOSSES.values())
 
 # Names in the losses of a step, and in the log, that are no terms.
@@ -172,6 +175,23 @@ def _check_weight(name: str, weight: object) -> None:
     number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if not number or not math.isfinite(weight) or weight < 0:  # type: ignore[arg-type, operator]
         raise ConfigError(f"{name} must be a number, 0 or more, found {weight!r}")
+
+
+def without_renders(
+    losses: Mapping[str, WeightedLoss | LossTerm],
+) -> dict[str, WeightedLoss | LossTerm]:
+    """Return the terms that need no renders.
+
+    Raises:
+        ReconError: There is none.
+    """
+    found = {name: loss for name, loss in losses.items() if name in WITHOUT_RENDERS}
+    if not found:
+        raise ReconError(
+            "nothing can be rendered here and no loss works without: set loss.depth above 0, "
+            "or install a rasterizer (recon doctor)"
+        )
+    return found
 
 
 def is_custom(loss: WeightedLoss | LossTerm) -> bool:

@@ -53,13 +53,15 @@ class MetricsLogger:
         names = self.rows[-1]
         means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in names}
         self.rows, self.since = [], time.monotonic()
-        psnr = -10 * math.log10(max(means.pop(SQUARED_ERROR), 1e-10))
-        row = {"step": step, "samples_per_s": scenes / seconds, "lr": lr, PSNR: psnr, **means}
+        error = means.pop(SQUARED_ERROR, None)  # None where nothing can be rendered
+        scores = {} if error is None else {PSNR: -10 * math.log10(max(error, 1e-10))}
+        row = {"step": step, "samples_per_s": scenes / seconds, "lr": lr, **scores, **means}
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / METRICS).open("a") as handle:
             handle.write(json.dumps(row) + "\n")
         self.scalars("train", {k: v for k, v in row.items() if k != "step"}, step)
-        parts = [f"step {step}/{until}", f"loss {means[TOTAL]:.4f}", f"PSNR {psnr:.2f}"]
+        parts = [f"step {step}/{until}", f"loss {means[TOTAL]:.4f}"]
+        parts += [f"PSNR {value:.2f}" for value in scores.values()]
         parts += [f"{k} {v:.3f}" for k, v in means.items() if k not in ("mse", TOTAL)]
         parts += [f"{scenes / seconds:.2f} samples/s", _time_left(seconds * (until - step))]
         self.report("  ".join(parts))

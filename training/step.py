@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import nn
 
 from recon.model.inference import run_network
-from render import RasterizeSettings, rasterize
+from render import RasterizeSettings, RenderOutput, rasterize
 from training.config import OptimiserConfig
 from training.data.types import Batch
 from training.losses import (
@@ -20,7 +21,9 @@ from training.losses import (
     draw_backgrounds,
     evaluate_losses,
     is_custom,
+    without_renders,
 )
+from training.rendering import Renderer
 
 SETTINGS = RasterizeSettings(render_mode="RGB")
 
@@ -31,6 +34,7 @@ def batch_losses(
     losses: Mapping[str, WeightedLoss | LossTerm],
     config: LossConfig,
     autocast: AbstractContextManager[object],
+    renderer: Renderer | None = rasterize,
 ) -> dict[str, torch.Tensor]:
     """Run a network on a batch and return its losses, with gradients where enabled.
 
@@ -40,23 +44,27 @@ def batch_losses(
         losses: Loss terms by name.
         config: Background of the renders.
         autocast: Precision of the network; geometry and rendering are always float32.
+        renderer: Renders the Gaussians; None computes only the terms that need no renders.
 
     Returns:
         Unweighted terms by name, their weighted sum as "total", and the squared error of the
-        rendered colours as "squared_error", without gradients, for the log's PSNR.
+        rendered colours as "squared_error", without gradients, for the log's PSNR; not without a
+        renderer.
 
     Raises:
-        ReconError: A term that is not built in did not return a finite scalar tensor.
+        ReconError: A term that is not built in did not return a finite scalar tensor, or all terms
+            need renders and there are none.
     """
     with autocast:
         output = run_network(network, batch.context)
+    if renderer is None:
+        inputs = LossInputs(output, cast(RenderOutput, None), batch)
+        return evaluate_losses(without_renders(losses), inputs)
     backgrounds = draw_backgrounds(config, batch.cameras)
     # The built-in terms do not read rendered depth; of others nothing is known.
     depth = any(is_custom(loss) for loss in losses.values())
     settings = replace(SETTINGS, render_mode="RGB+D") if depth else SETTINGS
-    rendered = rasterize(
-        output.gaussians, batch.cameras, backgrounds=backgrounds, settings=settings
-    )
+    rendered = renderer(output.gaussians, batch.cameras, backgrounds=backgrounds, settings=settings)
     values = evaluate_losses(losses, LossInputs(output, rendered, batch))
     error = (rendered.rgb.detach() - batch.images).square().mean()
     return {**values, SQUARED_ERROR: error}

@@ -33,6 +33,7 @@ from training.losses import (
 )
 from training.metrics_logger import MetricsLogger, Report
 from training.network import check_network, configured_network, freeze, load_initial_weights
+from training.rendering import choose_renderer
 from training.sources import build_source, describe_source
 from training.state import load_state, save_state
 from training.step import batch_losses, build_optimiser
@@ -116,6 +117,9 @@ class Trainer:
             source = build_source(config.dataset, config.seed, self.source_device)
         self.source = source
         self.logger = MetricsLogger(self.out, report, config.tensorboard)
+        self.renderer = choose_renderer(self.accelerator.device, report)
+        if self.renderer is None:
+            report("no renders: training by the losses that need none, and no validation")
         self.validator: Validator | None = None
         self.saved_step, self.saved_at = -1, time.monotonic()
 
@@ -275,7 +279,9 @@ class Trainer:
     def batch_losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Run the network on a batch and return its losses, with gradients where enabled."""
         autocast = self.accelerator.autocast()
-        return batch_losses(self.network, batch, self.losses, self.config.loss, autocast)
+        return batch_losses(
+            self.network, batch, self.losses, self.config.loss, autocast, self.renderer
+        )
 
     def _average(self) -> None:
         """Update the exponential moving average of the weights, with a shorter window at first."""
@@ -287,9 +293,11 @@ class Trainer:
 
     def _validate(self) -> None:
         """Write scores and an image of the averaged weights on scenes never trained on."""
+        if self.renderer is None:
+            return
         if self.validator is None:
             self.validator = Validator(self.config, self.source, self.source_device, self.device)
-        result = self.validator(self.averaged)
+        result = self.validator(self.averaged, self.renderer)
         if self.watch is not None:
             self.watch(result.scene)
         self.logger.scalars("validation", result.scores, self.step)

@@ -11,6 +11,7 @@ from render import Gaussians, RasterizeSettings, rasterize
 from training.batches import make_batch
 from training.config import CurriculumConfig, TrainConfig
 from training.data.types import Batch, Source
+from training.rendering import Renderer
 
 # Added to the run's seed, so that no training step has the same scenes.
 SEED_OFFSET = 1_000_000_007
@@ -52,7 +53,7 @@ class Validator:
         ]
 
     @torch.no_grad()
-    def __call__(self, network: nn.Module) -> Validation:
+    def __call__(self, network: nn.Module, renderer: Renderer = rasterize) -> Validation:
         """Evaluate a network in evaluation mode; its mode is restored."""
         was_training = network.training
         network.eval()
@@ -60,7 +61,7 @@ class Validator:
         scenes: list[Gaussians] = []
         for batch in self.batches:
             output = run_network(network, batch.context)
-            rendered = rasterize(output.gaussians, batch.cameras, settings=SETTINGS).rgb
+            rendered = renderer(output.gaussians, batch.cameras, settings=SETTINGS).rgb
             rendered = rendered.clamp(0, 1)
             context = batch.context.images.shape[1]
             errors.append((rendered - batch.images)[:, context:].square().mean())

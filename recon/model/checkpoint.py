@@ -18,6 +18,8 @@ from recon.errors import InputError
 from recon.files import atomic_output
 
 KEY = "recon"
+# Name of a file of a checkpoint in several files; index counts from 1.
+PART = "weights-{index}-of-{count}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,61 @@ def save_checkpoint(
         temporary.write_bytes(save(tensors, {KEY: json.dumps(header)}))
 
 
+def save_parts(path: Path, folder: Path, limit: int) -> None:
+    """Write a checkpoint's weights as float16 to a folder of files of at most `limit` bytes each.
+
+    Every file has the checkpoint's header. The folder is replaced only when it is complete, and is
+    read as a checkpoint is.
+
+    Raises:
+        ReconError: The checkpoint is damaged, or one tensor alone is larger than the limit.
+    """
+    header, tensors = read_checkpoint(path)
+    parts: list[dict[str, torch.Tensor]] = [{}]
+    # Room for the header and the table of tensors.
+    room = limit - len(json.dumps(header)) - 200 * len(tensors)
+    size = 0
+    for key, value in tensors.items():
+        half = value.half()
+        if half.nbytes > room:
+            raise InputError(f"{path}: {key} has {half.nbytes} bytes, the limit is {limit}")
+        if size + half.nbytes > room:
+            parts.append({})
+            size = 0
+        parts[-1][key] = half
+        size += half.nbytes
+    with atomic_output(folder) as temporary:
+        temporary.mkdir()
+        for index, part in enumerate(parts):
+            name = PART.format(index=index + 1, count=len(parts))
+            (temporary / name).write_bytes(save(part, {KEY: json.dumps(header)}))
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Read the JSON header and the weights of a checkpoint.
+
+    Args:
+        path: Checkpoint file, or a folder that `save_parts` has written.
 
     Raises:
         ReconError: The file is missing or damaged, or it is not a recon checkpoint.
     """
+    if not path.is_dir():
+        return _read_file(path)
+    files = sorted(path.glob(PART.format(index="*", count="*")))
+    expected = [PART.format(index=i + 1, count=len(files)) for i in range(len(files))]
+    if not files or [file.name for file in files] != expected:
+        raise InputError(
+            f"{path} holds no complete checkpoint: expected files {PART.format(index=1, count='N')}"
+            f" to N of N, found {', '.join(file.name for file in files) or 'none'}"
+        )
+    headers, parts = zip(*(_read_file(file) for file in files), strict=True)
+    if any(header != headers[0] for header in headers):
+        raise InputError(f"{path}: its files belong to different checkpoints")
+    return headers[0], {key: value for part in parts for key, value in part.items()}
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}; expected a .safetensors file from recon train")
     try:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from recon.errors import ReconError
 from training.campaign.__main__ import main
 from training.campaign.recipe import read_recipe
-from training.campaign.run import position, run_campaign
+from training.campaign.run import Campaign, _continued
 from training.campaign.stopping import PARENT, StopRequest
 from training.metrics_logger import METRICS
 from training.trainer import STATE, WEIGHTS
@@ -71,10 +71,11 @@ def test_interrupted_campaign_gives_the_same_weights(
 ) -> None:
     """Stopped in the middle of a stage and between two of them."""
     recipe = read_recipe(file, [f"out={tmp_path}"])
-    assert not run_campaign(recipe, stop_after(calls))
-    assert 0 < position(recipe)[2] < 12
+    campaign = Campaign(recipe)
+    assert not campaign.run(stop_after(calls))
+    assert 0 < campaign.position()[2] < 12
     assert main(["--config", str(file), "--out", str(tmp_path)]) == 0
-    assert position(recipe) == ("large", 3, 12)
+    assert campaign.position() == ("large", 3, 12)
     for stage in ("small", "large"):
         assert same_tensors(whole / stage / STATE, tmp_path / stage / STATE)
     rows = [json.loads(line) for line in (tmp_path / METRICS).open()]
@@ -91,8 +92,6 @@ def test_stages_follow_each_other(file: Path, whole: Path) -> None:
     alone = FILE.replace("  - name: small\n", "")
     file.with_name("alone.yaml").write_text(alone)
     assert read_recipe(file.with_name("alone.yaml")).stages[0].config.seed == stages[1].config.seed
-    from training.campaign.run import _continued
-
     recipe = read_recipe(file, [f"out={whole}"])
     raw = _continued(recipe.stages[1], recipe.stages[0]).state_dict()
     state = load_file(whole / "small" / STATE)
@@ -115,7 +114,8 @@ def test_two_processes_stop_on_a_signal_and_go_on(file: Path, tmp_path: Path) ->
         time.sleep(0.01)
     running.send_signal(signal.SIGTERM)
     assert running.wait(timeout=60) == 0
-    assert 0 < position(read_recipe(file, [f"out={out}", "optimiser.steps=12"]))[1] < 12
+    recipe = read_recipe(file, [f"out={out}", "optimiser.steps=12"])
+    assert 0 < Campaign(recipe).position()[1] < 12
     for each in (out, tmp_path / "whole"):
         subprocess.run([*command, f"--out={each}"], env=environment, check=True, timeout=120)
     for stage in ("small", "large"):
@@ -158,4 +158,4 @@ def test_wrong_files_are_named(file: Path, tmp_path: Path, capsys: pytest.Captur
 
 def test_a_changed_recipe_does_not_go_on(file: Path, whole: Path) -> None:
     with pytest.raises(ReconError, match="cannot resume .*: loss was "):
-        run_campaign(read_recipe(file, [f"out={whole}", "loss.depth=0.7"]), lambda: False)
+        Campaign(read_recipe(file, [f"out={whole}", "loss.depth=0.7"])).run()

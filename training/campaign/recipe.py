@@ -70,6 +70,16 @@ class Recipe:
     attributions: tuple[str, ...]
     """Licences and authors of the data, one a line, for the header of the weights."""
 
+    def scenes_before(self, stage: Stage) -> int:
+        """Return the number of scenes of all stages before one."""
+        names = [each.name for each in self.stages]
+        return sum(each.scenes for each in self.stages[: names.index(stage.name)])
+
+    def with_config(self, stage: Stage, config: TrainConfig) -> "Recipe":
+        """Return the campaign with another configuration of a stage."""
+        stages = (replace(s, config=config) if s.name == stage.name else s for s in self.stages)
+        return replace(self, stages=tuple(stages))
+
 
 def read_recipe(
     path: Path, assignments: Sequence[str] = (), common: Mapping[str, Any] | None = None

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from recon.cli.main import main
 from recon.errors import ReconError
 from recon.formats import load_gaussians
-from recon.model.checkpoint import KEY, save_checkpoint
+from recon.model.checkpoint import KEY, read_checkpoint, save_checkpoint, save_parts
 from recon.model.inference import run_network
 from recon.model.networks.gs_lrm import GsLrmConfig
 from recon.model.registry import build_model, build_network, load_checkpoint, named_size
@@ -42,6 +42,24 @@ def test_round_trip(checkpoint: Path, generator: torch.Generator) -> None:
     with torch.no_grad():
         ours, theirs = run_network(network, batch), run_network(found.network, batch)
     assert torch.equal(ours.gaussians.means, theirs.gaussians.means)
+
+
+def test_parts_are_read_as_one_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    folder, limit = tmp_path / "parts", 500_000
+    save_parts(checkpoint, folder, limit)
+    files = sorted(folder.iterdir())
+    assert len(files) > 2 and all(file.stat().st_size <= limit for file in files)
+    whole, found = load_file(checkpoint), load_checkpoint(folder)
+    assert found.provenance == {"data": "noise"}
+    assert all(
+        torch.equal(whole[k].half().float(), v) for k, v in found.network.state_dict().items()
+    )
+    save_parts(checkpoint, folder, limit)  # replaces the folder
+    files[1].unlink()
+    with pytest.raises(ReconError, match="holds no complete checkpoint"):
+        read_checkpoint(folder)
+    with pytest.raises(ReconError, match="bytes, the limit is 1000"):
+        save_parts(checkpoint, folder, 1000)
 
 
 def rewrite(path: Path, **header: object) -> None:
