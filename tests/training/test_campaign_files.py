@@ -101,6 +101,7 @@ def test_captures_are_attributed(file: Path, campaign: Campaign) -> None:
 
     folder = campaign.recipe.out / "captures"
     assert _attributions({"weight": 1, "folder": folder}) == ["stone: CC-BY-4.0, B. Author"]
+    assert _attributions({"weight": 1, "folder": folder, "held_out": ["st*"]}) == []
     assert _attributions({"weight": 0, "folder": folder}) == []
 
 

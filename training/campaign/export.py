@@ -13,11 +13,12 @@ from recon.model.checkpoint import read_checkpoint, save_checkpoint
 from recon.model.registry import load_checkpoint
 from recon.overlay import overlay
 from training.campaign.recipe import Recipe, Stage
+from training.data.captures import read_sources
 from training.trainer import FIXED, WEIGHTS
 
 # What determines the weights of a stage, besides the code: the rest of a configuration does not.
 RECORDED = (*FIXED, "precision")
-SOURCE_FILE, STORE_FILE = "SOURCE.txt", "store.json"
+STORE_FILE = "store.json"
 
 
 def export_campaign(
@@ -79,12 +80,12 @@ def _attributions(captures: Mapping[str, Any]) -> list[str]:
     """Return name, licence, author and address of every capture that was trained on."""
     if captures["weight"] <= 0:
         return []
+    unused = [*captures.get("exclude", ()), *captures.get("held_out", ())]
+    sources = read_sources(Path(captures["folder"]), unused)
     lines = []
-    for path in sorted(Path(captures["folder"]).glob(f"*/{SOURCE_FILE}")):
-        pairs = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
-        facts = {key.strip(): value.strip() for key, _, value in pairs}
+    for name, facts in sources.items():
         parts = (facts.get(key) for key in ("licence", "attribution", "repository"))
-        lines.append(f"{path.parent.name}: {', '.join(part for part in parts if part)}")
+        lines.append(f"{name}: {', '.join(part for part in parts if part)}")
     return lines
 
 

@@ -210,19 +210,25 @@ def _draw_focus(
     return torch.from_numpy(points.xyz[index])
 
 
-def attribution(folder: Path, exclude: Sequence[str] = ()) -> str:
-    """Return a Markdown table of the sources of captures, from `key: value` lines of SOURCE.txt.
-
-    Raises:
-        InputError: No capture of the folder has such a file.
-    """
-    rows = []
+def read_sources(folder: Path, exclude: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    """Read the `key: value` lines of SOURCE.txt of each capture, by the name of its folder."""
+    found = {}
     for path in sorted(folder.glob(f"*/{SOURCE_FILE}")):
         if not _matches(path.parent.name, exclude):
             lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
-            facts = {key.strip(): value.strip() for key, _, value in lines}
-            keys = ("kind", "licence", "attribution", "repository", "changes")
-            rows.append([path.parent.name, *(facts.get(key, "") for key in keys)])
+            found[path.parent.name] = {key.strip(): value.strip() for key, _, value in lines}
+    return found
+
+
+def attribution(folder: Path, exclude: Sequence[str] = ()) -> str:
+    """Return a Markdown table of the sources of captures.
+
+    Raises:
+        InputError: No capture of the folder has a SOURCE.txt.
+    """
+    keys = ("kind", "licence", "attribution", "repository", "changes")
+    sources = read_sources(folder, exclude)
+    rows = [[name, *(facts.get(key, "") for key in keys)] for name, facts in sources.items()]
     if not rows:
         raise InputError(f"no captures with a {SOURCE_FILE} in {folder}")
     head = ["capture", "contents", "licence", "attribution", "source", "changes"]
