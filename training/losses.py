@@ -22,7 +22,8 @@ class LossConfig:
     """Weights of the loss terms; terms of weight 0 are not computed (except mse, for logging)."""
 
     mse: float = 1.0
-    """Squared error of rendered colours (GS-LRM, Zhang et al. 2024, eq. 6)."""
+    """Squared error of rendered colours (GS-LRM, Zhang et al. 2024, eq. 6); mean over the final
+    Gaussians and those before later corrections."""
     perceptual: float = 0.0
     """Perceptual distance of rendered images; GS-LRM 0.5, pixelSplat 0.05."""
     perceptual_net: PerceptualNet = "st_lpips_vgg"
@@ -55,6 +56,8 @@ class LossInputs(NamedTuple):
     be rendered; then only the terms of `WITHOUT_RENDERS` are computed."""
     batch: Batch
     """Input views and ground truth."""
+    intermediate: tuple[RenderOutput, ...] = ()
+    """Renders (`rgb`, `alpha`) of the Gaussians before later corrections, if these are trained."""
 
 
 LossTerm = Callable[[LossInputs], Tensor]
@@ -69,7 +72,9 @@ class WeightedLoss(NamedTuple):
 
 
 def _mse(inputs: LossInputs) -> Tensor:
-    return (inputs.rendered.rgb - inputs.batch.images).square().mean()
+    renders = (inputs.rendered, *inputs.intermediate)
+    errors = [(render.rgb - inputs.batch.images).square().mean() for render in renders]
+    return torch.stack(errors).mean()
 
 
 def _perceptual(inputs: LossInputs, net: PerceptualNet = "st_lpips_vgg") -> Tensor:

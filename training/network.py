@@ -45,13 +45,14 @@ def load_initial_weights(network: nn.Module, config: TrainConfig) -> None:
     if not config.init:
         return
     checkpoint = load_checkpoint(Path(config.init))
-    try:
-        network.load_state_dict(checkpoint.network.state_dict())
-    except RuntimeError:
+    weights = checkpoint.network.state_dict()
+    own = network.state_dict()
+    if any(key in own and own[key].shape != value.shape for key, value in weights.items()):
         raise ConfigError(
             f"init: {config.init} holds a {checkpoint.name} whose shape differs from "
             f"{config.network} {config.size}"
-        ) from None
+        )
+    network.load_state_dict(weights, strict=False)
 
 
 def freeze(network: nn.Module, prefix: str) -> None:

@@ -65,7 +65,12 @@ def batch_losses(
     depth = any(is_custom(loss) for loss in losses.values())
     settings = replace(SETTINGS, render_mode="RGB+D") if depth else SETTINGS
     rendered = renderer(output.gaussians, batch.cameras, backgrounds=backgrounds, settings=settings)
-    values = evaluate_losses(losses, LossInputs(output, rendered, batch))
+    earlier = tuple(
+        renderer(gaussians, batch.cameras, backgrounds=backgrounds, settings=SETTINGS)
+        for gaussians in output.intermediate_gaussians
+        if gaussians.means.requires_grad
+    )
+    values = evaluate_losses(losses, LossInputs(output, rendered, batch, earlier))
     error = (rendered.rgb.detach() - batch.images).square().mean()
     return {**values, SQUARED_ERROR: error}
 

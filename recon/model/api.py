@@ -71,3 +71,5 @@ class NetworkOutput(TensorStruct):
     """Confidence in the depth, 0 to 1."""
     intermediate_depths: tuple[Float[Tensor, "b v h w"], ...] = ()
     """Depths of the network's intermediate stages, which are supervised too."""
+    intermediate_gaussians: tuple[Gaussians, ...] = ()
+    """Gaussians before later corrections, which are rendered and compared too."""

@@ -67,7 +67,18 @@ class Normalisation:
     @full_precision
     def undo(self, output: NetworkOutput) -> NetworkOutput:
         """Transform a network's output back to the cameras' own frame and scale."""
-        g = output.gaussians
+        unit = self.scales.to(output.depth)[:, None, None, None]
+        return replace(
+            output,
+            gaussians=self._undo_gaussians(output.gaussians),
+            depth=output.depth / unit,
+            intermediate_depths=tuple(depth / unit for depth in output.intermediate_depths),
+            intermediate_gaussians=tuple(
+                self._undo_gaussians(gaussians) for gaussians in output.intermediate_gaussians
+            ),
+        )
+
+    def _undo_gaussians(self, g: Gaussians) -> Gaussians:
         rotmats, centers = self.rotmats.to(g.means), self.centers.to(g.means)
         scales = self.scales.to(g.means)
         quats = rotmats_to_quats(rotmats.mT)[:, None].expand_as(g.quats)
@@ -75,17 +86,10 @@ class Normalisation:
         if g.sh_degree > 0:
             rotated = [rotate_sh(s, r.mT) for s, r in zip(sh, rotmats, strict=True)]
             sh = torch.stack(rotated)
-        gaussians = Gaussians(
+        return Gaussians(
             means=g.means @ rotmats / scales[:, None, None] + centers[:, None],
             quats=multiply_quats(quats, g.quats),
             scales=g.scales / scales[:, None, None],
             opacities=g.opacities,
             sh=sh,
-        )
-        unit = scales[:, None, None, None]
-        return replace(
-            output,
-            gaussians=gaussians,
-            depth=output.depth / unit,
-            intermediate_depths=tuple(depth / unit for depth in output.intermediate_depths),
         )

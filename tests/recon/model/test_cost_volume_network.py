@@ -141,7 +141,7 @@ def test_training_and_inference_give_the_same() -> None:
         alone = run_network(network, batch)
     together = run_network(network, batch)
     assert torch.allclose(alone.depth, together.depth, rtol=1e-4)
-    assert len(alone.intermediate_depths) == 2
+    assert len(alone.intermediate_depths) == 3
     for depth in alone.intermediate_depths:
         assert depth.shape == alone.depth.shape
         assert bool((depth >= 0.99 * batch.near[0, 0]).all())
@@ -162,7 +162,7 @@ def test_large_images_are_processed_coarse_to_fine(generator: torch.Generator) -
     network = CostVolumeNetwork(SIZES["tiny"]).eval()
     for width, height in ((64, 48), (58, 43)):
         batch, depths = random_batch(generator, 1, 2, height, width), []
-        for px, levels in ((64, 2), (32, 3), (16, 4)):
+        for px, levels in ((64, 3), (32, 5), (16, 7)):
             network.config = replace(network.config, direct_px=px)
             with torch.no_grad():
                 output = run_network(network, batch)

@@ -36,7 +36,9 @@ def tiny(name: str) -> torch.nn.Module:
     # Initial weights hardly depend on the input: larger ones reveal mistakes.
     with torch.no_grad():
         for parameter in network.parameters():
-            if parameter.dim() > 1:
+            if not parameter.any():
+                parameter.normal_(std=0.05)
+            elif parameter.dim() > 1:
                 parameter.mul_(4)
     return network.eval()
 

@@ -33,6 +33,18 @@ class CostVolumeConfig:
     """Groups of the group-wise correlation."""
     volume: int = 16
     """Channels of the 3D networks at full resolution."""
+    fine_rounds: int = 1
+    """Rounds of the fine stage, which share their weights: each centres its hypotheses on the
+    depth of the round before and searches within its spread. 1 or more."""
+    joint: bool = False
+    """Also multiply the probabilities of the source views (as IDESplat, 2026)."""
+    carry: bool = False
+    """Give a round the log-density of the distribution before it, at every hypothesis."""
+    evidence: bool = False
+    """Give the decoder the photo's pixels, and the matching channels at the final depth."""
+    feedback_rounds: int = 0
+    """Rounds of correcting the Gaussians by the errors of their renders of the input views
+    (`recon/model/error_feedback.py`); 0 builds the network without it."""
     recompute: bool = False
     """Recompute activations in the backward pass, to save memory."""
     head: GaussianHeadConfig = field(default_factory=GaussianHeadConfig)
@@ -47,7 +59,15 @@ class CostVolumeConfig:
 
 SIZES = {
     "tiny": CostVolumeConfig(
-        PyramidConfig((16, 16, 32), width=64, layers=2, heads=2), planes=16, fine_planes=8, volume=8
+        PyramidConfig((16, 16, 32), width=64, layers=2, heads=2),
+        planes=16,
+        fine_planes=8,
+        volume=8,
+        fine_rounds=2,
+        joint=True,
+        carry=True,
+        evidence=True,
+        feedback_rounds=1,
     ),
     "small": CostVolumeConfig(
         PyramidConfig((24, 48, 64), width=128, layers=4), planes=32, fine_planes=8

@@ -26,10 +26,10 @@ class Decoder(nn.Module):
     stages are uncertain the mix relies on confident neighbours: no pixel is left out.
     """
 
-    def __init__(self, context: int, hidden: int, raw: int) -> None:
+    def __init__(self, context: int, evidence: int, hidden: int, raw: int) -> None:
         super().__init__()
         self.raw = raw
-        channels = context + DISTRIBUTION_CHANNELS + NUM_CONSISTENCY_CHANNELS
+        channels = context + DISTRIBUTION_CHANNELS + NUM_CONSISTENCY_CHANNELS + evidence
         self.enter = ConvBlock(2, channels, hidden)
         self.body = nn.Sequential(ResidualBlock(2, hidden), ResidualBlock(2, hidden))
         self.leave = nn.Conv2d(hidden, SCALE**2 * (NEIGHBOURS + raw), 1)
@@ -41,13 +41,13 @@ class Decoder(nn.Module):
         context: Float[Tensor, "n c h w"],
         coarse: DepthDistribution,
         fine: DepthDistribution,
-        consistency: Float[Tensor, "n k h w"],
+        channels: Float[Tensor, "n k h w"],
     ) -> Float[Tensor, "n hf wf raw"]:
         """Return the raw channels of the Gaussian head, of which the first is the depth."""
         size = fine.fraction.shape[-2:]
         coarse_fraction = interpolate(coarse.fraction[:, None], size, mode="bilinear")
         moments = [fine.fraction, fine.spread.clamp_min(1e-5).log() / 4, fine.confidence]
-        depth_channels = torch.cat([coarse_fraction, torch.stack(moments, 1), consistency], 1)
+        depth_channels = torch.cat([coarse_fraction, torch.stack(moments, 1), channels], 1)
         hidden = self.body(self.enter(torch.cat([context, depth_channels], 1)))
         out = self.leave(hidden).float()
         mask, raw = out.split([SCALE**2 * NEIGHBOURS, SCALE**2 * self.raw], 1)

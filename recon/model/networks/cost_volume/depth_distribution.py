@@ -10,6 +10,9 @@ from torch.nn.functional import interpolate
 from recon.model.layers.precision import full_precision
 from render.tensors import TensorStruct
 
+# Spreads are not taken to be smaller than this (fraction of the depth range).
+MIN_SPREAD = 0.003
+
 
 @dataclass(frozen=True)
 class DepthHypotheses:
@@ -52,6 +55,13 @@ class DepthDistribution(TensorStruct):
         padded = torch.nn.functional.pad(probability, (0, 0, 0, 0, 1, 1))
         three = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
         return DepthDistribution(mean, spread, three.amax(1))
+
+    @full_precision
+    def log_density(self, fraction: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n 1 d h w"]:
+        """Compute the logarithm of a normal density's ratio to its maximum, at least -4."""
+        mean, spread = self.fraction[:, None, None], self.spread[:, None, None]
+        deviation = (fraction - mean) / spread.clamp_min(MIN_SPREAD)
+        return (-0.5 * deviation.square()).clamp_min(-4).detach()
 
     def cropped(self, height: int, width: int) -> "DepthDistribution":
         """Crop to the upper left corner."""

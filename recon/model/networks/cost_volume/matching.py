@@ -1,10 +1,11 @@
 """Matching of every depth hypothesis against the source views."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from recon.model.layers.precision import full_precision
@@ -12,6 +13,9 @@ from recon.model.mvs.correlation import group_product, zncc
 from recon.model.mvs.warp import sample_planes, source_pixels
 from render import Cameras
 
+# Probability of a source view's match being wrong: the least factor in the product, times the
+# number of hypotheses.
+OUTLIERS = 0.1
 # Half sizes of the correlated windows (px).
 RADII = (1, 3)
 # Channels besides the group-wise correlation: mean and best ZNCC per radius, colour difference,
@@ -29,7 +33,11 @@ class FeatureLevel:
     sources: Int[Tensor, "n s"]
 
     def match(
-        self, views: Int[Tensor, "m"], disparity: Float[Tensor, "m d #h #w"], groups: int
+        self,
+        views: Int[Tensor, "m"],
+        disparity: Float[Tensor, "m d #h #w"],
+        groups: int,
+        likelihood: nn.Module | None = None,
     ) -> Float[Tensor, "m e d h w"]:
         """Compute the matching channels of some views at each of their disparities (1 / z).
 
@@ -42,24 +50,34 @@ class FeatureLevel:
             views: Indices of the reference views.
             disparity: Hypotheses of those views.
             groups: Number of groups that the feature channels are split into.
+            likelihood: Maps the channels of one source view [m e d h w] to a score per hypothesis.
+                If given, the last channel is the logarithm of the product of the source views'
+                probabilities, renormalised.
         """
         h, w = self.images.shape[-2:]
         shape = (len(views), disparity.shape[1], h, w)
         total = self.feature_maps.new_zeros(shape[0], groups + len(RADII) + 1, *shape[1:])
         best = total.new_full((shape[0], len(RADII), *shape[1:]), -1.0)
         count = total.new_zeros(shape[0], 1, *shape[1:])
+        joint = total.new_zeros(shape[0], 1, *shape[1:])
         for source in self.sources[views].T:
             planes = disparity.detach().expand(shape)
             pixels, visible = source_pixels(self.cameras, views, source, planes)
             seen = visible[:, None].to(total)
             learned = self._feature_correlation(views, source, pixels, groups)
             correlation, difference = self._photometric(views, source, pixels)
-            total = total + seen * torch.cat([learned, correlation, difference], 1)
+            channels = torch.cat([learned, correlation, difference], 1)
+            total = total + seen * channels
+            if likelihood is not None:
+                joint = joint + _log_probability(likelihood(channels).float(), seen)
             best = torch.maximum(best, torch.where(seen > 0, correlation, -1.0))
             count = count + seen
         visible_fraction = count / max(1, self.sources.shape[1])
         best = torch.where(count > 0, best, 0.0)
-        return torch.cat([total / count.clamp_min(1), best, visible_fraction], 1)
+        matching = [total / count.clamp_min(1), best, visible_fraction]
+        if likelihood is not None:
+            matching.append(joint.log_softmax(2) + math.log(joint.shape[2]))
+        return torch.cat(matching, 1)
 
     @full_precision
     def _feature_correlation(
@@ -88,3 +106,13 @@ class FeatureLevel:
         grey, warped_grey = reference.mean(1)[:, None, None], warped.mean(1)[:, :, None]
         scores = [zncc(grey, warped_grey, radius)[:, :, 0] for radius in RADII]
         return torch.stack(scores, 1), difference
+
+
+@full_precision
+def _log_probability(
+    scores: Float[Tensor, "m 1 d h w"], seen: Float[Tensor, "m 1 d h w"]
+) -> Float[Tensor, "m 1 d h w"]:
+    """Compute log-probabilities of a source view, relative to uniform ones; 0 where it is blind."""
+    probability = scores.softmax(2)
+    relative = (1 - OUTLIERS) * probability * scores.shape[2] + OUTLIERS
+    return seen * relative.log()

@@ -1,13 +1,14 @@
 """The network `cost-volume`: its stages, from coarse to fine."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pixel_unshuffle
 
 from recon.model.api import NetworkOutput, ViewBatch
+from recon.model.error_feedback import ErrorFeedback
 from recon.model.heads import activate
 from recon.model.layers.precision import full_precision
 from recon.model.layers.pyramid import MULTIPLE_PX, Pyramid
@@ -15,7 +16,7 @@ from recon.model.mvs.source_views import batch_sources
 from recon.model.networks.cost_volume.config import CostVolumeConfig
 from recon.model.networks.cost_volume.decoder import Decoder
 from recon.model.networks.cost_volume.depth_distribution import DepthDistribution, DepthHypotheses
-from recon.model.networks.cost_volume.matching import FeatureLevel
+from recon.model.networks.cost_volume.matching import NUM_PHOTOMETRIC_CHANNELS, FeatureLevel
 from recon.model.networks.cost_volume.multi_view_consistency import (
     MultiViewConsistency,
     opacity_weight,
@@ -31,6 +32,20 @@ SEARCH_SPREADS, SEARCH_PLANES = 2.0, 1.5
 MIN_PRIOR = 0.05
 
 
+@dataclass(frozen=True)
+class _Estimate:
+    """Depth of all views, and what the decoder needs to know about it."""
+
+    half: Float[Tensor, "n c h w"]
+    """Feature maps at 1/2 of the padded images."""
+    coarse: DepthDistribution
+    """Depth before the fine stage, at 1/4."""
+    distributions: list[tuple[int, DepthDistribution]]
+    """Depth after every round, from coarse to fine, each with the factor to the images' size."""
+    channels: Float[Tensor, "n k h w"]
+    """Consistency of the final depth, then the evidence for it, at 1/2."""
+
+
 class CostVolumeNetwork(nn.Module):
     """Maps a normalised batch of any number of views and any image size to Gaussians."""
 
@@ -40,53 +55,61 @@ class CostVolumeNetwork(nn.Module):
         half, quarter, _ = config.pyramid.channels
         self.context = Pyramid(config.pyramid, config.recompute)
         self.prior = nn.Conv2d(quarter, 2, 1)
-        matched = 4 * config.groups
-        shape = (matched, config.groups, config.volume)
-        self.coarse = CostVolumeStage(quarter, *shape, with_consistency=False)
-        self.fine = CostVolumeStage(half, *shape, with_consistency=True)
-        self.decoder = Decoder(half, 2 * half, config.head.channels)
+        self.coarse = CostVolumeStage(quarter, config, with_consistency=False)
+        self.fine = CostVolumeStage(half, config, with_consistency=True)
+        evidence = config.groups + NUM_PHOTOMETRIC_CHANNELS + 12 if config.evidence else 0
+        self.decoder = Decoder(half, evidence, 2 * half, config.head.channels)
+        if config.feedback_rounds > 0:
+            self.feedback = ErrorFeedback(config.head, half)
 
     def forward(self, batch: ViewBatch) -> NetworkOutput:
         """Predict Gaussians in the frame of the batch's cameras."""
         (scenes, views), (height, width) = batch.images.shape[:2], batch.images.shape[-2:]
-        half, distributions, consistency = self._estimate_depth(batch)
-        raw = self.decoder(half, *distributions[-2:], consistency)[:, :height, :width]
-        weight = interpolate(opacity_weight(consistency)[:, None], scale_factor=FINE_PX)
+        estimate = self._estimate_depth(batch)
+        fine = estimate.distributions[-1][1]
+        channels = estimate.channels
+        raw = self.decoder(estimate.half, estimate.coarse, fine, channels)[:, :height, :width]
+        weight = interpolate(opacity_weight(channels)[:, None], scale_factor=FINE_PX)
         weight = weight[:, 0, :height, :width]
         raw, weight = (t.unflatten(0, (scenes, views)) for t in (raw, weight))
-        output = activate(raw, batch, self.config.head, weight)
-        return _with_stage_depths(output, distributions, batch)
+        raws = [raw]
+        if self.config.feedback_rounds > 0:
+            raws += self.feedback(raw, batch, weight, estimate.half, self.config.feedback_rounds)
+        *earlier, output = (activate(each, batch, self.config.head, weight) for each in raws)
+        output = replace(output, intermediate_gaussians=tuple(o.gaussians for o in earlier))
+        return _with_stage_depths(output, estimate.distributions, batch)
 
-    def _estimate_depth(
-        self, batch: ViewBatch
-    ) -> tuple[Float[Tensor, "n c h2 w2"], list[DepthDistribution], Float[Tensor, "n k h2 w2"]]:
-        """Run the stages.
-
-        Returns:
-            Feature maps at 1/2 of the padded images, the distributions of all stages from coarse
-            to fine, and the consistency channels of the last one.
-        """
-        views, size = batch.images.shape[1], batch.images.shape[-2:]
+    def _estimate_depth(self, batch: ViewBatch) -> "_Estimate":
+        """Run the stages."""
+        config, views, size = self.config, batch.images.shape[1], batch.images.shape[-2:]
         batch = batch.padded(MULTIPLE_PX)
         images, cameras = batch.images.flatten(0, 1), batch.cameras.flatten()
         low, high = (1 / t.flatten() for t in (batch.far, batch.near))
         half, quarter = self.context(images, cameras, views)
-        sources = batch_sources(batch.cameras, batch.middle_depth, self.config.sources)
-        if max(size) > self.config.direct_px:
-            _, distributions, _ = self._estimate_depth(batch.halved())
+        sources = batch_sources(batch.cameras, batch.middle_depth, config.sources)
+        if max(size) > config.direct_px:
+            smaller = self._estimate_depth(batch.halved()).distributions
             # The finest distribution at half the size is at a quarter of this one.
-            finest = distributions[-1].cropped(*quarter.shape[-2:])
-            distributions = [*distributions[:-1], finest]
+            distributions = [(2 * factor, each) for factor, each in smaller]
+            before = distributions[-1][1].cropped(*quarter.shape[-2:])
         else:
             level = _level(images, quarter, cameras, sources, COARSE_PX)
-            distributions = [self._coarse_stage(level, low, high)]
+            before = self._coarse_stage(level, low, high)
+            distributions = [(COARSE_PX, before)]
         level = _level(images, half, cameras, sources, FINE_PX)
-        fine = self._fine_stage(level, distributions[-1], low, high)
-        disparity = DepthHypotheses(fine.fraction[:, None], low, high).disparity
-        consistency = MultiViewConsistency(fine, low, high, level.cameras, sources)
+        coarse, before = before, before.upsampled(COARSE_PX // FINE_PX)
+        for index in range(config.fine_rounds):
+            before = self._fine_stage(level, before, low, high, index)
+            distributions.append((FINE_PX, before))
+        disparity = DepthHypotheses(before.fraction[:, None], low, high).disparity
+        consistency = MultiViewConsistency(before, low, high, level.cameras, sources)
         every_view = torch.arange(len(images), device=images.device)
-        channels = consistency.evaluate(every_view, disparity)[:, :, 0]
-        return half, [*distributions, fine], channels
+        channels = [consistency.evaluate(every_view, disparity)[:, :, 0]]
+        if config.evidence:
+            matched = replace(level, feature_maps=self.fine.matched(half))
+            matching = matched.match(every_view, disparity, config.groups)[:, :, 0]
+            channels += [matching, pixel_unshuffle(2 * images - 1, FINE_PX)]
+        return _Estimate(half, coarse, distributions, torch.cat(channels, 1))
 
     def _coarse_stage(
         self, level: FeatureLevel, low: Float[Tensor, "n"], high: Float[Tensor, "n"]
@@ -106,15 +129,16 @@ class CostVolumeNetwork(nn.Module):
     def _fine_stage(
         self,
         level: FeatureLevel,
-        coarse: DepthDistribution,
+        before: DepthDistribution,
         low: Float[Tensor, "n"],
         high: Float[Tensor, "n"],
+        index: int,
     ) -> DepthDistribution:
-        """Test hypotheses around the coarse depth, within its spread (Cheng et al. 2020, eq. 5)."""
+        """Test hypotheses around a depth, within its spread (Cheng et al. 2020, eq. 5)."""
         config = self.config
-        before = coarse.upsampled(2)
+        least = SEARCH_PLANES / (config.planes - 1) / 2**index
         center, spread = before.fraction[:, None], before.spread.detach()[:, None]
-        radius = (SEARCH_SPREADS * spread).clamp_min(SEARCH_PLANES / (config.planes - 1))
+        radius = (SEARCH_SPREADS * spread).clamp_min(least)
         offsets = torch.linspace(-1, 1, config.fine_planes).to(low)[None, :, None, None]
         fraction = (center + radius * offsets).clamp(0, 1)
         hypotheses = DepthHypotheses(fraction, low, high)
@@ -139,7 +163,7 @@ def _level(
 
 @full_precision
 def _with_stage_depths(
-    output: NetworkOutput, distributions: list[DepthDistribution], batch: ViewBatch
+    output: NetworkOutput, distributions: list[tuple[int, DepthDistribution]], batch: ViewBatch
 ) -> NetworkOutput:
     """Add the stages' own depths and the last one's confidence, at the size of the images."""
     (scenes, views), (height, width) = output.depth.shape[:2], output.depth.shape[2:]
@@ -150,10 +174,9 @@ def _with_stage_depths(
         return by_scene
 
     far, near = (1 / t[..., None, None] for t in (batch.far, batch.near))
-    factors = [FINE_PX * 2**steps for steps in reversed(range(len(distributions)))]
     depths = tuple(
         1 / (far + upsampled(distribution.fraction, factor) * (near - far))
-        for distribution, factor in zip(distributions, factors, strict=True)
+        for factor, distribution in distributions
     )
-    confidence = upsampled(distributions[-1].confidence, FINE_PX).clamp(0, 1)
+    confidence = upsampled(distributions[-1][1].confidence, FINE_PX).clamp(0, 1)
     return replace(output, confidence=confidence, intermediate_depths=depths)

@@ -8,8 +8,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from recon.model.layers.convolutions import CONV, CONV_TRANSPOSE, ConvBlock, ResidualBlock
+from recon.model.networks.cost_volume.config import CostVolumeConfig
 from recon.model.networks.cost_volume.depth_distribution import DepthDistribution, DepthHypotheses
-from recon.model.networks.cost_volume.matching import NUM_PHOTOMETRIC_CHANNELS, FeatureLevel
+from recon.model.networks.cost_volume.matching import (
+    NUM_PHOTOMETRIC_CHANNELS,
+    RADII,
+    FeatureLevel,
+)
 from recon.model.networks.cost_volume.multi_view_consistency import (
     NUM_CONSISTENCY_CHANNELS,
     MultiViewConsistency,
@@ -19,14 +24,16 @@ from recon.model.networks.cost_volume.multi_view_consistency import (
 class CostVolumeStage(nn.Module):
     """Matching features, and the 3D network that scores the hypotheses."""
 
-    def __init__(
-        self, context: int, matched: int, groups: int, volume: int, with_consistency: bool
-    ) -> None:
+    def __init__(self, context: int, config: CostVolumeConfig, with_consistency: bool) -> None:
         super().__init__()
-        self.groups = groups
-        self.matched = nn.Conv2d(context, matched, 1)
+        groups, volume = config.groups, config.volume
+        self.groups, self.carry = groups, config.carry and with_consistency
+        self.matched = nn.Conv2d(context, 4 * groups, 1)
+        self.likelihood = (
+            nn.Conv3d(groups + len(RADII) + 1, 1, 1, bias=False) if config.joint else None
+        )
         # One more channel: the hypothesis' own fraction.
-        channels = groups + NUM_PHOTOMETRIC_CHANNELS + 1
+        channels = groups + NUM_PHOTOMETRIC_CHANNELS + 1 + config.joint + self.carry
         channels += with_consistency * NUM_CONSISTENCY_CHANNELS
         self.regulariser = Regulariser(channels, context, volume)
 
@@ -71,11 +78,13 @@ class CostVolumeStage(nn.Module):
         views: Int[Tensor, "m"],
     ) -> Float[Tensor, "m d h w"]:
         disparity = hypotheses.disparity[views]
-        matching = matched.match(views, disparity, self.groups)
+        matching = matched.match(views, disparity, self.groups, self.likelihood)
         fraction = hypotheses.fraction[views].expand(len(views), *matching.shape[2:])[:, None]
         channels = [matching, fraction]
         if consistency is not None:
             channels.append(consistency.evaluate(views, disparity))
+        if self.carry and consistency is not None:
+            channels.append(consistency.distribution.map(lambda t: t[views]).log_density(fraction))
         scores: Tensor = self.regulariser(torch.cat(channels, 1), level.feature_maps[views])
         return scores
 
