@@ -50,13 +50,15 @@ def write_capture(folder: Path, with_points: bool = True) -> Path:
     if with_points:
         rng = np.random.default_rng(0)
         xyz = np.concatenate([rng.uniform(-1.2, 1.2, (400, 2)), np.zeros((400, 1))], 1)
-        visible = np.arange(len(xyz) - HIDDEN)
-        offsets = len(visible) * np.arange(PHOTOS + 1)
+        shown = len(xyz) - HIDDEN
+        # Photo i does not see point i. Points are listed twice, as with several features.
+        visible = [np.tile(np.delete(np.arange(shown), i), 2) for i in reversed(range(PHOTOS))]
+        offsets = 2 * (shown - 1) * np.arange(PHOTOS + 1)
         # The rows of the file are in another order than the photos.
         names = np.array([frame.name for frame in reversed(frames)])
         np.savez(
             folder / "points.npz", xyz=xyz.astype(np.float32), image_names=names, offsets=offsets,
-            point_idx=np.tile(visible, PHOTOS).astype(np.int32),
+            point_idx=np.concatenate(visible).astype(np.int32),
         )  # fmt: skip
     return folder
 
@@ -94,7 +96,7 @@ def test_depth_pixels_and_cameras_agree(
         assert float((sample.images.movedim(1, -1)[known] - expected).abs().max()) < 0.08
         exact = (rays_o - rays_d * (rays_o[..., 2:] / rays_d[..., 2:])).numpy()
         expected = torch.from_numpy(colors_of(exact)).float().movedim(-1, 1)
-        assert float((sample.images - expected).abs().max()) < 0.02
+        assert float((sample.images - expected).abs().mean()) < 0.002
         focal.add(round(float(sample.cameras.Ks[0, 0, 0])))
         assert torch.allclose(sample.cameras.Ks[:, 0, 0], sample.cameras.Ks[0, 0, 0])
     assert len(focal) > 3 and min(focal) >= 36 and max(focal) <= 2 * 37  # zoom of 1 to 2
@@ -103,7 +105,8 @@ def test_depth_pixels_and_cameras_agree(
 def test_only_points_that_a_photo_sees_have_depth(capture: Path) -> None:
     points = read_sparse_points(load_capture(capture))
     assert points is not None and len(points.xyz) == 400
-    assert all(index.max() == 399 - HIDDEN for index in points.seen)
+    for photo, index in enumerate(points.seen):
+        assert index.tolist() == [i for i in range(400 - HIDDEN) if i != photo]
     cameras = Cameras.from_focal(
         look_at(torch.tensor([0.0, -0.1, -3.0]), torch.zeros(3))[None], 40.0, 40, 30
     )
@@ -112,10 +115,10 @@ def test_only_points_that_a_photo_sees_have_depth(capture: Path) -> None:
     x, y = means2d.floor().long().unbind(1)
     inside = (x >= 0) & (x < 40) & (y >= 0) & (y < 30)
     for i in range(400 - HIDDEN):
-        if inside[i]:
+        if inside[i] and i != 0:
             assert float(depth[0, y[i], x[i]]) <= float(z[i]) + 1e-6
     seen = inside.clone()
-    seen[-HIDDEN:] = False
+    seen[0] = seen[-HIDDEN:] = False
     assert int(depth.isfinite().sum()) == len(torch.stack([x, y])[:, seen].unique(dim=1).T)
     low, high = np.quantile(z[seen].numpy(), (0.02, 0.98))
     assert ranges[0].tolist() == pytest.approx([0.8 * low, 1.3 * high], rel=1e-5)
