@@ -10,7 +10,7 @@ EXTRAS ?= sfm,match,heic,video,spz,train,perceptual,dev
 LOCK ?= constraints.txt
 # Number of CPU threads is torch's choice unless OMP_NUM_THREADS says otherwise.
 
-.PHONY: install lock demo test check sanitize wheel clean
+.PHONY: install lock demo test lint check sanitize wheel clean
 
 install: $(VENV)/.installed
 
@@ -32,13 +32,15 @@ demo: install
 	$(BIN)/recon render scene.ply -o scene.png --cameras assets/sample --camera-index 3 --path orbit --size 768x576
 	@echo "demo: wrote scene.ply (open it in any splat viewer) and scene.png (a novel view)"
 
-check: install
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check: lint
 	$(BIN)/python -m pytest tests/test_structure.py tests/test_words.py
 
-test: check
+test: lint
 	$(BIN)/python -m pytest
 
 # The kernel's tests with AddressSanitizer and UndefinedBehaviorSanitizer, both builds.

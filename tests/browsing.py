@@ -50,9 +50,10 @@ def visit(browser) -> Iterator[Callable]:
 
     def open_page(viewer: Viewer):
         page = browser.new_page(viewport=SIZE)
+        page.set_default_timeout(240_000)
         pages.append(page)
         page.goto(viewer.address, wait_until="domcontentloaded")
-        page.get_by_text("Min opacity").wait_for(timeout=60_000)
+        page.get_by_text("Min opacity").wait_for(timeout=240_000)
         wait_for(page, lambda: len(viewer.sessions) >= len(pages))
         session = viewer.sessions[max(viewer.sessions)]
         wait_for(page, lambda: bool(session.sent))
@@ -63,7 +64,7 @@ def visit(browser) -> Iterator[Callable]:
         page.close()
 
 
-def wait_for(page, condition: Callable[[], bool], seconds: float = 90.0) -> None:
+def wait_for(page, condition: Callable[[], bool], seconds: float = 300.0) -> None:
     """Let a page run until a condition holds, or fail after some time."""
     end = time.monotonic() + seconds
     while not condition():

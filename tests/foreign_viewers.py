@@ -68,7 +68,7 @@ def shoot(browser, address: str, arguments: list) -> tuple[int, torch.Tensor]:
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
     try:
         page.goto(address, wait_until="domcontentloaded")
-        page.wait_for_function("window.ready === true", timeout=60_000)
+        page.wait_for_function("window.ready === true", timeout=240_000)
         count, url = page.evaluate("(a) => window.shoot(...a)", arguments)
     finally:
         page.close()

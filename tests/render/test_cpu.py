@@ -134,8 +134,8 @@ def _peaks_of_rounds() -> list[int]:
 def test_memory_is_released() -> None:
     """With and without a backward pass, and when the graph is dropped unused."""
     _, second, _, fourth, leaking = in_fresh_process(_peaks_of_rounds)
-    assert fourth - second < 20e6  # the first round warms up
-    assert leaking - fourth > 40e6  # a control: the peaks grow when memory is not released
+    # The first round warms up. Measured: 0.2 MB, and 42 MB by the control, which frees nothing.
+    assert fourth - second < 10e6 and leaking - fourth > 20e6
 
 
 def _render_in_child(queue: multiprocessing.Queue, scene: Gaussians, cameras: Cameras) -> None:
@@ -151,7 +151,7 @@ def test_works_after_a_fork(restore_threads: None) -> None:
     queue = context.Queue()
     child = context.Process(target=_render_in_child, args=(queue, scene, cameras), daemon=True)
     child.start()
-    assert queue.get(timeout=60) == pytest.approx(expected)
+    assert queue.get(timeout=300) == pytest.approx(expected)
     child.join()
 
 

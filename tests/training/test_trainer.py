@@ -110,7 +110,7 @@ def test_two_processes_take_the_same_steps(tmp_path: Path) -> None:
         }  # fmt: skip
         arguments = [sys.executable, "-c", TWO, *TINY, f"out={tmp_path / 'two'}"]
         processes.append(subprocess.Popen(arguments, env=environment))
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert [process.wait(timeout=600) for process in processes] == [0, 0]
     one, two = load_file(tmp_path / "one" / WEIGHTS), load_file(tmp_path / "two" / WEIGHTS)
     for key, value in one.items():
         # Adam amplifies rounding of tiny gradients to steps of the size of the learning rate.

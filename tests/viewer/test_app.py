@@ -89,7 +89,7 @@ def test_interrupt_stops_the_server(scene: Path) -> None:
         line = process.stdout.readline()
         assert f"a.ply: 200 Gaussians at http://127.0.0.1:{port} (press Ctrl-C to stop)" in line
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130

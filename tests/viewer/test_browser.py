@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 480, 360
 def rendered(session) -> torch.Tensor:
     """Return the browser's rendering of the scene, without panels."""
     size = {"height": HEIGHT, "width": WIDTH, "transport_format": "png"}
-    image = session.client.get_render(**size, timeout=60.0)
+    image = session.client.get_render(**size, timeout=240.0)
     return torch.from_numpy(image[..., :3].copy()).permute(2, 0, 1).float() / 255
 
 
@@ -231,7 +231,7 @@ def test_image_and_video(viewer: Viewer, visit, tmp_path: Path) -> None:
     field.fill("1")
     field.press("Enter")
     wait_for(page, lambda: viewer.panels.path.seconds.value == 1)
-    with page.expect_download(timeout=120_000) as download:
+    with page.expect_download(timeout=240_000) as download:
         page.get_by_role("button", name="Save video").click()
     download.value.save_as(tmp_path / "path.mp4")
     video = cv2.VideoCapture(str(tmp_path / "path.mp4"))

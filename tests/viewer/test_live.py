@@ -42,7 +42,7 @@ class Running:
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=120)
         self.reader.join(timeout=10)
         return code
 
@@ -63,11 +63,11 @@ def run(tmp_path: Path) -> Iterator:
 def open_page(browser, running: Running):
     """Open the page of a command and wait until it displays a scene."""
     page = browser.new_page(viewport=SIZE)
-    wait_for(page, lambda: bool(ADDRESS.search(running.output)) or running.has_ended(), 120.0)
+    wait_for(page, lambda: bool(ADDRESS.search(running.output)) or running.has_ended())
     address = ADDRESS.search(running.output)
     assert address is not None, running.output
     page.goto(address[1], wait_until="domcontentloaded")
-    page.get_by_text("sent in").wait_for(timeout=60_000)
+    page.get_by_text("sent in").wait_for(timeout=240_000)
     return page
 
 
@@ -90,7 +90,7 @@ def test_finished_scene_is_served(run, browser, sample: Path, tmp_path: Path) ->
         "--refine", "10", "--viewer",
     )  # fmt: skip
     waiting = browser.new_page(viewport=SIZE)
-    wait_for(waiting, lambda: "still serving at" in running.output or running.has_ended(), 200.0)
+    wait_for(waiting, lambda: "still serving at" in running.output or running.has_ended())
     waiting.close()
     scene = load_gaussians(tmp_path / "scene.ply")
     page = open_page(browser, running)
