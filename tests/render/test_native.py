@@ -185,7 +185,7 @@ def test_too_many_pairs_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
     sources = sorted(map(str, (ROOT / "render/backends/cpu").glob("*.cpp")))
     library = tmp_path / f"{native._PREFIX}recon_cpu{native._SUFFIX}"
     subprocess.run(
-        [compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-Wno-psabi", "-DRECON_MAX_PAIRS=100"]
+        [compiler, "-std=c++17", "-O0", "-shared", "-fPIC", "-Wno-psabi", "-DRECON_MAX_PAIRS=100"]
         + [*sources, "-o", str(library), "-pthread"],
         check=True,
     )
