@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import psnr
 
-from recon import ReconstructConfig, ViewConfig, reconstruct
+from recon import OptimiseConfig, ReconstructConfig, ViewConfig, reconstruct
 from recon.capture import load_capture, load_views
 from recon.formats import load_gaussians, save_gaussians
 from render import rasterize
@@ -25,16 +25,20 @@ def test_scene_file_gives_the_photo_back(name: str, captures: Path, tmp_path: Pa
 
     capture = load_capture(captures / name)
     frames = read_split(capture, "2v").context
-    scene = reconstruct(replace(capture, frames=frames))
+    config = ReconstructConfig(ViewConfig(resolution=256))
+    scene = reconstruct(replace(capture, frames=frames), config)
     save_gaussians(tmp_path / "scene.ply", scene.gaussians)
-    views = load_views(frames, 512)
+    views = load_views(frames, 256)
     shown = rasterize(load_gaussians(tmp_path / "scene.ply"), views.cameras[[0]])
     assert psnr(shown.rgb[0] * views.valid[0], views.images[0]) > 20
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_capture_reconstructs(name: str, captures: Path) -> None:
-    scene = reconstruct(captures / name, ReconstructConfig(ViewConfig(max_views=3, resolution=96)))
+    config = ReconstructConfig(
+        ViewConfig(max_views=3, resolution=96), optimise=OptimiseConfig(steps=5)
+    )
+    scene = reconstruct(captures / name, config)
     scene.gaussians.validate()
     masks = load_views(scene.provenance.frames, resolution=96).masks
     wanted = int((masks >= 0.5).sum())
