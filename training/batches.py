@@ -74,6 +74,7 @@ def _request(config: TrainConfig, step: int, device: str) -> SampleRequest:
         width=_side(dataset.width, scale),
         height=_side(dataset.height, scale),
         baseline=curriculum.baseline + progress * (1 - curriculum.baseline),
+        complexity=curriculum.complexity + progress * (1 - curriculum.complexity),
         step=step,
         device=device,
     )

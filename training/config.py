@@ -62,6 +62,8 @@ class CurriculumConfig:
     """Maximum number of context views at the start."""
     baseline: float = 0.5
     """Distance between views at the start, relative to the configured one."""
+    complexity: float = 0.3
+    """Number of things in procedural scenes at the start, relative to the full one."""
     resolution: float = 0.5
     """Image sides at the start, relative to the configured ones."""
 

@@ -35,7 +35,7 @@ SourceBuilder = Callable[[Any, SourceContext], Source]
 
 def _procedural(options: Any, context: SourceContext) -> Source:
     bank = make_bank(list_photos(context.photos), seed=context.seed)
-    return ProceduralScenes(options, bank.to(torch.device(context.device)))
+    return ProceduralScenes(options, bank)
 
 
 # A program may add its own: SOURCES["mine"] = build; options: dataset.custom.mine.

@@ -32,6 +32,8 @@ class SampleRequest:
     """Image height (px)."""
     baseline: float = 1.0
     """Distance between the views, relative to the source's configured distance."""
+    complexity: float = 1.0
+    """Number of things in a scene, from 0 (few) to 1, for sources that make their scenes."""
     step: int = 0
     """Training step, for sources that read from one file for several steps."""
     device: str = "cpu"

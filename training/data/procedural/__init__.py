@@ -1,6 +1,6 @@
-"""Random training scenes, ray-cast on the fly: pure torch, any device, exact depth.
+"""Random training scenes of triangle meshes, ray-cast on the fly with exact depth.
 
-Deterministic: the same seed gives the same bytes on the same device.
+Deterministic: the same request gives the same bytes.
 """
 
 from training.data.procedural.sample import ProceduralConfig as ProceduralConfig

@@ -6,34 +6,45 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
 from recon.errors import InputError
-from render.tensors import TensorStruct
 
 SIDE_PX = 256
-LEVELS = 6
+LEVELS = 7
+STARTS = np.cumsum([0] + [(SIDE_PX >> level) ** 2 for level in range(LEVELS)])
+# Linear value of each byte: gamma 2 is close to sRGB and cheap to invert.
+_LINEAR = ((np.arange(256) / 255) ** 2).astype(np.float32)
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
-class TextureBank(TensorStruct):
-    """t tiling textures at LEVELS sizes, each half the previous one."""
+class TextureBank:
+    """t tiling textures at LEVELS sizes, each half the previous one, the levels in one row."""
 
-    levels: tuple[Float[Tensor, "t _ _ 3"], ...]
+    pixels: UInt8[np.ndarray, "t p 4"]
+    """Display colours with gamma 2; the fourth channel pads to one word."""
+    noises: int
+    """Number of textures that are noise; they come first, then photos."""
 
     def __len__(self) -> int:
-        return len(self.levels[0])
+        return len(self.pixels)
+
+    def level(self, index: int) -> Float[np.ndarray, "t side side 3"]:
+        """Return all textures at one size, in [0, 1]."""
+        side = SIDE_PX >> index
+        rows = self.pixels[:, STARTS[index] : STARTS[index] + side * side, :3]
+        return (rows.astype(np.float32) / 255).reshape(-1, side, side, 3)
 
     def look_up(
         self,
-        texture: Int[Tensor, "r"],
-        uv: Float[Tensor, "r 2"],
-        footprint: Float[Tensor, "r"],
-    ) -> Float[Tensor, "r 3"]:
-        """Sample colours.
+        texture: Int[np.ndarray, "r"],
+        uv: Float[np.ndarray, "r 2"],
+        footprint: Float[np.ndarray, "r"],
+    ) -> Float[np.ndarray, "r 3"]:
+        """Sample linear colours, bilinearly in the nearest mipmap level.
 
         Args:
             texture: Index of the texture of each point.
@@ -41,40 +52,57 @@ class TextureBank(TensorStruct):
             footprint: Size of a pixel in the same unit, which selects the mipmap level, so that
                 distant textures do not alias.
         """
-        level = (footprint * SIDE_PX).clamp_min(1).log2().round().long().clamp_max(LEVELS - 1)
-        colors = torch.zeros(len(texture), 3, device=uv.device)
-        for i, images in enumerate(self.levels):
-            mine = (level == i).nonzero()[:, 0]
-            if len(mine):
-                colors[mine] = _bilinear(images, texture[mine], uv[mine])
-        return colors
-
-
-def _bilinear(
-    images: Float[Tensor, "t side side 3"], texture: Int[Tensor, "r"], uv: Float[Tensor, "r 2"]
-) -> Float[Tensor, "r 3"]:
-    side = images.shape[1]
-    position = uv * side - 0.5
-    base = position.floor()
-    t = position - base
-    x0, y0 = (base.long() % side).unbind(-1)
-    x1, y1 = (x0 + 1) % side, (y0 + 1) % side
-    tx, ty = t[:, :1], t[:, 1:]
-    top = images[texture, y0, x0] * (1 - tx) + images[texture, y0, x1] * tx
-    bottom = images[texture, y1, x0] * (1 - tx) + images[texture, y1, x1] * tx
-    return top * (1 - ty) + bottom * ty
+        words = self.pixels.view(np.uint32).reshape(-1)
+        level = np.log2(np.maximum(footprint * SIDE_PX, 1)).round().astype(np.int32)
+        level = np.minimum(level, LEVELS - 1)
+        side = SIDE_PX >> level
+        position = uv * side[:, None] - 0.5
+        base = np.floor(position)
+        t = (position - base).astype(np.float32)
+        low = base.astype(np.int64) & (side - 1)[:, None]
+        high = (low + 1) & (side - 1)[:, None]
+        start = texture.astype(np.int64) * self.pixels.shape[1] + STARTS[level]
+        rows = start + low[:, 1] * side, start + high[:, 1] * side
+        parts = [
+            _LINEAR[words[row + x].view(np.uint8).reshape(-1, 4)[:, :3]]
+            for row in rows
+            for x in (low[:, 0], high[:, 0])
+        ]
+        top = parts[0] + t[:, :1] * (parts[1] - parts[0])
+        bottom = parts[2] + t[:, :1] * (parts[3] - parts[2])
+        return np.asarray(top + t[:, 1:] * (bottom - top))
 
 
 def make_bank(photos: Sequence[Path] = (), noises: int = 48, seed: int = 0) -> TextureBank:
     """Make a bank of noise textures and of square crops of photos, mirrored so that they tile."""
     generator = torch.Generator().manual_seed(seed)
     images = [_noise_texture(generator) for _ in range(noises)]
+    # A third of the noise textures are made of two others, chosen by a third.
+    for i in range(0, noises - 2, 3):
+        images[i] = _mixed(generator, images[i + 1], images[i + 2])
     images += [_photo_texture(path) for path in photos]
-    levels = [torch.stack(images)]
-    for _ in range(LEVELS - 1):
-        finer = levels[-1].movedim(-1, 1)
-        levels.append(torch.nn.functional.avg_pool2d(finer, 2).movedim(1, -1).contiguous())
-    return TextureBank(tuple(levels))
+    level = torch.stack(images).movedim(-1, 1)
+    rows = []
+    for _ in range(LEVELS):
+        rows.append(level.flatten(2))
+        level = torch.nn.functional.avg_pool2d(level, 2)
+    flat = torch.cat(rows, 2).movedim(1, -1)
+    padded = torch.nn.functional.pad(flat, (0, 1))
+    return TextureBank((255 * padded).round().to(torch.uint8).contiguous().numpy(), noises)
+
+
+def _mixed(
+    generator: torch.Generator,
+    one: Float[Tensor, "side side 3"],
+    two: Float[Tensor, "side side 3"],
+) -> Float[Tensor, "side side 3"]:
+    """Choose between two textures by AND, OR or XOR of two patterns at different scales."""
+    scale = int(torch.randint(2, 5, (), generator=generator))
+    a, b = _fractal(generator) > 0.5, _fractal(generator).repeat(scale, scale) > 0.5
+    b = b[::scale, ::scale]
+    kind = int(torch.randint(3, (), generator=generator))
+    chosen = (a & b, a | b, a ^ b)[kind]
+    return torch.where(chosen[..., None], one, two)
 
 
 def list_photos(folder: str) -> list[Path]:

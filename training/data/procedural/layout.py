@@ -1,264 +1,223 @@
-"""Random layouts: rooms, tables and open ground with objects, and paths of cameras.
+"""Random layouts: rooms, tables, open ground and plain backgrounds.
 
-World: z up, the objects within a radius of about 1 around the origin.
+World: z up, most things within a radius of about 2 around the origin, the floor at z = 0.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+import numpy as np
+from jaxtyping import Float
 
-from render import Cameras
-from render.cameras import look_at
-from render.tensors import TensorStruct
-from training.data.procedural.solids import CUBE, CYLINDER, SPHERE, Solids
-from training.data.procedural.soup import Soup, random_soup
-from training.data.types import SampleRequest
+from training.data.procedural.builder import Builder, Layout
+from training.data.procedural.mesh import boxes, rods, surface
+from training.data.procedural.shapes import log_uniform, waves
+from training.data.procedural.things import (
+    building,
+    composite,
+    floating,
+    furniture,
+    plant,
+    thin,
+)
 
-Number = float | int
 SceneKind = Literal["room", "table", "outdoor", "plain"]
 KINDS: tuple[SceneKind, ...] = ("room", "table", "outdoor", "plain")
+CHANCES = (0.38, 0.2, 0.3, 0.12)
 
 
 @dataclass(frozen=True)
-class Layout(TensorStruct):
-    """Solids and soups with their materials, and the kind of scene."""
+class World:
+    """A scene, and where its cameras may be."""
 
     kind: SceneKind
-    solids: Solids
-    soups: tuple[Soup, ...]
-    texture: Int[Tensor, "n"]
-    """Index of the texture of each solid, then of each soup; the next two in the same order."""
-    density: Float[Tensor, "n"]
-    """Textures per world unit."""
-    gloss: Float[Tensor, "n"]
-    """Strength of the specular highlight."""
+    layout: Layout
+    low: Float[np.ndarray, "3"]
+    """Lower corner of the space of the cameras."""
+    high: Float[np.ndarray, "3"]
+    """Upper corner of the space of the cameras."""
+    closed: bool = False
+    """Whether a ceiling keeps the sun out, so that the main light must be inside."""
 
 
-class LayoutBuilder:
-    """Collects solids and soups, then groups the solids by shape."""
+def random_world(
+    seed: int, textures: int, noises: int, complexity: float = 1.0, kind: SceneKind | None = None
+) -> World:
+    """Draw a scene.
 
-    def __init__(self, generator: torch.Generator, textures: int) -> None:
-        self.generator, self.textures = generator, textures
-        self.rows: list[tuple[int, Tensor, Tensor, int, bool, tuple[int, float, float]]] = []
-        self.soups: list[tuple[Soup, tuple[int, float, float]]] = []
-
-    def uniform(self, low: Number, high: Number) -> float:
-        """Draw a number in [low, high)."""
-        return low + (high - low) * float(torch.rand((), generator=self.generator))
-
-    def integer(self, count: int) -> int:
-        """Draw an integer in [0, count)."""
-        return int(torch.randint(count, (), generator=self.generator))
-
-    def add(
-        self,
-        shape: int,
-        center: Sequence[Number],
-        half: Sequence[Number],
-        rotmat: Tensor | None = None,
-    ) -> int:
-        """Add a solid and return its index.
-
-        Args:
-            shape: CUBE, SPHERE or CYLINDER.
-            center: Centre (world).
-            half: Half extents along its own axes.
-            rotmat: World from its own axes; None for the identity.
-        """
-        if rotmat is None:
-            rotmat = torch.eye(3)
-        to_local = torch.diag(1 / torch.tensor(half, dtype=torch.float32)) @ rotmat.T
-        origin = torch.tensor(center, dtype=torch.float32)
-        self.rows.append((shape, to_local, origin, -1, True, self.material()))
-        return len(self.rows) - 1
-
-    def material(self) -> tuple[int, float, float]:
-        """Draw a material: texture, density, gloss."""
-        gloss = self.uniform(0.2, 0.8) if self.uniform(0, 1) < 0.25 else 0.0
-        density = math.exp(self.uniform(math.log(0.25), math.log(1.6)))
-        return self.integer(self.textures), density, gloss
-
-    def add_soup(self, size: float, base: tuple[float, float, float]) -> None:
-        """Add a random triangle soup."""
-        self.soups.append((random_soup(self.generator, size, base), self.material()))
-
-    def cut(self, solid: int, cutter: int) -> None:
-        """Cut one solid out of another, and make the cutter invisible."""
-        shape, to_local, center, _, _, material = self.rows[solid]
-        self.rows[solid] = (shape, to_local, center, cutter, True, material)
-        shape, to_local, center, old, _, material = self.rows[cutter]
-        self.rows[cutter] = (shape, to_local, center, old, False, material)
-
-    def rotation(self, upright: bool) -> Tensor:
-        """Draw a rotation about the vertical, or about any axis."""
-        angle = self.uniform(0, 2 * math.pi)
-        c, s = math.cos(angle), math.sin(angle)
-        about_z = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-        if upright:
-            return about_z
-        q, r = torch.linalg.qr(torch.randn(3, 3, generator=self.generator))
-        rotmat: Tensor = q * torch.sign(r.diagonal())
-        return rotmat
-
-    def layout(self, kind: SceneKind) -> Layout:
-        """Return all solids, grouped by shape, and all soups."""
-        order = sorted(range(len(self.rows)), key=lambda i: self.rows[i][0])
-        position = {old: new for new, old in enumerate(order)}
-        rows = [self.rows[i] for i in order]
-        counts = tuple(sum(row[0] == shape for row in rows) for shape in (CUBE, SPHERE, CYLINDER))
-        solids = Solids(
-            counts=counts,  # type: ignore[arg-type]
-            to_local=torch.stack([row[1] for row in rows]),
-            centers=torch.stack([row[2] for row in rows]),
-            cutters=torch.tensor([position.get(row[3], -1) for row in rows]),
-            visible=torch.tensor([row[4] for row in rows]),
-        )
-        materials = [row[5] for row in rows] + [material for _, material in self.soups]
-        return Layout(
-            kind,
-            solids,
-            tuple(soup for soup, _ in self.soups),
-            torch.tensor([material[0] for material in materials]),
-            torch.tensor([material[1] for material in materials]),
-            torch.tensor([material[2] for material in materials]),
-        )
-
-
-def random_layout(generator: torch.Generator, textures: int) -> Layout:
-    """Draw a scene of a random kind."""
-    build = LayoutBuilder(generator, textures)
-    kind = KINDS[build.integer(len(KINDS))]
-    floor = 0.0
-    if kind == "room":
-        _room(build)
-    elif kind == "table":
-        _table(build)
-    elif kind == "outdoor":
-        _outdoor(build)
-    for _ in range(3 + build.integer(8)):
-        _object(build, floor)
-    for _ in range(build.integer(4)):
-        _thin(build, floor)
-    for _ in range(max(0, build.integer(4) - 1)):
-        base = (build.uniform(-1.1, 1.1), build.uniform(-1.1, 1.1), floor)
-        build.add_soup(build.uniform(0.3, 0.9), base)
-    return build.layout(kind)
-
-
-def _room(build: LayoutBuilder) -> None:
-    """Add a floor, two to four walls and sometimes a ceiling."""
-    half = [build.uniform(2.0, 4.5), build.uniform(2.0, 4.5)]
-    height = build.uniform(2.0, 3.5)
-    build.add(CUBE, [0, 0, -0.5], [9, 9, 0.5])
-    walls = [(0, 1), (1, 1), (0, -1), (1, -1)]
-    for axis, side in walls[: 2 + build.integer(3)]:
-        center, size = [0.0, 0.0, height / 2], [9.0, 9.0, height / 2]
-        center[axis], size[axis] = side * (half[axis] + 0.1), 0.1
-        build.add(CUBE, center, size)
-    if build.uniform(0, 1) < 0.3:
-        build.add(CUBE, [0, 0, height + 0.1], [9, 9, 0.1])
-
-
-def _table(build: LayoutBuilder) -> None:
-    """Add a table top, the floor below and a wall behind."""
-    build.add(CUBE, [0, 0, -0.06], [build.uniform(1.1, 2.0), build.uniform(1.1, 2.0), 0.06])
-    build.add(CUBE, [0, 0, -1.6], [12, 12, 0.5])
-    build.add(
-        CUBE,
-        [0, build.uniform(2.5, 6), 1],
-        [12, 0.1, 5],
-        build.rotation(True) if build.uniform(0, 1) < 0.2 else None,
-    )
-
-
-def _outdoor(build: LayoutBuilder) -> None:
-    """Add ground with mounds, and distant buildings or trees."""
-    build.add(CUBE, [0, 0, -0.5], [60, 60, 0.5])
-    for _ in range(build.integer(5)):
-        center = [build.uniform(-12, 12), build.uniform(-12, 12), build.uniform(-0.2, 0)]
-        wide = build.uniform(1.5, 6)
-        build.add(SPHERE, center, [wide, build.uniform(1.5, 6), build.uniform(0.2, 1.2)])
-    for _ in range(2 + build.integer(6)):
-        angle, distance = build.uniform(0, 2 * math.pi), build.uniform(5, 28)
-        tall = build.uniform(0.8, 4)
-        center = [distance * math.cos(angle), distance * math.sin(angle), tall]
-        size = [build.uniform(0.6, 3), build.uniform(0.6, 3), tall]
-        build.add(
-            CUBE if build.uniform(0, 1) < 0.7 else CYLINDER, center, size, build.rotation(True)
-        )
-
-
-def _object(build: LayoutBuilder, floor: float) -> None:
-    """Add an object that stands on the floor or floats, sometimes with a piece cut out."""
-    shape = build.integer(3)
-    half = [math.exp(build.uniform(math.log(0.1), math.log(0.5))) for _ in range(3)]
-    if shape == SPHERE and build.uniform(0, 1) < 0.6:
-        half = [half[0]] * 3
-    spread = 1.3
-    floats = build.uniform(0, 1) < 0.15
-    center = [build.uniform(-spread, spread), build.uniform(-spread, spread), floor + half[2]]
-    if floats:
-        center[2] += build.uniform(0.1, 1.0)
-    solid = build.add(shape, center, half, build.rotation(not floats))
-    if build.uniform(0, 1) < 0.25:
-        size = [h * build.uniform(0.5, 0.9) for h in half]
-        offset = [c + build.uniform(-0.8, 0.8) * h for c, h in zip(center, half, strict=True)]
-        build.cut(solid, build.add(build.integer(3), offset, size, build.rotation(False)))
-
-
-def _thin(build: LayoutBuilder, floor: float) -> None:
-    """Add a pole, a bar or a board on edge."""
-    radius, long = build.uniform(0.008, 0.03), build.uniform(0.3, 0.9)
-    position = [build.uniform(-1.2, 1.2), build.uniform(-1.2, 1.2)]
-    if build.uniform(0, 1) < 0.6:
-        build.add(CYLINDER, [*position, floor + long], [radius, radius, long])
-    else:
-        build.add(
-            CUBE,
-            [*position, floor + build.uniform(0.1, 0.9)],
-            [long, radius, build.uniform(0.01, 0.2)],
-            build.rotation(True),
-        )
-
-
-def random_cameras(generator: torch.Generator, request: SampleRequest) -> Cameras:
-    """Draw cameras that face the objects from an arc or a forward path.
-
-    The field of view is 30 to 80 degrees; neighbours are 2 to 20 degrees apart, times the baseline
-    of the request.
+    Args:
+        seed: Seed of the scene.
+        textures: Number of textures in the bank.
+        noises: Number of these that are noise; they come first.
+        complexity: From 0 to 1; scales the numbers of things.
+        kind: Kind of the scene; None draws one.
     """
-    views, width, height = request.views, request.width, request.height
+    build = Builder(seed, textures, noises, complexity)
+    drawn = KINDS[int(build.stage("kind").choice(len(KINDS), p=CHANCES))]
+    kind = kind or drawn
+    build.stage("surroundings")
+    low, high, closed = _SURROUNDINGS[kind](build)
+    _things(build, kind, np.minimum(high[:2], -low[:2]).clip(0.8, 2.6))
+    return World(kind, build.layout(), low, high, closed)
 
-    def uniform(low: Number, high: Number) -> float:
-        return low + (high - low) * float(torch.rand((), generator=generator))
 
-    azimuth, distance = uniform(-0.9, 0.9) - math.pi / 2, uniform(1.9, 3.6)
-    step = (
-        request.baseline
-        * math.radians(math.exp(uniform(math.log(2), math.log(20))))
-        * (1 if uniform(0, 1) < 0.5 else -1)
-    )
-    elevation, forward = math.radians(uniform(6, 45)), uniform(0, 1) < 0.15
-    target = torch.tensor([uniform(-0.3, 0.3), uniform(-0.3, 0.3), uniform(0.1, 0.5)])
-    centers = []
-    for i in range(views):
-        k = i - (views - 1) / 2
-        angle = azimuth + (0.15 if forward else 1.0) * k * step
-        reach = distance * (1 - (0.8 * k * abs(step) if forward else 0)) * uniform(0.95, 1.05)
-        lift = elevation + uniform(-0.15, 0.15) * abs(step) * views
-        flat = max(reach, 1.4) * math.cos(lift)
-        centers.append(
-            [flat * math.cos(angle), flat * math.sin(angle), max(reach * math.sin(lift), 0.15)]
-        )
-    fov_deg = uniform(30, 80)
-    jitter = 0.08 * torch.randn(views, 3, generator=generator)
-    viewmats = torch.stack(
-        [look_at(torch.tensor(p), target + j) for p, j in zip(centers, jitter, strict=True)]
-    )
-    center_px = (width * uniform(0.45, 0.55), height * uniform(0.45, 0.55))
-    return Cameras.from_fov(viewmats, fov_deg, width, height, "width", center_px)
+Space = tuple[np.ndarray, np.ndarray, bool]
+
+
+def _room(build: Builder) -> Space:
+    """Add a floor, two to four walls with windows and doors, and often a ceiling."""
+    rng = build.rng
+    half, height = rng.uniform(1.8, 4.5, 2), float(rng.uniform(2.2, 3.6))
+    _slab(build, [0, 0, -0.1], [half[0] + 0.2, half[1] + 0.2, 0.1], "ground")
+    walls = rng.permutation(4)[: int(rng.choice([2, 3, 4, 4]))]
+    paint = build.material("wall")
+    for wall in walls:
+        own = build.material("wall")
+        _wall(build, half, height, int(wall), own if rng.random() < 0.3 else paint)
+    closed = bool(rng.random() < 0.6)
+    if closed:
+        _slab(build, [0, 0, height + 0.1], [half[0] + 0.2, half[1] + 0.2, 0.1], "wall")
+    if len(walls) < 4:
+        _slab(build, [0, 0, -0.6], [25, 25, 0.3], "ground")
+    low = np.array([*(0.25 - half), 0.3])
+    return low, np.array([*(half - 0.25), height - 0.25]), closed and len(walls) > 2
+
+
+def _wall(build: Builder, half: np.ndarray, height: float, side: int, paint: int) -> None:
+    """Add one wall with up to three openings, their bars, a skirting board and posters."""
+    rng = build.rng
+    axis, sign = side % 2, 1 - 2 * (side // 2)
+    along, long = 1 - axis, half[1 - axis] + 0.2
+    count = int(rng.integers(0, 4))
+    sill = 0.0 if count == 1 and rng.random() < 0.4 else rng.uniform(0.5, 1.1)
+    head = min(height - 0.15, sill + rng.uniform(0.9, 2.0))
+    edges = np.linspace(-long, long, count + 1)
+    opening = 0.7 * long / max(count, 1) * rng.uniform(0.5, 1.1)
+    middle = 0.5 * (edges[1:] + edges[:-1]) if count else np.zeros(0)
+    starts = np.concatenate([[-long], middle + opening])
+    ends = np.concatenate([middle - opening, [long]])
+    spans = [(a, b, 0.0, height) for a, b in zip(starts, ends, strict=True)]
+    for m in middle:
+        spans += [(m - opening, m + opening, 0.0, sill), (m - opening, m + opening, head, height)]
+    spans = [s for s in spans if s[3] - s[2] > 0.02]
+
+    def placed(spans: list[tuple[float, float, float, float]], offset: float, thick: float) -> None:
+        boxed = np.array(spans)
+        centers, halves = np.zeros((len(boxed), 3)), np.zeros((len(boxed), 3))
+        centers[:, along], halves[:, along] = boxed[:, :2].mean(1), np.diff(boxed[:, :2])[:, 0] / 2
+        centers[:, 2], halves[:, 2] = boxed[:, 2:].mean(1), np.diff(boxed[:, 2:])[:, 0] / 2
+        centers[:, axis], halves[:, axis] = sign * (half[axis] + offset), thick
+        build.add(boxes(centers, halves), None, None, current)
+
+    current = paint
+    placed(spans, 0.1, 0.1)
+    current = build.material("wall")
+    if count and sill > 0 and rng.random() < 0.7:
+        bars = int(rng.integers(2, 3 + round(5 * build.complexity)))
+        x = (middle[:, None] + np.linspace(-opening, opening, bars)).ravel()
+        placed([(a - 0.02, a + 0.02, sill, head) for a in x], 0.08, 0.02)
+        z = 0.5 * (sill + head)
+        placed([(m - opening, m + opening, z - 0.02, z + 0.02) for m in middle], 0.08, 0.02)
+    if rng.random() < 0.5:
+        placed([(a, b, 0.0, 0.1) for a, b in zip(starts, ends, strict=True)], -0.02, 0.02)
+    for _ in range(build.count(0, 3)):
+        current = build.material("poster")
+        x, z = rng.uniform(-0.8, 0.8) * long, rng.uniform(1.2, max(1.3, height - 0.6))
+        w, h = rng.uniform(0.15, 0.6, 2)
+        placed([(x - w, x + w, z - h, z + h)], -0.02, 0.02)
+
+
+def _slab(
+    build: Builder, center: Sequence[float | int], half: Sequence[float | int], style: str
+) -> None:
+    mesh = boxes(np.array([center], float), np.array([half], float))
+    build.add(mesh, None, None, build.material(style))
+
+
+def _table(build: Builder) -> Space:
+    """Add a table top, sometimes the floor below and walls behind."""
+    rng = build.rng
+    size = rng.uniform(1.2, 2.4, 2)
+    _slab(build, [0, 0, -0.05], [*size, 0.05], "object")
+    if rng.random() < 0.8:
+        _slab(build, [0, 0, -1.8], [14, 14, 0.2], "ground")
+    distance = rng.uniform(2.2, 6)
+    if rng.random() < 0.8:
+        _slab(build, [0, distance, 1], [14, 0.1, 4], "wall")
+    if rng.random() < 0.5:
+        _slab(build, [distance * rng.choice([-1, 1]), 0, 1], [0.1, 14, 4], "wall")
+    return np.array([-4.0, -4.5, 0.25]), np.array([4.0, 1.5, 3.5]), False
+
+
+def _outdoor(build: Builder) -> Space:
+    """Add ground with hills, and buildings and trees at all distances."""
+    rng = build.rng
+    u = np.linspace(-1, 1, 25)
+    x, y = np.meshgrid(u, u, indexing="ij")
+    x, y = 40 * np.sign(x) * np.abs(x) ** 1.7, 40 * np.sign(y) * np.abs(y) ** 1.7
+    away = np.sqrt(x * x + y * y)
+    rough = rng.uniform(0, 0.12) * build.complexity
+    hills = rng.uniform(0, 0.25) * np.maximum(away - 4, 0)
+    grid = np.stack([x, y], -1)
+    z = rough * waves(rng, grid, 5) + hills * waves(rng, grid / 25, 4)
+    z -= rough
+    ground = surface(np.stack([x, y, z], -1))
+    build.add(ground, None, None, build.material("ground"), solid=False)
+    build.stage("buildings")
+    rng = build.rng
+    for _ in range(build.count(0, 4)):
+        angle, away_from = 2 * np.pi * rng.random(), log_uniform(rng, 4.0, 25.0)
+        base = away_from * np.array([np.cos(angle), np.sin(angle), 0.0])
+        building(build, base - [0, 0, 0.05 * away_from], min(3.0, 0.35 * away_from))
+    build.stage("trees")
+    rng = build.rng
+    for _ in range(build.count(1, 5)):
+        angle, away_from = 2 * np.pi * rng.random(), log_uniform(rng, 1.5, 18.0)
+        base = away_from * np.array([np.cos(angle), np.sin(angle), 0.0])
+        plant(build, base, min(2.5, log_uniform(rng, 0.5, 1.2) * away_from**0.5))
+    return np.array([-5.0, -5.0, 0.3]), np.array([5.0, 5.0, 3.5]), False
+
+
+def _plain(build: Builder) -> Space:
+    """Add nothing but sometimes a small base: objects in front of a plain background."""
+    if build.chance(0.5):
+        _slab(build, [0, 0, -0.05], [2.2, 2.2, 0.05], "object")
+    return np.array([-4.0, -4.0, -1.0]), np.array([4.0, 4.0, 3.5]), False
+
+
+_SURROUNDINGS = {"room": _room, "table": _table, "outdoor": _outdoor, "plain": _plain}
+
+
+def _spot(build: Builder, reach: np.ndarray) -> np.ndarray:
+    return np.array([*(build.rng.uniform(-0.95, 0.95, 2) * reach), 0.0])
+
+
+def _things(build: Builder, kind: SceneKind, reach: np.ndarray) -> None:
+    """Add things of every sort, each in a stage of its own."""
+    scale = 0.65 if kind in ("table", "plain") else 1.0
+    reach = np.minimum(reach, 1.2) if scale < 1 else reach
+    rng = build.stage("furniture")
+    for _ in range(build.count(1, 6) if kind == "room" else build.count(0, 2)):
+        furniture(build, _spot(build, reach), scale * log_uniform(rng, 0.25, 0.9))
+    rng = build.stage("composites")
+    for _ in range(build.count(1, 3)):
+        composite(build, _spot(build, reach), scale * log_uniform(rng, 0.2, 0.6))
+    rng = build.stage("floating")
+    for _ in range(build.count(10, 30) if build.chance(0.5) else build.count(0, 10)):
+        center = _spot(build, reach) + [0, 0, rng.uniform(0.1, 2.4) * max(scale, 0.6)]
+        floating(build, center, scale * log_uniform(rng, 0.06, 0.4))
+    rng = build.stage("thin")
+    for _ in range(build.count(0, 4)):
+        thin(build, _spot(build, reach), scale * log_uniform(rng, 0.4, 1.0))
+    if build.chance(0.3):
+        ends = rng.uniform(-1, 1, (2, build.count(3, 14), 3)) * [*reach, 1.2] + [0, 0, 1.2]
+        axis = int(rng.integers(3))
+        ends[1, :, [i for i in range(3) if i != axis]] = ends[
+            0, :, [i for i in range(3) if i != axis]
+        ]
+        build.add(rods(ends[0], ends[1], log_uniform(rng, 0.008, 0.04), 5))
+    rng = build.stage("plants")
+    often = {"room": 1, "table": 1, "outdoor": 4, "plain": 1}[kind]
+    for _ in range(build.count(0, often)):
+        plant(build, _spot(build, reach), scale * log_uniform(rng, 0.25, 0.8))
