@@ -38,7 +38,7 @@ def cache(tmp_path_factory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def captures() -> Path:
     """Return the folder of real captures; skip the test if there is none."""
-    folder = Path(os.environ.get("RECON_CAPTURES", ROOT.parent / "shared" / "captures"))
+    folder = Path(os.environ.get("RECON_CAPTURES") or ROOT.parent / "shared" / "captures")
     if not folder.is_dir():
         pytest.skip(f"no real captures at {folder} (set RECON_CAPTURES)")
     return folder
