@@ -1,16 +1,20 @@
 """Correction of Gaussians by the errors of their renders."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from network_helpers import random_batch
 
 from recon.model.api import ViewBatch
+from recon.model.checkpoint import save_checkpoint
 from recon.model.error_feedback import ErrorFeedback, render_errors
 from recon.model.heads import GaussianHeadConfig, activate
 from recon.model.networks.cost_volume import SIZES, CostVolumeNetwork
 from render import rasterize
+from training.config import TrainConfig
+from training.network import load_initial_weights
 
 HEAD = GaussianHeadConfig(scale_min_px=0.5)
 VIEWS, HEIGHT, WIDTH = 2, 18, 26
@@ -81,3 +85,14 @@ def test_earlier_gaussians_are_returned_for_the_loss(generator: torch.Generator)
     output = network(random_batch(generator, 1, 2, 24, 16))
     assert len(output.intermediate_gaussians) == 2
     assert output.intermediate_gaussians[0].means.requires_grad
+
+
+def test_training_adds_it_to_a_network_without(tmp_path: Path) -> None:
+    without = CostVolumeNetwork(replace(SIZES["tiny"], feedback_rounds=0))
+    save_checkpoint(tmp_path / "without.safetensors", "cost-volume", without, {})
+    network = CostVolumeNetwork(SIZES["tiny"])
+    fresh = network.feedback.enter.weight.clone()
+    load_initial_weights(network, TrainConfig(init=str(tmp_path / "without.safetensors")))
+    own = network.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in without.state_dict().items())
+    assert torch.equal(network.feedback.enter.weight, fresh)
