@@ -4,7 +4,6 @@ A batch depends on the run's seed and the step alone: resuming needs no data loa
 number of processes makes the same global batch.
 """
 
-import hashlib
 from dataclasses import replace
 
 import torch
@@ -12,7 +11,14 @@ import torch
 from recon.errors import ReconError
 from recon.model.api import ViewBatch
 from training.config import TrainConfig
-from training.data.types import Batch, SampleRequest, Source, TrainingSample, problem_of
+from training.data.types import (
+    Batch,
+    SampleRequest,
+    Source,
+    TrainingSample,
+    hashed_seed,
+    problem_of,
+)
 from training.sources import source_name
 
 # The curriculum rounds image sides to multiples of this, so that no network has to pad them.
@@ -52,9 +58,8 @@ def make_batch(
 
 
 def seed_of(*numbers: int) -> int:
-    """Hash integers to a 32-bit seed: torch's CPU generator uses no more bits."""
-    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "little")
+    """Hash integers to a 32-bit seed."""
+    return hashed_seed(repr(numbers))
 
 
 def _request(config: TrainConfig, step: int, device: str) -> SampleRequest:

@@ -37,7 +37,7 @@ def check_network(network: nn.Module, name: str) -> None:
 
 
 def load_initial_weights(network: nn.Module, config: TrainConfig) -> None:
-    """Load the weights of `config.init`, if any; parts that it does not have stay as they are.
+    """Load the weights of `config.init`, if any; whole parts that it lacks stay as they are.
 
     Raises:
         ConfigError: The checkpoint's network has other parameters.
@@ -47,7 +47,9 @@ def load_initial_weights(network: nn.Module, config: TrainConfig) -> None:
     checkpoint = load_checkpoint(Path(config.init))
     weights = checkpoint.network.state_dict()
     own = network.state_dict()
-    if any(key not in own or own[key].shape != value.shape for key, value in weights.items()):
+    parts = {key.partition(".")[0] for key in weights}
+    expected = {key: v.shape for key, v in own.items() if key.partition(".")[0] in parts}
+    if expected != {key: value.shape for key, value in weights.items()}:
         raise ConfigError(
             f"init: {config.init} holds a {checkpoint.name} whose shape differs from "
             f"{config.network} {config.size}"

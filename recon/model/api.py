@@ -72,4 +72,5 @@ class NetworkOutput(TensorStruct):
     intermediate_depths: tuple[Float[Tensor, "b v h w"], ...] = ()
     """Depths of the network's intermediate stages, which are supervised too."""
     intermediate_gaussians: tuple[Gaussians, ...] = ()
-    """Gaussians before later corrections, which are rendered and compared too."""
+    """Gaussians before later corrections, which are rendered and compared too; none without
+    gradients."""

@@ -159,8 +159,7 @@ def _tensors(gaussians: Gaussians) -> list[Tensor]:
 
 
 def _per_channel(head: GaussianHeadConfig, values: tuple[float, ...]) -> Float[Tensor, "c"]:
-    counts = torch.tensor([1, 1, 3, 4, head.channels - 9])
-    return torch.tensor(values).repeat_interleave(counts)
+    return torch.tensor(values).repeat_interleave(torch.tensor(head.parts))
 
 
 def _fitted(features: Float[Tensor, "n k h w"], size: list[int]) -> Float[Tensor, "n k h2 w2"]:

@@ -46,9 +46,14 @@ class GaussianHeadConfig:
     no gradient for the depth."""
 
     @property
+    def parts(self) -> list[int]:
+        """Raw channels per pixel of depth, opacity, scale, rotation and colours."""
+        return [1, 1, 3, 4, 3 * num_coefficients(self.sh_degree)]
+
+    @property
     def channels(self) -> int:
-        """Raw channels per pixel: depth 1, opacity 1, scale 3, rotation 4, then colours."""
-        return 9 + 3 * num_coefficients(self.sh_degree)
+        """Raw channels per pixel."""
+        return sum(self.parts)
 
 
 @full_precision
@@ -70,9 +75,7 @@ def activate(
     if raw.shape[-1] != config.channels:
         raise ValueError(f"expected {config.channels} raw channels, got {raw.shape[-1]}")
     raw = raw.float()  # bf16 is too coarse for positions
-    depth_raw, opacity_raw, scale_raw, quat_raw, color_raw = raw.split(
-        [1, 1, 3, 4, config.channels - 9], -1
-    )
+    depth_raw, opacity_raw, scale_raw, quat_raw, color_raw = raw.split(config.parts, -1)
     rays_o, rays_d = batch.cameras.rays()
     depth = _depth(depth_raw[..., 0], batch, rays_d, config)
     means = rays_o + depth[..., None] * rays_d

@@ -24,8 +24,8 @@ def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> N
         cpu_ms = row["forward_backward"]["cpu_ms"]
         assert row["ns_per_pair"] == pytest.approx(1e6 * cpu_ms / row["pairs"])
         assert row["forward"]["cpu_ms"] < cpu_ms and row["fma_peak_gflops"] > 1
-    # Far below what a quiet machine shows (70 and more).
-    assert results["reference_s1"]["ratio"] > 8
+    # Far below what a quiet machine shows (70 and more); a scalar kernel would fail.
+    assert results["reference_s1"]["ratio"] > 20
     assert results["instruction_set"] in ("x86-64-v3", "baseline")
 
 

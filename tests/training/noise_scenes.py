@@ -1,5 +1,8 @@
-"""A source of training scenes that takes no time: random pixels and depths. Importing adds it."""
+"""A source of training scenes that takes no time: random pixels and depths."""
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 
 from render import Cameras
@@ -24,4 +27,9 @@ class NoiseScenes:
         )
 
 
-SOURCES["noise"] = lambda options, context: NoiseScenes()
+@pytest.fixture(scope="module", autouse=True)
+def noise_source() -> Iterator[None]:
+    """Add the source by name for the tests of the module that imports this fixture."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SOURCES, "noise", lambda options, context: NoiseScenes())
+        yield

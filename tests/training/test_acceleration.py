@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from noise_scenes import NoiseScenes
+from noise_scenes import NoiseScenes, noise_source
 
 from recon.errors import ConfigError, ReconError
 from render import rasterize

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import noise_scenes  # noqa: F401
 import pytest
 import torch
 from conftest import ROOT
+from noise_scenes import noise_source
 from safetensors.torch import load_file
 
 from recon.errors import ReconError

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from noise_scenes import noise_source
 from PIL import Image
 from test_campaign import FILE
 

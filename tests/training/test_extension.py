@@ -322,9 +322,7 @@ def test_registered_sources_and_losses_are_configured_by_name(
     assert mixture.weights == (1.0, 2.0) and mixture.sources[1] == Wall(0)
     assert configured_losses(config.loss)["flat"] == WeightedLoss(flatness, 0.25)
     assert "flat" in Trainer(config).train(until=1)
-    with pytest.raises(
-        ReconError, match=r"dataset.custom.well: no such source .* added: (.*, )?wall;"
-    ):
+    with pytest.raises(ReconError, match=r"dataset.custom.well: no such source .* added: wall;"):
         build_source(tiny(tmp_path, "dataset.custom.well={weight: 1}").dataset, 0, "cpu")
     with pytest.raises(
         ReconError,

@@ -9,6 +9,7 @@ import torch
 
 from training.batches import make_batch
 from training.config import TrainConfig
+from training.data.types import Batch
 from training.trainer import Trainer
 
 # Doubling the batch must make the training at least this much faster (scenes/s).
@@ -58,9 +59,9 @@ def measure_speed(trainer: Trainer, scenes: int) -> float | None:
     return scenes / min(seconds[1:])
 
 
-def _step_seconds(trainer: Trainer, batch: object) -> float:
+def _step_seconds(trainer: Trainer, batch: Batch) -> float:
     start = time.monotonic()
-    losses = trainer.batch_losses(batch)  # type: ignore[arg-type]
+    losses = trainer.batch_losses(batch)
     trainer.accelerator.backward(losses["total"])
     # Reading a value waits for the GPU.
     float(losses["total"].detach())

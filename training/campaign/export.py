@@ -14,11 +14,11 @@ from recon.model.registry import load_checkpoint
 from recon.overlay import overlay
 from training.campaign.recipe import Recipe, Stage
 from training.data.captures import read_sources
+from training.data.store import MANIFEST
 from training.trainer import FIXED, WEIGHTS
 
 # What determines the weights of a stage, besides the code: the rest of a configuration does not.
 RECORDED = (*FIXED, "precision")
-STORE_FILE = "store.json"
 
 
 def export_campaign(
@@ -93,7 +93,7 @@ def _store(stored: Mapping[str, Any]) -> Any:
     """Return the configuration of the scenes on disk that a stage read, if it did."""
     if not stored or stored["weight"] <= 0:
         return None
-    path = Path(stored["folder"]) / STORE_FILE
+    path = Path(stored["folder"]) / MANIFEST
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 

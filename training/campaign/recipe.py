@@ -1,6 +1,5 @@
 """The file of a campaign: fields that all stages have in common, and a list of stages."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from training.config import (
     parse_assignment,
     read_yaml,
 )
+from training.data.types import hashed_seed
 
 Start = Literal["averaged", "raw"]
 
@@ -166,5 +166,4 @@ def _stage(entry: Any, base: TrainConfig, where: str, changes: _Changes) -> Stag
 
 def _seed(seed: int, name: str) -> int:
     """Return the seed of a stage, which depends on its name but not on its position."""
-    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "little") >> 1
+    return hashed_seed(f"{seed} {name}") >> 1

@@ -7,17 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from recon.config import OptimiseConfig, ReconstructConfig
-from recon.devices import choose_device
 from recon.errors import ReconError
 from recon.files import atomic_output
-from recon.model.inference import NetworkModel
-from recon.model.registry import load_checkpoint
-from recon.pipeline import finish_scene, predict
-from recon.scene import Scene
-from recon.types import Views
 from training.campaign.recipe import ScoresConfig, Stage
 from training.evaluation.benchmark import evaluate
 from training.evaluation.captures import EvaluateConfig
+from training.evaluation.methods import recon_method
 from training.evaluation.suite import read_suite
 from training.metrics_logger import Report
 from training.trainer import WEIGHTS
@@ -114,14 +109,9 @@ def psnr_of_checkpoint(path: Path, config: ScoresConfig, device: str) -> dict[st
     Raises:
         ReconError: The suite, a capture or the checkpoint cannot be read.
     """
-    settings = ReconstructConfig(optimise=OptimiseConfig(steps=0), device=device)
-    target = choose_device(device)
-    model = NetworkModel(load_checkpoint(path).network)
-
-    def network(views: Views) -> Scene:
-        views = views.to(target)
-        return finish_scene(predict(views, model), views, settings)
-
+    network = recon_method(
+        ReconstructConfig(model=str(path), optimise=OptimiseConfig(steps=0), device=device)
+    )
     suite = read_suite(Path(config.suite))
     chosen = replace(suite, cases=suite.select(config.only), realestate10k=None)
     results = evaluate(

@@ -6,7 +6,6 @@ viewmats [n v 4 4], Ks [n v 3 3], near and far [n v] (float32).
 """
 
 import functools
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from recon.errors import ConfigError, InputError
 from render import Cameras
-from training.data.types import SampleRequest, TrainingSample
+from training.data.types import SampleRequest, TrainingSample, hashed_seed
 
 # Codes of depth: 0 is unknown (NaN), 1 the far end, LAST the near end, INFINITE infinitely far.
 LAST, INFINITE = 65534, 65535
@@ -190,8 +189,7 @@ def shape_of(path: Path) -> tuple[int, int, int, int, int]:
 
 @functools.lru_cache(maxsize=4)
 def _order(count: int, seed: int, epoch: int) -> Tensor:
-    digest = hashlib.blake2b(f"{seed} {epoch}".encode(), digest_size=4).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    generator = torch.Generator().manual_seed(hashed_seed(f"{seed} {epoch}"))
     return torch.randperm(count, generator=generator)
 
 

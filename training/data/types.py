@@ -1,5 +1,6 @@
 """The protocol between the trainer and sources of training scenes."""
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -14,6 +15,12 @@ from render.tensors import TensorStruct
 
 # By how much rounding may take image values out of [0, 1].
 TOLERANCE = 1e-4
+
+
+def hashed_seed(text: str, size: int = 4) -> int:
+    """Hash a text to a seed of `size` bytes; torch's CPU generator uses no more than 4."""
+    digest = hashlib.blake2b(text.encode(), digest_size=size).digest()
+    return int.from_bytes(digest, "little")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from network_helpers import random_batch
 
+from recon.errors import ConfigError
 from recon.model.api import ViewBatch
 from recon.model.checkpoint import save_checkpoint
 from recon.model.error_feedback import ErrorFeedback, render_errors
@@ -96,3 +97,8 @@ def test_training_adds_it_to_a_network_without(tmp_path: Path) -> None:
     own = network.state_dict()
     assert all(torch.equal(own[key], value) for key, value in without.state_dict().items())
     assert torch.equal(network.feedback.enter.weight, fresh)
+    deeper = CostVolumeNetwork(
+        replace(SIZES["tiny"], pyramid=replace(SIZES["tiny"].pyramid, layers=3))
+    )
+    with pytest.raises(ConfigError, match="shape differs"):
+        load_initial_weights(deeper, TrainConfig(init=str(tmp_path / "without.safetensors")))

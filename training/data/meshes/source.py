@@ -17,7 +17,7 @@ from recon.errors import InputError, MissingDependency
 from recon.files import atomic_output
 from render import Cameras
 from render.cameras import look_at
-from training.data.types import SampleRequest, Skipped, TrainingSample, Unusable
+from training.data.types import SampleRequest, Skipped, TrainingSample, Unusable, hashed_seed
 
 SUFFIXES = (".glb", ".gltf", ".obj")
 TRIES = 20
@@ -117,8 +117,7 @@ def render_mesh(path: Path, count: int, width: int, height: int) -> dict[str, Te
         raise MissingDependency(
             f"dataset.meshes: {error}; pip install 'reconsplat[train]'"
         ) from None
-    seed = hashlib.blake2b(path.name.encode(), digest_size=4).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(seed, "little"))
+    generator = torch.Generator().manual_seed(hashed_seed(path.name))
     cameras = _random_cameras(count, width, height, generator)
     light = torch.tensor([1.0, 1.0, 0.0]) * torch.randn(3, generator=generator)
     light = torch.nn.functional.normalize(light + torch.tensor([0.0, 0.0, 1.2]), dim=0)

@@ -1,6 +1,5 @@
 """Meshes of a scene with their materials; every stage has random numbers of its own."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +7,7 @@ from jaxtyping import Float, Int
 
 from training.data.procedural.mesh import Mesh
 from training.data.procedural.shapes import Rng, log_uniform
+from training.data.types import hashed_seed
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class Layout:
 
 def stage_rng(seed: int, stage: str) -> Rng:
     """Return the random numbers of a stage: a new stage never shifts those of the others."""
-    digest = hashlib.blake2b(f"{seed}/{stage}".encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+    return np.random.Generator(np.random.PCG64(hashed_seed(f"{seed}/{stage}", 16)))
 
 
 class Builder:

@@ -58,8 +58,7 @@ class FeatureLevel:
         shape = (len(views), disparity.shape[1], h, w)
         total = self.feature_maps.new_zeros(shape[0], groups + len(RADII) + 1, *shape[1:])
         best = total.new_full((shape[0], len(RADII), *shape[1:]), -1.0)
-        count = total.new_zeros(shape[0], 1, *shape[1:])
-        joint = total.new_zeros(shape[0], 1, *shape[1:])
+        count = joint = total.new_zeros(shape[0], 1, *shape[1:])
         for source in self.sources[views].T:
             planes = disparity.detach().expand(shape)
             pixels, visible = source_pixels(self.cameras, views, source, planes)

@@ -75,11 +75,13 @@ class CostVolumeNetwork(nn.Module):
         raws = [raw]
         if self.config.feedback_rounds > 0:
             raws += self.feedback(raw, batch, weight, estimate.half, self.config.feedback_rounds)
+        if not torch.is_grad_enabled():  # only a loss reads the others
+            raws = raws[-1:]
         *earlier, output = (activate(each, batch, self.config.head, weight) for each in raws)
         output = replace(output, intermediate_gaussians=tuple(o.gaussians for o in earlier))
         return _with_stage_depths(output, estimate.distributions, batch)
 
-    def _estimate_depth(self, batch: ViewBatch) -> "_Estimate":
+    def _estimate_depth(self, batch: ViewBatch) -> _Estimate:
         """Run the stages."""
         config, views, size = self.config, batch.images.shape[1], batch.images.shape[-2:]
         batch = batch.padded(MULTIPLE_PX)
