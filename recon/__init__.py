@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from recon.config import ReconstructConfig as ReconstructConfig
     from recon.config import SimplifyConfig as SimplifyConfig
     from recon.config import ViewConfig as ViewConfig
-    from recon.optimisation.early_stopping import select_num_steps as select_num_steps
     from recon.optimisation.loop import OptimiseResult as OptimiseResult
     from recon.optimisation.loop import optimise as optimise
     from recon.pipeline import estimate_cameras as estimate_cameras
@@ -65,7 +64,6 @@ _LAZY = {
     "optimise": "recon.optimisation.loop",
     "predict": "recon.pipeline",
     "reconstruct": "recon.pipeline",
-    "select_num_steps": "recon.optimisation.early_stopping",
     "simplify": "recon.simplification.decimation",
 }
 __all__ = [

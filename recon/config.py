@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from recon.errors import ConfigError
+from recon.fusion.config import FusionConfig as FusionConfig
 from recon.optimisation.config import OptimiseConfig as OptimiseConfig
 from recon.simplification.config import SimplifyConfig as SimplifyConfig
 from recon.validation import check_types
@@ -19,7 +20,7 @@ PoseSource = Literal["auto", "given", "solve"]
 class ViewConfig:
     """Which photos are used, and at which size."""
 
-    max_views: int = 8
+    max_views: int = 500
     """Maximum number of photos; if there are more, those whose cameras are best spread are used."""
     resolution: int = 512
     """Length of the long side at which photos are used (px); smaller photos are not enlarged."""
@@ -74,6 +75,8 @@ class ReconstructConfig:
     """Name of the model that predicts the Gaussians: `cost-volume` (the bundled network),
     `plane-sweep` (classical), or `constant-depth` (a baseline); or the path of a checkpoint
     file (.safetensors)."""
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    """How Gaussians are predicted from many photos, and which of them are removed."""
     simplify: SimplifyConfig = field(default_factory=SimplifyConfig)
     """How many Gaussians are removed before the optimisation. Without optimisation
     (`optimise.steps` = 0) nothing is removed."""

@@ -3,28 +3,24 @@
 Each stage is a public function on its own; `reconstruct` chains them.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from recon import __version__
 from recon.capture import Capture, load_capture, load_views, select_spread
 from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
-from recon.config import PoseConfig, ReconstructConfig
+from recon.config import FusionConfig, PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
 from recon.errors import ConfigError, InputError
+from recon.fusion.predict import predict_fused
 from recon.model.registry import build_model
-from recon.optimisation.early_stopping import select_num_steps
 from recon.optimisation.loop import Watch, optimise
 from recon.scene import Provenance, Scene
-from recon.simplification.decimation import simplify, simplify_indexed
+from recon.simplification.decimation import simplify_indexed
 from recon.types import Model, Prediction, Progress, StageProgress, Views
 from render import Cameras, Gaussians
 
-# Fraction of a time limit that choosing the number of steps may take.
-CHECK_FRACTION = 0.3
 # Distance between cameras that gives no parallax, relative to their distance from the origin.
 MIN_BASELINE = 1e-6
 # Called with the scene while it is made, and with the capture and its cameras, if any.
@@ -87,7 +83,9 @@ def _from_views(
 ) -> Scene:
     title = "the views" if capture is None else str(capture.title)
     _check_baseline(title, views.cameras)
-    prediction = predict(views, model, lambda done: progress("predicting depth", done))
+    prediction = predict(
+        views, model, lambda done: progress("predicting depth", done), config.fusion
+    )
     if len(prediction.gaussians) == 0:
         raise InputError(f"no Gaussians from {title}: the masks leave nothing of the photos")
     shown: Watch | None = None if watch is None else (lambda scene: watch(scene, capture))
@@ -131,20 +129,30 @@ def estimate_cameras(
 
 
 def predict(
-    views: Views, model: str | Model = "cost-volume", progress: Progress = _ignore
+    views: Views,
+    model: str | Model = "cost-volume",
+    progress: Progress = _ignore,
+    fusion: FusionConfig | None = None,
 ) -> Prediction:
-    """Predict Gaussians, depth and confidence from views: one forward pass of a model.
+    """Predict Gaussians, depth and confidence from views.
+
+    Few views are one forward pass of the model. Many are predicted in groups (see `FusionConfig`),
+    and Gaussians that contradict the depth of other views are removed.
 
     Args:
         views: Views with cameras, on the device to compute on.
         model: Name or checkpoint file of a model (see `ReconstructConfig.model`), or a model.
         progress: Called with the completed fraction.
+        fusion: How many views are predicted at a time; has defaults.
 
     Raises:
         ConfigError: There is no model of that name, or it cannot work with this number of views.
     """
     chosen = build_model(model) if isinstance(model, str) else model
-    return chosen(views, progress)
+    fusion = fusion or FusionConfig()
+    if len(views) < fusion.min_views:
+        return chosen(views, progress)
+    return predict_fused(views, chosen, fusion, progress)
 
 
 def finish_scene(
@@ -156,8 +164,7 @@ def finish_scene(
 ) -> Scene:
     """Simplify and optimise a prediction as configured.
 
-    The number of steps is limited to what improves a held-out view (`select_num_steps`). Without
-    any steps nothing is simplified either, since the optimisation makes up for the loss.
+    Without any steps nothing is simplified either, since the optimisation makes up for the loss.
 
     Args:
         prediction: Output of a model for these views.
@@ -180,6 +187,7 @@ def finish_scene(
         views.cameras,
         prediction.depth,
         prediction.confidence,
+        geometry_views=prediction.geometry_views,
         source_view=prediction.source_view,
         provenance=provenance,
     )
@@ -189,19 +197,7 @@ def finish_scene(
     gaussians, source_view = scene.gaussians.to(device), prediction.source_view.to(device)
     views = views.to(device)
     schedule = config.optimise.for_num_views(len(views))
-    started = time.monotonic()
-    num_steps = select_num_steps(
-        gaussians,
-        source_view,
-        views,
-        schedule.with_time_fraction(CHECK_FRACTION),
-        lambda done: progress("choosing the number of steps", done),
-        partial(simplify, config=config.simplify),
-    )
-    schedule = schedule.remaining(time.monotonic() - started, num_steps)
     scene = replace(scene, gaussians=gaussians, cameras=views.cameras, source_view=source_view)
-    if schedule.steps == 0:
-        return scene
     gaussians, kept = simplify_indexed(gaussians, views.cameras, config.simplify)
     result = optimise(gaussians, views, schedule, lambda done: progress("optimising", done), watch)
     return replace(

@@ -77,10 +77,13 @@ class Scene:
     """Activated attributes, in the world frame of `cameras`."""
     cameras: Cameras | None = None
     """Cameras of the views that were used, at the size at which they were used."""
-    depth: Float[Tensor, "v h w"] | None = None
-    """Depth that the model predicted for each view (z, world units), before any optimisation."""
-    confidence: Float[Tensor, "v h w"] | None = None
+    depth: Float[Tensor, "g h w"] | None = None
+    """Depth that the model predicted for each geometry view (z, world units), before any
+    optimisation."""
+    confidence: Float[Tensor, "g h w"] | None = None
     """Confidence of that depth, 0 to 1."""
+    geometry_views: tuple[int, ...] | None = None
+    """Indices of the views that Gaussians were predicted from; None stands for all views."""
     exposure: Float[Tensor, "v 3"] | None = None
     """Exposure of each view relative to the scene, per colour channel; their geometric mean is 1.
     None if the scene was not optimised."""

@@ -56,10 +56,13 @@ class Prediction(TensorStruct):
     """World frame of the views' cameras; no batch axes."""
     source_view: Int[Tensor, "n"]
     """Index of the view whose pixel each Gaussian was predicted from."""
-    depth: Float[Tensor, "v h w"]
-    """Depth (z, world units) of every pixel."""
-    confidence: Float[Tensor, "v h w"]
+    depth: Float[Tensor, "g h w"]
+    """Depth (z, world units) of every pixel of the geometry views."""
+    confidence: Float[Tensor, "g h w"]
     """Confidence of the depth of every pixel, 0 to 1."""
+    geometry_views: tuple[int, ...] | None = None
+    """Indices of the views that `depth` and `confidence` belong to; None stands for all views.
+    Their size may be smaller than that of the views."""
 
 
 # A method that predicts a scene: networks and classical methods alike.

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from recon.capture.geometry import c2w_from_viewmat
 from recon.capture.types import Capture, Frame
@@ -17,9 +18,7 @@ DEFAULT_LONG_SIDE_PX = 768
 def select_spread(capture: Capture, count: int) -> list[int]:
     """Select at most `count` photos that are spread over the scene.
 
-    With cameras, farthest-point sampling over camera centres and viewing directions (one radian
-    counts as the median distance of the centres from their median), starting at the camera nearest
-    to the mean. Without cameras, evenly spaced photos.
+    With cameras, by `farthest_poses`; without, evenly spaced photos.
 
     Returns:
         Indices of frames in increasing order.
@@ -30,11 +29,30 @@ def select_spread(capture: Capture, count: int) -> list[int]:
     if not capture.has_cameras:
         return [int(i) for i in np.linspace(0, total - 1, count).round()]
     c2w = np.stack([c2w_from_viewmat(f.camera.viewmat) for f in capture.frames if f.camera])
-    centers = c2w[:, :3, 3] - np.median(c2w[:, :3, 3], 0)
+    return farthest_poses(c2w[:, :3, 3], c2w[:, :3, 2], count)
+
+
+def farthest_poses(
+    centers: Float[np.ndarray, "v 3"], axes: Float[np.ndarray, "v 3"], count: int
+) -> list[int]:
+    """Select `count` of more camera poses by farthest-point sampling.
+
+    One radian of viewing direction counts as the median distance of the centres from their median.
+    The first is the pose nearest to the mean.
+
+    Args:
+        centers: Positions of the cameras.
+        axes: Unit viewing directions.
+        count: Number of poses to select.
+
+    Returns:
+        Indices in increasing order.
+    """
+    centers = centers - np.median(centers, 0)
     spread = max(float(np.median(np.linalg.norm(centers, axis=1))), 1e-12)
-    poses = np.concatenate([centers / spread, c2w[:, :3, 2]], 1)
+    poses = np.concatenate([centers / spread, axes], 1)
     selected = [int(np.linalg.norm(poses - poses.mean(0), axis=1).argmin())]
-    distance = np.full(total, np.inf)
+    distance = np.full(len(poses), np.inf)
     while len(selected) < count:
         distance = np.minimum(distance, np.linalg.norm(poses - poses[selected[-1]], axis=1))
         distance[selected] = -1

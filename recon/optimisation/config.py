@@ -65,15 +65,3 @@ class OptimiseConfig:
     def scale_lrs(self, factor: float) -> "OptimiseConfig":
         """Multiply all learning rates of the scene by a factor."""
         return replace(self, **{name: factor * getattr(self, name) for name in SCENE_LRS})
-
-    def with_time_fraction(self, fraction: float) -> "OptimiseConfig":
-        """Limit the time to a fraction of the time limit, if there is one."""
-        if self.seconds is None:
-            return self
-        return replace(self, seconds=fraction * self.seconds)
-
-    def remaining(self, spent: float, max_steps: int | None) -> "OptimiseConfig":
-        """Subtract `spent` seconds from the time limit, and take at most `max_steps` steps."""
-        seconds = None if self.seconds is None else max(self.seconds - spent, 0.0)
-        steps = self.steps if max_steps is None else min(max_steps, self.steps)
-        return replace(self, seconds=seconds, steps=steps)

@@ -16,7 +16,6 @@ class ViewCountPolicy:
     | gradients must agree  | 2          | a view changes what only it sees      | +0.15        |
     | twice the steps       | 4 and more | held-out views still improve          | +0.26        |
     | steps grow with views | 9 and more | each is rendered as often as one of 4 | not measured |
-    | early stopping        | 4 and more | more steps may overfit the views      | 0.00 so far  |
     """
 
     agreement_views: int = 2
@@ -25,8 +24,6 @@ class ViewCountPolicy:
     """From this number of views on, the number of steps is multiplied."""
     more_steps_factor: float = 2.0
     """Factor of the number of steps for that many views."""
-    min_views_early_stopping: int = 4
-    """From this number of views on, a held-out view limits the number of steps."""
 
     def steps_factor(self, num_views: int, views_per_step: int) -> float:
         """Return the factor of the number of steps; many views are rendered as often as four."""
@@ -36,10 +33,6 @@ class ViewCountPolicy:
     def requires_agreement(self, num_views: int) -> bool:
         """Return whether the gradients of the views must agree in sign."""
         return num_views == self.agreement_views
-
-    def stops_early(self, num_views: int) -> bool:
-        """Return whether there are enough views to hold one out."""
-        return num_views >= self.min_views_early_stopping
 
 
 POLICY = ViewCountPolicy()

@@ -71,10 +71,10 @@ def simplify_indexed(
         own, or that of the merged Gaussian that has the greatest weight in the cameras' images.
     """
     index = torch.arange(len(gaussians), device=gaussians.device)
-    if config.fraction == 0:
+    target = min(round(len(gaussians) * (1 - config.fraction)), config.max_gaussians)
+    if target == len(gaussians):
         return gaussians, index
     seen = measure_contributions(gaussians, cameras)
-    target = round(len(gaussians) * (1 - config.fraction))
     keep = seen.weight_max >= config.min_weight
     if int(keep.sum()) <= target:
         keep = torch.zeros_like(keep)

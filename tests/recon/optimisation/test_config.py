@@ -31,15 +31,6 @@ def test_learning_rates_do_not_depend_on_the_number_of_views() -> None:
         assert replace(config.for_num_views(count), steps=config.steps) == config
 
 
-def test_time_is_divided_between_trial_and_optimisation() -> None:
-    config = OptimiseConfig.for_seconds(20.0)
-    assert config.with_time_fraction(0.3).seconds == 6.0
-    assert config.remaining(5.0, None).seconds == 15.0
-    assert config.remaining(30.0, 12) == replace(config, seconds=0.0, steps=12)
-    unlimited = OptimiseConfig(steps=30)
-    assert unlimited.with_time_fraction(0.3) == unlimited.remaining(9.0, 50) == unlimited
-
-
 @pytest.mark.parametrize("name, value", [("steps", -1), ("seconds", -1.0), ("views_per_step", 0)])
 def test_values_out_of_range(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{name} must"):

@@ -12,7 +12,6 @@ from recon.cli.main import main
 from recon.formats import load_gaussians
 from recon.model.registry import build_model
 from recon.optimisation.config import OptimiseConfig
-from recon.optimisation.early_stopping import HeldOut, select_num_steps
 from recon.optimisation.loop import optimise
 from recon.types import Prediction, Views
 from render import Gaussians, rasterize

@@ -1,0 +1,40 @@
+"""Configuration of the fusion of many views. Imports nothing heavy."""
+
+from dataclasses import dataclass
+
+from recon.errors import ConfigError
+from recon.validation import check_types
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """How Gaussians are predicted from many views, and which of them are removed.
+
+    The values were chosen by experiment (docs/experiments/whole-captures.md).
+    """
+
+    min_views: int = 9
+    """From this number of views on they are predicted in groups; fewer are one group, at their
+    full size."""
+    max_views: int = 32
+    """Maximum number of geometry views: views that Gaussians are predicted from. All others only
+    supervise the optimisation."""
+    group_size: int = 4
+    """Number of views that are matched with each other; memory grows with it."""
+    resolution: int = 256
+    """Length of the long side at which groups are predicted (px)."""
+    tolerance: float = 0.05
+    """Relative difference of depths up to which two views agree."""
+    edge_px: int = 4
+    """Uncertainty of the position of depth edges (px)."""
+    max_violation: float = 0.5
+    """Views that see through a Gaussian remove it if their confidence exceeds this fraction of the
+    confidence of the views that agree with it."""
+    free_radius: float = 0.7
+    """Radius around each camera without any surface, relative to the nearest depth it sees."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("min_views", "max_views", "group_size"):
+            if getattr(self, name) < 2:
+                raise ConfigError(f"{name} must be at least 2, got {getattr(self, name)}", name)

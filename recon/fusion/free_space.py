@@ -1,0 +1,96 @@
+"""Free space: Gaussians that other views see through are removed.
+
+Every depth map says that the space in front of its surface is empty. A Gaussian there contradicts
+it, one at its surface is confirmed by it (free-space violations and support in depth-map fusion,
+Merrell et al. 2007, "Real-time visibility-based fusion of depth maps", section 3).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from recon.fusion.config import FusionConfig
+from render import Cameras, Gaussians
+
+# Support of a Gaussian by the view that it was predicted from.
+OWN_SUPPORT = 0.5
+# Quantile of a depth map that counts as its nearest depth: less than that may be wrong.
+NEAR_QUANTILE = 0.02
+MAX_SAMPLES = 100_000
+
+
+@dataclass(frozen=True)
+class DepthMaps:
+    """Depth maps of several views, all of one size."""
+
+    cameras: Cameras
+    """Cameras at the size of the maps."""
+    depth: Float[Tensor, "v h w"]
+    """z, world units."""
+    confidence: Float[Tensor, "v h w"]
+    """Confidence of the depth, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Sums of the confidences of the views that a Gaussian projects into."""
+
+    support: Float[Tensor, "n"]
+    """Views that see a surface at the Gaussian's depth."""
+    violation: Float[Tensor, "n"]
+    """Views that see a surface behind the Gaussian."""
+
+
+def is_consistent(
+    gaussians: Gaussians, source: Int[Tensor, "n"], maps: DepthMaps, config: FusionConfig
+) -> Bool[Tensor, "n"]:
+    """Return which Gaussians do not contradict the other views.
+
+    Args:
+        gaussians: Gaussians in the frame of the cameras.
+        source: Index of the depth map that each Gaussian belongs to, which has no vote.
+        maps: Depth maps of all views.
+        config: Tolerances.
+    """
+    votes = count_votes(gaussians, source, maps, config)
+    support = OWN_SUPPORT + votes.support
+    consistent = votes.violation <= config.max_violation * support
+    return consistent & ~_is_near_camera(gaussians, maps, config.free_radius)
+
+
+def count_votes(
+    gaussians: Gaussians, source: Int[Tensor, "n"], maps: DepthMaps, config: FusionConfig
+) -> Votes:
+    """Compare the depth of each Gaussian with the depth maps of all other views."""
+    height, width = maps.depth.shape[1:]
+    surface = maps.depth.log()
+    # The nearest surface around a pixel: at an edge it may be one or the other.
+    nearest = -max_pool2d(-surface[:, None], 2 * config.edge_px + 1, 1, config.edge_px)[:, 0]
+    support = torch.zeros(len(gaussians), device=gaussians.device)
+    violation = torch.zeros_like(support)
+    for view in range(len(maps.depth)):
+        pixels, depth = maps.cameras[view].project(gaussians.means)
+        column, row = pixels.floor().unbind(-1)
+        seen = (depth > 0) & (source != view) & (column >= 0) & (row >= 0)
+        seen &= (column < width) & (row < height)
+        index = seen.nonzero()[:, 0]
+        pixel = (row[index] * width + column[index]).long()
+        own, confidence = depth[index].log(), maps.confidence[view].flatten()[pixel]
+        agrees = (own - surface[view].flatten()[pixel]).abs() <= config.tolerance
+        in_front = own < nearest[view].flatten()[pixel] - config.tolerance
+        support[index] += confidence * agrees
+        violation[index] += confidence * in_front
+    return Votes(support, violation)
+
+
+def _is_near_camera(gaussians: Gaussians, maps: DepthMaps, radius: float) -> Bool[Tensor, "n"]:
+    """Return which Gaussians are so near to a camera that other cameras would be inside them."""
+    near = torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.device)
+    for center, depth in zip(maps.cameras.centers, maps.depth, strict=True):
+        subset = depth.flatten()[:: 1 + depth.numel() // MAX_SAMPLES]
+        nearest = torch.quantile(subset, NEAR_QUANTILE)
+        near |= (gaussians.means - center).norm(dim=-1) < radius * nearest
+    return near

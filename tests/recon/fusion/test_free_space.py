@@ -1,0 +1,88 @@
+"""Gaussians that contradict the depth of other views are removed, all others stay."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from recon.fusion.config import FusionConfig
+from recon.fusion.free_space import DepthMaps, count_votes, is_consistent
+from render import Cameras, Gaussians, Sim3
+
+CONFIG = FusionConfig(edge_px=1)
+SIZE = 32
+
+
+def at(points: list[list[float]]) -> Gaussians:
+    means = torch.tensor(points)
+    count = len(means)
+    quats = torch.tensor([1.0, 0, 0, 0]).expand(count, 4)
+    return Gaussians(
+        means, quats, torch.full((count, 3), 0.01), torch.ones(count), torch.zeros(count, 1, 3)
+    )
+
+
+def wall(depth: float = 4.0, count: int = 4) -> DepthMaps:
+    """Cameras side by side in front of a wall across their view."""
+    viewmats = torch.eye(4).repeat(count, 1, 1)
+    viewmats[:, 0, 3] = -0.2 * torch.arange(count)
+    Ks = torch.tensor([[SIZE, 0, SIZE / 2], [0, SIZE, SIZE / 2], [0, 0, 1.0]]).repeat(count, 1, 1)
+    cameras = Cameras(viewmats, Ks, SIZE, SIZE)
+    maps = torch.full((count, SIZE, SIZE), depth)
+    return DepthMaps(cameras, maps, torch.ones_like(maps))
+
+
+@pytest.mark.parametrize(
+    "depth, expected",
+    [(4.0, True), (4.15, True), (3.85, True), (3.0, False), (1.0, False), (8.0, True)],
+)
+def test_what_others_see_through_is_removed(depth: float, expected: bool) -> None:
+    """A surface stays, and so does what it hides; what floats in front of it goes."""
+    point = at([[0.3, 0.0, depth]])
+    assert is_consistent(point, torch.tensor([0]), wall(), CONFIG).item() is expected
+
+
+def test_the_own_view_has_no_vote() -> None:
+    maps = wall(count=1)
+    votes = count_votes(at([[0.0, 0.0, 3.0]]), torch.tensor([0]), maps, CONFIG)
+    assert float(votes.support) == float(votes.violation) == 0
+
+
+def test_views_vote_by_their_confidence() -> None:
+    """Views that do not know the depth do not remove anything."""
+    point, source, maps = at([[0.3, 0.0, 3.0]]), torch.tensor([0]), wall()
+    unsure = replace(maps, confidence=0.05 * maps.confidence)
+    assert not is_consistent(point, source, maps, CONFIG)
+    assert is_consistent(point, source, unsure, CONFIG)
+
+
+def test_depth_edges_may_be_off_by_some_pixels() -> None:
+    """The edge of a near object, which other views place a pixel further, is not removed."""
+    maps = wall()
+    depth = maps.depth.clone()
+    depth[:, :, :16] = 2.0
+    # Seen by view 1 at column 17.6, one pixel beyond its edge at column 16.
+    point = at([[0.2 + 2 * 0.05, 0.0, 2.0]])
+    maps = replace(maps, depth=depth)
+    exact, tolerant = (replace(CONFIG, edge_px=px) for px in (0, 2))
+    only = replace(maps, confidence=torch.zeros_like(depth).index_fill_(0, torch.tensor([1]), 1.0))
+    assert not is_consistent(point, torch.tensor([0]), only, exact)
+    assert is_consistent(point, torch.tensor([0]), only, tolerant)
+
+
+def test_nothing_is_left_close_to_a_camera() -> None:
+    """Behind a camera no depth map says anything, but other cameras would be inside."""
+    behind = at([[0.0, 0.0, -0.5], [0.0, 0.0, -3.5]])
+    kept = is_consistent(behind, torch.tensor([0, 0]), wall(), CONFIG)
+    assert kept.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_votes_do_not_depend_on_the_scale_of_the_world(scale: float) -> None:
+    points = at([[0.3, 0.0, 4.0], [0.3, 0.0, 3.0], [0.1, 0.1, 5.0], [0.0, 0.0, -0.5]])
+    source, maps = torch.zeros(4, dtype=torch.long), wall()
+    world = replace(Sim3.identity(), scale=torch.tensor(scale))
+    large = DepthMaps(maps.cameras.transformed(world), scale * maps.depth, maps.confidence)
+    small = is_consistent(points, source, maps, CONFIG)
+    assert torch.equal(is_consistent(points.transformed(world), source, large, CONFIG), small)
+    assert small.tolist() == [True, False, True, False]
