@@ -56,7 +56,7 @@ class TextureBank:
         level = np.log2(np.maximum(footprint * SIDE_PX, 1)).round().astype(np.int32)
         level = np.minimum(level, LEVELS - 1)
         side = SIDE_PX >> level
-        position = uv * side[:, None] - 0.5
+        position = uv * side[:, None].astype(np.float32) - np.float32(0.5)
         base = np.floor(position)
         t = (position - base).astype(np.float32)
         low = base.astype(np.int64) & (side - 1)[:, None]

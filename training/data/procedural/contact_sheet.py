@@ -16,7 +16,7 @@ from training.data.procedural.bank import list_photos, make_bank
 from training.data.procedural.sample import ProceduralConfig, generate
 from training.data.types import SampleRequest, TrainingSample
 
-COLUMNS, ROWS = 4, 7
+COLUMNS, ROWS = 4, 8
 
 
 def contact_sheet(seeds: range, photos: str = "") -> Float[Tensor, "3 h w"]:

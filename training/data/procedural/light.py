@@ -66,15 +66,15 @@ def random_light(rng: Rng, world: World, textures: int, noises: int) -> Light:
     texture = int(rng.integers(noises, textures)) if backdrop else int(rng.integers(noises))
     hazy = world.kind == "outdoor" and rng.random() < 0.4
     return Light(
-        sun,
+        sun.astype(np.float32),
         world.closed,
-        power * warm,
-        lamps,
-        lamp_colors,
-        ambient * cool,
-        ambient * rng.uniform(0.3, 0.8) * warm,
-        zenith,
-        horizon,
+        (power * warm).astype(np.float32),
+        lamps.astype(np.float32),
+        lamp_colors.astype(np.float32),
+        (ambient * cool).astype(np.float32),
+        (ambient * rng.uniform(0.3, 0.8) * warm).astype(np.float32),
+        zenith.astype(np.float32),
+        horizon.astype(np.float32),
         clouds,
         texture,
         backdrop,

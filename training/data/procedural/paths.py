@@ -94,9 +94,15 @@ def _cameras(rng: Rng, centers: np.ndarray, targets: np.ndarray, request: Sample
 
 
 def flat_rays(cameras: Cameras) -> tuple[Float[np.ndarray, "r 3"], Float[np.ndarray, "r 3"]]:
-    """Return origins and directions of the rays of all pixels of all cameras."""
-    rays_o, rays_d = cameras.rays()
-    return rays_o.reshape(-1, 3).contiguous().numpy(), rays_d.reshape(-1, 3).numpy()
+    """Return origins and directions (unit depth) of the rays of all pixels of all cameras."""
+    K, rotmats = cameras.Ks.numpy(), cameras.viewmats[:, :3, :3].numpy()
+    x = (np.arange(cameras.width) + 0.5 - K[:, :1, 2]) / K[:, :1, 0]
+    y = (np.arange(cameras.height) + 0.5 - K[:, 1:2, 2]) / K[:, 1:2, 1]
+    local = np.ones((len(K), cameras.height, cameras.width, 3), np.float32)
+    local[..., 0], local[..., 1] = x[:, None], y[:, :, None]
+    dirs = local.reshape(len(K), -1, 3) @ rotmats
+    origins = np.repeat(cameras.centers.numpy(), dirs.shape[1], 0)
+    return origins, dirs.reshape(-1, 3)
 
 
 def _score(cameras: Cameras, world: World, caster: Caster) -> float:
@@ -108,15 +114,20 @@ def _score(cameras: Cameras, world: World, caster: Caster) -> float:
         return -0.9
     small = cameras.resized(SMALL_PX, SMALL_PX)
     origins, dirs = flat_rays(small)
-    depth = caster.hits(origins, dirs).depth.reshape(len(centers), -1)
+    hits = caster.hits(origins, dirs)
+    depth = hits.depth.reshape(len(centers), -1)
     sky = depth >= NEVER
     if float(sky.mean(1).max()) > MAX_SKY:
         return -float(sky.mean(1).max()) / 2
     median = np.median(np.where(sky, np.nan, depth)[~sky])
     if float(depth.min()) < max(0.12, MIN_DEPTH * float(median)):
         return -0.4
+    # A view of little but one surface teaches nothing.
+    material = np.where(hits.face < 0, -1, world.layout.material[hits.face])
+    largest = max(np.bincount(row + 1).max() for row in material.reshape(depth.shape))
+    several = 1 - float(largest) / depth.shape[1]
     spread = np.median(np.abs(np.log(depth[~sky]) - np.log(median)))
-    return min(overlap(small, depth) / MIN_OVERLAP, 0.2 + float(spread) / 0.12)
+    return min(overlap(small, depth) / MIN_OVERLAP, 0.2 + float(spread) / 0.12, several / 0.12)
 
 
 def overlap(cameras: Cameras, depth: Float[np.ndarray, "v p"]) -> float:

@@ -114,7 +114,7 @@ def _surface(
         half /= np.sqrt(np.einsum("ij,ij->i", half, half))[:, None] + 1e-6
         peak = np.maximum(np.einsum("ij,ij->i", n, half), 0) ** SHININESS
         shine = (gloss + metal)[shiny] * peak * (sun[shiny] > 0)
-        color[shiny] += shine[:, None] * 0.6 * np.minimum(light.sun_color, 1.5)
+        color[shiny] += shine[:, None] * 0.6 * np.minimum(light.sun_color, np.float32(1.5))
     if light.haze:
         veil = 1 - np.exp(-light.haze * hits.depth)[:, None]
         color = color + veil * (light.horizon - color)
@@ -129,7 +129,7 @@ def _sun(
     normals: Float[np.ndarray, "r 3"],
 ) -> tuple[Float[np.ndarray, "r 3"], Float[np.ndarray, "r"]]:
     """Return directions to the light with shadows, and its irradiance relative to its colour."""
-    sun = light.sun.astype(np.float32)
+    sun = light.sun
     if light.is_lamp:
         ray = sun - points
         square = np.einsum("ij,ij->i", ray, ray)
@@ -152,9 +152,9 @@ def _lamps(
     """Sum the lights without shadows: inverse squares and cosines."""
     if not len(light.lamps):
         return np.zeros_like(points)
-    lamps = light.lamps.astype(np.float32)
+    lamps = light.lamps
     squares = (points * points).sum(1)[:, None] - 2 * points @ lamps.T + (lamps * lamps).sum(1)
     squares = np.maximum(squares, 0.0)
     facing = normals @ lamps.T - np.einsum("ij,ij->i", normals, points)[:, None]
     power = np.maximum(facing, 0) / (np.sqrt(squares + 1e-6) * (squares + 0.4))
-    return np.asarray(power @ light.lamp_colors.astype(np.float32))
+    return np.asarray(power @ light.lamp_colors)

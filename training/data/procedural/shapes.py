@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from training.data.procedural.mesh import Mesh, boxes, join, rods, surface
+from training.data.procedural.mesh import Mesh, boxes, cross, grid_faces, rods, surface
 
 Rng = np.random.Generator
 
@@ -57,10 +57,24 @@ def lathe(
     """
     angle = np.linspace(0, 2 * np.pi * sweep, sides + 1)
     ring = np.stack([np.cos(angle), np.sin(angle), np.ones_like(angle)], -1)
-    points = ring * np.stack([profile[:, 0], profile[:, 0], profile[:, 1]], -1)[:, None]
     if not sharp:
+        points = ring * profile[:, None, [0, 0, 1]]
         return surface(points, sweep == 1.0)
-    return join([surface(points[i : i + 2], sweep == 1.0) for i in range(len(points) - 1)])
+    # Each segment has its own rows of vertices.
+    count = len(profile) - 1
+    rows = np.stack([profile[:-1], profile[1:]], 1)
+    step = np.diff(profile, axis=0)
+    lengths = np.maximum(np.sqrt((step * step).sum(1)), 1e-9)
+    slope = (np.stack([step[:, 1], -step[:, 0]], 1) / lengths[:, None])[:, [0, 0, 1]]
+    points = ring * rows[:, :, None, [0, 0, 1]]
+    normals = np.broadcast_to((ring * slope[:, None])[:, None], points.shape)
+    uv = np.empty((count, 2, sides + 1, 2))
+    uv[..., 0] = angle * profile[:, 0].max()
+    uv[..., 1] = np.stack([lengths.cumsum() - lengths, lengths.cumsum()], 1)[..., None]
+    faces = grid_faces(2, sides + 1) + 2 * (sides + 1) * np.arange(count)[:, None, None]
+    return Mesh(
+        points.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 2), faces.reshape(-1, 3)
+    )
 
 
 def cylinder(
@@ -91,9 +105,9 @@ def tube(path: Float[np.ndarray, "k 3"], radius: float | np.ndarray, sides: int 
     """Sweep a circle along a path; `radius` may change along it."""
     tangent = np.gradient(path, axis=0)
     helper = np.array([0.31, 0.17, 0.93]) if np.abs(tangent[:, 2]).mean() < 1e-3 else np.eye(3)[1]
-    x = np.cross(tangent, helper)
+    x = cross(tangent, np.broadcast_to(helper, tangent.shape))
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-    y = np.cross(tangent, x)
+    y = cross(tangent, x)
     y /= np.maximum(np.linalg.norm(y, axis=1, keepdims=True), 1e-9)
     angle = np.linspace(0, 2 * np.pi, sides + 1)[:, None]
     ring = x[:, None] * np.cos(angle) + y[:, None] * np.sin(angle)
