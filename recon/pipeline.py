@@ -14,6 +14,7 @@ from recon.config import FusionConfig, PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
 from recon.errors import ConfigError, InputError
 from recon.fusion.predict import predict_fused
+from recon.model.inference import without_feedback
 from recon.model.registry import build_model
 from recon.optimisation.loop import Watch, optimise
 from recon.scene import Provenance, Scene
@@ -58,14 +59,16 @@ def reconstruct(
     config = config or ReconstructConfig()
     device, model = choose_device(config.device), build_model(config.model)
     if isinstance(source, Views):
-        return _from_views(source.to(device), model, config, progress, watch, None)
+        shown: Watch | None = None if watch is None else (lambda scene: watch(scene, None))
+        return reconstruct_views(source.to(device), model, config, progress, shown)
     poses = estimate_cameras(load_capture(source), config.poses, config.seed, progress)
     capture = poses.capture
     frames = tuple(capture.frames[i] for i in select_spread(capture, config.views.max_views))
     progress("reading photos", 0.0)
     views = load_views(frames, resolution=config.views.resolution).to(device)
     progress("reading photos", 1.0)
-    scene = _from_views(views, model, config, progress, watch, capture)
+    shown = None if watch is None else (lambda scene: watch(scene, capture))
+    scene = reconstruct_views(views, model, config, progress, shown, str(capture.title))
     assert scene.provenance is not None
     provenance = replace(
         scene.provenance, camera_source=poses.camera_source, frames=frames, poses=poses
@@ -73,23 +76,33 @@ def reconstruct(
     return replace(scene, provenance=provenance)
 
 
-def _from_views(
+def reconstruct_views(
     views: Views,
     model: Model,
     config: ReconstructConfig,
-    progress: StageProgress,
-    watch: SceneWatch | None,
-    capture: Capture | None,
+    progress: StageProgress = _ignore,
+    watch: Watch | None = None,
+    title: str = "the views",
 ) -> Scene:
-    title = "the views" if capture is None else str(capture.title)
+    """Reconstruct a scene from views: predict, simplify and optimise.
+
+    Args:
+        views: Views with cameras, on the device to compute on.
+        model: Model that predicts the Gaussians, whatever `config` says.
+        config: Settings.
+        progress: Called with the name of the stage and its completed fraction.
+        watch: Called with the Gaussians while they are optimised.
+        title: What error messages call the views.
+    """
     _check_baseline(title, views.cameras)
+    if config.optimise.steps > 0:
+        model = without_feedback(model)
     prediction = predict(
         views, model, lambda done: progress("predicting depth", done), config.fusion
     )
     if len(prediction.gaussians) == 0:
         raise InputError(f"no Gaussians from {title}: the masks leave nothing of the photos")
-    shown: Watch | None = None if watch is None else (lambda scene: watch(scene, capture))
-    return finish_scene(prediction, views, config, progress, shown)
+    return finish_scene(prediction, views, config, progress, watch)
 
 
 def estimate_cameras(
@@ -164,7 +177,8 @@ def finish_scene(
 ) -> Scene:
     """Simplify and optimise a prediction as configured.
 
-    Without any steps nothing is simplified either, since the optimisation makes up for the loss.
+    Without any steps nothing is simplified either, unless there are more Gaussians than the stated
+    maximum: the optimisation makes up for the loss.
 
     Args:
         prediction: Output of a model for these views.
@@ -191,23 +205,32 @@ def finish_scene(
         source_view=prediction.source_view,
         provenance=provenance,
     )
-    if config.optimise.steps == 0 or len(scene) == 0:
+    if len(scene) == 0:
         return scene
     device = render_device_of(scene.gaussians.device)
     gaussians, source_view = scene.gaussians.to(device), prediction.source_view.to(device)
     views = views.to(device)
     schedule = config.optimise.for_num_views(len(views))
-    scene = replace(scene, gaussians=gaussians, cameras=views.cameras, source_view=source_view)
-    gaussians, kept = simplify_indexed(gaussians, views.cameras, config.simplify)
-    result = optimise(gaussians, views, schedule, lambda done: progress("optimising", done), watch)
+    rule = config.simplify if schedule.steps > 0 else config.simplify.without_optimisation()
+    progress("simplifying", 0.0)
+    simplified, kept = simplify_indexed(gaussians, views.cameras, rule)
+    progress("simplifying", 1.0)
+    scene = replace(
+        scene,
+        gaussians=simplified,
+        cameras=views.cameras,
+        source_view=source_view[kept],
+        provenance=replace(provenance, simplified=len(simplified) < len(gaussians)),
+    )
+    if schedule.steps == 0:
+        return scene
+    result = optimise(simplified, views, schedule, lambda done: progress("optimising", done), watch)
+    assert scene.provenance is not None
     return replace(
         scene,
         gaussians=result.gaussians,
         exposure=result.exposures,
-        source_view=source_view[kept],
-        provenance=replace(
-            provenance, simplified=config.simplify.fraction > 0, num_steps=result.steps
-        ),
+        provenance=replace(scene.provenance, num_steps=result.steps),
     )
 
 

@@ -39,11 +39,13 @@ class ReconstructOptions:
     max_views: int = ViewConfig.max_views
     """Maximum number of photos to use; if there are more, those whose cameras are best spread. With
     a single photo, depth is a guess."""
+    max_gaussians: int | None = SimplifyConfig.max_gaussians
+    """Maximum number of Gaussians in the scene [default: 400,000, no limit with --refine 0]."""
     resolution: Annotated[int, Arg(metavar="PX")] = ViewConfig.resolution
     """Length of the longer image side in pixels. Every pixel becomes a Gaussian before pruning."""
     refine: Annotated[str, Arg(metavar="STEPS|TIME")] = str(OptimiseConfig.steps)
     """Test-time optimisation: number of steps, or a time limit such as 20s; 0 disables it. The
-    number is doubled for 4 or more photos and grows further from 9 on."""
+    number is for up to 3 photos and grows with more."""
     prune: Annotated[float, Arg(metavar="FRACTION")] = SimplifyConfig.fraction
     """Fraction of the Gaussians to remove before the optimisation, in [0, 1): those that no photo
     sees are pruned first, then similar neighbours are merged. Has no effect with --refine 0."""
@@ -58,7 +60,7 @@ class ReconstructOptions:
             views=ViewConfig(self.max_views, self.resolution),
             poses=PoseConfig(self.cameras, self.metric_scale, self.center, not self.no_cache),
             model=self.model,
-            simplify=SimplifyConfig(fraction=self.prune),
+            simplify=SimplifyConfig(self.prune, self.max_gaussians),
             optimise=parse_refine(self.refine),
             device=self.device,
             seed=self.seed,

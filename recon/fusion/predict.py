@@ -5,6 +5,7 @@ import torch
 from recon.fusion.config import FusionConfig
 from recon.fusion.free_space import DepthMaps, is_consistent
 from recon.fusion.groups import group_views, select_geometry_views
+from recon.model.inference import without_feedback
 from recon.types import Model, Prediction, Progress, Views
 from render import Gaussians
 
@@ -22,6 +23,7 @@ def predict_fused(
         config: Number and size of the geometry views, size of groups, tolerances.
         progress: Called with the completed fraction.
     """
+    model = without_feedback(model)
     chosen = select_geometry_views(views.cameras, config.max_views)
     small = _at_resolution(views[chosen], config.resolution)
     groups = group_views(small.cameras, config.group_size)

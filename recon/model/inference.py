@@ -1,13 +1,18 @@
 """Run networks: in the frame of the cameras, and as models of `recon.reconstruct`."""
 
+import copy
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import nn
 
 from recon.model.api import NetworkOutput, ViewBatch
 from recon.model.mvs.depth_range import estimate_depth_range
 from recon.model.mvs.pixel_gaussians import MIN_MASK, source_view_of
+from recon.model.networks.cost_volume.config import CostVolumeConfig
 from recon.model.normalise import Normalisation
-from recon.types import Prediction, Progress, Views
+from recon.types import Model, Prediction, Progress, Views
 
 
 def run_network(network: nn.Module, batch: ViewBatch) -> NetworkOutput:
@@ -48,3 +53,18 @@ class NetworkModel:
         source_view = source_view_of(keep.view(len(views), -1)).repeat_interleave(per_pixel)
         progress(1.0)
         return Prediction(gaussians, source_view, output.depth[0], output.confidence[0])
+
+
+def without_feedback(model: Model) -> Model:
+    """Return the model without rounds of error feedback, if it has any.
+
+    They fit the Gaussians to the views of one forward pass, which is in vain where an optimisation
+    follows, or where other views correct the scene (docs/experiments/whole-captures.md).
+    """
+    config = getattr(model.network, "config", None) if isinstance(model, NetworkModel) else None
+    if getattr(config, "feedback_rounds", 0) == 0:
+        return model
+    assert isinstance(model, NetworkModel) and isinstance(config, CostVolumeConfig)
+    network: Any = copy.copy(model.network)
+    network.config = replace(config, feedback_rounds=0)
+    return NetworkModel(network)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -73,6 +74,8 @@ def take_steps(
     """Take steps up to the limit of steps or time, and yield each one's index (from 1) and loss."""
     started, count = time.monotonic(), min(config.views_per_step, len(views))
     order: list[int] = []
+    # Random, since neighbours of a sequence say the same; each view comes as often as the others.
+    generator = torch.Generator().manual_seed(0)
     for step in range(1, config.steps + 1):
         done = (step - 1) / config.steps
         if config.seconds is not None:
@@ -81,7 +84,7 @@ def take_steps(
             return
         progress(done)
         while len(order) < count:
-            order += list(range(len(views)))
+            order += torch.randperm(len(views), generator=generator).tolist()
         chosen, order = order[:count], order[count:]
         yield step, scene.step(views, chosen, 0.5 + 0.5 * math.cos(math.pi * done))
     progress(1.0)

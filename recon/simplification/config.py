@@ -1,9 +1,13 @@
 """Configuration of the simplification. Imports nothing heavy."""
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 
 from recon.errors import ConfigError
 from recon.validation import check_types
+
+# Maximum number of Gaussians of a scene that is optimised, unless the user sets another.
+DEFAULT_MAX_GAUSSIANS = 400_000
 
 
 @dataclass(frozen=True)
@@ -12,8 +16,9 @@ class SimplifyConfig:
 
     fraction: float = 0.5
     """Fraction of the Gaussians to remove, in [0, 1), if that many can be pruned or merged."""
-    max_gaussians: int = 400_000
-    """Maximum number of Gaussians to leave, for which more than the fraction is removed."""
+    max_gaussians: int | None = None
+    """Maximum number of Gaussians to leave, for which more than the fraction is removed. None
+    stands for DEFAULT_MAX_GAUSSIANS before an optimisation, and for no limit without one."""
     min_weight: float = 0.004
     """Gaussians whose weight is below this in every pixel are pruned; 1 / 255 is invisible."""
     cluster_sizes_px: tuple[float, ...] = (2.0, 3.0, 4.0, 6.0)
@@ -24,7 +29,17 @@ class SimplifyConfig:
         check_types(self)
         if not 0 <= self.fraction < 1:
             raise ConfigError(f"fraction must be in [0, 1), got {self.fraction}", "fraction")
-        if self.max_gaussians < 1:
+        if self.max_gaussians is not None and self.max_gaussians < 1:
             raise ConfigError(
                 f"max_gaussians must be at least 1, got {self.max_gaussians}", "max_gaussians"
             )
+
+    def without_optimisation(self) -> "SimplifyConfig":
+        """Return the settings for a scene that is not optimised: only a stated limit applies."""
+        limit = sys.maxsize if self.max_gaussians is None else self.max_gaussians
+        return replace(self, fraction=0.0, max_gaussians=limit)
+
+    @property
+    def limit(self) -> int:
+        """Maximum number of Gaussians to leave."""
+        return DEFAULT_MAX_GAUSSIANS if self.max_gaussians is None else self.max_gaussians

@@ -56,7 +56,8 @@ def simplify(
 
     Gaussians that none of the cameras sees are pruned; then Gaussians of one surface patch are
     merged, those of similar colours first. If clusters of the largest size are not enough, more
-    Gaussians remain than were asked for.
+    Gaussians remain than `config.fraction` asks for; more than `config.max_gaussians` never do:
+    those that contribute least are pruned.
     """
     return simplify_indexed(gaussians, cameras, config)[0]
 
@@ -71,7 +72,7 @@ def simplify_indexed(
         own, or that of the merged Gaussian that has the greatest weight in the cameras' images.
     """
     index = torch.arange(len(gaussians), device=gaussians.device)
-    target = min(round(len(gaussians) * (1 - config.fraction)), config.max_gaussians)
+    target = min(round(len(gaussians) * (1 - config.fraction)), config.limit)
     if target == len(gaussians):
         return gaussians, index
     seen = measure_contributions(gaussians, cameras)
@@ -89,6 +90,9 @@ def simplify_indexed(
             break
     groups = _cheapest(gaussians, weight, groups, len(gaussians) - target)
     simplified, heaviest = _merged(gaussians, footprints.size, groups, weight)
+    if len(simplified) > config.limit:
+        best = contribution(simplified, cameras).topk(config.limit).indices.sort().values
+        simplified, heaviest = simplified[best], heaviest[best]
     return simplified, index[heaviest]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from recon.config import OptimiseConfig, ReconstructConfig
 from recon.devices import choose_device
 from recon.model.registry import build_model
-from recon.pipeline import finish_scene, predict
+from recon.pipeline import reconstruct_views
 from recon.scene import Scene
 from recon.types import Views
 from render import Gaussians
@@ -22,8 +22,7 @@ def recon_method(config: ReconstructConfig) -> Method:
     model, device = build_model(config.model), choose_device(config.device)
 
     def method(views: Views) -> Scene:
-        views = views.to(device)
-        return finish_scene(predict(views, model), views, config)
+        return reconstruct_views(views.to(device), model, config)
 
     return method
 

@@ -10,7 +10,7 @@ from recon.cli.main import main
 from recon.errors import ConfigError
 from recon.formats import load_gaussians
 from recon.simplification.config import SimplifyConfig
-from recon.simplification.decimation import clusters, merge, simplify
+from recon.simplification.decimation import clusters, merge, simplify, simplify_indexed
 from recon.types import Views
 from render import Gaussians, rasterize
 from render.footprints import Footprints
@@ -49,6 +49,19 @@ def test_large_clusters_are_split_to_meet_the_count(views: Views, predicted: Gau
     left = simplify(predicted, views.cameras[[0, 1]], config)
     left.validate()
     assert len(left) == round(0.05 * len(predicted))
+
+
+@pytest.mark.parametrize("limit", [1, 50, 700])
+def test_the_maximum_number_is_met(views: Views, predicted: Gaussians, limit: int) -> None:
+    """Even if clusters are too small to merge that many."""
+    config = SimplifyConfig(0.1, max_gaussians=limit, cluster_sizes_px=(2.0,))
+    left, index = simplify_indexed(predicted, views.cameras[[0, 1]], config)
+    left.validate()
+    assert len(left) == len(index) == limit
+    unlimited = config.without_optimisation()
+    assert len(simplify(predicted, views.cameras[[0, 1]], unlimited)) == limit
+    free = SimplifyConfig(0.9).without_optimisation()
+    assert simplify(predicted, views.cameras[[0, 1]], free) is predicted
 
 
 def test_unseen_gaussians_are_pruned_first(views: Views, predicted: Gaussians) -> None:
