@@ -13,7 +13,7 @@ from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.config import FusionConfig, PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
 from recon.errors import ConfigError, InputError
-from recon.fusion.predict import predict_fused
+from recon.fusion.predict import predict_fused, without_inconsistent
 from recon.model.inference import without_feedback
 from recon.model.registry import build_model
 from recon.optimisation.loop import Watch, optimise
@@ -177,8 +177,9 @@ def finish_scene(
 ) -> Scene:
     """Simplify and optimise a prediction as configured.
 
-    Without any steps nothing is simplified either, unless there are more Gaussians than the stated
-    maximum: the optimisation makes up for the loss.
+    Without any steps nothing is removed, unless there are more Gaussians than the stated maximum:
+    the optimisation makes up for the loss. Before it, Gaussians that contradict the depth of other
+    views are removed as well.
 
     Args:
         prediction: Output of a model for these views.
@@ -193,9 +194,12 @@ def finish_scene(
     config = config or ReconstructConfig()
     if watch is not None:
         watch(prediction.gaussians)
-    provenance = Provenance(
-        config, __version__, "given", views.names, num_predicted=len(prediction.gaussians)
-    )
+    num_predicted = len(prediction.gaussians)
+    schedule = config.optimise.for_num_views(len(views))
+    is_fused = prediction.geometry_views is not None
+    if schedule.steps > 0 and not is_fused and len(views) >= config.fusion.min_views_checked:
+        prediction = without_inconsistent(prediction, views, config.fusion)
+    provenance = Provenance(config, __version__, "given", views.names, num_predicted=num_predicted)
     scene = Scene(
         prediction.gaussians,
         views.cameras,
@@ -210,7 +214,6 @@ def finish_scene(
     device = render_device_of(scene.gaussians.device)
     gaussians, source_view = scene.gaussians.to(device), prediction.source_view.to(device)
     views = views.to(device)
-    schedule = config.optimise.for_num_views(len(views))
     rule = config.simplify if schedule.steps > 0 else config.simplify.without_optimisation()
     progress("simplifying", 0.0)
     simplified, kept = simplify_indexed(gaussians, views.cameras, rule)

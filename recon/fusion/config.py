@@ -23,6 +23,9 @@ class FusionConfig:
     """Number of views that are matched with each other; memory grows with it."""
     resolution: int = 256
     """Length of the long side at which groups are predicted (px)."""
+    min_views_checked: int = 3
+    """From this number of views on, Gaussians that contradict other views are removed before an
+    optimisation. Two views cannot tell which of them is wrong."""
     tolerance: float = 0.05
     """Relative difference of depths up to which two views agree."""
     edge_px: int = 4

@@ -1,5 +1,7 @@
 """Prediction of many views in groups, whose Gaussians are checked against all depth maps."""
 
+from dataclasses import replace
+
 import torch
 
 from recon.fusion.config import FusionConfig
@@ -41,13 +43,30 @@ def predict_fused(
         depths[members[:own]] = found.depth[:own]
         confidences[members[:own]] = found.confidence[:own]
         done += own
-    gaussians, source = Gaussians.cat(scenes), torch.cat(sources)
-    # Where there is nothing of the scene, depth means nothing.
-    maps = DepthMaps(small.cameras, depths, confidences * small.masks[:, 0])
-    keep = is_consistent(gaussians, source, maps, config)
+    fused = Prediction(Gaussians.cat(scenes), torch.cat(sources), depths, confidences)
+    fused = without_inconsistent(fused, small, config)
     progress(1.0)
-    view_of = torch.tensor(chosen, device=source.device)
-    return Prediction(gaussians[keep], view_of[source[keep]], depths, confidences, tuple(chosen))
+    view_of = torch.tensor(chosen, device=fused.source_view.device)
+    return replace(fused, source_view=view_of[fused.source_view], geometry_views=tuple(chosen))
+
+
+def without_inconsistent(prediction: Prediction, views: Views, config: FusionConfig) -> Prediction:
+    """Remove Gaussians that contradict the depth of other views.
+
+    Args:
+        prediction: Prediction of all views, at their size.
+        views: The views.
+        config: Tolerances.
+    """
+    # Where there is nothing of the scene, depth means nothing.
+    confidence = prediction.confidence * views.masks[:, 0]
+    maps = DepthMaps(views.cameras, prediction.depth, confidence)
+    keep = is_consistent(prediction.gaussians, prediction.source_view, maps, config)
+    return replace(
+        prediction,
+        gaussians=prediction.gaussians[keep],
+        source_view=prediction.source_view[keep],
+    )
 
 
 def _at_resolution(views: Views, resolution: int) -> Views:

@@ -58,9 +58,10 @@ class OptimiseConfig:
         return OptimiseConfig(steps=MAX_STEPS, seconds=seconds)
 
     def for_num_views(self, count: int) -> "OptimiseConfig":
-        """Adapt the number of steps to the number of views (see ViewCountPolicy)."""
-        steps = math.ceil(self.steps * POLICY.steps_factor(count, self.views_per_step))
-        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)))
+        """Adapt steps and views per step to the number of views (see ViewCountPolicy)."""
+        steps, views_per_step = POLICY.schedule(self.steps, count, self.views_per_step)
+        steps = min(math.ceil(steps), max(self.steps, MAX_STEPS))
+        return replace(self, steps=steps, views_per_step=views_per_step)
 
     def scale_lrs(self, factor: float) -> "OptimiseConfig":
         """Multiply all learning rates of the scene by a factor."""

@@ -9,26 +9,46 @@ class ViewCountPolicy:
 
     The gain of a row over its removal is the mean over development captures, in dB of PSNR on
     held-out views. Setup, single values, and rows that were removed because they were worth less
-    than 0.1 dB: docs/experiments/view-count-policy.md.
+    than 0.1 dB: docs/experiments/view-count-policy.md and docs/experiments/whole-captures.md.
 
-    | row                   | views      | reason                                | gain         |
-    |-----------------------|------------|---------------------------------------|--------------|
-    | gradients must agree  | 2          | a view changes what only it sees      | +0.15        |
-    | twice the steps       | 4 and more | held-out views still improve          | +0.26        |
-    | steps grow with views | 9 and more | each is rendered as often as one of 4 | not measured |
+    | row                       | views      | reason                           | gain         |
+    |---------------------------|------------|----------------------------------|--------------|
+    | gradients must agree      | 2          | a view changes what only it sees | +0.15        |
+    | more steps                | 4 and more | held-out views still improve     | +0.26        |
+    | more renders with views   | 9 and more | every view needs its own         | +0.9 (fox)   |
+    | fewer views for each step | 9 and more | more steps for as many renders   | not measured |
     """
 
     agreement_views: int = 2
     """With this number of views, their gradients must agree in sign."""
     min_views_more_steps: int = 4
     """From this number of views on, the number of steps is multiplied."""
-    more_steps_factor: float = 2.0
+    more_steps_factor: float = 4 / 3
     """Factor of the number of steps for that many views."""
+    many_views: int = 9
+    """From this number of views on, the number of renders grows with each view."""
+    renders_per_view: float = 2 / 3
+    """Renders for each further view, in units of the number of steps."""
+    max_renders: float = 70.0
+    """Maximum number of renders, in units of the number of steps."""
+    views_per_step: int = 2
+    """Maximum number of views for each step if there are many."""
 
-    def steps_factor(self, num_views: int, views_per_step: int) -> float:
-        """Return the factor of the number of steps; many views are rendered as often as four."""
-        factor = self.more_steps_factor if num_views >= self.min_views_more_steps else 1.0
-        return max(factor, num_views / views_per_step)
+    def schedule(self, steps: int, num_views: int, views_per_step: int) -> tuple[float, int]:
+        """Return the number of steps, and the number of views that are rendered for each.
+
+        Args:
+            steps: Number of steps for up to three views.
+            num_views: Number of views.
+            views_per_step: Maximum number of views for each step, for few views.
+        """
+        if num_views < self.many_views:
+            factor = self.more_steps_factor if num_views >= self.min_views_more_steps else 1.0
+            return factor * steps, views_per_step
+        few = self.more_steps_factor * views_per_step
+        renders = few + self.renders_per_view * (num_views - self.many_views + 1)
+        count = min(self.views_per_step, views_per_step)
+        return min(renders, self.max_renders) / count * steps, count
 
     def requires_agreement(self, num_views: int) -> bool:
         """Return whether the gradients of the views must agree in sign."""
