@@ -14,6 +14,7 @@ MIN_RESOLUTION_PX = 32
 # Number of photos that are taken from a video.
 VIDEO_FRAMES = 40
 PoseSource = Literal["auto", "given", "solve"]
+Quality = Literal["draft", "standard", "high"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ class ReconstructConfig:
     (`optimise.steps` = 0) nothing is removed."""
     optimise: OptimiseConfig = field(default_factory=OptimiseConfig)
     """Test-time optimisation: number of steps or seconds, and learning rates."""
+    seconds: float | None = None
+    """Time limit of the whole reconstruction (s). It is used up: the optimisation takes as many
+    steps as fit in, instead of `optimise.steps`, and fewer photos are geometry views if need be."""
     device: str = "auto"
     """Device of all computations: `cpu`, `cuda` or `cuda:1`; `auto` uses a CUDA GPU if there is
     one."""
@@ -90,3 +94,27 @@ class ReconstructConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ConfigError(f"seconds must be above 0, got {self.seconds}", "seconds")
+
+    @staticmethod
+    def for_quality(quality: Quality) -> "ReconstructConfig":
+        """Return the settings of a named quality.
+
+        Args:
+            quality: `draft` takes about a third of the time of `standard`, `high` about three
+                times as long.
+        """
+        if quality == "draft":
+            return ReconstructConfig(
+                fusion=FusionConfig(max_views=16),
+                simplify=SimplifyConfig(max_gaussians=200_000),
+                optimise=OptimiseConfig(steps=15),
+            )
+        if quality == "high":
+            return ReconstructConfig(
+                fusion=FusionConfig(max_views=48),
+                simplify=SimplifyConfig(max_gaussians=1_000_000),
+                optimise=OptimiseConfig(steps=135),
+            )
+        return ReconstructConfig()

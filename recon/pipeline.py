@@ -19,9 +19,15 @@ from recon.model.registry import build_model
 from recon.optimisation.loop import Watch, optimise
 from recon.scene import Provenance, Scene
 from recon.simplification.decimation import simplify_indexed
+from recon.time_limit import TimeLimit
 from recon.types import Model, Prediction, Progress, StageProgress, Views
 from render import Cameras, Gaussians
 
+# Fraction of a time limit that the prediction may take.
+PREDICTION_FRACTION = 0.35
+# Fraction of the remaining time that is kept for sorting and writing the scene, at most so many
+# seconds.
+SAVING_FRACTION, MAX_SAVING_S = 0.1, 15.0
 # Distance between cameras that gives no parallax, relative to their distance from the origin.
 MIN_BASELINE = 1e-6
 # Called with the scene while it is made, and with the capture and its cameras, if any.
@@ -57,10 +63,11 @@ def reconstruct(
         MissingDependency: Solving cameras or reading a file needs an extra that is not installed.
     """
     config = config or ReconstructConfig()
+    limit = TimeLimit(config.seconds)
     device, model = choose_device(config.device), build_model(config.model)
     if isinstance(source, Views):
         shown: Watch | None = None if watch is None else (lambda scene: watch(scene, None))
-        return reconstruct_views(source.to(device), model, config, progress, shown)
+        return reconstruct_views(source.to(device), model, config, progress, shown, limit=limit)
     poses = estimate_cameras(load_capture(source), config.poses, config.seed, progress)
     capture = poses.capture
     frames = tuple(capture.frames[i] for i in select_spread(capture, config.views.max_views))
@@ -68,7 +75,7 @@ def reconstruct(
     views = load_views(frames, resolution=config.views.resolution).to(device)
     progress("reading photos", 1.0)
     shown = None if watch is None else (lambda scene: watch(scene, capture))
-    scene = reconstruct_views(views, model, config, progress, shown, str(capture.title))
+    scene = reconstruct_views(views, model, config, progress, shown, str(capture.title), limit)
     assert scene.provenance is not None
     provenance = replace(
         scene.provenance, camera_source=poses.camera_source, frames=frames, poses=poses
@@ -83,6 +90,7 @@ def reconstruct_views(
     progress: StageProgress = _ignore,
     watch: Watch | None = None,
     title: str = "the views",
+    limit: TimeLimit | None = None,
 ) -> Scene:
     """Reconstruct a scene from views: predict, simplify and optimise.
 
@@ -93,16 +101,22 @@ def reconstruct_views(
         progress: Called with the name of the stage and its completed fraction.
         watch: Called with the Gaussians while they are optimised.
         title: What error messages call the views.
+        limit: Time limit that has started already; by default `config.seconds` from now on.
     """
+    limit = limit or TimeLimit(config.seconds)
     _check_baseline(title, views.cameras)
     if config.optimise.steps > 0:
         model = without_feedback(model)
     prediction = predict(
-        views, model, lambda done: progress("predicting depth", done), config.fusion
+        views,
+        model,
+        lambda done: progress("predicting depth", done),
+        config.fusion,
+        None if limit.left is None else PREDICTION_FRACTION * limit.left,
     )
     if len(prediction.gaussians) == 0:
         raise InputError(f"no Gaussians from {title}: the masks leave nothing of the photos")
-    return finish_scene(prediction, views, config, progress, watch)
+    return finish_scene(prediction, views, config, progress, watch, limit)
 
 
 def estimate_cameras(
@@ -146,6 +160,7 @@ def predict(
     model: str | Model = "cost-volume",
     progress: Progress = _ignore,
     fusion: FusionConfig | None = None,
+    seconds: float | None = None,
 ) -> Prediction:
     """Predict Gaussians, depth and confidence from views.
 
@@ -157,15 +172,17 @@ def predict(
         model: Name or checkpoint file of a model (see `ReconstructConfig.model`), or a model.
         progress: Called with the completed fraction.
         fusion: How many views are predicted at a time; has defaults.
+        seconds: Time limit (s), within which as many views are predicted as possible.
 
     Raises:
         ConfigError: There is no model of that name, or it cannot work with this number of views.
     """
     chosen = build_model(model) if isinstance(model, str) else model
     fusion = fusion or FusionConfig()
-    if len(views) < fusion.min_views:
+    most = fusion.min_views - 1 if seconds is None else fusion.group_size
+    if len(views) <= most:
         return chosen(views, progress)
-    return predict_fused(views, chosen, fusion, progress)
+    return predict_fused(views, chosen, fusion, progress, seconds)
 
 
 def finish_scene(
@@ -174,6 +191,7 @@ def finish_scene(
     config: ReconstructConfig | None = None,
     progress: StageProgress = _ignore,
     watch: Watch | None = None,
+    limit: TimeLimit | None = None,
 ) -> Scene:
     """Simplify and optimise a prediction as configured.
 
@@ -187,53 +205,71 @@ def finish_scene(
         config: Settings, of which `simplify` and `optimise` are used here.
         progress: Called with the name of the stage and its completed fraction.
         watch: Called with the Gaussians while they are optimised.
+        limit: Time limit that has started already; by default `config.seconds` from now on.
 
     Returns:
         The scene, on a device that can render it.
     """
     config = config or ReconstructConfig()
+    limit = limit or TimeLimit(config.seconds)
     if watch is not None:
         watch(prediction.gaussians)
-    num_predicted = len(prediction.gaussians)
-    schedule = config.optimise.for_num_views(len(views))
+    is_optimised = config.optimise.steps > 0
     is_fused = prediction.geometry_views is not None
-    if schedule.steps > 0 and not is_fused and len(views) >= config.fusion.min_views_checked:
+    num_predicted = len(prediction.gaussians)
+    if is_optimised and not is_fused and len(views) >= config.fusion.min_views_checked:
         prediction = without_inconsistent(prediction, views, config.fusion)
-    provenance = Provenance(config, __version__, "given", views.names, num_predicted=num_predicted)
-    scene = Scene(
-        prediction.gaussians,
-        views.cameras,
-        prediction.depth,
-        prediction.confidence,
-        geometry_views=prediction.geometry_views,
-        source_view=prediction.source_view,
-        provenance=provenance,
+    scene = _simplified(prediction, views, config, progress)
+    provenance = Provenance(
+        config,
+        __version__,
+        "given",
+        views.names,
+        num_predicted=num_predicted,
+        simplified=len(scene) < len(prediction.gaussians),
     )
-    if len(scene) == 0:
+    scene = replace(scene, provenance=provenance)
+    if not is_optimised or len(scene) == 0:
         return scene
-    device = render_device_of(scene.gaussians.device)
-    gaussians, source_view = scene.gaussians.to(device), prediction.source_view.to(device)
-    views = views.to(device)
-    rule = config.simplify if schedule.steps > 0 else config.simplify.without_optimisation()
-    progress("simplifying", 0.0)
-    simplified, kept = simplify_indexed(gaussians, views.cameras, rule)
-    progress("simplifying", 1.0)
-    scene = replace(
-        scene,
-        gaussians=simplified,
-        cameras=views.cameras,
-        source_view=source_view[kept],
-        provenance=replace(provenance, simplified=len(simplified) < len(gaussians)),
+    views = views.to(scene.gaussians.device)
+    schedule = config.optimise.for_num_views(len(views))
+    left = limit.left
+    if left is not None:
+        left -= min(SAVING_FRACTION * left, MAX_SAVING_S)
+        schedule = config.optimise.for_time(left, len(views))
+    result = optimise(
+        scene.gaussians, views, schedule, lambda done: progress("optimising", done), watch
     )
-    if schedule.steps == 0:
-        return scene
-    result = optimise(simplified, views, schedule, lambda done: progress("optimising", done), watch)
-    assert scene.provenance is not None
     return replace(
         scene,
         gaussians=result.gaussians,
         exposure=result.exposures,
-        provenance=replace(scene.provenance, num_steps=result.steps),
+        provenance=replace(provenance, num_steps=result.steps),
+    )
+
+
+def _simplified(
+    prediction: Prediction, views: Views, config: ReconstructConfig, progress: StageProgress
+) -> Scene:
+    """Make a scene of a prediction, simplified as it pays before an optimisation or without one."""
+    device = render_device_of(prediction.gaussians.device)
+    gaussians, cameras = prediction.gaussians.to(device), views.cameras.to(device)
+    source_view = prediction.source_view.to(device)
+    rule = config.simplify
+    if config.optimise.steps == 0:
+        rule = rule.without_optimisation()
+    progress("simplifying", 0.0)
+    if len(gaussians) > 0:
+        gaussians, kept = simplify_indexed(gaussians, cameras, rule)
+        source_view = source_view[kept]
+    progress("simplifying", 1.0)
+    return Scene(
+        gaussians,
+        cameras,
+        prediction.depth,
+        prediction.confidence,
+        geometry_views=prediction.geometry_views,
+        source_view=source_view,
     )
 
 

@@ -1,6 +1,7 @@
 """Options that `recon INPUT` and `recon eval` have in common."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from recon.cli.arguments import Arg, UsageError
@@ -8,6 +9,7 @@ from recon.config import (
     OptimiseConfig,
     PoseConfig,
     PoseSource,
+    Quality,
     ReconstructConfig,
     SimplifyConfig,
     ViewConfig,
@@ -36,16 +38,23 @@ class ReconstructOptions:
     )
     """Model: cost-volume (the bundled network), plane-sweep or constant-depth (baseline methods),
     or a checkpoint file (.safetensors)."""
+    quality: Quality = "standard"
+    """draft takes about a third of the time of standard, and high three times as long."""
+    time: Annotated[str | None, Arg(metavar="TIME")] = None
+    """Time that the whole run may take, such as 40s or 3m. It is used up, as far as more steps
+    improve the scene."""
     max_views: int = ViewConfig.max_views
     """Maximum number of photos to use; if there are more, those whose cameras are best spread. With
     a single photo, depth is a guess."""
     max_gaussians: int | None = SimplifyConfig.max_gaussians
-    """Maximum number of Gaussians in the scene [default: 400,000, no limit with --refine 0]."""
+    """Maximum number of Gaussians in the scene [default: 400,000, with --quality draft 200,000 and
+    high 1,000,000, with --refine 0 no limit]."""
     resolution: Annotated[int, Arg(metavar="PX")] = ViewConfig.resolution
     """Length of the longer image side in pixels. Every pixel becomes a Gaussian before pruning."""
-    refine: Annotated[str, Arg(metavar="STEPS|TIME")] = str(OptimiseConfig.steps)
+    refine: Annotated[str | None, Arg(metavar="STEPS|TIME")] = None
     """Test-time optimisation: number of steps, or a time limit such as 20s; 0 disables it. The
-    number is for up to 3 photos and grows with more."""
+    number is for up to 3 photos and grows with more [default: 45, with --quality draft 15 and
+    high 135]."""
     prune: Annotated[float, Arg(metavar="FRACTION")] = SimplifyConfig.fraction
     """Fraction of the Gaussians to remove before the optimisation, in [0, 1): those that no photo
     sees are pruned first, then similar neighbours are merged. Has no effect with --refine 0."""
@@ -56,15 +65,27 @@ class ReconstructOptions:
 
     def config(self) -> ReconstructConfig:
         """Build the configuration of the library."""
-        return ReconstructConfig(
+        base = ReconstructConfig.for_quality(self.quality)
+        most = base.simplify.max_gaussians if self.max_gaussians is None else self.max_gaussians
+        return replace(
+            base,
             views=ViewConfig(self.max_views, self.resolution),
             poses=PoseConfig(self.cameras, self.metric_scale, self.center, not self.no_cache),
             model=self.model,
-            simplify=SimplifyConfig(self.prune, self.max_gaussians),
-            optimise=parse_refine(self.refine),
+            simplify=SimplifyConfig(self.prune, most),
+            optimise=base.optimise if self.refine is None else parse_refine(self.refine),
+            seconds=None if self.time is None else parse_time("--time", self.time),
             device=self.device,
             seed=self.seed,
         )
+
+
+def parse_time(flag: str, text: str) -> float:
+    """Read "40s", "3m" or "1.5h" as seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    if match is None:
+        raise UsageError(f"{flag}: expected a time such as 40s, 3m or 1h, found {text!r}")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def parse_refine(text: str) -> OptimiseConfig:

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from recon.capture import Capture
     from recon.scene import Scene
     from viewer import LiveViewer
+
+# Time before a command runs, which counts towards its time limit (s).
+START_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ class Reconstruct:
         start = time.perf_counter()
         capture = self._checked()
         config = self.options.config()
+        if config.seconds is not None:
+            spent = time.perf_counter() - start
+            config = replace(config, seconds=max(config.seconds - spent - START_S, 1.0))
         with self._live() as live:
             scene = self._make(capture, config, live)
             made = scene.provenance

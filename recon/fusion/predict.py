@@ -1,19 +1,25 @@
 """Prediction of many views in groups, whose Gaussians are checked against all depth maps."""
 
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 
 from recon.fusion.config import FusionConfig
 from recon.fusion.free_space import DepthMaps, is_consistent
-from recon.fusion.groups import group_views, select_geometry_views
+from recon.fusion.groups import Group, group_views, select_geometry_views
 from recon.model.inference import without_feedback
 from recon.types import Model, Prediction, Progress, Views
 from render import Gaussians
 
 
 def predict_fused(
-    views: Views, model: Model, config: FusionConfig, progress: Progress
+    views: Views,
+    model: Model,
+    config: FusionConfig,
+    progress: Progress,
+    seconds: float | None = None,
 ) -> Prediction:
     """Predict Gaussians from the geometry views, group by group, and remove inconsistent ones.
 
@@ -24,26 +30,27 @@ def predict_fused(
         model: Model that predicts each group.
         config: Number and size of the geometry views, size of groups, tolerances.
         progress: Called with the completed fraction.
+        seconds: Time that the prediction may take (s), for which there are fewer geometry views;
+            at least one group is predicted.
     """
     model = without_feedback(model)
     chosen = select_geometry_views(views.cameras, config.max_views)
+    if seconds is not None:
+        chosen = _affordable(views, model, config, chosen, seconds)
     small = _at_resolution(views[chosen], config.resolution)
     groups = group_views(small.cameras, config.group_size)
-    scenes, sources, done = [], [], 0
-    depths = torch.zeros(len(chosen), *small.images.shape[-2:], device=small.images.device)
-    confidences = torch.zeros_like(depths)
-    for group in groups:
-        progress(done / len(chosen))
-        members, own = list(group.views), group.num_predicted
-        found = model(small[members], lambda fraction: None)
-        predicted = found.source_view < own
-        scenes.append(found.gaussians[predicted])
-        index = torch.tensor(members, device=found.source_view.device)
-        sources.append(index[found.source_view[predicted]])
-        depths[members[:own]] = found.depth[:own]
-        confidences[members[:own]] = found.confidence[:own]
-        done += own
-    fused = Prediction(Gaussians.cat(scenes), torch.cat(sources), depths, confidences)
+    parts: list[Prediction] = []
+    for done, part in enumerate(_predict_groups(small, model, groups)):
+        parts.append(part)
+        progress((done + 1) / (len(groups) + 1))
+    order = [v for group in groups for v in group.views[: group.num_predicted]]
+    position = torch.tensor(order).argsort()
+    fused = Prediction(
+        Gaussians.cat([part.gaussians for part in parts]),
+        torch.cat([part.source_view for part in parts]),
+        torch.cat([part.depth for part in parts])[position],
+        torch.cat([part.confidence for part in parts])[position],
+    )
     fused = without_inconsistent(fused, small, config)
     progress(1.0)
     view_of = torch.tensor(chosen, device=fused.source_view.device)
@@ -67,6 +74,36 @@ def without_inconsistent(prediction: Prediction, views: Views, config: FusionCon
         gaussians=prediction.gaussians[keep],
         source_view=prediction.source_view[keep],
     )
+
+
+def _predict_groups(views: Views, model: Model, groups: list[Group]) -> Iterator[Prediction]:
+    """Predict each group; sources are indices into `views`, depths those of the group's own."""
+    for group in groups:
+        members, own = list(group.views), group.num_predicted
+        found = model(views[members], lambda fraction: None)
+        predicted = found.source_view < own
+        index = torch.tensor(members, device=found.source_view.device)
+        yield Prediction(
+            found.gaussians[predicted],
+            index[found.source_view[predicted]],
+            found.depth[:own],
+            found.confidence[:own],
+        )
+
+
+def _affordable(
+    views: Views, model: Model, config: FusionConfig, chosen: list[int], seconds: float
+) -> list[int]:
+    """Return as many geometry views as the time suffices for, from the time of one group."""
+    members = select_geometry_views(views.cameras, config.group_size)
+    small = _at_resolution(views[members], config.resolution)
+    started = time.monotonic()
+    model(small, lambda fraction: None)
+    spent = time.monotonic() - started
+    groups = max(int((seconds - spent) / max(spent, 1e-9)), 1)
+    if groups * config.group_size >= len(chosen):
+        return chosen
+    return select_geometry_views(views.cameras, groups * config.group_size)
 
 
 def _at_resolution(views: Views, resolution: int) -> Views:

@@ -63,6 +63,16 @@ class OptimiseConfig:
         steps = min(math.ceil(steps), max(self.steps, MAX_STEPS))
         return replace(self, steps=steps, views_per_step=views_per_step)
 
+    def for_time(self, seconds: float, count: int) -> "OptimiseConfig":
+        """Return a configuration that uses up a time (s), unless more steps would do harm.
+
+        Args:
+            seconds: Time that is left.
+            count: Number of views.
+        """
+        usual = self.for_num_views(count)
+        return replace(usual, steps=POLICY.useful_steps(usual.steps, count), seconds=seconds)
+
     def scale_lrs(self, factor: float) -> "OptimiseConfig":
         """Multiply all learning rates of the scene by a factor."""
         return replace(self, **{name: factor * getattr(self, name) for name in SCENE_LRS})

@@ -31,6 +31,10 @@ class ViewCountPolicy:
     """Renders for each further view, in units of the number of steps."""
     max_renders: float = 70.0
     """Maximum number of renders, in units of the number of steps."""
+    most_steps: int = 20
+    """Factor of the usual number of steps that a time limit may be used for."""
+    most_steps_few: int = 3
+    """The same with few views, whose scene soon fits nothing but them."""
     views_per_step: int = 2
     """Maximum number of views for each step if there are many."""
 
@@ -49,6 +53,15 @@ class ViewCountPolicy:
         renders = few + self.renders_per_view * (num_views - self.many_views + 1)
         count = min(self.views_per_step, views_per_step)
         return min(renders, self.max_renders) / count * steps, count
+
+    def useful_steps(self, usual: int, num_views: int) -> int:
+        """Return the number of steps beyond which a scene fits its views only.
+
+        Args:
+            usual: Number of steps without a time limit.
+            num_views: Number of views.
+        """
+        return usual * (self.most_steps if num_views >= self.many_views else self.most_steps_few)
 
     def requires_agreement(self, num_views: int) -> bool:
         """Return whether the gradients of the views must agree in sign."""

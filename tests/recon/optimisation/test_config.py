@@ -25,7 +25,7 @@ def test_more_views_are_rendered_more_often_in_total() -> None:
 def test_few_steps_stay_few(count: int) -> None:
     assert OptimiseConfig(0).for_num_views(count).steps == 0
     assert 0 < OptimiseConfig(1).for_num_views(count).steps <= 40
-    assert OptimiseConfig.for_seconds(5).for_num_views(count).seconds == 5
+    assert OptimiseConfig.for_seconds(5.0).for_num_views(count).seconds == 5
 
 
 def test_learning_rates_do_not_depend_on_the_number_of_views() -> None:
