@@ -92,17 +92,21 @@ class ErrorFeedback(nn.Module):
         hidden = self.context(_fitted(context, cells))
         corrected = []
         for _ in range(rounds):
-            inputs = pad(self._inputs(raw, batch, opacity_weight), margin)
-            hidden = relu(hidden + self.enter(pixel_unshuffle(inputs, CELL_PX)))
-            fine = self.fine(hidden)
-            coarse = self.coarse(self.down(fine))
-            hidden = self.blend(
-                fine + interpolate(self.up(coarse), scale_factor=2, mode="bilinear")
-            )
-            change = pixel_shuffle(self.leave(hidden), CELL_PX)[..., :height, :width].float()
-            raw = raw + self.steps * change.movedim(1, -1).unflatten(0, raw.shape[:2])
+            hidden, change = self._correction(hidden, pad(self._inputs(raw, batch, opacity_weight), margin))
+            change = change[..., :height, :width].float().movedim(1, -1)
+            raw = raw + self.steps * change.unflatten(0, raw.shape[:2])
             corrected.append(raw)
         return corrected
+
+    def _correction(
+        self, hidden: Float[Tensor, "n k h2 w2"], inputs: Float[Tensor, "n e h w"]
+    ) -> tuple[Float[Tensor, "n k h2 w2"], Float[Tensor, "n c h w"]]:
+        """Return the next hidden state and the change of the raw channels, in units of `steps`."""
+        hidden = relu(hidden + self.enter(pixel_unshuffle(inputs, CELL_PX)))
+        fine = self.fine(hidden)
+        coarse = self.coarse(self.down(fine))
+        hidden = self.blend(fine + interpolate(self.up(coarse), scale_factor=2, mode="bilinear"))
+        return hidden, pixel_shuffle(self.leave(hidden), CELL_PX)
 
     @full_precision
     def _inputs(
@@ -133,25 +137,42 @@ def render_errors(
     The gradient is summed over the views, so that it includes what a Gaussian does to the views of
     other photos.
     """
-    views = raw.shape[1]
+    leaf, opacity_weight = raw.detach().float().requires_grad_(), opacity_weight.detach()
+    output = activate(leaf.detach(), batch, head, opacity_weight)
+    placed = output.gaussians.map(lambda t: t.requires_grad_())
+    total = [torch.zeros_like(values) for values in _tensors(placed)]
+    images = [
+        _render_view(placed, batch, view, output.depth[:, view, None], total)
+        for view in range(raw.shape[1])
+    ]
     with torch.enable_grad():
-        leaf = raw.detach().float().requires_grad_()
-        output = activate(leaf, batch, head, opacity_weight.detach())
-        placed = output.gaussians.map(lambda t: t.detach().requires_grad_())
-        parts, total = [], [torch.zeros_like(values) for values in _tensors(placed)]
-        for view in range(views):
-            rendered = rasterize(placed, batch.cameras[view], settings=SETTINGS)
-            residual = rendered.rgb - batch.images[:, view]
-            gradients = torch.autograd.grad(0.5 * residual.square().sum(), _tensors(placed))
-            total = [a + b for a, b in zip(total, gradients, strict=True)]
-            depth = output.depth[:, view, None]
-            ratio = (rendered.expected_depth / depth).clamp(0.2, 5).log()
-            parts.append(
-                torch.cat([batch.images[:, view], 4 * residual, 1 - rendered.alpha, ratio], 1)
-            )
-        (gradient,) = torch.autograd.grad(_tensors(output.gaussians), leaf, total)
-    image = torch.stack(parts, 1).flatten(0, 1).detach()
-    return _Errors(gradient.flatten(0, 1).movedim(-1, 1), image)
+        # Computed again instead of kept while the views are rendered: its graph is large.
+        gaussians = activate(leaf, batch, head, opacity_weight).gaussians
+        (gradient,) = torch.autograd.grad(_tensors(gaussians), leaf, total)
+    return _Errors(
+        gradient.flatten(0, 1).movedim(-1, 1), torch.stack(images, 1).flatten(0, 1)
+    )
+
+
+def _render_view(
+    gaussians: Gaussians,
+    batch: ViewBatch,
+    view: int,
+    depth: Float[Tensor, "b 1 h w"],
+    total: list[Tensor],
+) -> Float[Tensor, "b 8 h w"]:
+    """Render one view, add the gradients of its squared error to `total`, return its channels."""
+    image = batch.images[:, view]
+    with torch.enable_grad():
+        rendered = rasterize(gaussians, batch.cameras[view], settings=SETTINGS)
+        residual = rendered.rgb - image
+        gradients = torch.autograd.grad(0.5 * residual.square().sum(), _tensors(gaussians))
+    for sums, values in zip(total, gradients, strict=True):
+        sums += values
+    # Detached, so that nothing keeps the rasterizer's state of this view.
+    rendered, residual = rendered.detach(), residual.detach()
+    ratio = (rendered.expected_depth / depth).clamp(0.2, 5).log()
+    return torch.cat([image, 4 * residual, 1 - rendered.alpha, ratio], 1)
 
 
 def _tensors(gaussians: Gaussians) -> list[Tensor]:
