@@ -137,21 +137,21 @@ def render_errors(
     The gradient is summed over the views, so that it includes what a Gaussian does to the views of
     other photos.
     """
-    leaf, opacity_weight = raw.detach().float().requires_grad_(), opacity_weight.detach()
-    output = activate(leaf.detach(), batch, head, opacity_weight)
+    raw, opacity_weight = raw.detach().float(), opacity_weight.detach()
+    output = activate(raw, batch, head, opacity_weight)
     placed = output.gaussians.map(lambda t: t.requires_grad_())
     total = [torch.zeros_like(values) for values in _tensors(placed)]
-    images = [
-        _render_view(placed, batch, view, output.depth[:, view, None], total)
-        for view in range(raw.shape[1])
-    ]
-    with torch.enable_grad():
-        # Computed again instead of kept while the views are rendered: its graph is large.
-        gaussians = activate(leaf, batch, head, opacity_weight).gaussians
-        (gradient,) = torch.autograd.grad(_tensors(gaussians), leaf, total)
-    return _Errors(
-        gradient.flatten(0, 1).movedim(-1, 1), torch.stack(images, 1).flatten(0, 1)
-    )
+    images, gradients = [], []
+    for view in range(raw.shape[1]):
+        images.append(_render_view(placed, batch, view, output.depth[:, view, None], total))
+    for view, part in enumerate(zip(*(t.chunk(raw.shape[1], 1) for t in total), strict=True)):
+        # Activated again, view by view: the graph of all views together is large.
+        leaf = raw[:, [view]].requires_grad_()
+        with torch.enable_grad():
+            own = activate(leaf, batch[[view]], head, opacity_weight[:, [view]]).gaussians
+            gradients += torch.autograd.grad(_tensors(own), leaf, part)
+    gradient = torch.cat(gradients, 1).flatten(0, 1).movedim(-1, 1)
+    return _Errors(gradient, torch.stack(images, 1).flatten(0, 1))
 
 
 def _render_view(
