@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from recon.capture import load_views as load_views
     from recon.capture.sfm import PosedCapture as PosedCapture
     from recon.compression import compress as compress
+    from recon.config import FusionConfig as FusionConfig
     from recon.config import OptimiseConfig as OptimiseConfig
     from recon.config import PoseConfig as PoseConfig
     from recon.config import ReconstructConfig as ReconstructConfig
     from recon.config import SimplifyConfig as SimplifyConfig
     from recon.config import ViewConfig as ViewConfig
+    from recon.fusion.predict import remove_inconsistent as remove_inconsistent
     from recon.optimisation.loop import OptimiseResult as OptimiseResult
     from recon.optimisation.loop import optimise as optimise
     from recon.pipeline import estimate_cameras as estimate_cameras
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 # line's --help must not wait for it.
 _LAZY = {
     "Capture": "recon.capture",
+    "FusionConfig": "recon.config",
     "OptimiseConfig": "recon.config",
     "OptimiseResult": "recon.optimisation.loop",
     "PoseConfig": "recon.config",
@@ -64,6 +67,7 @@ _LAZY = {
     "optimise": "recon.optimisation.loop",
     "predict": "recon.pipeline",
     "reconstruct": "recon.pipeline",
+    "remove_inconsistent": "recon.fusion.predict",
     "simplify": "recon.simplification.decimation",
 }
 __all__ = [

@@ -13,7 +13,7 @@ from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.config import FusionConfig, PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
 from recon.errors import ConfigError, InputError
-from recon.fusion.predict import predict_fused, without_inconsistent
+from recon.fusion.predict import predict_fused, remove_inconsistent
 from recon.model.inference import without_feedback
 from recon.model.registry import build_model
 from recon.optimisation.loop import Watch, optimise
@@ -25,8 +25,7 @@ from render import Cameras, Gaussians
 
 # Fraction of a time limit that the prediction may take.
 PREDICTION_FRACTION = 0.35
-# Fraction of the remaining time that is kept for sorting and writing the scene, at most so many
-# seconds.
+# Fraction of the remaining time that is kept for sorting and writing, and its maximum (s).
 SAVING_FRACTION, MAX_SAVING_S = 0.1, 15.0
 # Distance between cameras that gives no parallax, relative to their distance from the origin.
 MIN_BASELINE = 1e-6
@@ -105,14 +104,13 @@ def reconstruct_views(
     """
     limit = limit or TimeLimit(config.seconds)
     _check_baseline(title, views.cameras)
-    if config.optimise.steps > 0:
-        model = without_feedback(model)
     prediction = predict(
         views,
         model,
         lambda done: progress("predicting depth", done),
         config.fusion,
         None if limit.left is None else PREDICTION_FRACTION * limit.left,
+        error_feedback=config.optimise.steps == 0,
     )
     if len(prediction.gaussians) == 0:
         raise InputError(f"no Gaussians from {title}: the masks leave nothing of the photos")
@@ -161,6 +159,7 @@ def predict(
     progress: Progress = _ignore,
     fusion: FusionConfig | None = None,
     seconds: float | None = None,
+    error_feedback: bool = True,
 ) -> Prediction:
     """Predict Gaussians, depth and confidence from views.
 
@@ -173,11 +172,15 @@ def predict(
         progress: Called with the completed fraction.
         fusion: How many views are predicted at a time; has defaults.
         seconds: Time limit (s), within which as many views are predicted as possible.
+        error_feedback: Whether the network corrects its Gaussians by the errors of their renders.
+            It does not pay before an optimisation, and groups do without.
 
     Raises:
         ConfigError: There is no model of that name, or it cannot work with this number of views.
     """
     chosen = build_model(model) if isinstance(model, str) else model
+    if not error_feedback:
+        chosen = without_feedback(chosen)
     fusion = fusion or FusionConfig()
     most = fusion.min_views - 1 if seconds is None else fusion.group_size
     if len(views) <= most:
@@ -218,7 +221,7 @@ def finish_scene(
     is_fused = prediction.geometry_views is not None
     num_predicted = len(prediction.gaussians)
     if is_optimised and not is_fused and len(views) >= config.fusion.min_views_checked:
-        prediction = without_inconsistent(prediction, views, config.fusion)
+        prediction = remove_inconsistent(prediction, views, config.fusion)
     scene = _simplified(prediction, views, config, progress)
     provenance = Provenance(
         config,

@@ -10,7 +10,7 @@ class TimeLimit:
 
     seconds: float | None = None
     """Time that the run may take (s); None for any."""
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
     """Reading of the monotonic clock at the start."""
 
     @property

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from recon.capture.types import Frame
+    from recon.capture.types import Capture, Frame
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,24 @@ def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
         "cameras": capture.has_cameras,
         "masks": sum(frame.mask_path is not None for frame in capture.frames),
         **_camera_facts(capture.frames),
+        **_geometry_facts(capture),
         "photos_looked_at": check.num_checked,
         "overlap_partners_median": check.median_overlaps,
         "overlap_groups": check.groups,
         "warnings": list(check.warnings),
     }
+
+
+def _geometry_facts(capture: "Capture") -> dict[str, Any]:
+    """Return the photos that Gaussians would be predicted from, by name; the others supervise."""
+    if not capture.has_cameras:
+        return {}
+    from recon.capture.cameras import pinhole_cameras
+    from recon.config import FusionConfig
+    from recon.fusion.groups import select_geometry_views
+
+    chosen = select_geometry_views(pinhole_cameras(capture), FusionConfig().max_views)
+    return {"geometry_views": [capture.frames[i].name for i in chosen]}
 
 
 def _camera_facts(frames: "Sequence[Frame]") -> dict[str, Any]:

@@ -13,7 +13,7 @@ class FusionConfig:
     The values were chosen by experiment (docs/experiments/whole-captures.md).
     """
 
-    min_views: int = 9
+    min_views: int = 5
     """From this number of views on they are predicted in groups; fewer are one group, at their
     full size."""
     max_views: int = 32

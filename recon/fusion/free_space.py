@@ -35,7 +35,7 @@ class DepthMaps:
 
 
 @dataclass(frozen=True)
-class Votes:
+class Agreement:
     """Sums of the confidences of the views that a Gaussian projects into."""
 
     support: Float[Tensor, "n"]
@@ -51,19 +51,19 @@ def is_consistent(
 
     Args:
         gaussians: Gaussians in the frame of the cameras.
-        source: Index of the depth map that each Gaussian belongs to, which has no vote.
+        source: Index of the depth map that each Gaussian belongs to, which is left out.
         maps: Depth maps of all views.
         config: Tolerances.
     """
-    votes = count_votes(gaussians, source, maps, config)
-    support = OWN_SUPPORT + votes.support
-    consistent = votes.violation <= config.max_violation * support
+    found = measure_agreement(gaussians, source, maps, config)
+    support = OWN_SUPPORT + found.support
+    consistent = found.violation <= config.max_violation * support
     return consistent & ~_is_near_camera(gaussians, maps, config.free_radius)
 
 
-def count_votes(
+def measure_agreement(
     gaussians: Gaussians, source: Int[Tensor, "n"], maps: DepthMaps, config: FusionConfig
-) -> Votes:
+) -> Agreement:
     """Compare the depth of each Gaussian with the depth maps of all other views."""
     height, width = maps.depth.shape[1:]
     surface = maps.depth.log()
@@ -83,7 +83,7 @@ def count_votes(
         in_front = own < nearest[view].flatten()[pixel] - config.tolerance
         support[index] += confidence * agrees
         violation[index] += confidence * in_front
-    return Votes(support, violation)
+    return Agreement(support, violation)
 
 
 def _is_near_camera(gaussians: Gaussians, maps: DepthMaps, radius: float) -> Bool[Tensor, "n"]:

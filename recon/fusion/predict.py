@@ -51,20 +51,23 @@ def predict_fused(
         torch.cat([part.depth for part in parts])[position],
         torch.cat([part.confidence for part in parts])[position],
     )
-    fused = without_inconsistent(fused, small, config)
+    fused = remove_inconsistent(fused, small, config)
     progress(1.0)
     view_of = torch.tensor(chosen, device=fused.source_view.device)
     return replace(fused, source_view=view_of[fused.source_view], geometry_views=tuple(chosen))
 
 
-def without_inconsistent(prediction: Prediction, views: Views, config: FusionConfig) -> Prediction:
+def remove_inconsistent(
+    prediction: Prediction, views: Views, config: FusionConfig | None = None
+) -> Prediction:
     """Remove Gaussians that contradict the depth of other views.
 
     Args:
         prediction: Prediction of all views, at their size.
         views: The views.
-        config: Tolerances.
+        config: Tolerances; have defaults.
     """
+    config = config or FusionConfig()
     # Where there is nothing of the scene, depth means nothing.
     confidence = prediction.confidence * views.masks[:, 0]
     maps = DepthMaps(views.cameras, prediction.depth, confidence)

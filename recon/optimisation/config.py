@@ -71,7 +71,7 @@ class OptimiseConfig:
             count: Number of views.
         """
         usual = self.for_num_views(count)
-        return replace(usual, steps=POLICY.useful_steps(usual.steps, count), seconds=seconds)
+        return replace(usual, steps=POLICY.max_steps(usual.steps, count), seconds=seconds)
 
     def scale_lrs(self, factor: float) -> "OptimiseConfig":
         """Multiply all learning rates of the scene by a factor."""

@@ -54,7 +54,7 @@ class ViewCountPolicy:
         count = min(self.views_per_step, views_per_step)
         return min(renders, self.max_renders) / count * steps, count
 
-    def useful_steps(self, usual: int, num_views: int) -> int:
+    def max_steps(self, usual: int, num_views: int) -> int:
         """Return the number of steps beyond which a scene fits its views only.
 
         Args:

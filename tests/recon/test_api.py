@@ -256,7 +256,9 @@ def test_scene_keeps_what_is_known(scene: Scene) -> None:
     assert made.config.views == SMALL and made.version == recon.__version__
     assert scene.depth.shape == scene.confidence.shape == (3, 48, 64)
     assert scene.exposure.shape == (3, 3)
-    assert len(scene) == made.num_predicted // 2 and made.num_steps == 3 and made.simplified
+    # Half of those that no other view sees through.
+    assert 0.8 < len(scene) / (made.num_predicted // 2) <= 1
+    assert made.num_steps == 3 and made.simplified
     assert scene.source_view.shape == (len(scene),) and set(scene.source_view.tolist()) == {0, 1, 2}
     assert repr(scene) == f"Scene({len(scene):,} Gaussians, 3 views)"
 
@@ -276,8 +278,9 @@ def test_stages_are_the_reconstruction(sample: Path, scene: Scene) -> None:
     posed = recon.estimate_cameras(recon.load_capture(sample))
     views = recon.load_views(posed.capture, SIZE_PX, max_views=3)
     prediction = recon.predict(views, "plane-sweep")
-    smaller = recon.simplify(prediction.gaussians, views.cameras)
-    assert len(smaller) == pytest.approx(len(prediction.gaussians) / 2, abs=1)
+    consistent = recon.remove_inconsistent(prediction, views)
+    smaller = recon.simplify(consistent.gaussians, views.cameras)
+    assert len(smaller) == pytest.approx(len(consistent.gaussians) / 2, abs=1)
     config = OptimiseConfig(steps=3).for_num_views(len(views))
     optimised = recon.optimise(smaller, views, config)
     assert torch.equal(optimised.gaussians.means, scene.gaussians.means)

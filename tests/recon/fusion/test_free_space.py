@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recon.fusion.config import FusionConfig
-from recon.fusion.free_space import DepthMaps, count_votes, is_consistent
+from recon.fusion.free_space import DepthMaps, is_consistent, measure_agreement
 from render import Cameras, Gaussians, Sim3
 
 CONFIG = FusionConfig(edge_px=1)
@@ -42,13 +42,13 @@ def test_what_others_see_through_is_removed(depth: float, expected: bool) -> Non
     assert is_consistent(point, torch.tensor([0]), wall(), CONFIG).item() is expected
 
 
-def test_the_own_view_has_no_vote() -> None:
+def test_the_own_view_is_left_out() -> None:
     maps = wall(count=1)
-    votes = count_votes(at([[0.0, 0.0, 3.0]]), torch.tensor([0]), maps, CONFIG)
-    assert float(votes.support) == float(votes.violation) == 0
+    found = measure_agreement(at([[0.0, 0.0, 3.0]]), torch.tensor([0]), maps, CONFIG)
+    assert float(found.support) == float(found.violation) == 0
 
 
-def test_views_vote_by_their_confidence() -> None:
+def test_views_count_by_their_confidence() -> None:
     """Views that do not know the depth do not remove anything."""
     point, source, maps = at([[0.3, 0.0, 3.0]]), torch.tensor([0]), wall()
     unsure = replace(maps, confidence=0.05 * maps.confidence)
@@ -57,7 +57,7 @@ def test_views_vote_by_their_confidence() -> None:
 
 
 def test_depth_edges_may_be_off_by_some_pixels() -> None:
-    """The edge of a near object, which other views place a pixel further, is not removed."""
+    """The edge of a near object, which other views see a pixel further, is not removed."""
     maps = wall()
     depth = maps.depth.clone()
     depth[:, :, :16] = 2.0
@@ -78,7 +78,7 @@ def test_nothing_is_left_close_to_a_camera() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1e4])
-def test_votes_do_not_depend_on_the_scale_of_the_world(scale: float) -> None:
+def test_nothing_depends_on_the_scale_of_the_world(scale: float) -> None:
     points = at([[0.3, 0.0, 4.0], [0.3, 0.0, 3.0], [0.1, 0.1, 5.0], [0.0, 0.0, -0.5]])
     source, maps = torch.zeros(4, dtype=torch.long), wall()
     world = replace(Sim3.identity(), scale=torch.tensor(scale))

@@ -1,0 +1,112 @@
+"""A granted time: it is shared out between the stages, by a clock that the test moves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import recon.fusion.predict
+import recon.time_limit
+from recon.capture import load_capture, load_views
+from recon.cli.arguments import UsageError
+from recon.cli.options import ReconstructOptions, parse_time
+from recon.config import FusionConfig, OptimiseConfig, ReconstructConfig, ViewConfig
+from recon.errors import ConfigError
+from recon.fusion.predict import predict_fused
+from recon.model.registry import build_model
+from recon.optimisation.view_count_policy import POLICY
+from recon.pipeline import reconstruct
+from recon.time_limit import TimeLimit
+from recon.types import Model, Prediction, Progress, Views
+
+
+@dataclass
+class Clock:
+    """A clock that only the test moves."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (recon.time_limit, recon.fusion.predict):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_what_is_left(clock: Clock) -> None:
+    limit = TimeLimit(10.0)
+    clock.now = 4.0
+    assert limit.left == 6.0
+    clock.now = 11.0
+    assert limit.left == 0.0 and TimeLimit().left is None
+
+
+@pytest.mark.parametrize("seconds, groups", [(100.0, 4), (35.0, 2), (1.0, 1)])
+def test_fewer_geometry_views_in_less_time(
+    sample: Path, clock: Clock, seconds: float, groups: int
+) -> None:
+    """A group takes ten seconds: the first one is for measuring."""
+    model = build_model("constant-depth")
+
+    def slow(views: Views, progress: Progress) -> Prediction:
+        clock.now += 10
+        return model(views, progress)
+
+    views = load_views(load_capture(sample), 32)
+    chosen: Model = slow
+    config = FusionConfig(min_views=3, group_size=2)
+    found = predict_fused(views, chosen, config, lambda done: None, seconds)
+    assert found.geometry_views is not None and len(found.geometry_views) == 2 * groups
+
+
+def test_a_short_time_still_gives_a_scene(sample: Path) -> None:
+    config = ReconstructConfig(
+        views=ViewConfig(max_views=5, resolution=32),
+        model="constant-depth",
+        optimise=OptimiseConfig(steps=1),
+        seconds=1e-3,
+    )
+    scene = reconstruct(sample, config)
+    assert len(scene) > 0 and scene.geometry_views is not None
+
+
+def test_a_long_time_is_used_as_far_as_it_helps() -> None:
+    for count in (2, 40):
+        usual = OptimiseConfig().for_num_views(count)
+        granted = OptimiseConfig().for_time(60.0, count)
+        assert granted.seconds == 60.0 and granted.views_per_step == usual.views_per_step
+        assert granted.steps == POLICY.max_steps(usual.steps, count) > 2 * usual.steps
+
+
+@pytest.mark.parametrize("text, seconds", [("40s", 40), ("3m", 180), ("1.5h", 5400)])
+def test_times_of_the_command_line(text: str, seconds: float) -> None:
+    assert parse_time("--time", text) == seconds
+    assert ReconstructOptions(time=text).config().seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["40", "s", "-3m", "3 m", "1e3s", "2d", ""])
+def test_what_is_not_a_time(text: str) -> None:
+    with pytest.raises(UsageError, match="--time: expected a time such as 40s, 3m or 1h, found"):
+        parse_time("--time", text)
+
+
+def test_a_time_must_be_positive() -> None:
+    with pytest.raises(ConfigError, match="seconds must be above 0"):
+        ReconstructConfig(seconds=0.0)
+
+
+def test_qualities_differ_in_effort() -> None:
+    draft, standard, high = (
+        ReconstructOptions(quality=name).config() for name in ("draft", "standard", "high")
+    )
+    assert standard == ReconstructConfig()
+    assert draft.optimise.steps < standard.optimise.steps < high.optimise.steps
+    assert draft.fusion.max_views < standard.fusion.max_views < high.fusion.max_views
+    assert draft.simplify.limit < standard.simplify.limit < high.simplify.limit
+    own = ReconstructOptions(quality="draft", refine="7", max_gaussians=99).config()
+    assert own.optimise.steps == 7 and own.simplify.limit == 99
