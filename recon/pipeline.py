@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from recon import __version__
-from recon.capture import Capture, load_capture, load_views, select_spread
+from recon.capture import Capture, load_capture, select_spread
+from recon.capture.frame_views import packed_views
 from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.config import FusionConfig, PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
@@ -20,7 +21,7 @@ from recon.optimisation.loop import Watch, optimise
 from recon.scene import Provenance, Scene
 from recon.simplification.decimation import simplify_indexed
 from recon.time_limit import TimeLimit
-from recon.types import Model, Prediction, Progress, StageProgress, Views
+from recon.types import Model, PackedViews, Prediction, Progress, StageProgress, Views
 from render import Cameras, Gaussians
 
 # Fraction of a time limit that the prediction may take.
@@ -70,9 +71,9 @@ def reconstruct(
     poses = estimate_cameras(load_capture(source), config.poses, config.seed, progress)
     capture = poses.capture
     frames = tuple(capture.frames[i] for i in select_spread(capture, config.views.max_views))
-    progress("reading photos", 0.0)
-    views = load_views(frames, resolution=config.views.resolution).to(device)
-    progress("reading photos", 1.0)
+    views = packed_views(
+        frames, config.views.resolution, lambda done: progress("reading photos", done)
+    ).to(device)
     shown = None if watch is None else (lambda scene: watch(scene, capture))
     scene = reconstruct_views(views, model, config, progress, shown, str(capture.title), limit)
     assert scene.provenance is not None
@@ -83,7 +84,7 @@ def reconstruct(
 
 
 def reconstruct_views(
-    views: Views,
+    views: Views | PackedViews,
     model: Model,
     config: ReconstructConfig,
     progress: StageProgress = _ignore,
@@ -154,7 +155,7 @@ def estimate_cameras(
 
 
 def predict(
-    views: Views,
+    views: Views | PackedViews,
     model: str | Model = "cost-volume",
     progress: Progress = _ignore,
     fusion: FusionConfig | None = None,
@@ -184,13 +185,13 @@ def predict(
     fusion = fusion or FusionConfig()
     most = fusion.min_views - 1 if seconds is None else fusion.group_size
     if len(views) <= most:
-        return chosen(views, progress)
+        return chosen(views[:], progress)
     return predict_fused(views, chosen, fusion, progress, seconds)
 
 
 def finish_scene(
     prediction: Prediction,
-    views: Views,
+    views: Views | PackedViews,
     config: ReconstructConfig | None = None,
     progress: StageProgress = _ignore,
     watch: Watch | None = None,
@@ -221,7 +222,7 @@ def finish_scene(
     is_fused = prediction.geometry_views is not None
     num_predicted = len(prediction.gaussians)
     if is_optimised and not is_fused and len(views) >= config.fusion.min_views_checked:
-        prediction = remove_inconsistent(prediction, views, config.fusion)
+        prediction = remove_inconsistent(prediction, views[:], config.fusion)
     scene = _simplified(prediction, views, config, progress)
     provenance = Provenance(
         config,
@@ -252,7 +253,10 @@ def finish_scene(
 
 
 def _simplified(
-    prediction: Prediction, views: Views, config: ReconstructConfig, progress: StageProgress
+    prediction: Prediction,
+    views: Views | PackedViews,
+    config: ReconstructConfig,
+    progress: StageProgress,
 ) -> Scene:
     """Make a scene of a prediction, simplified as it pays before an optimisation or without one."""
     device = render_device_of(prediction.gaussians.device)

@@ -1,72 +1,104 @@
 """Views from photos: images of one size with pinhole cameras."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from recon.capture.images import read_image, read_mask, resized, scaled_size
+from recon.capture.images import (
+    image_size,
+    masked,
+    read_mask,
+    read_pixels,
+    resized,
+    scaled_size,
+)
 from recon.capture.types import Frame, FrameCamera
 from recon.capture.undistort import undistort
 from recon.errors import InputError
-from recon.types import Views
+from recon.types import PackedViews, Progress, Views
 from render import Cameras
 
 # Undistortion interpolates at this multiple of the final size, which keeps more detail.
 OVERSAMPLING = 2
+# Photos that are read at the same time; each original of 12 MP takes about 100 MB.
+MAX_THREADS = 4
 
 
 @dataclass(frozen=True)
 class _Image:
-    """An undistorted photo at its final size, before padding; colours times mask."""
+    """An undistorted photo at its final size, before padding, 0 to 255; colours times mask."""
 
-    colors: np.ndarray
-    mask: np.ndarray
-    valid: np.ndarray
-    K: np.ndarray
+    colors: UInt8[np.ndarray, "h w 3"]
+    mask: UInt8[np.ndarray, "h w"] | None
+    """None if it equals `valid`."""
+    valid: UInt8[np.ndarray, "h w"] | None
+    """None if all pixels are inside the photo."""
+    K: Float[np.ndarray, "3 3"]
 
 
 def views_of_frames(frames: Sequence[Frame], resolution: int) -> Views:
+    """Read the images and cameras of frames that have cameras; see `packed_views`."""
+    return packed_views(frames, resolution)[:]
+
+
+def packed_views(
+    frames: Sequence[Frame], resolution: int, progress: Progress = lambda done: None
+) -> PackedViews:
     """Read the images and cameras of frames that have cameras.
 
     Photos are undistorted to pinhole cameras with the same focal length and principal point.
-    Smaller images are padded on the right and at the bottom, with mask 0. One original is in memory
-    at a time.
+    Smaller images are padded on the right and at the bottom, with mask 0. As many originals are in
+    memory at a time as torch has threads, at most MAX_THREADS.
 
     Args:
         frames: Frames with cameras.
         resolution: Long side of the images in pixels; smaller photos are not enlarged.
+        progress: Called with the completed fraction.
 
     Raises:
         InputError: A file cannot be read, or its aspect ratio differs from that of its camera.
     """
-    images, viewmats = [], []
-    for frame in frames:
-        if frame.camera is None:
-            raise ValueError(f"frame {frame.name} has no camera")
-        images.append(_image(frame, frame.camera, resolution))
-        viewmats.append(frame.camera.viewmat)
-    height = max(i.mask.shape[0] for i in images)
-    width = max(i.mask.shape[1] for i in images)
-    masks = torch.stack([_padded(i.mask[..., None], height, width) for i in images])
-    valid = torch.stack([_padded(i.valid[..., None], height, width) for i in images])
-    colors = torch.stack([_padded(i.colors, height, width) for i in images])
-    Ks = torch.from_numpy(np.stack([i.K for i in images])).float()
-    return Views(
-        images=colors,
-        masks=masks,
-        valid=valid,
-        cameras=Cameras(torch.stack(viewmats).float(), Ks, width, height),
+    sizes = [_final_size(frame, resolution) for frame in frames]
+    width, height = (max(sides) for sides in zip(*sizes, strict=True))
+    colors = np.zeros((len(frames), 3, height, width), np.uint8)
+    masks, valid, Ks = [], [], []
+    # Decoding and resampling release Python's lock.
+    with ThreadPoolExecutor(min(torch.get_num_threads(), MAX_THREADS)) as pool:
+        images = pool.map(lambda frame: _image(frame, resolution), frames)
+        for index, (image, (columns, rows)) in enumerate(zip(images, sizes, strict=True)):
+            colors[index, :, :rows, :columns] = image.colors.transpose(2, 0, 1)
+            masks.append(image.mask)
+            valid.append(image.valid)
+            Ks.append(image.K)
+            progress((index + 1) / len(frames))
+    inside = _stacked(valid, sizes)
+    viewmats = torch.stack([frame.camera.viewmat for frame in frames if frame.camera]).float()
+    return PackedViews(
+        colors=torch.from_numpy(colors),
+        cameras=Cameras(viewmats, torch.from_numpy(np.stack(Ks)).float(), width, height),
         names=tuple(frame.name for frame in frames),
+        masks=inside if all(mask is None for mask in masks) else _stacked(masks, sizes, valid),
+        valid=inside,
         depth_bounds=_bounds(frames),
     )
 
 
-def _image(frame: Frame, camera: FrameCamera, resolution: int) -> _Image:
-    colors, alpha = read_image(frame.image_path, apply_orientation=False)
+def _final_size(frame: Frame, resolution: int) -> tuple[int, int]:
+    """Return (width, height) of a photo at that resolution."""
+    size = image_size(frame.image_path)
+    return scaled_size(size, resolution / max(size))
+
+
+def _image(frame: Frame, resolution: int) -> _Image:
+    camera = frame.camera
+    if camera is None:
+        raise ValueError(f"frame {frame.name} has no camera")
+    colors, mask = read_pixels(frame.image_path, apply_orientation=False)
     height, width = colors.shape[:2]
     if abs(width * camera.height - height * camera.width) > 0.01 * width * camera.height:
         raise InputError(
@@ -74,34 +106,62 @@ def _image(frame: Frame, camera: FrameCamera, resolution: int) -> _Image:
             f"{camera.width}x{camera.height}; expected the same aspect ratio; correct the size in "
             "the camera file or use the original image"
         )
-    mask = np.ones((height, width), np.float32) if alpha is None else alpha
     if frame.mask_path is not None:
-        mask = mask * resized(read_mask(frame.mask_path), (width, height))
+        excluded = resized(read_mask(frame.mask_path), (width, height))
+        mask = excluded if mask is None else masked(excluded, mask)
     # Masked before any resampling, so that excluded pixels do not bleed into the edges.
-    colors = colors * mask[..., None]
+    if mask is not None:
+        colors = masked(colors, mask)
     long_side = max(width, height)
     size = scaled_size((width, height), resolution / long_side)
     K = _K_for(camera, size)
-    valid = np.ones(size[::-1], np.float32)
     if camera.distortion == "none":
-        return _Image(resized(colors, size), resized(mask, size), valid, K)
+        return _Image(resized(colors, size), None if mask is None else resized(mask, size), None, K)
     work = scaled_size((width, height), OVERSAMPLING * resolution / long_side)
-    straight = undistort(camera, _K_for(camera, work), resized(colors, work), resized(mask, work))
-    colors, mask, inside = (resized(image, size) for image in straight)
-    valid = (inside >= 0.5).astype(np.float32)
-    return _Image(colors * valid[..., None], mask * valid, valid, K)
+    whole = np.full(work[::-1], 255, np.uint8)
+    straight = undistort(
+        camera,
+        _K_for(camera, work),
+        resized(colors, work).astype(np.float32),
+        (whole if mask is None else resized(mask, work)).astype(np.float32),
+    )
+    colors, covered, inside = (resized(image, size) for image in straight)
+    valid = np.where(inside >= 0.5, np.uint8(255), np.uint8(0))
+    colors = np.where(valid[..., None] > 0, colors.round().astype(np.uint8), np.uint8(0))
+    if mask is not None:
+        mask = np.where(valid > 0, covered.round().astype(np.uint8), np.uint8(0))
+    return _Image(colors, mask, valid, K)
+
+
+def _stacked(
+    channels: Sequence[np.ndarray | None],
+    sizes: Sequence[tuple[int, int]],
+    otherwise: Sequence[np.ndarray | None] | None = None,
+) -> UInt8[Tensor, "v 1 h w"] | None:
+    """Stack one channel of all photos, padded with 0; None if it is 255 everywhere.
+
+    Args:
+        channels: The channel of each photo; None if it is that of `otherwise`.
+        sizes: (width, height) of each photo.
+        otherwise: The channel of each photo instead; None if it is 255 everywhere.
+    """
+    chosen = [
+        other if channel is None else channel
+        for channel, other in zip(channels, otherwise or channels, strict=True)
+    ]
+    if all(each is None for each in chosen) and len(set(sizes)) == 1:
+        return None
+    width, height = (max(sides) for sides in zip(*sizes, strict=True))
+    stacked = np.zeros((len(sizes), 1, height, width), np.uint8)
+    for target, each, (columns, rows) in zip(stacked, chosen, sizes, strict=True):
+        target[:, :rows, :columns] = 255 if each is None else each
+    return torch.from_numpy(stacked)
 
 
 def _K_for(camera: FrameCamera, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
     """Return the intrinsics for an image of (width, height)."""
     factors = np.array([size[0] / camera.width, size[1] / camera.height, 1.0])
     return np.asarray(camera.K.numpy() * factors[:, None])
-
-
-def _padded(image: np.ndarray, height: int, width: int) -> Float[Tensor, "c h w"]:
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    missing = (0, width - tensor.shape[2], 0, height - tensor.shape[1])
-    return torch.nn.functional.pad(tensor.float(), missing)
 
 
 def _bounds(frames: Sequence[Frame]) -> Float[Tensor, "v 2"] | None:

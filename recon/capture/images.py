@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
 from recon.errors import InputError, MissingDependency
@@ -49,7 +49,16 @@ def image_size(path: Path) -> tuple[int, int]:
 def read_image(
     path: Path, apply_orientation: bool
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"] | None]:
-    """Read colours and alpha (None if opaque), float32 in [0, 1], display sRGB, not premultiplied.
+    """Read colours and alpha (None if opaque), float32 in [0, 1]; see `read_pixels`."""
+    colors, alpha = read_pixels(path, apply_orientation)
+    unit = np.float32(255)
+    return colors / unit, None if alpha is None else alpha / unit
+
+
+def read_pixels(
+    path: Path, apply_orientation: bool
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"] | None]:
+    """Read colours and alpha (None if opaque), display sRGB in 0 to 255, not premultiplied.
 
     Args:
         path: Image file.
@@ -70,11 +79,19 @@ def read_image(
         return _to_arrays(ImageOps.exif_transpose(image) if apply_orientation else image)
 
 
-def read_mask(path: Path) -> Float[np.ndarray, "h w"]:
-    """Read a mask, float32 in [0, 1]: 0 where the image is black or transparent."""
-    colors, alpha = read_image(path, apply_orientation=False)
+def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """Read a mask, 0 to 255: 0 where the image is black or transparent."""
+    colors, alpha = read_pixels(path, apply_orientation=False)
     grey = colors.max(-1)
-    return np.asarray(grey if alpha is None else grey * alpha)
+    return np.asarray(grey if alpha is None else masked(grey, alpha))
+
+
+def masked(
+    pixels: UInt8[np.ndarray, "h w *c"], mask: UInt8[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "h w *c"]:
+    """Multiply pixels by a mask, both 0 to 255, rounded to the nearest."""
+    wide = mask if pixels.ndim == 2 else cv2.merge([mask] * pixels.shape[2])
+    return cv2.multiply(pixels, wide, scale=1 / 255)
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -124,12 +141,15 @@ def _register_heif(path: Path) -> None:
 
 def _to_arrays(
     image: Image.Image,
-) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"] | None]:
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"] | None]:
     if image.mode.startswith(("I", "F")):
         # 16-bit grey; Pillow would clip it to 8 bits in a conversion.
         values = np.asarray(image).astype(np.float32)
         peak = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1.0)
-        return np.repeat((values / peak).clip(0, 1)[..., None], 3, -1), None
+        grey = (255 * (values / peak).clip(0, 1)).round().astype(np.uint8)
+        return np.repeat(grey[..., None], 3, -1), None
     has_alpha = "A" in image.getbands() or "transparency" in image.info
-    pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB")).astype(np.float32) / 255
-    return (pixels[..., :3], pixels[..., 3]) if has_alpha else (pixels, None)
+    pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+    if not has_alpha:
+        return pixels, None
+    return np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3])

@@ -10,12 +10,12 @@ from recon.fusion.config import FusionConfig
 from recon.fusion.free_space import DepthMaps, is_consistent
 from recon.fusion.groups import Group, group_views, select_geometry_views
 from recon.model.inference import without_feedback
-from recon.types import Model, Prediction, Progress, Views
+from recon.types import Model, PackedViews, Prediction, Progress, Views
 from render import Gaussians
 
 
 def predict_fused(
-    views: Views,
+    views: Views | PackedViews,
     model: Model,
     config: FusionConfig,
     progress: Progress,
@@ -37,7 +37,7 @@ def predict_fused(
     chosen = select_geometry_views(views.cameras, config.max_views)
     if seconds is not None:
         chosen = _affordable(views, model, config, chosen, seconds)
-    small = _at_resolution(views[chosen], config.resolution)
+    small = _at_resolution(views, chosen, config.resolution)
     groups = group_views(small.cameras, config.group_size)
     parts: list[Prediction] = []
     for done, part in enumerate(_predict_groups(small, model, groups)):
@@ -95,11 +95,15 @@ def _predict_groups(views: Views, model: Model, groups: list[Group]) -> Iterator
 
 
 def _affordable(
-    views: Views, model: Model, config: FusionConfig, chosen: list[int], seconds: float
+    views: Views | PackedViews,
+    model: Model,
+    config: FusionConfig,
+    chosen: list[int],
+    seconds: float,
 ) -> list[int]:
     """Return as many geometry views as the time suffices for, from the time of one group."""
     members = select_geometry_views(views.cameras, config.group_size)
-    small = _at_resolution(views[members], config.resolution)
+    small = _at_resolution(views, members, config.resolution)
     started = time.monotonic()
     model(small, lambda fraction: None)
     spent = time.monotonic() - started
@@ -109,6 +113,9 @@ def _affordable(
     return select_geometry_views(views.cameras, groups * config.group_size)
 
 
-def _at_resolution(views: Views, resolution: int) -> Views:
-    scale = resolution / max(views.images.shape[-2:])
-    return views.resized(scale) if scale < 1 else views
+def _at_resolution(views: Views | PackedViews, chosen: list[int], resolution: int) -> Views:
+    """Return some views, resized one by one: at full size they are large in floating point."""
+    scale = resolution / max(views.cameras.width, views.cameras.height)
+    if scale >= 1:
+        return views[chosen]
+    return Views.cat([views[[v]].resized(scale) for v in chosen])

@@ -92,7 +92,8 @@ class ErrorFeedback(nn.Module):
         hidden = self.context(_fitted(context, cells))
         corrected = []
         for _ in range(rounds):
-            hidden, change = self._correction(hidden, pad(self._inputs(raw, batch, opacity_weight), margin))
+            inputs = pad(self._inputs(raw, batch, opacity_weight), margin)
+            hidden, change = self._correction(hidden, inputs)
             change = change[..., :height, :width].float().movedim(1, -1)
             raw = raw + self.steps * change.unflatten(0, raw.shape[:2])
             corrected.append(raw)
@@ -141,7 +142,8 @@ def render_errors(
     output = activate(raw, batch, head, opacity_weight)
     placed = output.gaussians.map(lambda t: t.requires_grad_())
     total = [torch.zeros_like(values) for values in _tensors(placed)]
-    images, gradients = [], []
+    images: list[Tensor] = []
+    gradients: list[Tensor] = []
     for view in range(raw.shape[1]):
         images.append(_render_view(placed, batch, view, output.depth[:, view, None], total))
     for view, part in enumerate(zip(*(t.chunk(raw.shape[1], 1) for t in total), strict=True)):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.parameters import Parameters
-from recon.types import Progress, Views
+from recon.types import PackedViews, Progress, Views
 from render import Gaussians
 
 # Called with the scene during the optimisation, detached from the parameters.
@@ -41,7 +41,7 @@ class OptimiseResult:
 
 def optimise(
     gaussians: Gaussians,
-    views: Views,
+    views: Views | PackedViews,
     config: OptimiseConfig | None = None,
     progress: Progress = lambda done: None,
     watch: Watch | None = None,
@@ -69,7 +69,7 @@ def optimise(
 
 
 def take_steps(
-    scene: Parameters, views: Views, config: OptimiseConfig, progress: Progress
+    scene: Parameters, views: Views | PackedViews, config: OptimiseConfig, progress: Progress
 ) -> Iterator[tuple[int, float]]:
     """Take steps up to the limit of steps or time, and yield each one's index (from 1) and loss."""
     started, count = time.monotonic(), min(config.views_per_step, len(views))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recon.optimisation.agreement import GradientAgreement
 from recon.optimisation.config import OptimiseConfig
-from recon.types import Views
+from recon.types import PackedViews, Views
 from render import Cameras, Gaussians, RasterizeSettings, rasterize
 from render.footprints import Footprints
 
@@ -76,7 +76,7 @@ class Parameters:
         return (self.log_exposures - self.log_exposures.mean(0)).exp()
 
     @torch.enable_grad()
-    def step(self, views: Views, chosen: list[int], lr_factor: float = 1.0) -> float:
+    def step(self, views: Views | PackedViews, chosen: list[int], lr_factor: float = 1.0) -> float:
         """Take one step on some of the views.
 
         Args:
@@ -89,11 +89,12 @@ class Parameters:
         """
         self.adam.zero_grad()
         agreement = GradientAgreement(self.gaussians(), len(views), self.require_agreement)
-        pixels, total = 3 * views.valid[chosen].sum(), 0.0
-        for v in chosen:
-            image = rasterize(agreement.scene, views.cameras[v], settings=SETTINGS).rgb
+        targets = [views[v] for v in chosen]
+        pixels, total = 3 * sum(float(target.valid.sum()) for target in targets), 0.0
+        for v, target in zip(chosen, targets, strict=True):
+            image = rasterize(agreement.scene, target.cameras, settings=SETTINGS).rgb
             image = image * self.exposures()[v][:, None, None]
-            loss = ((image - views.images[v]) * views.valid[v]).abs().sum() / pixels
+            loss = ((image - target.images) * target.valid).abs().sum() / pixels
             agreement.add(loss)
             total += float(loss.detach())
         agreement.apply()
