@@ -33,6 +33,13 @@ class FusionConfig:
     max_violation: float = 0.5
     """Views that see through a Gaussian remove it if their confidence exceeds this fraction of the
     confidence of the views that agree with it."""
+    min_support: float = 1.0
+    """Confidence of other views that a Gaussian in the surroundings of the cameras needs, so that
+    nothing without parallax stands in front of surfaces when one steps back."""
+    surroundings: float = 2.0
+    """Radius of the surroundings around the mean of the cameras, relative to the farthest one."""
+    min_views_supported: int = 9
+    """From this number of geometry views on, support is required: few see too little in common."""
     free_radius: float = 0.7
     """Radius around each camera without any surface, relative to the nearest depth it sees."""
 

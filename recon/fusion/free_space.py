@@ -58,6 +58,13 @@ def is_consistent(
     found = measure_agreement(gaussians, source, maps, config)
     support = OWN_SUPPORT + found.support
     consistent = found.violation <= config.max_violation * support
+    if len(maps.depth) >= config.min_views_supported:
+        centers = maps.cameras.centers
+        spread = (centers - centers.mean(0)).norm(dim=-1).amax()
+        distance = (gaussians.means - centers.mean(0)).norm(dim=-1)
+        consistent &= (found.support >= config.min_support) | (
+            distance > config.surroundings * spread
+        )
     return consistent & ~_is_near_camera(gaussians, maps, config.free_radius)
 
 

@@ -77,6 +77,17 @@ def test_nothing_is_left_close_to_a_camera() -> None:
     assert kept.tolist() == [False, True]
 
 
+def test_what_only_one_of_many_views_sees_is_not_left_near_the_cameras() -> None:
+    """Beside the wall that all see: near the cameras it would be in the way, far away it may be."""
+    maps, source = wall(count=9), torch.zeros(3, dtype=torch.long)
+    on_wall, beside, far = [0.8, 0.0, 4.0], [-3.5, 0.0, 1.5], [-9.0, 0.0, 1.0]
+    points = at([on_wall, beside, far])
+    config = replace(CONFIG, surroundings=6.0)
+    assert is_consistent(points, source, maps, config).tolist() == [True, False, True]
+    few = wall(count=8)
+    assert is_consistent(points, source, few, config).tolist() == [True, True, True]
+
+
 @pytest.mark.parametrize("scale", [1e-4, 1e4])
 def test_nothing_depends_on_the_scale_of_the_world(scale: float) -> None:
     points = at([[0.3, 0.0, 4.0], [0.3, 0.0, 3.0], [0.1, 0.1, 5.0], [0.0, 0.0, -0.5]])
