@@ -8,6 +8,7 @@ from render.cameras import look_at as look_at
 from render.contributions import Contributions as Contributions
 from render.contributions import measure_contributions as measure_contributions
 from render.gaussians import Gaussians as Gaussians
+from render.gradients import GradientRender as GradientRender
 from render.rasterize import rasterize as rasterize
 from render.sh import colors_to_sh as colors_to_sh
 from render.sh import sh_to_colors as sh_to_colors

@@ -37,7 +37,7 @@ class OptimiseConfig:
     lr_exposure: float = 0.01
     """Learning rate of each view's exposure (logarithm, per colour channel)."""
     require_agreement: bool = True
-    """Whether two views must agree on the sign of a gradient (see GradientAgreement)."""
+    """Whether two views must agree on the sign of a gradient (see Parameters)."""
     views_per_step: int = 4
     """Views that are rendered for one step, in rotation."""
 

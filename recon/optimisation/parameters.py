@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.optimisation.agreement import GradientAgreement
+from recon.optimisation.adam import BETA1, BETA2, EPS, AdamScene
 from recon.optimisation.config import OptimiseConfig
+from recon.optimisation.view_count_policy import POLICY
 from recon.types import PackedViews, Views
-from render import Cameras, Gaussians, RasterizeSettings, rasterize
+from render import Cameras, Gaussians, GradientRender, RasterizeSettings
 from render.footprints import Footprints
 
 SETTINGS = RasterizeSettings(render_mode="RGB")
@@ -32,50 +33,36 @@ class Parameters:
             cameras: Cameras of the views, which limit how thin a Gaussian may get.
             config: Learning rates; parameters with a rate of 0 are constant.
         """
-        self.start = start.detach()
-        self.min_scales = _min_scales(self.start, cameras)
-        # A Gaussian moves by fractions of its own size.
-        self.unit = self.start.scales.amax(-1, keepdim=True)
-        self.shift = torch.zeros_like(start.means, requires_grad=True)
-        self.quats = self.start.quats.clone().requires_grad_()
-        free = self.start.scales.square() - self.min_scales.square()
-        self.log_scales = (0.5 * free.clamp_min(1e-24).log()).requires_grad_()
-        self.logits = torch.logit(self.start.opacities.clamp(1e-4, 1 - 1e-4)).requires_grad_()
-        self.sh = self.start.sh.clone().requires_grad_()
+        start = start.detach()
+        self.scene = AdamScene.of(start, _min_scales(start, cameras))
+        self.rates = {
+            "means": config.lr_mean,
+            "quats": config.lr_quat,
+            "scales": config.lr_scale,
+            "opacities": config.lr_opacity,
+            "sh": config.lr_sh,
+        }
+        # With two views, what only one of them sees stays as it was predicted. One view has nothing
+        # to agree with, and more views correct each other (see ViewCountPolicy).
+        must_agree = config.require_agreement and POLICY.requires_agreement(len(cameras))
+        self.gradients = [start.map(_empty_like) for _ in range(2 if must_agree else 1)]
+        self.num_steps = 0
         self.log_exposures = torch.zeros(len(cameras), 3, device=start.device, requires_grad=True)
-        groups = [
-            (self.shift, config.lr_mean),
-            (self.quats, config.lr_quat),
-            (self.log_scales, config.lr_scale),
-            (self.logits, config.lr_opacity),
-            (self.sh, config.lr_sh),
-            (self.log_exposures, config.lr_exposure),
-        ]
-        groups = [(tensor, lr) for tensor, lr in groups if lr > 0]
+        self.lr_exposure = config.lr_exposure
         self.adam = torch.optim.Adam(
-            [{"params": [tensor], "lr": lr} for tensor, lr in groups],
-            betas=(0.9, 0.99),
-            eps=1e-15,
-            fused=True,
+            [self.log_exposures], lr=self.lr_exposure, betas=(BETA1, BETA2), eps=EPS
         )
-        self.initial_lrs = [lr for _, lr in groups]
-        self.require_agreement = config.require_agreement
 
     def gaussians(self) -> Gaussians:
-        """Compute the current scene, differentiable with respect to the parameters."""
-        return Gaussians(
-            means=self.start.means + self.unit * self.shift,
-            quats=torch.nn.functional.normalize(self.quats, dim=-1),
-            scales=((2 * self.log_scales).exp() + self.min_scales.square()).sqrt(),
-            opacities=torch.sigmoid(self.logits),
-            sh=self.sh,
-        )
+        """Return a copy of the current scene."""
+        scene = self.scene.gaussians.map(Tensor.clone)
+        torch.nn.functional.normalize(scene.quats, dim=-1, out=scene.quats)
+        return scene
 
     def exposures(self) -> Float[Tensor, "v 3"]:
         """Compute the views' exposures relative to their geometric mean, which is the scene's."""
         return (self.log_exposures - self.log_exposures.mean(0)).exp()
 
-    @torch.enable_grad()
     def step(self, views: Views | PackedViews, chosen: list[int], lr_factor: float = 1.0) -> float:
         """Take one step on some of the views.
 
@@ -87,21 +74,41 @@ class Parameters:
         Returns:
             Mean absolute error of the chosen views before the step.
         """
-        self.adam.zero_grad()
-        agreement = GradientAgreement(self.gaussians(), len(views), self.require_agreement)
+        self.num_steps += 1
+        with torch.enable_grad():
+            exposures = self.exposures()
+        v_exposures = torch.zeros_like(exposures)
+        sets = self.gradients if len(chosen) > 1 else self.gradients[:1]
         targets = [views[v] for v in chosen]
-        pixels, total = 3 * sum(float(target.valid.sum()) for target in targets), 0.0
-        for v, target in zip(chosen, targets, strict=True):
-            image = rasterize(agreement.scene, target.cameras, settings=SETTINGS).rgb
-            image = image * self.exposures()[v][:, None, None]
-            loss = ((image - target.images) * target.valid).abs().sum() / pixels
-            agreement.add(loss)
-            total += float(loss.detach())
-        agreement.apply()
-        for group, lr in zip(self.adam.param_groups, self.initial_lrs, strict=True):
-            group["lr"] = lr_factor * lr
+        pixels = 3 * sum(float(target.valid.sum()) for target in targets)
+        total = torch.zeros((), device=exposures.device)
+        for i, (v, target) in enumerate(zip(chosen, targets, strict=True)):
+            render = GradientRender(self.scene.gaussians, target.cameras, SETTINGS)
+            exposure = exposures.detach()[v][:, None, None]
+            # The sign of each error, by which the mean absolute error grows with the exposed image.
+            error = render.rgb * exposure
+            error -= target.images
+            error *= target.valid
+            sign = error.sign().div_(pixels)
+            total += (error * sign).sum()
+            v_exposures[v] += (sign * render.rgb).sum((-2, -1))
+            render.backward(sign.mul_(exposure), sets[i % len(sets)], add=i >= len(sets))
+        rates = {name: lr_factor * rate for name, rate in self.rates.items()}
+        self.scene.step(self.num_steps, rates, sets[0], sets[1] if len(sets) > 1 else None)
+        self._step_exposures(exposures, v_exposures, lr_factor)
+        return float(total)
+
+    def _step_exposures(self, exposures: Tensor, v_exposures: Tensor, lr_factor: float) -> None:
+        if self.lr_exposure == 0:
+            return
+        self.adam.zero_grad()
+        exposures.backward(v_exposures)
+        self.adam.param_groups[0]["lr"] = lr_factor * self.lr_exposure
         self.adam.step()
-        return total
+
+
+def _empty_like(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
 def _min_scales(start: Gaussians, cameras: Cameras) -> Float[Tensor, "n 3"]:

@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Iterator
 
-VERSION = 3
+VERSION = 4
 
 
 class Request(ctypes.Structure):
@@ -41,7 +41,19 @@ class Contributions(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("weight_sum", "weight_max", "hits")]
 
 
-STRUCTS: tuple[type[ctypes.Structure], ...] = (Request, Images, Gradients, Contributions)
+class AdamStep(ctypes.Structure):
+    """Parameters, settings and outputs of `recon_cpu_adam_step` (cpu/adam.h)."""
+
+    _fields_ = (
+        [(name, ctypes.c_int32) for name in "count coefficients threads".split()]
+        + [(f"lr_{name}", ctypes.c_float) for name in "means quats scales opacities sh".split()]
+        + [(name, ctypes.c_float) for name in "beta1 beta2 eps correction1 correction2".split()]
+        + [(name, ctypes.c_void_p) for name in "unit min_scales means quats log_scales".split()]
+        + [(name, ctypes.c_void_p) for name in "logits sh scales opacities moments".split()]
+    )
+
+
+STRUCTS: tuple[type[ctypes.Structure], ...] = (Request, Images, Gradients, Contributions, AdamStep)
 Layout = list[tuple[str, int, int]]
 
 

@@ -6,6 +6,7 @@ which is torch's (`torch.set_num_threads`).
 
 import ctypes
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -81,22 +82,28 @@ class _State:
             native.load_library().recon_cpu_free(self.handle)
 
 
+def _forward(
+    call: _Call, inputs: _Inputs, state: _State | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Render colours, depth and alpha, and count the Gaussians that are not finite."""
+    request = call.request(inputs)
+    images, size = (request.scenes, request.views), (call.height, call.width)
+    rgb, depth, alpha = (_empty(*images, c, *size) for c in (request.colors, request.depth, 1))
+    nonfinite = torch.zeros(images, dtype=torch.int64)
+    handle = ctypes.byref(state.handle) if state else None
+    _check(
+        native.load_library().recon_cpu_forward(
+            ctypes.byref(request), _images(rgb, depth, alpha), _pointer(nonfinite), handle
+        )
+    )
+    return rgb, depth, alpha, nonfinite
+
+
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, absgrad: Tensor | None, call: _Call, *tensors: Tensor | None):  # type: ignore[override]
-        inputs = _Inputs(*tensors)  # type: ignore[arg-type]
-        request = call.request(inputs)
-        images, size = (request.scenes, request.views), (call.height, call.width)
-        channels = (request.colors, request.depth, 1)
-        rgb, depth, alpha = (_empty(*images, c, *size) for c in channels)
-        nonfinite = torch.zeros(images, dtype=torch.int64)
         state = _State() if any(ctx.needs_input_grad) else None
-        handle = ctypes.byref(state.handle) if state else None
-        _check(
-            native.load_library().recon_cpu_forward(
-                ctypes.byref(request), _images(rgb, depth, alpha), _pointer(nonfinite), handle
-            )
-        )
+        rgb, depth, alpha, nonfinite = _forward(call, _Inputs(*tensors), state)  # type: ignore[arg-type]
         ctx.mark_non_differentiable(nonfinite)
         ctx.set_materialize_grads(False)
         if state is not None:
@@ -118,10 +125,39 @@ class _Rasterize(torch.autograd.Function):
         _check(
             native.load_library().recon_cpu_backward(
                 ctypes.byref(request), ctx.state.handle, _images(*rendered), _images(*v_images),
-                ctypes.byref(out),
+                ctypes.byref(out), False,
             )
         )  # fmt: skip
         return None, None, *gradients, None, None
+
+
+class KeptRender:
+    """Images of one scene that keep what their backward pass needs; see `render.gradients`."""
+
+    def __init__(self, gaussians: Gaussians, cameras: Cameras, settings: RasterizeSettings) -> None:
+        self.inputs, sh = _inputs(gaussians.detach(), cameras.detach(), None, None, True)
+        self.call = _Call(cameras.width, cameras.height, sh, False, settings)
+        self.state: _State | None = _State()
+        self.rgb, self.depth, self.alpha, _ = _forward(self.call, self.inputs, self.state)
+        self.rgb, self.depth, self.alpha = self.rgb[0], self.depth[0], self.alpha[0]
+
+    def backward(self, v_rgb: Tensor, into: Gaussians, add: bool) -> Tensor:
+        """Write gradients like the scene or add them, free the state, return the viewmats' ones."""
+        if self.state is None:
+            raise RuntimeError("backward was called before; render again")
+        v_viewmats = torch.empty_like(self.inputs.viewmats)
+        out = _gradients(into, v_viewmats)
+        v_rgb = v_rgb.contiguous()
+        request = self.call.request(self.inputs)
+        _check(
+            native.load_library().recon_cpu_backward(
+                ctypes.byref(request), self.state.handle,
+                _images(self.rgb, self.depth, self.alpha), _images(v_rgb, None, None),
+                ctypes.byref(out), add,
+            )
+        )  # fmt: skip
+        self.state = None
+        return v_viewmats
 
 
 def rasterize_cpu(
@@ -163,6 +199,50 @@ def contributions_cpu(
     )
     weight_sum, weight_max, hits = (t.reshape(gaussians.opacities.shape) for t in out)
     return weight_sum, weight_max, hits
+
+
+def adam_step_cpu(
+    tensors: Mapping[str, Tensor],
+    numbers: Mapping[str, float],
+    gradients: Gaussians,
+    other: Gaussians | None,
+) -> None:
+    """Take a step of Adam in place; see `recon.optimisation.adam`.
+
+    Args:
+        tensors: Those of AdamStep in cpu/adam.h, by name; float32, contiguous, on the CPU.
+        numbers: Its floats, by name.
+        gradients: Of the activated attributes.
+        other: Those of a second view, or None.
+    """
+    given = {**tensors, **_named("gradients", gradients), **_named("other", other)}
+    for name, tensor in given.items():
+        if tensor.dtype != torch.float32 or not tensor.is_contiguous():
+            raise ValueError(f"{name} must be contiguous and float32, got {tensor.dtype}")
+    count, coefficients = tensors["sh"].shape[:2]
+    pointers = {name: _pointer(tensor) for name, tensor in tensors.items()}
+    step = abi.AdamStep(
+        count=count,
+        coefficients=coefficients,
+        threads=torch.get_num_threads(),
+        **numbers,
+        **pointers,
+    )
+    second = None if other is None else ctypes.byref(_gradients(other, None))
+    _check(
+        native.load_library().recon_cpu_adam_step(
+            ctypes.byref(step), ctypes.byref(_gradients(gradients, None)), second
+        )
+    )
+
+
+def _named(name: str, gaussians: Gaussians | None) -> dict[str, Tensor]:
+    return {} if gaussians is None else {f"{name}.{k}": t for k, t in vars(gaussians).items()}
+
+
+def _gradients(into: Gaussians, viewmats: Tensor | None) -> abi.Gradients:
+    shape = (into.means, into.quats, into.scales, into.opacities, into.sh, viewmats)
+    return abi.Gradients(*(_pointer(tensor) for tensor in shape), None)
 
 
 def _inputs(

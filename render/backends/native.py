@@ -107,7 +107,8 @@ def _declare(library: ctypes.CDLL) -> None:
     """Declare the argument types of cpu/abi.cpp: pointers must not be passed as C ints."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int32
     library.recon_cpu_forward.argtypes = [pointer] * 4
-    library.recon_cpu_backward.argtypes = [pointer] * 5
+    library.recon_cpu_backward.argtypes = [*[pointer] * 5, integer]
+    library.recon_cpu_adam_step.argtypes = [pointer] * 3
     library.recon_cpu_contributions.argtypes = [pointer] * 2
     library.recon_cpu_free.argtypes = [pointer]
     library.recon_cpu_free.restype = None

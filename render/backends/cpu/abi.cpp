@@ -7,6 +7,7 @@
 #include <memory>
 #include <numeric>
 
+#include "adam.h"
 #include "api.h"
 #include "pool.h"
 #include "state.h"
@@ -35,16 +36,13 @@ void open_view(const Request& rq, int image, View& view) {
   view.nonfinite.assign(rq.chunks(), 0);
 }
 
-// Projects, sorts and bins images [first, last).
+// Projects, bins and sorts images [first, last).
 void prepare(const Request& rq, std::vector<View>& views, int first, int last) {
   const int chunks = rq.chunks(), count = last - first;
   for (int image = first; image < last; ++image) open_view(rq, image, views[image]);
   parallel_for(count * chunks, rq.threads,
                [&](int item, int) { project_chunk(rq, views[first + item / chunks], item % chunks); });
-  const auto arrange = [&](int item, int) {
-    sort_view(rq, views[first + item]);
-    bin_view(rq, views[first + item]);
-  };
+  const auto arrange = [&](int item, int) { bin_view(rq, views[first + item]); };
   // With few views the work inside each is distributed instead.
   if (count >= rq.threads) {
     parallel_for(count, rq.threads, arrange);
@@ -106,7 +104,7 @@ void forward(const Request& rq, State& state, bool keep, const Images& out,
 
 void backward_group(const Request& rq, const State& state, int first, int last,
                     const Images& images, const Images& v_images, const Gradients& out,
-                    double* v_cameras) {
+                    bool add, double* v_cameras) {
   const int size = slot_size(rq), chunks = rq.chunks();
   const std::vector<std::size_t> starts = slot_starts(state.views, first, last);
   Buffer<float> slots(starts.back() * size);
@@ -126,18 +124,19 @@ void backward_group(const Request& rq, const State& state, int first, int last,
     for (int i = begin; i < end; ++i)
       project_chunk_backward(
           rq, state.views[i], i, chunk, slots.data() + starts[i - first] * size, out,
+          add || i % rq.views > 0,
           v_cameras + (static_cast<std::size_t>(i) * chunks + chunk) * CAMERA_GRADIENTS);
   });
 }
 
 void backward(const Request& rq, const State& state, const Images& images,
-              const Images& v_images, const Gradients& out) {
+              const Images& v_images, const Gradients& out, bool add) {
   const int group = group_size(rq), chunks = rq.chunks();
   std::vector<double> v_cameras(
       static_cast<std::size_t>(rq.images()) * chunks * CAMERA_GRADIENTS, 0.0);
   for (int first = 0; first < rq.images(); first += group)
     backward_group(rq, state, first, std::min(rq.images(), first + group), images, v_images, out,
-                   v_cameras.data());
+                   add, v_cameras.data());
   for (int i = 0; i < rq.images(); ++i) {
     double sum[CAMERA_GRADIENTS] = {};
     for (int chunk = 0; chunk < chunks; ++chunk)
@@ -199,7 +198,7 @@ std::int32_t guarded(const Body& body) {
 
 // Version of this ABI. The Python side refuses a library of another version,
 // so that a stale build is named instead of corrupting memory.
-RECON_API std::int32_t recon_cpu_abi_version() { return 3; }
+RECON_API std::int32_t recon_cpu_abi_version() { return 4; }
 
 // Why the last call on this thread returned FAILED.
 RECON_API const char* recon_cpu_last_error() { return last_error; }
@@ -215,10 +214,16 @@ RECON_API std::int32_t recon_cpu_forward(const Request* request, const Images* o
   });
 }
 
+// With `add` the Gaussians' gradients are added to those in `out`, else they overwrite them.
 RECON_API std::int32_t recon_cpu_backward(const Request* request, const State* state,
                                           const Images* images, const Images* v_images,
-                                          const Gradients* out) {
-  return guarded([&] { backward(*request, *state, *images, *v_images, *out); });
+                                          const Gradients* out, std::int32_t add) {
+  return guarded([&] { backward(*request, *state, *images, *v_images, *out, add != 0); });
+}
+
+RECON_API std::int32_t recon_cpu_adam_step(const AdamStep* step, const Gradients* gradients,
+                                           const Gradients* other) {
+  return guarded([&] { adam_step(*step, *gradients, other); });
 }
 
 RECON_API void recon_cpu_free(State* state) { delete state; }

@@ -10,7 +10,7 @@
 namespace recon {
 namespace {
 
-constexpr int BLOCK = 1 << 14;  // Gaussians a work item; fixed, so that threads change nothing
+constexpr int BLOCK = 8;  // chunks a work item; fixed, so that threads change nothing
 
 // Pairs of a Gaussian and a tile in one view: entries and pairs are counted in 32 bits, and a Walk
 // looks some entries ahead. A test builds with a lower limit.
@@ -21,6 +21,7 @@ constexpr int BLOCK = 1 << 14;  // Gaussians a work item; fixed, so that threads
 struct Block {
   std::vector<std::uint32_t> tiles;   // of each pair, Gaussian by Gaussian
   std::vector<std::uint32_t> counts;  // by tile, then where this block's entries start
+  std::uint32_t first_pair = 0;
 };
 
 // Appends the tiles of one record, column by column; returns how many. A box one tile wide or
@@ -59,7 +60,9 @@ void check_pairs(const std::vector<Block>& blocks) {
                             "; render smaller images or fewer Gaussians");
 }
 
-// Where each tile's list starts, and within it each block's part.
+// Where each tile's list starts, and within it each block's part. Pairs are numbered in the order
+// of the records, not of depth: neighbours in the input are mostly neighbours in the image, and the
+// backward pass reads the slots in this order.
 void start_lists(int tiles, std::vector<Block>& blocks, View& view) {
   check_pairs(blocks);
   view.tile_begin.assign(tiles + 1, 0);
@@ -73,59 +76,57 @@ void start_lists(int tiles, std::vector<Block>& blocks, View& view) {
     }
   }
   view.tile_begin[tiles] = sum;
+  std::uint32_t pairs = 0;
+  for (Block& block : blocks) {
+    block.first_pair = pairs;
+    pairs += static_cast<std::uint32_t>(block.tiles.size());
+  }
 }
 
-// Pairs are numbered in the order of the records, not of depth: neighbours in the input are
-// mostly neighbours in the image, and the backward pass reads the slots in this order.
-void number_pairs(const Request& rq, View& view) {
-  std::uint32_t next = 0;
-  for (int chunk = 0; chunk < rq.chunks(); ++chunk) {
-    const std::size_t begin = static_cast<std::size_t>(chunk) * CHUNK;
-    for (std::size_t r = begin; r < begin + view.visible[chunk]; ++r) {
-      view.pairs[r].begin = next;
-      next += view.pairs[r].count;
-    }
+// Calls body(record) for the visible records of a block.
+template <class Body>
+void for_records(const Request& rq, const View& view, int block, const Body& body) {
+  const int end = std::min(rq.chunks(), (block + 1) * BLOCK);
+  for (int chunk = block * BLOCK; chunk < end; ++chunk) {
+    const std::uint32_t first = static_cast<std::uint32_t>(chunk) * CHUNK;
+    for (std::uint32_t r = first; r < first + view.visible[chunk]; ++r) body(r);
   }
 }
 
 }  // namespace
 
 void bin_view(const Request& rq, View& view) {
-  const int count = static_cast<int>(view.order.size()), tiles = rq.tiles();
-  std::vector<Block> blocks((count + BLOCK - 1) / BLOCK);
+  const int tiles = rq.tiles();
+  std::vector<Block> blocks((rq.chunks() + BLOCK - 1) / BLOCK);
+  const int count = static_cast<int>(blocks.size());
   view.pairs = Buffer<PairRange>(rq.count);
-  parallel_for(static_cast<int>(blocks.size()), rq.threads, [&](int b, int) {
+  parallel_for(count, rq.threads, [&](int b, int) {
     Block& block = blocks[b];
     block.counts.assign(tiles, 0);
-    block.tiles.reserve(3 * BLOCK);
-    const int end = std::min(count, (b + 1) * BLOCK);
-    for (int i = b * BLOCK; i < end; ++i) {
-      if (i + 8 < end) __builtin_prefetch(&view.boxes[view.order[i + 8]]);
-      const std::uint32_t record = view.order[i];
+    block.tiles.reserve(3 * BLOCK * CHUNK);
+    for_records(rq, view, b, [&](std::uint32_t record) {
       const int found = tiles_of(rq, view, record, block.tiles);
       view.pairs[record] = {0, static_cast<std::uint32_t>(found)};
-    }
+    });
     for (std::uint32_t tile : block.tiles) ++block.counts[tile];
   });
 
   start_lists(tiles, blocks, view);
-  number_pairs(rq, view);
-
+  view.boxes = Buffer<TileBox>();
   view.entries = Buffer<Entry>(view.tile_begin[tiles]);
-  parallel_for(static_cast<int>(blocks.size()), rq.threads, [&](int b, int) {
+  parallel_for(count, rq.threads, [&](int b, int) {
     Block& block = blocks[b];
-    const int end = std::min(count, (b + 1) * BLOCK);
     const std::uint32_t* tile = block.tiles.data();
-    for (int i = b * BLOCK; i < end; ++i) {
-      if (i + 8 < end) __builtin_prefetch(&view.pairs[view.order[i + 8]]);
-      const std::uint32_t record = view.order[i];
-      const PairRange range = view.pairs[record];
-      for (std::uint32_t k = 0; k < range.count; ++k, ++tile)
-        view.entries[block.counts[*tile]++] = {record, range.begin + k};
-    }
+    std::uint32_t pair = block.first_pair;
+    for_records(rq, view, b, [&](std::uint32_t record) {
+      view.pairs[record].begin = pair;
+      for (std::uint32_t k = 0; k < view.pairs[record].count; ++k)
+        view.entries[block.counts[*tile++]++] = {record, pair++};
+    });
     block = Block();
   });
-  view.boxes = Buffer<TileBox>();
+  parallel_for(tiles, rq.threads, [&](int tile, int) { sort_tile(view, tile); });
+  view.depths = Buffer<float>();
 }
 
 }  // namespace recon

@@ -2,8 +2,8 @@
 // differ from its own instead of corrupting memory.
 #include <cstddef>
 
+#include "adam.h"
 #include "api.h"
-#include "state.h"
 
 using namespace recon;
 
@@ -35,6 +35,14 @@ constexpr Field LAYOUT[] = {
     FIELD(Gradients, absgrad),
     STRUCT(Contributions),
     FIELD(Contributions, weight_sum), FIELD(Contributions, weight_max), FIELD(Contributions, hits),
+    STRUCT(AdamStep), FIELD(AdamStep, count), FIELD(AdamStep, coefficients),
+    FIELD(AdamStep, threads), FIELD(AdamStep, lr_means), FIELD(AdamStep, lr_quats),
+    FIELD(AdamStep, lr_scales), FIELD(AdamStep, lr_opacities), FIELD(AdamStep, lr_sh),
+    FIELD(AdamStep, beta1), FIELD(AdamStep, beta2), FIELD(AdamStep, eps),
+    FIELD(AdamStep, correction1), FIELD(AdamStep, correction2), FIELD(AdamStep, unit),
+    FIELD(AdamStep, min_scales), FIELD(AdamStep, means), FIELD(AdamStep, quats),
+    FIELD(AdamStep, log_scales), FIELD(AdamStep, logits), FIELD(AdamStep, sh),
+    FIELD(AdamStep, scales), FIELD(AdamStep, opacities), FIELD(AdamStep, moments),
 };
 
 }  // namespace

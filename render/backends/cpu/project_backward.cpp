@@ -262,8 +262,8 @@ void add_camera(const Adjoint& adj, unsigned used, CameraSums& sums) {
 }  // namespace
 
 void project_chunk_backward(const Request& rq, const View& view, int image, int chunk,
-                            const float* slots, const Gradients& out, double* v_camera) {
-  const bool fresh = image % rq.views == 0;
+                            const float* slots, const Gradients& out, bool add, double* v_camera) {
+  const bool fresh = !add;
   if (fresh) clear_unseen(rq, view, chunk, out);
   const std::uint32_t begin = static_cast<std::uint32_t>(chunk) * CHUNK;
   const std::uint32_t end = begin + view.visible[chunk];

@@ -84,7 +84,7 @@ void backward_tile(const Request& rq, const View& view, const TileFrame& frame, 
         const vf behind = load(planes.behind + at) - own;
         store(planes.behind + at, behind);
         store(planes.through + at, s.after);
-        const vf slope = own - s.alpha * behind / (splat(1) - s.alpha);
+        const vf slope = fnma(s.alpha * behind, reciprocal(splat(1) - s.alpha), own);
         const vf g = keep(s.live & (raw <= limits.alpha_max), slope);
         const vf gk = g * step;
         g_sum += g;

@@ -1,82 +1,81 @@
-// Stable radix sort of the visible Gaussians by depth.
+// Stable radix sort of a tile's list by depth, nearest first. A list and its copy fit into a core's
+// cache, which all Gaussians of the view together would not.
 #include <algorithm>
+#include <array>
 
-#include "pool.h"
 #include "state.h"
 
 namespace recon {
 namespace {
 
-constexpr int DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS;
-constexpr int BLOCK = 1 << 16;  // keys a work item; fixed, so that threads change nothing
+constexpr int DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, PASSES = 32 / DIGIT_BITS;
+constexpr std::size_t FEW = 24;  // a list this short is sorted by insertion
 
 struct Key {
-  std::uint32_t depth, record;
+  std::uint32_t depth;
+  Entry entry;
 };
 
-// Visible records of all chunks, with their depth's bits: floats above 0 sort as integers.
-Buffer<Key> collect(const Request& rq, const View& view) {
-  std::size_t total = 0;
-  for (int count : view.visible) total += count;
-  Buffer<Key> keys(total);
-  std::size_t out = 0;
-  for (int chunk = 0; chunk < rq.chunks(); ++chunk) {
-    const std::size_t begin = static_cast<std::size_t>(chunk) * CHUNK;
-    for (std::size_t i = begin; i < begin + view.visible[chunk]; ++i) {
-      std::uint32_t depth;
-      std::memcpy(&depth, &view.depths[i], 4);
-      keys[out++] = {depth, static_cast<std::uint32_t>(i)};
-    }
+void sort_few(Key* keys, std::size_t count) {
+  for (std::size_t i = 1; i < count; ++i) {
+    const Key key = keys[i];
+    std::size_t at = i;
+    for (; at > 0 && keys[at - 1].depth > key.depth; --at) keys[at] = keys[at - 1];
+    keys[at] = key;
   }
-  return keys;
 }
 
-void sort_digit(const Buffer<Key>& from, Buffer<Key>& to, std::uint32_t least, int shift,
-                int threads) {
-  const int count = static_cast<int>(from.size());
-  const int blocks = (count + BLOCK - 1) / BLOCK;
-  std::vector<std::uint32_t> starts(static_cast<std::size_t>(blocks) * DIGITS, 0);
-  const auto digit = [=](Key key) { return (key.depth - least) >> shift & (DIGITS - 1); };
-  parallel_for(blocks, threads, [&](int block, int) {
-    std::uint32_t* mine = &starts[static_cast<std::size_t>(block) * DIGITS];
-    const int end = std::min(count, (block + 1) * BLOCK);
-    for (int i = block * BLOCK; i < end; ++i) ++mine[digit(from[i])];
-  });
-  std::uint32_t sum = 0;
-  for (int d = 0; d < DIGITS; ++d)
-    for (int block = 0; block < blocks; ++block) {
-      std::uint32_t& start = starts[static_cast<std::size_t>(block) * DIGITS + d];
+// Sorts by the bits that differ; returns whichever of the two arrays holds the result.
+Key* sort_many(Key* keys, Key* other, std::size_t count, std::uint32_t range) {
+  std::array<std::array<std::uint32_t, DIGITS>, PASSES> starts{};
+  int passes = 0;
+  while (passes < PASSES && range >> (passes * DIGIT_BITS)) ++passes;
+  const auto digit = [](const Key& key, int pass) {
+    return key.depth >> (pass * DIGIT_BITS) & (DIGITS - 1);
+  };
+  for (std::size_t i = 0; i < count; ++i)
+    for (int pass = 0; pass < passes; ++pass) ++starts[pass][digit(keys[i], pass)];
+  for (int pass = 0; pass < passes; ++pass) {
+    std::uint32_t sum = 0;
+    for (std::uint32_t& start : starts[pass]) {
       const std::uint32_t size = start;
       start = sum;
       sum += size;
     }
-  parallel_for(blocks, threads, [&](int block, int) {
-    std::uint32_t* mine = &starts[static_cast<std::size_t>(block) * DIGITS];
-    const int end = std::min(count, (block + 1) * BLOCK);
-    for (int i = block * BLOCK; i < end; ++i) to[mine[digit(from[i])]++] = from[i];
-  });
+    for (std::size_t i = 0; i < count; ++i) other[starts[pass][digit(keys[i], pass)]++] = keys[i];
+    std::swap(keys, other);
+  }
+  return keys;
+}
+
+// Two arrays of one worker, kept between tiles; grown, never shrunk.
+Key* key_space(std::size_t count) {
+  thread_local Buffer<Key> buffer;
+  if (buffer.size() < 2 * count) buffer = Buffer<Key>(3 * count);
+  return buffer.data();
 }
 
 }  // namespace
 
-void sort_view(const Request& rq, View& view) {
-  Buffer<Key> keys = collect(rq, view);
-  const std::size_t count = keys.size();
+void sort_tile(View& view, int tile) {
+  Entry* entries = view.entries.data() + view.tile_begin[tile];
+  const std::size_t count = view.tile_begin[tile + 1] - view.tile_begin[tile];
+  Key* keys = key_space(count);
   std::uint32_t least = UINT32_MAX, most = 0;
-  for (const Key& key : keys) {
-    least = std::min(least, key.depth);
-    most = std::max(most, key.depth);
+  for (std::size_t i = 0; i < count; ++i) {
+    std::uint32_t depth;  // bits of floats above 0 sort as integers
+    std::memcpy(&depth, &view.depths[entries[i].record], 4);
+    keys[i] = {depth, entries[i]};
+    least = std::min(least, depth);
+    most = std::max(most, depth);
   }
-  if (count > 1) {
-    Buffer<Key> other(count);
-    for (int shift = 0; shift < 32 && (most - least) >> shift; shift += DIGIT_BITS) {
-      sort_digit(keys, other, least, shift, rq.threads);
-      std::swap(keys, other);
-    }
+  if (count <= FEW) {
+    sort_few(keys, count);
+  } else {
+    for (std::size_t i = 0; i < count; ++i) keys[i].depth -= least;
+    keys = sort_many(keys, keys + count, count, most - least);
   }
-  view.order = Buffer<std::uint32_t>(count);
-  for (std::size_t i = 0; i < count; ++i) view.order[i] = keys[i].record;
-  view.depths = Buffer<float>();
+  for (std::size_t i = 0; i < count; ++i) entries[i] = keys[i].entry;
 }
 
 }  // namespace recon

@@ -78,7 +78,6 @@ struct View {
   Buffer<TileBox> boxes;
   std::vector<int> visible;
   std::vector<std::int64_t> nonfinite;  // by chunk
-  Buffer<std::uint32_t> order;          // visible records, nearest first
   Buffer<PairRange> pairs;              // by record
   Buffer<Entry> entries;
   std::vector<std::uint32_t> tile_begin;  // tiles + 1
@@ -100,7 +99,7 @@ inline int slot_size(const Request& request) {
   return MOMENTS + request.channels() + (request.absgrad ? 2 : 0);
 }
 
-struct Gradients {  // of the inputs; overwritten, except absgrad, which the caller zeroes
+struct Gradients {  // of the inputs; the caller zeroes absgrad
   float *means, *quats, *scales, *opacities, *color_values;
   float* viewmats;  // [scenes, views, 4, 4]
   float* absgrad;   // [scenes, views, count, 2] or null
@@ -133,15 +132,15 @@ struct Contributions {  // [scenes, count], over all views
 
 Camera make_camera(const Request& request, int image);
 void project_chunk(const Request& request, View& view, int chunk);
-void sort_view(const Request& request, View& view);
 void bin_view(const Request& request, View& view);
+void sort_tile(View& view, int tile);
 void raster_tile(const Request& request, const View& view, int image, int tile,
                  const Images& out);
 void raster_tile_contributions(const Request& request, const View& view, int tile, float* slots);
 void raster_tile_backward(const Request& request, const View& view, int image, int tile,
                           const Images& images, const Images& v_images, float* slots);
 void project_chunk_backward(const Request& request, const View& view, int image, int chunk,
-                            const float* slots, const Gradients& out, double* v_camera);
+                            const float* slots, const Gradients& out, bool add, double* v_camera);
 constexpr int CAMERA_GRADIENTS = 15;  // R (row by row), t, centre
 void finish_camera_gradient(const Request& request, int image, const double* v_camera,
                             float* v_viewmat);

@@ -6,7 +6,6 @@ import pytest
 import torch
 from helpers import sample_views, swept
 
-from recon.optimisation.agreement import GradientAgreement
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.loop import optimise
 from recon.types import Views
@@ -55,18 +54,3 @@ def test_one_of_three_views_changes_everything(views: Views, scene: Gaussians) -
 
 def test_a_single_view_changes_everything(views: Views, scene: Gaussians) -> None:
     assert changed(scene, views[[0]]) == EVERYTHING
-
-
-@pytest.mark.parametrize(
-    "gradients, expected", [((1, 1), 2), ((-1, -3), -4), ((1, -3), 0), ((5, 0), 0)]
-)
-def test_gradients_of_two_views_must_agree_in_sign(
-    gradients: tuple[int, int], expected: int, scene: Gaussians
-) -> None:
-    parameters = {f.name: getattr(scene, f.name).clone().requires_grad_() for f in fields(scene)}
-    agreement = GradientAgreement(Gaussians(**parameters), 2)
-    for factor in gradients:
-        agreement.add(factor * agreement.scene.opacities.sum())
-    agreement.apply()
-    gradient = parameters["opacities"].grad
-    assert gradient is not None and torch.equal(gradient, torch.full_like(gradient, expected))
