@@ -86,6 +86,9 @@ class ReconstructConfig:
     seconds: float | None = None
     """Time limit of the whole reconstruction (s). It is used up: the optimisation takes as many
     steps as fit in, instead of `optimise.steps`, and fewer photos are geometry views if need be."""
+    memory_gb: float | None = None
+    """Limit of the memory of the process (10^9 bytes), apart from solving cameras. It is estimated
+    before the first photo is read; resolutions and numbers are reduced until it is kept."""
     device: str = "auto"
     """Device of all computations: `cpu`, `cuda` or `cuda:1`; `auto` uses a CUDA GPU if there is
     one."""
@@ -96,6 +99,8 @@ class ReconstructConfig:
         check_types(self)
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise ConfigError(f"seconds must be above 0, got {self.seconds}", "seconds")
+        if self.memory_gb is not None and not 0 < self.memory_gb < math.inf:
+            raise ConfigError(f"memory_gb must be above 0, got {self.memory_gb}", "memory_gb")
 
     @staticmethod
     def for_quality(quality: Quality) -> "ReconstructConfig":

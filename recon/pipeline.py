@@ -15,6 +15,7 @@ from recon.config import FusionConfig, PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
 from recon.errors import ConfigError, InputError
 from recon.fusion.predict import predict_fused, remove_inconsistent
+from recon.memory_limit import fit_memory
 from recon.model.inference import without_feedback
 from recon.model.registry import build_model
 from recon.optimisation.loop import Watch, optimise
@@ -70,6 +71,9 @@ def reconstruct(
         return reconstruct_views(source.to(device), model, config, progress, shown, limit=limit)
     poses = estimate_cameras(load_capture(source), config.poses, config.seed, progress)
     capture = poses.capture
+    config, reduced = fit_memory(config, capture.frames)
+    if reduced is not None:
+        progress(reduced, 1.0)
     frames = tuple(capture.frames[i] for i in select_spread(capture, config.views.max_views))
     views = packed_views(
         frames, config.views.resolution, lambda done: progress("reading photos", done)

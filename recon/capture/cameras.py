@@ -32,6 +32,14 @@ def select_spread(capture: Capture, count: int) -> list[int]:
     return farthest_poses(c2w[:, :3, 3], c2w[:, :3, 2], count)
 
 
+def spread_cameras(cameras: Cameras, count: int) -> list[int]:
+    """Select at most `count` cameras by `farthest_poses`, as indices in increasing order."""
+    if len(cameras) <= count:
+        return list(range(len(cameras)))
+    axes = cameras.viewmats[:, 2, :3]
+    return farthest_poses(cameras.centers.cpu().numpy(), axes.cpu().numpy(), count)
+
+
 def farthest_poses(
     centers: Float[np.ndarray, "v 3"], axes: Float[np.ndarray, "v 3"], count: int
 ) -> list[int]:

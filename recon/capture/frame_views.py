@@ -25,8 +25,9 @@ from render import Cameras
 
 # Undistortion interpolates at this multiple of the final size, which keeps more detail.
 OVERSAMPLING = 2
-# Photos that are read at the same time; each original of 12 MP takes about 100 MB.
-MAX_THREADS = 4
+# Photos that are read at the same time, and the bytes that their originals may take, with their
+# number of bytes a pixel.
+MAX_THREADS, MAX_READ_BYTES, READ_BYTES_PX = 4, 300e6, 14
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def packed_views(
 
     Photos are undistorted to pinhole cameras with the same focal length and principal point.
     Smaller images are padded on the right and at the bottom, with mask 0. As many originals are in
-    memory at a time as torch has threads, at most MAX_THREADS.
+    memory at a time as torch has threads, at most MAX_THREADS, and fewer if they are large.
 
     Args:
         frames: Frames with cameras.
@@ -63,12 +64,15 @@ def packed_views(
     Raises:
         InputError: A file cannot be read, or its aspect ratio differs from that of its camera.
     """
-    sizes = [_final_size(frame, resolution) for frame in frames]
-    width, height = (max(sides) for sides in zip(*sizes, strict=True))
+    originals = [image_size(frame.image_path) for frame in frames]
+    sizes = [scaled_size(size, resolution / max(size)) for size in originals]
+    width, height = _enclosing(sizes)
+    affordable = MAX_READ_BYTES // (READ_BYTES_PX * max(w * h for w, h in originals))
+    threads = int(max(1, min(torch.get_num_threads(), MAX_THREADS, affordable)))
     colors = np.zeros((len(frames), 3, height, width), np.uint8)
     masks, valid, Ks = [], [], []
     # Decoding and resampling release Python's lock.
-    with ThreadPoolExecutor(min(torch.get_num_threads(), MAX_THREADS)) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         images = pool.map(lambda frame: _image(frame, resolution), frames)
         for index, (image, (columns, rows)) in enumerate(zip(images, sizes, strict=True)):
             colors[index, :, :rows, :columns] = image.colors.transpose(2, 0, 1)
@@ -88,10 +92,15 @@ def packed_views(
     )
 
 
-def _final_size(frame: Frame, resolution: int) -> tuple[int, int]:
-    """Return (width, height) of a photo at that resolution."""
-    size = image_size(frame.image_path)
-    return scaled_size(size, resolution / max(size))
+def padded_size(frames: Sequence[Frame], resolution: int) -> tuple[int, int]:
+    """Return (width, height) of the images that `packed_views` makes, from the photos' headers."""
+    originals = [image_size(frame.image_path) for frame in frames]
+    return _enclosing([scaled_size(size, resolution / max(size)) for size in originals])
+
+
+def _enclosing(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the smallest (width, height) that holds images of all these sizes."""
+    return max(width for width, _ in sizes), max(height for _, height in sizes)
 
 
 def _image(frame: Frame, resolution: int) -> _Image:
@@ -151,7 +160,7 @@ def _stacked(
     ]
     if all(each is None for each in chosen) and len(set(sizes)) == 1:
         return None
-    width, height = (max(sides) for sides in zip(*sizes, strict=True))
+    width, height = _enclosing(sizes)
     stacked = np.zeros((len(sizes), 1, height, width), np.uint8)
     for target, each, (columns, rows) in zip(stacked, chosen, sizes, strict=True):
         target[:, :rows, :columns] = 255 if each is None else each

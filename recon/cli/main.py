@@ -43,6 +43,7 @@ FIELD_FLAGS = {
     "max_loss_db": "--max-loss",
     "target_mb": "--target-size",
     "keep_fraction": "--keep",
+    "memory_gb": "--memory",
 }
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from recon.capture.cameras import farthest_poses
+from recon.capture.cameras import spread_cameras
 from recon.model.mvs.source_views import nearest_views
 from render import Cameras
 
@@ -25,10 +25,7 @@ def select_geometry_views(cameras: Cameras, count: int) -> list[int]:
     Returns:
         Indices in increasing order.
     """
-    if len(cameras) <= count:
-        return list(range(len(cameras)))
-    axes = cameras.viewmats[:, 2, :3]
-    return farthest_poses(cameras.centers.cpu().numpy(), axes.cpu().numpy(), count)
+    return spread_cameras(cameras, count)
 
 
 def group_views(cameras: Cameras, size: int) -> list[Group]:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.capture.cameras import spread_cameras
 from recon.optimisation.adam import BETA1, BETA2, EPS, AdamScene
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.view_count_policy import POLICY
@@ -18,6 +19,9 @@ SETTINGS = RasterizeSettings(render_mode="RGB")
 # because the rasterizer blurs by about as much, but a closer camera would see gaps (the 3D
 # smoothing filter of Mip-Splatting, Yu et al. 2024, section 4.1).
 MIN_SCALE_PX = 0.5
+# Number of cameras that this is measured with, if there are more: neighbours of a sequence see
+# Gaussians from the same distance.
+MAX_CAMERAS = 64
 # At that limit this fraction of a scale stays free, so that the gradient does not vanish.
 FREE_FRACTION = 0.1
 
@@ -113,5 +117,6 @@ def _empty_like(tensor: Tensor) -> Tensor:
 
 def _min_scales(start: Gaussians, cameras: Cameras) -> Float[Tensor, "n 3"]:
     """Compute the lower limit of each Gaussian's scales (world units)."""
+    cameras = cameras[spread_cameras(cameras, MAX_CAMERAS)]
     limit = MIN_SCALE_PX * Footprints.of(start.means, cameras).size
     return torch.minimum(limit[:, None], math.sqrt(1 - FREE_FRACTION**2) * start.scales)

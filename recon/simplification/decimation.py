@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from recon.capture.cameras import spread_cameras
 from recon.simplification.config import SimplifyConfig
 from render import Cameras, Gaussians, RasterizeSettings, measure_contributions
 from render.footprints import Footprints
@@ -15,6 +16,9 @@ from render.sh import C0
 # Fraction of the remaining Gaussians that is removed before the contributions are measured again,
 # until this fraction of all Gaussians remains.
 REMOVED_PER_ROUND, LAST_FRACTION = 0.15, 0.05
+# Number of cameras that the contributions are measured with, if there are more: spread ones, since
+# neighbours of a sequence see the same. The order of importance renders them some 20 times.
+MAX_CAMERAS, MAX_CAMERAS_ORDER = 64, 32
 # Opacity above which absorption is no longer distinguished: -log(1 - opacity) diverges at 1.
 MAX_OPACITY = 0.99
 # Variance that the rasterizer adds to every Gaussian in the image (px^2).
@@ -38,6 +42,7 @@ def importance_order(gaussians: Gaussians, cameras: Cameras) -> Int[Tensor, "n"]
     Returns:
         Indices of the Gaussians, the most important one first.
     """
+    cameras = cameras[spread_cameras(cameras, MAX_CAMERAS_ORDER)]
     remaining = torch.arange(len(gaussians), device=gaussians.device)
     removed: list[Tensor] = []
     while len(remaining) > LAST_FRACTION * len(gaussians):
@@ -75,6 +80,7 @@ def simplify_indexed(
     target = min(round(len(gaussians) * (1 - config.fraction)), config.limit)
     if target == len(gaussians):
         return gaussians, index
+    cameras = cameras[spread_cameras(cameras, MAX_CAMERAS)]
     seen = measure_contributions(gaussians, cameras)
     keep = seen.weight_max >= config.min_weight
     if int(keep.sum()) <= target:

@@ -1,0 +1,180 @@
+"""A bound on memory: settings that keep it, by an estimate of the peak of each stage."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from recon.capture.frame_views import padded_size
+from recon.capture.types import Frame
+from recon.config import ReconstructConfig
+from recon.errors import ConfigError
+
+# Bytes, measured at peaks of resident memory, with what the allocator cannot reuse: Python, torch,
+# weights; a pixel of a photo with masks; a pixel of all views of a forward pass, and with error
+# feedback; a predicted Gaussian while the scene is put together; a Gaussian that is optimised.
+BASE, PHOTO_PIXEL, VIEW_PIXEL, FEEDBACK_PIXEL = 430e6, 5.0, 300.0, 900.0
+PREDICTED_GAUSSIAN, OPTIMISED_GAUSSIAN = 350.0, 1200.0
+# The volume of one view at a time: bytes a pixel up to DIRECT_PIXELS, and beyond, where only few
+# hypotheses are left.
+VOLUME_PIXEL, LARGE_VOLUME_PIXEL, DIRECT_PIXELS = 7000.0, 2500.0, 256.0**2
+# Limits below which no setting is reduced.
+MIN_GROUP_PX, MIN_GAUSSIANS, MIN_PHOTO_PX, MIN_PHOTOS = 128, 20_000, 128, 8
+Reduction: TypeAlias = Callable[[ReconstructConfig], ReconstructConfig]
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Peak memory of the stages of a reconstruction (bytes)."""
+
+    photos: float
+    """The photos, which stay in memory."""
+    prediction: float
+    """The forward pass of one group of views, and what it leaves."""
+    optimisation: float
+    """Parameters, gradients and moments of the Gaussians, and the state of the rasterizer."""
+
+    @property
+    def total(self) -> float:
+        """Peak of the whole run; stages reuse each other's memory."""
+        return BASE + self.photos + max(self.prediction, self.optimisation)
+
+    @staticmethod
+    def of(config: ReconstructConfig, size: tuple[int, int], count: int) -> "MemoryEstimate":
+        """Estimate the memory of a reconstruction.
+
+        Args:
+            config: Settings.
+            size: (width, height) of the photos as loaded (px).
+            count: Number of photos.
+        """
+        pixels, fusion = size[0] * size[1], config.fusion
+        is_fused = count >= fusion.min_views
+        group, geometry, view_pixels = count, count, float(pixels)
+        if is_fused:
+            scale = min(fusion.resolution / max(size), 1.0)
+            geometry = min(count, fusion.max_views)
+            group, view_pixels = min(count, fusion.group_size), pixels * scale**2
+        feedback = config.optimise.steps == 0 and not is_fused
+        direct = min(view_pixels, DIRECT_PIXELS)
+        forward = direct * VOLUME_PIXEL + (view_pixels - direct) * LARGE_VOLUME_PIXEL
+        forward += group * view_pixels * (FEEDBACK_PIXEL if feedback else VIEW_PIXEL)
+        predicted = geometry * view_pixels
+        kept = predicted
+        if config.optimise.steps > 0:
+            kept = min((1 - config.simplify.fraction) * predicted, config.simplify.limit)
+        return MemoryEstimate(
+            photos=count * pixels * PHOTO_PIXEL,
+            prediction=forward + predicted * PREDICTED_GAUSSIAN,
+            optimisation=predicted * PREDICTED_GAUSSIAN / 2 + kept * OPTIMISED_GAUSSIAN,
+        )
+
+
+def fit_memory(
+    config: ReconstructConfig, frames: Sequence[Frame]
+) -> tuple[ReconstructConfig, str | None]:
+    """Reduce settings until the estimated memory is within `config.memory_gb`.
+
+    Whatever takes most is reduced first: views that are predicted together, the number of
+    Gaussians, the resolution of the photos, and last the number of photos.
+
+    Args:
+        config: Settings, with or without a limit.
+        frames: All photos that could be used.
+
+    Returns:
+        The settings to use, and one line that says what was reduced, if anything was.
+
+    Raises:
+        ConfigError: Not even the smallest settings fit.
+    """
+    if config.memory_gb is None:
+        return config, None
+    fitting, limit = config, 1e9 * config.memory_gb
+    while (estimate := _estimate(fitting, frames)).total > limit:
+        reduced = next(
+            (made for step in _order(estimate) if (made := step(fitting)) != fitting), None
+        )
+        if reduced is None:
+            raise ConfigError(
+                f"memory_gb is {config.memory_gb:g}, but even the smallest settings take about "
+                f"{estimate.total / 1e9:.2f} GB; allow more, or use fewer photos",
+                "memory_gb",
+            )
+        fitting = reduced
+    return fitting, _summary(config, fitting, len(frames))
+
+
+def _estimate(config: ReconstructConfig, frames: Sequence[Frame]) -> MemoryEstimate:
+    size = padded_size(frames, config.views.resolution)
+    return MemoryEstimate.of(config, size, min(len(frames), config.views.max_views))
+
+
+def _order(estimate: MemoryEstimate) -> list[Reduction]:
+    """Return the reductions, the most effective one first."""
+    prediction = [_in_groups, _smaller_groups, _fewer_geometry_views]
+    optimisation = [_fewer_gaussians]
+    photos: list[Reduction] = [_smaller_photos, _fewer_photos]
+    larger, other = (
+        (prediction, optimisation)
+        if estimate.prediction > estimate.optimisation
+        else (optimisation, prediction)
+    )
+    if estimate.photos > max(estimate.prediction, estimate.optimisation):
+        return [*photos, *larger, *other]
+    return [*larger, *photos, *other]
+
+
+def _in_groups(config: ReconstructConfig) -> ReconstructConfig:
+    return replace(config, fusion=replace(config.fusion, min_views=2))
+
+
+def _smaller_groups(config: ReconstructConfig) -> ReconstructConfig:
+    smaller = max(int(0.8 * config.fusion.resolution), MIN_GROUP_PX)
+    resolution = min(config.fusion.resolution, smaller)
+    return replace(config, fusion=replace(config.fusion, resolution=resolution))
+
+
+def _fewer_geometry_views(config: ReconstructConfig) -> ReconstructConfig:
+    most = config.fusion.max_views
+    fewer = min(most, max(int(0.75 * most), MIN_PHOTOS))
+    return replace(config, fusion=replace(config.fusion, max_views=fewer))
+
+
+def _fewer_gaussians(config: ReconstructConfig) -> ReconstructConfig:
+    limit = config.simplify.limit
+    fewer = min(limit, max(int(0.75 * limit), MIN_GAUSSIANS))
+    return replace(config, simplify=replace(config.simplify, max_gaussians=fewer))
+
+
+def _smaller_photos(config: ReconstructConfig) -> ReconstructConfig:
+    resolution = config.views.resolution
+    smaller = min(resolution, max(int(0.8 * resolution), MIN_PHOTO_PX))
+    return replace(config, views=replace(config.views, resolution=smaller))
+
+
+def _fewer_photos(config: ReconstructConfig) -> ReconstructConfig:
+    most = config.views.max_views
+    fewer = min(most, max(int(0.75 * most), MIN_PHOTOS))
+    return replace(config, views=replace(config.views, max_views=fewer))
+
+
+def _summary(before: ReconstructConfig, after: ReconstructConfig, count: int) -> str | None:
+    """Say in one line what was reduced; None if nothing was."""
+    used = min(count, after.views.max_views)
+    changes = [
+        (before.views.resolution, after.views.resolution, f"photos of {after.views.resolution} px"),
+        (min(count, before.views.max_views), used, f"{used} photos"),
+        (
+            (before.fusion.min_views, before.fusion.resolution),
+            (after.fusion.min_views, after.fusion.resolution),
+            f"depth at {after.fusion.resolution} px",
+        ),
+        (
+            min(used, before.fusion.max_views),
+            min(used, after.fusion.max_views),
+            f"depth of {after.fusion.max_views} photos",
+        ),
+        (before.simplify.limit, after.simplify.limit, f"{after.simplify.limit:,} Gaussians"),
+    ]
+    reduced = [text for old, new, text in changes if old != new]
+    return f"limiting memory to {before.memory_gb:g} GB: {', '.join(reduced)}" if reduced else None

@@ -1,0 +1,66 @@
+"""A limit of memory is kept, and what was reduced for it is said."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from memory import in_fresh_process, peak_bytes
+
+from recon.capture import load_capture
+from recon.cli.main import main
+from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
+from recon.errors import ConfigError
+from recon.memory_limit import MemoryEstimate, fit_memory
+
+
+def test_whatever_takes_most_is_reduced(sample: Path) -> None:
+    frames = load_capture(sample).frames
+    config = ReconstructConfig()
+    assert fit_memory(config, frames) == (config, None)
+    most = replace(config, memory_gb=100.0)
+    assert fit_memory(most, frames) == (most, None)
+    sizes = []
+    for limit in (2.0, 1.0, 0.8, 0.65):
+        fitting, line = fit_memory(replace(config, memory_gb=limit), frames)
+        sizes.append((fitting.fusion.resolution, fitting.simplify.limit, fitting.views.resolution))
+        assert line is None or line.startswith(f"limiting memory to {limit:g} GB: ")
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < sizes[0]
+    # Many photos are made smaller before any is left out.
+    fitting, line = fit_memory(replace(config, memory_gb=0.8), frames * 100)
+    assert fitting.views.resolution < config.views.resolution
+    assert line is not None
+    assert f"photos of {fitting.views.resolution} px" in line
+
+
+def test_the_estimate_does_not_grow_with_photos_but_by_their_pixels() -> None:
+    config = ReconstructConfig()
+    few, many = (MemoryEstimate.of(config, (512, 288), count) for count in (40, 500))
+    assert many.total - few.total == 460 * 512 * 288 * 5
+    assert many.total < 2e9
+
+
+def test_too_little_memory_is_an_error(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"memory_gb is 0\.1, but even the smallest settings"):
+        fit_memory(ReconstructConfig(memory_gb=0.1), load_capture(sample).frames)
+    with pytest.raises(SystemExit) as stop:
+        main([str(sample), "-o", str(tmp_path / "a.ply"), "--memory", "0.1"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("recon: error: --memory is 0.1, but even the smallest settings take")
+
+
+def peak_of_a_run(sample: Path, config: ReconstructConfig) -> int:
+    from recon.pipeline import reconstruct
+
+    reconstruct(sample, config)
+    return peak_bytes()
+
+
+def test_the_limit_is_kept(sample: Path) -> None:
+    """Three photos, which take more than the limit at their full resolution."""
+    config = ReconstructConfig(ViewConfig(max_views=3), optimise=OptimiseConfig(steps=1))
+    assert MemoryEstimate.of(config, (512, 384), 3).total > 0.6e9
+    assert in_fresh_process(peak_of_a_run, sample, replace(config, memory_gb=0.6)) < 0.6e9
