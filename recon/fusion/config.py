@@ -34,10 +34,10 @@ class FusionConfig:
     """Views that see through a Gaussian remove it if their confidence exceeds this fraction of the
     confidence of the views that agree with it."""
     min_support: float = 1.0
-    """Confidence of other views that a Gaussian in the surroundings of the cameras needs, so that
+    """Confidence of other views that a Gaussian near another camera than its own needs, so that
     nothing without parallax stands in front of surfaces when one steps back."""
-    surroundings: float = 2.0
-    """Radius of the surroundings around the mean of the cameras, relative to the farthest one."""
+    near_other: float = 0.5
+    """Distance to another camera, relative to that to the own one, which counts as near."""
     min_views_supported: int = 9
     """From this number of geometry views on, support is required: few see too little in common."""
     free_radius: float = 0.7

@@ -59,12 +59,8 @@ def is_consistent(
     support = OWN_SUPPORT + found.support
     consistent = found.violation <= config.max_violation * support
     if len(maps.depth) >= config.min_views_supported:
-        centers = maps.cameras.centers
-        spread = (centers - centers.mean(0)).norm(dim=-1).amax()
-        distance = (gaussians.means - centers.mean(0)).norm(dim=-1)
-        consistent &= (found.support >= config.min_support) | (
-            distance > config.surroundings * spread
-        )
+        near = _is_nearer_to_others(gaussians, source, maps.cameras, config.near_other)
+        consistent &= (found.support >= config.min_support) | ~near
     return consistent & ~_is_near_camera(gaussians, maps, config.free_radius)
 
 
@@ -91,6 +87,17 @@ def measure_agreement(
         support[index] += confidence * agrees
         violation[index] += confidence * in_front
     return Agreement(support, violation)
+
+
+def _is_nearer_to_others(
+    gaussians: Gaussians, source: Int[Tensor, "n"], cameras: Cameras, ratio: float
+) -> Bool[Tensor, "n"]:
+    """Return which Gaussians are nearer to another camera than `ratio` of the own distance."""
+    limit = ratio * (gaussians.means - cameras.centers[source]).norm(dim=-1)
+    near = torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.device)
+    for center in cameras.centers:
+        near |= (gaussians.means - center).norm(dim=-1) < limit
+    return near
 
 
 def _is_near_camera(gaussians: Gaussians, maps: DepthMaps, radius: float) -> Bool[Tensor, "n"]:

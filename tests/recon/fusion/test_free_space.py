@@ -22,10 +22,10 @@ def at(points: list[list[float]]) -> Gaussians:
     )
 
 
-def wall(depth: float = 4.0, count: int = 4) -> DepthMaps:
+def wall(depth: float = 4.0, count: int = 4, step: float = 0.2) -> DepthMaps:
     """Cameras side by side in front of a wall across their view."""
     viewmats = torch.eye(4).repeat(count, 1, 1)
-    viewmats[:, 0, 3] = -0.2 * torch.arange(count)
+    viewmats[:, 0, 3] = -step * torch.arange(count)
     Ks = torch.tensor([[SIZE, 0, SIZE / 2], [0, SIZE, SIZE / 2], [0, 0, 1.0]]).repeat(count, 1, 1)
     cameras = Cameras(viewmats, Ks, SIZE, SIZE)
     maps = torch.full((count, SIZE, SIZE), depth)
@@ -77,15 +77,15 @@ def test_nothing_is_left_close_to_a_camera() -> None:
     assert kept.tolist() == [False, True]
 
 
-def test_what_only_one_of_many_views_sees_is_not_left_near_the_cameras() -> None:
-    """Beside the wall that all see: near the cameras it would be in the way, far away it may be."""
-    maps, source = wall(count=9), torch.zeros(3, dtype=torch.long)
-    on_wall, beside, far = [0.8, 0.0, 4.0], [-3.5, 0.0, 1.5], [-9.0, 0.0, 1.0]
-    points = at([on_wall, beside, far])
-    config = replace(CONFIG, surroundings=6.0)
-    assert is_consistent(points, source, maps, config).tolist() == [True, False, True]
-    few = wall(count=8)
-    assert is_consistent(points, source, few, config).tolist() == [True, True, True]
+def test_what_only_one_of_many_views_sees_is_not_left_near_other_cameras() -> None:
+    """Far from its own camera and unseen by the others, it would be in the way of those."""
+    maps = wall(count=9, step=3.0)
+    # The own camera of each is the first; the last camera is 24 units to the right.
+    on_wall, near_last, far_away = [1.5, 0.0, 4.0], [24.0, 0.0, -3.5], [12.0, 0.0, 40.0]
+    points, source = at([on_wall, near_last, far_away]), torch.zeros(3, dtype=torch.long)
+    assert is_consistent(points, source, maps, CONFIG).tolist() == [True, False, True]
+    few = wall(count=8, step=3.4)
+    assert is_consistent(points, source, few, CONFIG).tolist() == [True, True, True]
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1e4])
