@@ -60,9 +60,6 @@ class ReconstructOptions:
     sees are pruned first, then similar neighbours are merged. Has no effect with --refine 0."""
     device: Annotated[str, Arg(metavar="DEVICE")] = ReconstructConfig.device
     """Device to compute on: auto, cpu, cuda or cuda:N; auto uses a CUDA GPU if there is one."""
-    memory: Annotated[float | None, Arg(metavar="GB")] = ReconstructConfig.memory_gb
-    """Limit of memory (GB), for which resolutions, and the numbers of Gaussians and photos, are
-    reduced if need be [default: none]."""
     seed: int = ReconstructConfig.seed
     """Seed of the random number generators."""
 
@@ -78,7 +75,6 @@ class ReconstructOptions:
             simplify=SimplifyConfig(self.prune, most),
             optimise=base.optimise if self.refine is None else parse_refine(self.refine),
             seconds=None if self.time is None else parse_time("--time", self.time),
-            memory_gb=self.memory,
             device=self.device,
             seed=self.seed,
         )

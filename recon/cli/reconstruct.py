@@ -39,6 +39,9 @@ class Reconstruct:
     output: Annotated[Path, OUTPUT]
     """Scene file to write; the extension selects the format ({scene_extensions})."""
     options: ReconstructOptions = field(default_factory=ReconstructOptions)
+    memory: Annotated[float | None, Arg(metavar="GB")] = ReconstructConfig.memory_gb
+    """Limit of memory (GB), apart from estimating cameras: resolutions and the numbers of Gaussians
+    and photos are reduced until it is kept [default: none]."""
     video_frames: Annotated[int, Arg(title="Input and output", replaces=("--frames",))] = (
         VIDEO_FRAMES
     )
@@ -62,7 +65,7 @@ class Reconstruct:
         """Reconstruct; outputs are checked first, so that a typo wastes no time."""
         start = time.perf_counter()
         capture = self._checked()
-        config = self.options.config()
+        config = replace(self.options.config(), memory_gb=self.memory)
         if config.seconds is not None:
             spent = time.perf_counter() - start
             config = replace(config, seconds=max(config.seconds - spent - START_S, 1.0))
