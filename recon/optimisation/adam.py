@@ -111,6 +111,11 @@ class AdamScene:
             if other is not None:
                 second = getattr(other, name)
                 gradient = (gradient + second) * (gradient.sign() * second.sign() > 0)
+                if name == "quats":  # masked, it has a part that only changes their length
+                    along = (gradient * parameter).sum(-1, keepdim=True)
+                    gradient = (
+                        gradient - along / parameter.square().sum(-1, keepdim=True) * parameter
+                    )
             gradient = gradient * slopes.get(name, 1.0)
             moving = active.view(-1, *[1] * (gradient.ndim - 1))
             mean, square = mean.view_as(gradient), square.view_as(gradient)

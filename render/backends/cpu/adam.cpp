@@ -69,12 +69,12 @@ struct Attribute {
   int width;
 };
 
-// Updates one attribute and moves `moments` on. `slope(k, at, n, old)` is the attribute's
-// derivative with respect to the parameter; `finish(k, at, n, old, change)` stores the
+// Updates one attribute and moves `moments` on. `chain(k, at, n, old, g)` makes the attribute's
+// gradient that of the parameter; `finish(k, at, n, old, change)` stores the
 // parameter less its change, and what follows from it.
-template <bool ALL, class Slope, class Finish>
+template <bool ALL, class Chain, class Finish>
 inline void update(const Constants& c, const Block<ALL>& block, const Attribute& a, float*& moments,
-                   const Slope& slope, const Finish& finish) {
+                   const Chain& chain, const Finish& finish) {
   const int width = a.width;
   float* own = moments;
   moments += 2 * width * W;
@@ -84,7 +84,8 @@ inline void update(const Constants& c, const Block<ALL>& block, const Attribute&
     if (n == 0) return;
     const std::size_t at = block.first * width + static_cast<std::size_t>(k) * W;
     const vf old = load_some(a.values + at, n);
-    const vf g = agreed(a.gradient + at, a.other ? a.other + at : nullptr, n) * slope(k, at, n, old);
+    const vf g =
+        chain(k, at, n, old, agreed(a.gradient + at, a.other ? a.other + at : nullptr, n));
     const vf mean = load(own), square = load(own + W);
     const vf new_mean = mean + c.beta1_rest * (g - mean);
     const vf new_square = c.beta2 * square + c.beta2_rest * g * g;
@@ -107,6 +108,23 @@ bool has_gradient(const AdamStep& step, const Gradients* g, std::size_t i) {
 
 // exp(2 log_scale), which with the square of the lower limit is the square of the scale.
 vf free_variance(vf log_scale) { return exp(splat(2) * log_scale); }
+// Gradients of whole quaternions less the part that would only change their length, which the sum
+// of two views has after it was masked.
+vf tangent(vf quats, vf gradients) {
+  float q[W], v[W];
+  store(q, quats);
+  store(v, gradients);
+  for (int first = 0; first < W; first += 4) {
+    float along = 0, square = 1e-24f;
+    for (int i = first; i < first + 4; ++i) {
+      along += q[i] * v[i];
+      square += q[i] * q[i];
+    }
+    for (int i = first; i < first + 4; ++i) v[i] -= along / square * q[i];
+  }
+  return load(v);
+}
+
 vf sigmoid(vf logit) { return splat(1) / (splat(1) + exp(-logit)); }
 
 template <bool ALL>
@@ -115,7 +133,7 @@ void update_block(const AdamStep& step, const Constants& c, const Block<ALL>& bl
   const auto attribute = [&](float* values, float* Gradients::*name, float lr, int width) {
     return Attribute{values, g.*name, other ? other->*name : nullptr, lr / step.correction1, width};
   };
-  const auto one = [](int, std::size_t, int, vf) { return splat(1); };
+  const auto same = [](int, std::size_t, int, vf, vf v) { return v; };
   const auto store_into = [](float* values) {
     return [=](int, std::size_t at, int n, vf old, vf change) {
       store_some(values + at, old - change, n);
@@ -125,22 +143,24 @@ void update_block(const AdamStep& step, const Constants& c, const Block<ALL>& bl
   float* moments = step.moments + block.first * 2 * (11 + colors);
 
   // Positions are measured in units of the Gaussian.
-  const auto unit = [&](int k, std::size_t, int, vf) {
+  const auto unit = [&](int k) {
     float lanes[W];
     for (int i = 0; i < W; ++i)
       lanes[i] = step.unit[std::min(block.first + (k * W + i) / 3, block.end - 1)];
     return load(lanes);
   };
-  update(c, block, attribute(step.means, &Gradients::means, step.lr_means, 3), moments, unit,
+  update(c, block, attribute(step.means, &Gradients::means, step.lr_means, 3), moments,
+         [&](int k, std::size_t, int, vf, vf v) { return v * unit(k); },
          [&](int k, std::size_t at, int n, vf old, vf change) {
-           store_some(step.means + at, old - unit(k, at, n, old) * change, n);
+           store_some(step.means + at, old - unit(k) * change, n);
          });
-  update(c, block, attribute(step.quats, &Gradients::quats, step.lr_quats, 4), moments, one,
+  update(c, block, attribute(step.quats, &Gradients::quats, step.lr_quats, 4), moments,
+         [&](int, std::size_t, int, vf old, vf v) { return other ? tangent(old, v) : v; },
          store_into(step.quats));
   update(
       c, block, attribute(step.log_scales, &Gradients::scales, step.lr_scales, 3), moments,
-      [&](int, std::size_t at, int n, vf old) {
-        return free_variance(old) / vmax(load_some(step.scales + at, n), splat(1e-30f));
+      [&](int, std::size_t at, int n, vf old, vf v) {
+        return v * free_variance(old) / vmax(load_some(step.scales + at, n), splat(1e-30f));
       },
       [&](int, std::size_t at, int n, vf old, vf change) {
         const vf updated = old - change, least = load_some(step.min_scales + at, n);
@@ -149,15 +169,15 @@ void update_block(const AdamStep& step, const Constants& c, const Block<ALL>& bl
       });
   update(
       c, block, attribute(step.logits, &Gradients::opacities, step.lr_opacities, 1), moments,
-      [&](int, std::size_t at, int n, vf) {
+      [&](int, std::size_t at, int n, vf, vf v) {
         const vf opacity = load_some(step.opacities + at, n);
-        return opacity * (splat(1) - opacity);
+        return v * opacity * (splat(1) - opacity);
       },
       [&](int, std::size_t at, int n, vf old, vf change) {
         store_some(step.logits + at, old - change, n);
         store_some(step.opacities + at, sigmoid(old - change), n);
       });
-  update(c, block, attribute(step.sh, &Gradients::color_values, step.lr_sh, colors), moments, one,
+  update(c, block, attribute(step.sh, &Gradients::color_values, step.lr_sh, colors), moments, same,
          store_into(step.sh));
 }
 
