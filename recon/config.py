@@ -11,8 +11,6 @@ from recon.simplification.config import SimplifyConfig as SimplifyConfig
 from recon.validation import check_types
 
 MIN_RESOLUTION_PX = 32
-# Number of photos that are taken from a video.
-VIDEO_FRAMES = 40
 PoseSource = Literal["auto", "given", "solve"]
 Quality = Literal["draft", "standard", "high"]
 

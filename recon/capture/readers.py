@@ -9,7 +9,6 @@ from recon.capture.llff import read_llff
 from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
 from recon.capture.video import is_video, read_video
-from recon.config import VIDEO_FRAMES
 from recon.errors import InputError
 
 # The second is the training split of a NeRF synthetic scene; the other splits are for testing.
@@ -18,7 +17,7 @@ TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
 
 def load_capture(
     source: Capture | str | Path | Sequence[str | Path],
-    frames: int = VIDEO_FRAMES,
+    frames: int | None = None,
     photos: bool = True,
 ) -> Capture:
     """Read the photos of a capture, and their cameras if there are any, without decoding images.
@@ -29,7 +28,8 @@ def load_capture(
     Args:
         source: A folder, a video, a transforms.json, a poses_bounds.npy, or a list of image files.
             A capture is returned as it is.
-        frames: Number of frames to take from a video; they are written to the cache.
+        frames: Number of frames to take from a video, which are written to the cache; None takes
+            more the more the camera moves.
         photos: Whether photos and masks of a transforms.json must exist. Without them it must give
             the sizes of the photos.
 

@@ -23,6 +23,8 @@ MAX_ANALYSED_FRAMES = 900
 # Motion that every frame counts for in addition, relative to the mean motion, so that a resting
 # camera still gives some photos.
 MIN_RELATIVE_MOTION = 0.1
+# By default, a photo for this much motion relative to the long side, within these limits.
+MOTION_PER_PHOTO, MIN_PHOTOS, MAX_PHOTOS = 0.06, 40, 240
 JPEG_QUALITY = 95
 
 
@@ -31,17 +33,21 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def read_video(path: Path, count: int) -> Capture:
+def read_video(path: Path, count: int | None) -> Capture:
     """Read at most `count` frames of a video as photos, which are written to the cache.
+
+    By default, the number of photos grows with the motion of the camera (see `default_count`).
 
     Raises:
         InputError: The file cannot be decoded as a video, or has fewer than two frames.
     """
-    if count < 2:
+    if count is not None and count < 2:
         raise ConfigError(f"frames must be at least 2, got {count}", "frames")
     folder = cache_folder() / "frames" / content_key([(path.name, path)], count)
     if not folder.is_dir():
-        selected = set(select_frames(*_measure_frames(path), count).tolist())
+        indices, sharpness, motion = _measure_frames(path)
+        number = default_count(motion) if count is None else count
+        selected = set(select_frames(indices, sharpness, motion, number).tolist())
         folder.parent.mkdir(parents=True, exist_ok=True)
         with atomic_output(folder) as temporary:
             temporary.mkdir()
@@ -51,6 +57,17 @@ def read_video(path: Path, count: int) -> Capture:
                     cv2.imwrite(str(file), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     frames = tuple(Frame(file.name, file) for file in sorted(folder.glob("*.jpg")))
     return Capture(folder, "video", frames, origin=path)
+
+
+def default_count(motion: Float[np.ndarray, "f"]) -> int:
+    """Return the number of photos to take from a video.
+
+    Args:
+        motion: Median optical flow of each frame from the one before, in pixels of images with a
+            long side of FLOW_PX.
+    """
+    wanted = float(motion.sum()) / (MOTION_PER_PHOTO * FLOW_PX)
+    return int(np.clip(round(wanted), MIN_PHOTOS, MAX_PHOTOS))
 
 
 def select_frames(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from recon.cli.arguments import OUTPUT, Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
-from recon.config import VIDEO_FRAMES, ReconstructConfig
+from recon.config import ReconstructConfig
 from recon.errors import InputError, ReconError
 from recon.reporting import (
     check_json,
@@ -42,11 +42,11 @@ class Reconstruct:
     memory: Annotated[float | None, Arg(metavar="GB")] = ReconstructConfig.memory_gb
     """Limit of memory (GB), apart from estimating cameras: resolutions and the numbers of Gaussians
     and photos are reduced until it is kept [default: none]."""
-    video_frames: Annotated[int, Arg(title="Input and output", replaces=("--frames",))] = (
-        VIDEO_FRAMES
+    video_frames: Annotated[int | None, Arg(title="Input and output", replaces=("--frames",))] = (
+        None
     )
     """Number of frames to extract from a video: sharp ones, evenly spread over the camera
-    motion."""
+    motion (default: 40 to 240, the more the camera moves)."""
     save_cameras: Path | None = None
     """Also write the cameras of the scene to this transforms.json: those of the photos used, or of
     all photos if they were estimated."""

@@ -7,6 +7,7 @@ This script runs in a separate process, because importing torch before pycolmap 
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,9 @@ Models = dict[int, Any]
 # few images cannot tell it from the focal length while they are registered. A final bundle
 # adjustment refines it if there are at least 3 images and MIN_DISTORTION_POINTS points.
 FEW_IMAGES, MIN_DISTORTION_POINTS = 4, 500
+# Further attempts, which take as long as the first, are made if more than one in this many images
+# of the group is unregistered.
+IMAGES_PER_UNREGISTERED = 20
 # Models with fewer points are dropped: global mapping registers images by their relative rotations
 # alone, without a point that confirms their positions.
 MIN_MODEL_POINTS = 16
@@ -43,15 +47,15 @@ RELAXED_MAPPER_OPTIONS = {
 
 
 def map_scene(job: Job) -> None:
-    """Run the attempts, and write the model with the most registered images.
+    """Map the largest group of images that are connected by matches.
 
-    It has the names and sizes of the original photos.
+    Attempts are made until nearly all images of the group are registered. The best model so far is
+    written after each, so that it is kept if a later attempt takes too long.
     """
-    total = _num_images(job)
-    models: list[Any] = []
+    job["names"], num_pairs = _largest_group(job)
+    total, best = len(job["names"]), None
     for index, attempts in enumerate(FEW_IMAGES_ATTEMPTS if total <= FEW_IMAGES else ATTEMPTS):
-        if any(model.num_reg_images() == total for model in models):
-            break
+        models: list[Any] = []
         for attempt in attempts:
             # Global mapping needs three images.
             if attempt is not _global or total > 2:
@@ -60,27 +64,54 @@ def map_scene(job: Job) -> None:
                 pycolmap.set_random_seed(job["seed"])
                 found = attempt(job, folder).values()
                 models += [model for model in found if model.num_points3D() >= MIN_MODEL_POINTS]
-    best = max(models, key=lambda m: (m.num_reg_images(), m.num_points3D()), default=None)
-    summary = {"num_registered": 0, "num_points": 0, "num_matched_pairs": _num_matched_pairs(job)}
+        best = max([*models, *([best] if best else [])], key=_quality, default=None)
+        _write_outcome(job, best, num_pairs)
+        # Models that have nearly all images between them are several scenes.
+        registered = {image.name for model in models for image in model.images.values()}
+        if len(registered) >= total - total // IMAGES_PER_UNREGISTERED:
+            break
+
+
+def _quality(model: Any) -> tuple[int, int]:
+    return model.num_reg_images(), model.num_points3D()
+
+
+def _write_outcome(job: Job, best: Any, num_pairs: int) -> None:
+    """Write the best model so far, and a summary."""
+    summary = {
+        "num_registered": 0,
+        "num_points": 0,
+        "num_matched_pairs": num_pairs,
+        "num_connected": len(job["names"]),
+    }
     if best is not None:
-        enough_points = best.num_points3D() >= MIN_DISTORTION_POINTS
-        if 2 < best.num_reg_images() <= FEW_IMAGES and enough_points:
-            pycolmap.bundle_adjustment(best, pycolmap.BundleAdjustmentOptions())
-        summary["num_registered"] = best.num_reg_images()
-        summary["num_points"] = best.num_points3D()
-        _write_model(best, job["originals"], Path(job["model"]))
+        model = pycolmap.Reconstruction(best)
+        enough_points = model.num_points3D() >= MIN_DISTORTION_POINTS
+        if 2 < model.num_reg_images() <= FEW_IMAGES and enough_points:
+            pycolmap.bundle_adjustment(model, pycolmap.BundleAdjustmentOptions())
+        summary["num_registered"], summary["num_points"] = _quality(model)
+        shutil.rmtree(job["model"], ignore_errors=True)
+        _write_model(model, job["originals"], Path(job["model"]))
     Path(job["summary"]).write_text(json.dumps(summary), encoding="utf-8")
 
 
-def _num_images(job: Job) -> int:
-    return sum(len(group["names"]) for group in job["groups"])
+def _largest_group(job: Job) -> tuple[list[str], int]:
+    """Return the names of the largest connected group of images, and the number of matched pairs.
 
-
-def _num_matched_pairs(job: Job) -> int:
-    """Count the pairs of images with verified matches."""
+    Images are connected by verified matches.
+    """
     with pycolmap.Database.open(job["database"]) as database:
-        _, geometries = database.read_two_view_geometries()
-    return sum(len(geometry.inlier_matches) > 0 for geometry in geometries)
+        pair_ids, geometries = database.read_two_view_geometries()
+        names = {image.image_id: image.name for image in database.read_all_images()}
+    matched = [i for i, g in zip(pair_ids, geometries, strict=True) if len(g.inlier_matches) > 0]
+    group_of = {image_id: {image_id} for image_id in names}
+    for a, b in map(pycolmap.pair_id_to_image_pair, matched):
+        if group_of[a] is not group_of[b]:
+            small, large = sorted((group_of[a], group_of[b]), key=len)
+            large |= small
+            group_of.update(dict.fromkeys(small, large))
+    largest = max(group_of.values(), key=lambda group: (len(group), -min(group)))
+    return sorted(names[image_id] for image_id in largest), len(matched)
 
 
 def _incremental(job: Job, folder: Path) -> Models:
@@ -94,7 +125,7 @@ def _relaxed(job: Job, folder: Path) -> Models:
     options.triangulation.ignore_two_view_tracks = False
     for name, value in RELAXED_MAPPER_OPTIONS.items():
         setattr(options.mapper, name, value)
-    if _num_images(job) <= FEW_IMAGES:
+    if len(job["names"]) <= FEW_IMAGES:
         options.ba_refine_extra_params = False
         options.mapper.abs_pose_refine_extra_params = False
     return pycolmap.incremental_mapping(job["database"], job["images"], folder, options)
@@ -122,6 +153,7 @@ def _incremental_options(job: Job) -> Any:
         max_num_models=5,
         random_seed=job["seed"],
         num_threads=1,
+        image_names=job["names"],
         max_runtime_seconds=job["map_seconds"],
         extract_colors=False,
     )
@@ -129,12 +161,12 @@ def _incremental_options(job: Job) -> Any:
 
 def _global(job: Job, folder: Path) -> Models:
     options = pycolmap.GlobalPipelineOptions(
-        min_model_size=2, random_seed=job["seed"], num_threads=1
+        min_model_size=2, random_seed=job["seed"], num_threads=1, image_names=job["names"]
     )
     return pycolmap.global_mapping(job["database"], job["images"], folder, options)
 
 
-# The attempts of one group are compared; the next group runs only if images are unregistered.
+# The attempts of one group are compared; the next group runs only if too many are unregistered.
 ATTEMPTS: tuple[tuple[Callable[[Job, Path], Models], ...], ...]
 ATTEMPTS = ((_incremental,), (_relaxed,), (_global,))
 FEW_IMAGES_ATTEMPTS = ((_relaxed, _relaxed_wide), (_global,))

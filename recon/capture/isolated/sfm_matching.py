@@ -2,8 +2,8 @@
 
 Usage: sfm_matching.py features|match|import JOB.json
 
-`features` extracts SIFT features, `match` matches all pairs by them, and `import` reads keypoints
-and matches of another matcher instead. The steps share the database that the job names.
+`features` extracts SIFT features, `match` matches a list of pairs by them, and `import` reads
+keypoints and matches of another matcher instead. The steps share the database that the job names.
 
 This script runs in a separate process, because importing torch before pycolmap crashes
 (colmap/colmap#3477), and imports nothing from recon.
@@ -66,9 +66,10 @@ def _reader_options(job: dict[str, Any], group: dict[str, Any]) -> Any:
 
 
 def match(job: dict[str, Any]) -> None:
-    """Match all pairs of images, and verify the matches geometrically."""
-    pycolmap.match_exhaustive(
+    """Match the pairs of images in the list, and verify the matches geometrically."""
+    pycolmap.match_image_pairs(
         job["database"],
+        pairing_options=pycolmap.ImportedPairingOptions(match_list_path=job["pairs"]),
         verification_options=_verification_options(job),
         device=pycolmap.Device.cpu,
     )

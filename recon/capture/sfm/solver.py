@@ -13,6 +13,7 @@ from recon.capture.cache import cache_folder, content_key
 from recon.capture.colmap import read_colmap
 from recon.capture.exif import exif_down, exif_focal
 from recon.capture.images import image_size
+from recon.capture.sfm.duplicates import distinct_photos
 from recon.capture.sfm.posed_capture import PosedCapture
 from recon.capture.sfm.prepare import prepare_images
 from recon.capture.sfm.stages import Matcher, available_matchers, run_sfm
@@ -21,9 +22,8 @@ from recon.errors import InputError, MissingDependency
 from recon.files import atomic_output
 from recon.types import StageProgress
 
-# All pairs of photos are matched, which takes time quadratic in their number: larger captures
-# are reduced to this many photos, evenly spaced.
-MAX_SOLVED_PHOTOS = 60
+# Larger captures are reduced to this many photos, evenly spaced.
+MAX_SOLVED_PHOTOS = 500
 # Focal length over the long side of a photo without EXIF, as in COLMAP.
 DEFAULT_FOCAL_RATIO = 1.2
 
@@ -65,7 +65,7 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
             "package; pip install 'reconsplat[sfm]', or provide a COLMAP project or a "
             "transforms.json"
         )
-    reduced = _reduced(capture)
+    reduced = _reduced(_without_duplicates(capture, report))
     files = [(frame.name, frame.image_path) for frame in reduced.frames]
     settings = config.seed, config.matchers(len(files))
     model = cache_folder() / "cameras" / content_key(files, *settings)
@@ -77,7 +77,7 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
         for frame in reduced.frames
         if (solved := registered.get(frame.image_path)) is not None
     )
-    unregistered = tuple(f.name for f in reduced.frames if f.image_path not in registered)
+    unregistered = tuple(f.name for f in capture.frames if f.image_path not in registered)
     return PosedCapture(
         replace(capture, kind="solved", frames=frames), "solved", unregistered, model
     )
@@ -92,6 +92,21 @@ def _with_default_camera(frame: Frame) -> Frame:
     viewmat[:2, :2] = torch.tensor([[y, x], [-x, y]])
     camera = FrameCamera(viewmat, K.double(), width, height)
     return replace(frame, camera=camera, points=None, depth_bounds=None)
+
+
+def _without_duplicates(capture: Capture, report: StageProgress) -> Capture:
+    """Keep one of photos that are copies of each other, and say how many are left out."""
+    distinct = distinct_photos([frame.image_path for frame in capture.frames])
+    num_copies = len(capture.frames) - len(distinct)
+    if len(distinct) == 1:
+        raise InputError(
+            f"cannot solve the cameras of the {len(capture.frames)} photos in {capture.title}: "
+            f"there is no parallax, they are copies of one photo ({capture.frames[0].name}); "
+            "expected photos taken from different positions; take more photos"
+        )
+    if num_copies > 0:
+        report(f"leaving out {num_copies} photos that are copies of others", 0.0)
+    return replace(capture, frames=tuple(capture.frames[i] for i in distinct))
 
 
 def _reduced(capture: Capture) -> Capture:
@@ -112,6 +127,9 @@ def _solve_into(model: Path, capture: Capture, config: SolveConfig, report: Stag
         outcome = run_sfm(prepared, work, config.seed, matchers, report)
         if outcome.num_registered < 2:
             raise InputError(_failure_message(capture, outcome.num_matched_pairs))
+        if outcome.num_connected < len(capture.frames):
+            rest = len(capture.frames) - outcome.num_connected
+            report(f"leaving out {rest} photos that do not overlap with the others", 0.0)
         model.parent.mkdir(parents=True, exist_ok=True)
         with atomic_output(model) as output:
             shutil.copytree(outcome.model, output)

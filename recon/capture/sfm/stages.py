@@ -42,21 +42,22 @@ class Stage:
     command: tuple[str, ...]
     """The script and its arguments before the job file."""
     limit: tuple[float, float, float]
-    """Time limit in seconds: constant, per photo, per pair of photos."""
+    """Time limit in seconds: constant, per photo, per pair of photos that is matched."""
 
-    def limit_s(self, photos: int) -> float:
-        """Return the time limit for a number of photos (s)."""
+    def limit_s(self, photos: int, pairs: int) -> float:
+        """Return the time limit for a number of photos and pairs (s)."""
         constant, per_photo, per_pair = self.limit
-        return constant + per_photo * photos + per_pair * photos * (photos - 1) / 2
+        return constant + per_photo * photos + per_pair * pairs
 
 
 FEATURES = Stage("extracting features", ("sfm_matching.py", "features"), (60.0, 20.0, 0.0))
+PAIRS = Stage("choosing pairs", ("sfm_pairs.py",), (120.0, 2.0, 0.0))
 MATCHING = Stage("matching photos", ("sfm_matching.py", "match"), (60.0, 0.0, 2.0))
 LEARNED = Stage("matching photos (ALIKED)", ("learned_matching.py",), (120.0, 20.0, 20.0))
 IMPORT = Stage("verifying matches", ("sfm_matching.py", "import"), (60.0, 0.0, 6.0))
 MAPPING = Stage("solving cameras", ("sfm_mapping.py",), (120.0, 30.0, 0.0))
 STAGES: dict[Matcher, tuple[Stage, ...]] = {
-    "sift": (FEATURES, MATCHING, MAPPING),
+    "sift": (FEATURES, PAIRS, MATCHING, MAPPING),
     "aliked": (LEARNED, IMPORT, MAPPING),
 }
 
@@ -71,6 +72,8 @@ class Outcome:
     """Number of triangulated points."""
     num_matched_pairs: int
     """Number of pairs of photos with verified matches, with or without parallax."""
+    num_connected: int
+    """Number of photos in the largest group that is connected by verified matches."""
     model: Path
     """Folder of the COLMAP model of the original photos; missing if no photo was registered."""
 
@@ -153,17 +156,34 @@ def _run_matcher(
         "max_features": MAX_FEATURES_LARGE if count > LARGE_CAPTURE else MAX_FEATURES,
         "camera_model": CAMERA_MODEL,
         "seed": seed,
-        "map_seconds": int(MAPPER_TIME_FRACTION * MAPPING.limit_s(count)),
+        "pairs": str(work / "pairs.txt"),
+        "plan": str(work / "plan.json"),
+        "map_seconds": int(MAPPER_TIME_FRACTION * MAPPING.limit_s(count, 0)),
         "model": str(work / "model"),
         "summary": str(work / "summary.json"),
     }
     path = work / "job.json"
     path.write_text(json.dumps(job), encoding="utf-8")
+    summary, num_pairs, hint = work / "summary.json", count * (count - 1) // 2, ""
     for index, stage in enumerate(stages):
-        report(stage.description, index / len(stages))
-        _run_stage(stage, path, stage.limit_s(count))
-    summary = json.loads((work / "summary.json").read_text(encoding="utf-8"))
-    return Outcome(**summary, model=work / "model")
+        report(stage.description + hint, index / len(stages))
+        hint = ""
+        try:
+            _run_stage(stage, path, stage.limit_s(count, num_pairs))
+        except InputError:
+            # An attempt of the mapper that ended in time is worth more than an error.
+            if not summary.is_file():
+                raise
+        if stage is PAIRS:
+            plan = json.loads((work / "plan.json").read_text(encoding="utf-8"))
+            num_pairs, hint = plan["num_pairs"], expected_time(**plan)
+    return Outcome(**json.loads(summary.read_text(encoding="utf-8")), model=work / "model")
+
+
+def expected_time(num_pairs: int, seconds: float) -> str:
+    """Return how many pairs are matched and how long that takes, to print after the stage."""
+    time = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    return f": {num_pairs:,} pairs, about {time}"
 
 
 def _run_stage(stage: Stage, job: Path, limit: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 from recon import ReconError
 from recon.capture import load_capture
 from recon.capture.images import read_image
-from recon.capture.video import select_frames
+from recon.capture.video import FLOW_PX, default_count, select_frames
 
 # Frames of the test video that are blurred, and those in which the camera rests.
 BLURRED = (4, 6, 13, 21)
@@ -51,6 +51,12 @@ def test_a_video_is_read_once(video: Path, monkeypatch: pytest.MonkeyPatch) -> N
     first = numbers(video, 5)
     monkeypatch.setattr(cv2, "imwrite", None)
     assert numbers(video, 5) == first
+
+
+def test_number_of_photos_grows_with_the_motion() -> None:
+    walk = np.full(900, 0.01 * FLOW_PX)
+    assert default_count(walk[:300]) == 50 and default_count(walk) == 150
+    assert default_count(np.zeros(900)) == 40 and default_count(100 * walk) == 240
 
 
 def test_short_videos_give_all_they_have(video: Path) -> None:
