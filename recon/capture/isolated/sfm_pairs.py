@@ -37,8 +37,8 @@ ORDERED_RANK_FRACTION = 0.1
 # Number of visual words, of descriptors of an image that are assigned to them, and of descriptors
 # that the words are computed from.
 NUM_WORDS, MAX_DESCRIPTORS, MAX_TRAINING_DESCRIPTORS = 64, 1000, 30_000
-# The time is measured on this fraction of the pairs, at most so many. They follow each other and
-# share images, like those of the whole list.
+# The time is measured on this fraction of the pairs, at most MAX_TIMED_PAIRS. They follow each
+# other and share images, like those of the whole list.
 TIMED_FRACTION, MAX_TIMED_PAIRS = 0.1, 40
 
 

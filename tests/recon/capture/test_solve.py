@@ -220,7 +220,7 @@ def test_one_photo_looks_ahead(photos: Capture) -> None:
 
 
 def test_many_photos_are_thinned(photos: Capture) -> None:
-    many = replace(photos, frames=photos.frames * 30)
+    many = replace(photos, frames=photos.frames * 60)
     kept = solver_module._reduced(many).frames
     assert len(kept) == solver_module.MAX_SOLVED_PHOTOS
     assert kept[0] is many.frames[0] and kept[-1] is many.frames[-1]
