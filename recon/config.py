@@ -6,6 +6,7 @@ from typing import Literal
 
 from recon.errors import ConfigError
 from recon.fusion.config import FusionConfig as FusionConfig
+from recon.optimisation.config import CAMERA_LR as CAMERA_LR
 from recon.optimisation.config import OptimiseConfig as OptimiseConfig
 from recon.simplification.config import SimplifyConfig as SimplifyConfig
 from recon.validation import check_types

@@ -80,7 +80,11 @@ def reconstruct(
     ).to(device)
     shown = None if watch is None else (lambda scene: watch(scene, capture))
     scene = reconstruct_views(views, model, config, progress, shown, str(capture.title), limit)
-    assert scene.provenance is not None
+    assert scene.provenance is not None and scene.cameras is not None
+    if scene.provenance.cameras_corrected:
+        poses = poses.with_viewmats(dict(zip(views.names, scene.cameras.viewmats, strict=True)))
+        known = {frame.name: frame for frame in poses.capture.frames}
+        frames = tuple(known[frame.name] for frame in frames)
     provenance = replace(
         scene.provenance, camera_source=poses.camera_source, frames=frames, poses=poses
     )
@@ -251,8 +255,11 @@ def finish_scene(
     return replace(
         scene,
         gaussians=result.gaussians,
+        cameras=scene.cameras if result.cameras is None else result.cameras,
         exposure=result.exposures,
-        provenance=replace(provenance, num_steps=result.steps),
+        provenance=replace(
+            provenance, num_steps=result.steps, cameras_corrected=result.cameras is not None
+        ),
     )
 
 

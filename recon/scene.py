@@ -42,6 +42,8 @@ class Provenance:
     """Whether Gaussians were pruned and merged, which happens only before an optimisation."""
     num_steps: int = 0
     """Number of optimisation steps that were taken."""
+    cameras_corrected: bool = False
+    """Whether the optimisation corrected the cameras."""
 
     @property
     def left_out(self) -> tuple[str, ...]:

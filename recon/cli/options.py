@@ -6,6 +6,7 @@ from typing import Annotated
 
 from recon.cli.arguments import Arg, UsageError
 from recon.config import (
+    CAMERA_LR,
     OptimiseConfig,
     PoseConfig,
     PoseSource,
@@ -25,6 +26,9 @@ class ReconstructOptions:
     )
     """given: use the cameras of the capture, and fail if it has none; solve: estimate them from the
     photos with COLMAP (extra `sfm`) even if some are given; auto: solve if none are given."""
+    refine_cameras: bool = False
+    """Correct the poses of the cameras with the scene, from 5 photos on; corrections of less than
+    half a pixel are dropped. --save-cameras writes the corrected ones."""
     metric_scale: float = PoseConfig.metric_scale
     """Scale factor for the scene and its cameras, e.g. metres per world unit. The scale of
     estimated cameras is arbitrary."""
@@ -66,6 +70,9 @@ class ReconstructOptions:
     def config(self) -> ReconstructConfig:
         """Build the configuration of the library."""
         base = ReconstructConfig.for_quality(self.quality)
+        optimise = base.optimise if self.refine is None else parse_refine(self.refine)
+        if self.refine_cameras:
+            optimise = replace(optimise, lr_camera=CAMERA_LR)
         most = base.simplify.max_gaussians if self.max_gaussians is None else self.max_gaussians
         return replace(
             base,
@@ -73,7 +80,7 @@ class ReconstructOptions:
             poses=PoseConfig(self.cameras, self.metric_scale, self.center, not self.no_cache),
             model=self.model,
             simplify=SimplifyConfig(self.prune, most),
-            optimise=base.optimise if self.refine is None else parse_refine(self.refine),
+            optimise=optimise,
             seconds=None if self.time is None else parse_time("--time", self.time),
             device=self.device,
             seed=self.seed,

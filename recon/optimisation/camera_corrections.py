@@ -16,20 +16,22 @@ from render.quaternions import quats_to_rotmats
 
 # Corrections whose median displacement of the image is less are the noise of the optimisation.
 MIN_DISPLACEMENT_PX = 0.5
+MAX_POINTS = 20_000
 
 
 class CameraCorrections:
     """A small rotation and a shift of each camera, in the world frame, with their optimiser."""
 
-    def __init__(self, cameras: Cameras, depth: Float[Tensor, "v"], lr: float) -> None:
+    def __init__(self, cameras: Cameras, points: Float[Tensor, "n 3"], lr: float) -> None:
         """Start without a correction.
 
         Args:
             cameras: Cameras to correct.
-            depth: Typical depth that each camera sees (world units); shifts are relative to it.
+            points: Points of the scene, whose median depth in each camera its shifts are relative
+                to.
             lr: Initial learning rate (radians, and fractions of the depth).
         """
-        self.given, self.depth, self.lr = cameras, depth, lr
+        self.given, self.depth, self.lr = cameras, _median_depths(cameras, points), lr
         # One tensor for each view: Adam leaves those without a gradient alone.
         self.vectors = [
             torch.zeros(6, device=cameras.device, requires_grad=True) for _ in range(len(cameras))
@@ -38,8 +40,9 @@ class CameraCorrections:
 
     def camera(self, view: int) -> Cameras:
         """Return the corrected camera of a view, differentiable with respect to the correction."""
-        vector = self.vectors[view]
-        return _corrected(self.given[view], vector[None], self.depth[view, None])
+        with torch.enable_grad():
+            vector = self.vectors[view]
+            return _corrected(self.given[view], vector[None], self.depth[view, None])
 
     @torch.no_grad()
     def cameras(self) -> Cameras:
@@ -60,13 +63,29 @@ class CameraCorrections:
             unit = torch.cat([torch.ones_like(self.depth)[:, None], self.depth[:, None]], 1)
             unit = unit.repeat_interleave(3, 1)
             world = unit * torch.stack(self.vectors)
-            for vector, mean in zip(self.vectors, world.mean(0) / unit, strict=True):
+            for vector, mean in zip(
+                self.vectors, world.mean(0) / unit.clamp_min(1e-30), strict=True
+            ):
                 vector -= mean
 
-    def displacement_px(self) -> float:
-        """Return the median displacement of the images by the corrections (px)."""
+    def is_noise(self) -> bool:
+        """Return whether the corrections move the images less than an optimisation does anyway."""
         lengths = torch.stack([vector.detach().norm() for vector in self.vectors])
-        return float((self.given.Ks[:, 0, 0] * lengths).median())
+        return float((self.given.Ks[:, 0, 0] * lengths).median()) < MIN_DISPLACEMENT_PX
+
+
+def _median_depths(cameras: Cameras, points: Float[Tensor, "n 3"]) -> Float[Tensor, "v"]:
+    """Compute the median depth of the points that each camera sees; 0 if it sees none."""
+    points = points[:: 1 + len(points) // MAX_POINTS]
+    depths = torch.zeros(len(cameras), device=cameras.device)
+    for view, camera in enumerate(cameras):
+        pixels, depth = camera.project(points)
+        column, row = pixels.unbind(-1)
+        seen = (depth > 0) & (column >= 0) & (row >= 0)
+        seen &= (column < cameras.width) & (row < cameras.height)
+        if bool(seen.any()):
+            depths[view] = depth[seen].median()
+    return depths
 
 
 def _corrected(

@@ -9,6 +9,8 @@ from recon.validation import check_types
 
 # Upper bound on the number of steps within a time budget.
 MAX_STEPS = 3000
+# Learning rate of the poses of cameras, if they are corrected.
+CAMERA_LR = 1e-3
 SCENE_LRS = ("lr_sh", "lr_opacity", "lr_scale", "lr_quat", "lr_mean")
 
 
@@ -36,6 +38,9 @@ class OptimiseConfig:
     """Learning rate of positions, in units of the Gaussian's largest scale."""
     lr_exposure: float = 0.01
     """Learning rate of each view's exposure (logarithm, per colour channel)."""
+    lr_camera: float = 0.0
+    """Learning rate of corrections of the cameras' poses (radians, and fractions of the depth);
+    0 keeps the cameras. CAMERA_LR suits cameras that are wrong by some pixels."""
     require_agreement: bool = True
     """Whether two views must agree on the sign of a gradient (see Parameters)."""
     views_per_step: int = 4

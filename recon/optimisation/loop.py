@@ -17,12 +17,14 @@ from torch import Tensor
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.parameters import Parameters
 from recon.types import PackedViews, Progress, Views
-from render import Gaussians
+from render import Cameras, Gaussians
 
 # Called with the scene during the optimisation, detached from the parameters.
 Watch = Callable[[Gaussians], None]
 # Steps between two calls of it.
 WATCH_EVERY = 5
+# Fraction of the steps after which small corrections of the cameras are dropped.
+SETTLED_FRACTION = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class OptimiseResult:
     """Number of steps that were taken."""
     losses: tuple[float, ...]
     """Mean absolute error of each step's views, before the step."""
+    cameras: Cameras | None = None
+    """Corrected cameras; None if the given ones were kept."""
 
 
 def optimise(
@@ -65,7 +69,9 @@ def optimise(
         if watch is not None and step % WATCH_EVERY == 0:
             watch(scene.gaussians().detach())
     final = scene.gaussians().detach()
-    return OptimiseResult(final, scene.exposures().detach(), len(losses), tuple(losses))
+    corrected = None if scene.corrections is None else scene.corrections.cameras()
+    exposures = scene.exposures().detach()
+    return OptimiseResult(final, exposures, len(losses), tuple(losses), corrected)
 
 
 def take_steps(
@@ -76,6 +82,7 @@ def take_steps(
     order: list[int] = []
     # Random, since neighbours of a sequence say the same; each view comes as often as the others.
     generator = torch.Generator().manual_seed(0)
+    settled = False
     for step in range(1, config.steps + 1):
         done = (step - 1) / config.steps
         if config.seconds is not None:
@@ -86,5 +93,8 @@ def take_steps(
         while len(order) < count:
             order += torch.randperm(len(views), generator=generator).tolist()
         chosen, order = order[:count], order[count:]
+        if done >= SETTLED_FRACTION and not settled:
+            scene.drop_small_corrections()
+            settled = True
         yield step, scene.step(views, chosen, 0.5 + 0.5 * math.cos(math.pi * done))
     progress(1.0)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from recon.capture.cameras import spread_cameras
 from recon.optimisation.adam import BETA1, BETA2, EPS, AdamScene
+from recon.optimisation.camera_corrections import CameraCorrections
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.view_count_policy import POLICY
 from recon.types import PackedViews, Views
@@ -51,6 +52,9 @@ class Parameters:
         must_agree = config.require_agreement and POLICY.requires_agreement(len(cameras))
         self.gradients = [start.map(_empty_like) for _ in range(2 if must_agree else 1)]
         self.num_steps = 0
+        self.corrections: CameraCorrections | None = None
+        if config.lr_camera > 0 and len(cameras) >= POLICY.min_views_cameras:
+            self.corrections = CameraCorrections(cameras, start.means, config.lr_camera)
         self.log_exposures = torch.zeros(len(cameras), 3, device=start.device, requires_grad=True)
         self.lr_exposure = config.lr_exposure
         self.adam = torch.optim.Adam(
@@ -87,7 +91,9 @@ class Parameters:
         pixels = 3 * sum(float(target.valid.sum()) for target in targets)
         total = torch.zeros((), device=exposures.device)
         for i, (v, target) in enumerate(zip(chosen, targets, strict=True)):
-            render = GradientRender(self.scene.gaussians, target.cameras, SETTINGS)
+            corrections = self.corrections
+            camera = target.cameras if corrections is None else corrections.camera(v)
+            render = GradientRender(self.scene.gaussians, camera.detach(), SETTINGS)
             exposure = exposures.detach()[v][:, None, None]
             # The sign of each error, by which the mean absolute error grows with the exposed image.
             error = render.rgb * exposure
@@ -96,11 +102,22 @@ class Parameters:
             sign = error.sign().div_(pixels)
             total += (error * sign).sum()
             v_exposures[v] += (sign * render.rgb).sum((-2, -1))
-            render.backward(sign.mul_(exposure), sets[i % len(sets)], add=i >= len(sets))
+            v_viewmat = render.backward(
+                sign.mul_(exposure), sets[i % len(sets)], add=i >= len(sets)
+            )
+            if corrections is not None:
+                camera.viewmats.backward(v_viewmat)
         rates = {name: lr_factor * rate for name, rate in self.rates.items()}
         self.scene.step(self.num_steps, rates, sets[0], sets[1] if len(sets) > 1 else None)
         self._step_exposures(exposures, v_exposures, lr_factor)
+        if self.corrections is not None:
+            self.corrections.step(lr_factor)
         return float(total)
+
+    def drop_small_corrections(self) -> None:
+        """Give cameras their own poses back if the corrections are within the noise."""
+        if self.corrections is not None and self.corrections.is_noise():
+            self.corrections = None
 
     def _step_exposures(self, exposures: Tensor, v_exposures: Tensor, lr_factor: float) -> None:
         if self.lr_exposure == 0:

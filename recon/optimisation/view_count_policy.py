@@ -31,6 +31,8 @@ class ViewCountPolicy:
     """Renders for each further view, in units of the number of steps."""
     max_renders: float = 70.0
     """Maximum number of renders, in units of the number of steps."""
+    min_views_cameras: int = 5
+    """From this number of views on, cameras may be corrected: fewer bend the scene instead."""
     most_steps: int = 20
     """Factor of the usual number of steps that a time limit may be used for."""
     most_steps_few: int = 3

@@ -1,13 +1,16 @@
 """A capture with cameras, and its export as a COLMAP project."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from recon.capture.cameras import transform_frame, world_transform
 from recon.capture.isolated import run_script
-from recon.capture.types import Capture
+from recon.capture.types import Capture, Frame
 from recon.errors import InputError
 from recon.files import atomic_output
 from render import Sim3
@@ -42,6 +45,18 @@ class PosedCapture:
         return replace(
             self, capture=replace(self.capture, frames=frames), capture_from_model=transform
         )
+
+    def with_viewmats(self, viewmats: Mapping[str, Tensor]) -> "PosedCapture":
+        """Replace the poses of the named photos."""
+
+        def corrected(frame: Frame) -> Frame:
+            if frame.camera is None or frame.name not in viewmats:
+                return frame
+            viewmat = viewmats[frame.name].cpu().double()
+            return replace(frame, camera=replace(frame.camera, viewmat=viewmat))
+
+        frames = tuple(corrected(frame) for frame in self.capture.frames)
+        return replace(self, capture=replace(self.capture, frames=frames))
 
 
 def export_colmap(posed: PosedCapture, folder: Path) -> None:
