@@ -41,7 +41,8 @@ class FusionConfig:
     min_views_supported: int = 9
     """From this number of geometry views on, support is required: few see too little in common."""
     free_radius: float = 0.7
-    """Radius around each camera without any surface, relative to the nearest depth it sees."""
+    """Radius around each camera in which a Gaussian needs support as well, relative to the nearest
+    depth that the camera sees."""
 
     def __post_init__(self) -> None:
         check_types(self)

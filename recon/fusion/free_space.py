@@ -58,10 +58,12 @@ def is_consistent(
     found = measure_agreement(gaussians, source, maps, config)
     support = OWN_SUPPORT + found.support
     consistent = found.violation <= config.max_violation * support
+    near = _is_near_camera(gaussians, maps, config.free_radius)
     if len(maps.depth) >= config.min_views_supported:
-        near = _is_nearer_to_others(gaussians, source, maps.cameras, config.near_other)
-        consistent &= (found.support >= config.min_support) | ~near
-    return consistent & ~_is_near_camera(gaussians, maps, config.free_radius)
+        near |= _is_nearer_to_others(gaussians, source, maps.cameras, config.near_other)
+    # Of few views, fewer can agree.
+    needed = config.min_support * min(1.0, len(maps.depth) / config.min_views_supported)
+    return consistent & (~near | (found.support >= needed))
 
 
 def measure_agreement(

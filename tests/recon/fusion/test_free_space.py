@@ -77,6 +77,18 @@ def test_nothing_is_left_close_to_a_camera() -> None:
     assert kept.tolist() == [False, True]
 
 
+def test_surfaces_close_to_a_camera_stay_if_others_see_them() -> None:
+    """A road below a camera that moves along it, as the cameras behind it see."""
+    maps = wall()
+    moved = maps.cameras.viewmats.clone()
+    # The last camera is ahead of the others, just before the wall.
+    moved[3, 0, 3], moved[3, 2, 3] = -0.2, -3.0
+    maps = replace(maps, cameras=replace(maps.cameras, viewmats=moved))
+    beside_last = at([[0.5, 0.0, 4.0], [0.2, 0.0, 2.0]])
+    kept = is_consistent(beside_last, torch.tensor([0, 3]), maps, CONFIG)
+    assert kept.tolist() == [True, False]
+
+
 def test_what_only_one_of_many_views_sees_is_not_left_near_other_cameras() -> None:
     """Far from its own camera and unseen by the others, it would be in the way of those."""
     maps = wall(count=9, step=3.0)
