@@ -119,7 +119,7 @@ def reconstruct_views(
         lambda done: progress("predicting depth", done),
         config.fusion,
         None if limit.left is None else PREDICTION_FRACTION * limit.left,
-        error_feedback=config.optimise.steps == 0,
+        error_feedback=config.optimise.steps == 0 or len(views) < config.fusion.min_views_checked,
     )
     if len(prediction.gaussians) == 0:
         raise InputError(f"no Gaussians from {title}: the masks leave nothing of the photos")
@@ -182,7 +182,7 @@ def predict(
         fusion: How many views are predicted at a time; has defaults.
         seconds: Time limit (s), within which as many views are predicted as possible.
         error_feedback: Whether the network corrects its Gaussians by the errors of their renders.
-            It does not pay before an optimisation, and groups do without.
+            With three views and more it does not pay before an optimisation; groups do without.
 
     Raises:
         ConfigError: There is no model of that name, or it cannot work with this number of views.
