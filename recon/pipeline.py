@@ -113,14 +113,7 @@ def reconstruct_views(
     """
     limit = limit or TimeLimit(config.seconds)
     _check_baseline(title, views.cameras)
-    prediction = predict(
-        views,
-        model,
-        lambda done: progress("predicting depth", done),
-        config.fusion,
-        None if limit.left is None else PREDICTION_FRACTION * limit.left,
-        error_feedback=config.optimise.steps == 0 or len(views) < config.fusion.min_views_checked,
-    )
+    prediction = predict_for_scene(views, model, config, progress, limit)
     if len(prediction.gaussians) == 0:
         raise InputError(f"no Gaussians from {title}: the masks leave nothing of the photos")
     return finish_scene(prediction, views, config, progress, watch, limit)
@@ -195,6 +188,33 @@ def predict(
     if len(views) <= most:
         return chosen(views[:], progress)
     return predict_fused(views, chosen, fusion, progress, seconds)
+
+
+def predict_for_scene(
+    views: Views | PackedViews,
+    model: Model,
+    config: ReconstructConfig,
+    progress: StageProgress = _ignore,
+    limit: TimeLimit | None = None,
+) -> Prediction:
+    """Predict as `finish_scene` needs it: error feedback only where it pays, within the time.
+
+    Args:
+        views: Views with cameras, on the device to compute on.
+        model: Model that predicts the Gaussians, whatever `config` says.
+        config: Settings.
+        progress: Called with the name of the stage and its completed fraction.
+        limit: Time limit that has started already; by default `config.seconds` from now on.
+    """
+    left = (limit or TimeLimit(config.seconds)).left
+    return predict(
+        views,
+        model,
+        lambda done: progress("predicting depth", done),
+        config.fusion,
+        None if left is None else PREDICTION_FRACTION * left,
+        error_feedback=config.optimise.steps == 0 or len(views) < config.fusion.min_views_checked,
+    )
 
 
 def finish_scene(

@@ -14,7 +14,7 @@ from typing import Any
 from recon.capture import load_capture
 from recon.config import OptimiseConfig, ReconstructConfig
 from recon.model.registry import build_model
-from recon.pipeline import finish_scene, predict
+from recon.pipeline import finish_scene, predict_for_scene
 from recon.reporting import say
 from render import Gaussians
 from training.baselines.gsplat_mcmc import McmcConfig, optimise_mcmc
@@ -48,7 +48,7 @@ def compare_case(
     context, targets = context_and_targets(split, recon_config.views.resolution)
     model = build_model(recon_config.model)
     began = time.monotonic()
-    prediction = predict(context, model)
+    prediction = predict_for_scene(context, model, recon_config)
     prediction_seconds = time.monotonic() - began
     scene = finish_scene(prediction, context, recon_config)
     seconds = time.monotonic() - began

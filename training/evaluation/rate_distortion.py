@@ -19,7 +19,8 @@ from recon.capture import load_capture
 from recon.compression import EncodedScene, RateDistortionObjective, compress
 from recon.config import ReconstructConfig, SimplifyConfig
 from recon.formats import FORMATS, load_gaussians, save_gaussians
-from recon.pipeline import finish_scene, predict
+from recon.model.registry import build_model
+from recon.pipeline import finish_scene, predict_for_scene
 from recon.reporting import say
 from recon.simplification.decimation import importance_order
 from recon.types import Views
@@ -63,7 +64,7 @@ class Subject:
         """Reconstruct a case with and without simplification, from one prediction."""
         split = read_split(load_capture(case.capture), case.split)
         context, targets = context_and_targets(split, config.views.resolution)
-        prediction = predict(context, config.model)
+        prediction = predict_for_scene(context, build_model(config.model), config)
         scene, unsimplified = (
             finish_scene(prediction, context, each).gaussians
             for each in (config, replace(config, simplify=SimplifyConfig(fraction=0.0)))
