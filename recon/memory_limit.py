@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from recon.capture.frame_views import padded_size
+from recon.capture.images import image_size
 from recon.capture.types import Frame
 from recon.config import ReconstructConfig
 from recon.errors import ConfigError
@@ -90,7 +91,8 @@ def fit_memory(
     if config.memory_gb is None:
         return config, None
     fitting, limit = config, 1e9 * config.memory_gb
-    while (estimate := _estimate(fitting, frames)).total > limit:
+    originals = [image_size(frame.image_path) for frame in frames]
+    while (estimate := _estimate(fitting, originals)).total > limit:
         reduced = next(
             (made for step in _order(estimate) if (made := step(fitting)) != fitting), None
         )
@@ -104,9 +106,9 @@ def fit_memory(
     return fitting, _summary(config, fitting, len(frames))
 
 
-def _estimate(config: ReconstructConfig, frames: Sequence[Frame]) -> MemoryEstimate:
-    size = padded_size(frames, config.views.resolution)
-    return MemoryEstimate.of(config, size, min(len(frames), config.views.max_views))
+def _estimate(config: ReconstructConfig, originals: Sequence[tuple[int, int]]) -> MemoryEstimate:
+    size = padded_size(originals, config.views.resolution)
+    return MemoryEstimate.of(config, size, min(len(originals), config.views.max_views))
 
 
 def _order(estimate: MemoryEstimate) -> list[Reduction]:
@@ -129,33 +131,33 @@ def _in_groups(config: ReconstructConfig) -> ReconstructConfig:
 
 
 def _smaller_groups(config: ReconstructConfig) -> ReconstructConfig:
-    smaller = max(int(0.8 * config.fusion.resolution), MIN_GROUP_PX)
-    resolution = min(config.fusion.resolution, smaller)
+    resolution = _less(config.fusion.resolution, 0.8, MIN_GROUP_PX)
     return replace(config, fusion=replace(config.fusion, resolution=resolution))
 
 
 def _fewer_geometry_views(config: ReconstructConfig) -> ReconstructConfig:
-    most = config.fusion.max_views
-    fewer = min(most, max(int(0.75 * most), MIN_PHOTOS))
+    fewer = _less(config.fusion.max_views, 0.75, MIN_PHOTOS)
     return replace(config, fusion=replace(config.fusion, max_views=fewer))
 
 
 def _fewer_gaussians(config: ReconstructConfig) -> ReconstructConfig:
-    limit = config.simplify.limit
-    fewer = min(limit, max(int(0.75 * limit), MIN_GAUSSIANS))
+    fewer = _less(config.simplify.limit, 0.75, MIN_GAUSSIANS)
     return replace(config, simplify=replace(config.simplify, max_gaussians=fewer))
 
 
 def _smaller_photos(config: ReconstructConfig) -> ReconstructConfig:
-    resolution = config.views.resolution
-    smaller = min(resolution, max(int(0.8 * resolution), MIN_PHOTO_PX))
-    return replace(config, views=replace(config.views, resolution=smaller))
+    resolution = _less(config.views.resolution, 0.8, MIN_PHOTO_PX)
+    return replace(config, views=replace(config.views, resolution=resolution))
 
 
 def _fewer_photos(config: ReconstructConfig) -> ReconstructConfig:
-    most = config.views.max_views
-    fewer = min(most, max(int(0.75 * most), MIN_PHOTOS))
+    fewer = _less(config.views.max_views, 0.75, MIN_PHOTOS)
     return replace(config, views=replace(config.views, max_views=fewer))
+
+
+def _less(value: int, factor: float, least: int) -> int:
+    """Reduce a value by a factor, but not below `least`; it never grows."""
+    return min(value, max(int(factor * value), least))
 
 
 def _summary(before: ReconstructConfig, after: ReconstructConfig, count: int) -> str | None:

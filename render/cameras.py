@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from render.sim3 import Sim3
@@ -199,6 +199,18 @@ class Cameras(TensorStruct, axis="v"):
         center = self.Ks[..., :2, 2]
         means2d = local[..., :2] / depth[..., None] * focal[..., None, :] + center[..., None, :]
         return means2d, depth
+
+    def contains(
+        self, pixels: Float[Tensor, "*b m 2"], depth: Float[Tensor, "*b m"]
+    ) -> Bool[Tensor, "*b m"]:
+        """Return whether projected points lie in front of the camera and within its image.
+
+        Args:
+            pixels: Positions in the image, as `project` returns them.
+            depth: z of the points.
+        """
+        x, y = pixels.unbind(-1)
+        return (depth > 0) & (x >= 0) & (y >= 0) & (x < self.width) & (y < self.height)
 
 
 def _check_poses(name: str, poses: Tensor) -> None:

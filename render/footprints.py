@@ -31,12 +31,10 @@ class Footprints:
         pixels, depth, size = torch.zeros_like(points[:, :2]), zeros, zeros
         for v in range(len(cameras)):
             projected, z = cameras[v].project(points)
-            column, row = projected.unbind(-1)
             focal = 0.5 * (cameras.Ks[v, 0, 0] + cameras.Ks[v, 1, 1])
             # The length of the ray, not z: cameras side by side see everything at the same z.
             distance = (points - cameras.centers[v]).norm(dim=-1) / focal
-            better = (z > 0) & (distance < nearest) & (column >= 0) & (row >= 0)
-            better &= (column < cameras.width) & (row < cameras.height)
+            better = cameras.contains(projected, z) & (distance < nearest)
             nearest = torch.where(better, distance, nearest)
             camera = torch.where(better, v, camera)
             pixels = torch.where(better[:, None], projected, pixels)

@@ -65,7 +65,7 @@ def packed_views(
         InputError: A file cannot be read, or its aspect ratio differs from that of its camera.
     """
     originals = [image_size(frame.image_path) for frame in frames]
-    sizes = [scaled_size(size, resolution / max(size)) for size in originals]
+    sizes = _scaled_sizes(originals, resolution)
     width, height = _enclosing(sizes)
     affordable = MAX_READ_BYTES // (READ_BYTES_PX * max(w * h for w, h in originals))
     threads = int(max(1, min(torch.get_num_threads(), MAX_THREADS, affordable)))
@@ -92,10 +92,13 @@ def packed_views(
     )
 
 
-def padded_size(frames: Sequence[Frame], resolution: int) -> tuple[int, int]:
-    """Return (width, height) of the images that `packed_views` makes, from the photos' headers."""
-    originals = [image_size(frame.image_path) for frame in frames]
-    return _enclosing([scaled_size(size, resolution / max(size)) for size in originals])
+def padded_size(originals: Sequence[tuple[int, int]], resolution: int) -> tuple[int, int]:
+    """Return (width, height) of the images that `packed_views` makes of photos of these sizes."""
+    return _enclosing(_scaled_sizes(originals, resolution))
+
+
+def _scaled_sizes(originals: Sequence[tuple[int, int]], resolution: int) -> list[tuple[int, int]]:
+    return [scaled_size(size, resolution / max(size)) for size in originals]
 
 
 def _enclosing(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -123,11 +123,10 @@ def _geometry_facts(capture: "Capture") -> dict[str, Any]:
     """Return the photos that Gaussians would be predicted from, by name; the others supervise."""
     if not capture.has_cameras:
         return {}
-    from recon.capture.cameras import pinhole_cameras
+    from recon.capture.cameras import pinhole_cameras, spread_cameras
     from recon.config import FusionConfig
-    from recon.fusion.groups import select_geometry_views
 
-    chosen = select_geometry_views(pinhole_cameras(capture), FusionConfig().max_views)
+    chosen = spread_cameras(pinhole_cameras(capture), FusionConfig().max_views)
     return {"geometry_views": [capture.frames[i].name for i in chosen]}
 
 

@@ -70,7 +70,7 @@ def measure_agreement(
     gaussians: Gaussians, source: Int[Tensor, "n"], maps: DepthMaps, config: FusionConfig
 ) -> Agreement:
     """Compare the depth of each Gaussian with the depth maps of all other views."""
-    height, width = maps.depth.shape[1:]
+    width = maps.depth.shape[2]
     surface = maps.depth.log()
     # The nearest surface around a pixel: at an edge it may be one or the other.
     nearest = -max_pool2d(-surface[:, None], 2 * config.edge_px + 1, 1, config.edge_px)[:, 0]
@@ -78,11 +78,10 @@ def measure_agreement(
     violation = torch.zeros_like(support)
     for view in range(len(maps.depth)):
         pixels, depth = maps.cameras[view].project(gaussians.means)
-        column, row = pixels.floor().unbind(-1)
-        seen = (depth > 0) & (source != view) & (column >= 0) & (row >= 0)
-        seen &= (column < width) & (row < height)
+        seen = maps.cameras.contains(pixels, depth) & (source != view)
         index = seen.nonzero()[:, 0]
-        pixel = (row[index] * width + column[index]).long()
+        column, row = pixels[index].long().unbind(-1)
+        pixel = row * width + column
         own, confidence = depth[index].log(), maps.confidence[view].flatten()[pixel]
         agrees = (own - surface[view].flatten()[pixel]).abs() <= config.tolerance
         in_front = own < nearest[view].flatten()[pixel] - config.tolerance

@@ -1,10 +1,9 @@
-"""Groups of views: which views geometry is predicted from, and which are matched together."""
+"""Groups of views that are matched together."""
 
 from dataclasses import dataclass
 
 import torch
 
-from recon.capture.cameras import spread_cameras
 from recon.model.mvs.source_views import nearest_views
 from render import Cameras
 
@@ -17,15 +16,6 @@ class Group:
     """Indices of the views; those to predict come first."""
     num_predicted: int
     """Number of views to predict; the others are in a group before, and help to match."""
-
-
-def select_geometry_views(cameras: Cameras, count: int) -> list[int]:
-    """Select at most `count` cameras that are spread over positions and directions.
-
-    Returns:
-        Indices in increasing order.
-    """
-    return spread_cameras(cameras, count)
 
 
 def group_views(cameras: Cameras, size: int) -> list[Group]:

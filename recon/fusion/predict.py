@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import torch
 
+from recon.capture.cameras import spread_cameras
 from recon.fusion.config import FusionConfig
 from recon.fusion.free_space import DepthMaps, is_consistent
-from recon.fusion.groups import Group, group_views, select_geometry_views
+from recon.fusion.groups import Group, group_views
 from recon.model.inference import without_feedback
 from recon.types import Model, PackedViews, Prediction, Progress, Views
 from render import Gaussians
@@ -34,7 +35,7 @@ def predict_fused(
             at least one group is predicted.
     """
     model = without_feedback(model)
-    chosen = select_geometry_views(views.cameras, config.max_views)
+    chosen = spread_cameras(views.cameras, config.max_views)
     if seconds is not None:
         chosen = _affordable(views, model, config, chosen, seconds)
     small = _at_resolution(views, chosen, config.resolution)
@@ -102,7 +103,7 @@ def _affordable(
     seconds: float,
 ) -> list[int]:
     """Return as many geometry views as the time suffices for, from the time of one group."""
-    members = select_geometry_views(views.cameras, config.group_size)
+    members = spread_cameras(views.cameras, config.group_size)
     small = _at_resolution(views, members, config.resolution)
     started = time.monotonic()
     model(small, lambda fraction: None)
@@ -110,7 +111,7 @@ def _affordable(
     groups = max(int((seconds - spent) / max(spent, 1e-9)), 1)
     if groups * config.group_size >= len(chosen):
         return chosen
-    return select_geometry_views(views.cameras, groups * config.group_size)
+    return spread_cameras(views.cameras, groups * config.group_size)
 
 
 def _at_resolution(views: Views | PackedViews, chosen: list[int], resolution: int) -> Views:

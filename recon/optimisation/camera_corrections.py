@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.optimisation.adam import BETA1, BETA2, EPS
 from render import Cameras
 from render.quaternions import quats_to_rotmats
 
@@ -36,7 +37,7 @@ class CameraCorrections:
         self.vectors = [
             torch.zeros(6, device=cameras.device, requires_grad=True) for _ in range(len(cameras))
         ]
-        self.adam = torch.optim.Adam(self.vectors, lr=lr, betas=(0.9, 0.99), eps=1e-15)
+        self.adam = torch.optim.Adam(self.vectors, lr=lr, betas=(BETA1, BETA2), eps=EPS)
 
     def camera(self, view: int) -> Cameras:
         """Return the corrected camera of a view, differentiable with respect to the correction."""
@@ -80,9 +81,7 @@ def _median_depths(cameras: Cameras, points: Float[Tensor, "n 3"]) -> Float[Tens
     depths = torch.zeros(len(cameras), device=cameras.device)
     for view, camera in enumerate(cameras):
         pixels, depth = camera.project(points)
-        column, row = pixels.unbind(-1)
-        seen = (depth > 0) & (column >= 0) & (row >= 0)
-        seen &= (column < cameras.width) & (row < cameras.height)
+        seen = camera.contains(pixels, depth)
         if bool(seen.any()):
             depths[view] = depth[seen].median()
     return depths

@@ -90,8 +90,8 @@ class Parameters:
         targets = [views[v] for v in chosen]
         pixels = 3 * sum(float(target.valid.sum()) for target in targets)
         total = torch.zeros((), device=exposures.device)
+        corrections = self.corrections
         for i, (v, target) in enumerate(zip(chosen, targets, strict=True)):
-            corrections = self.corrections
             camera = target.cameras if corrections is None else corrections.camera(v)
             render = GradientRender(self.scene.gaussians, camera.detach(), SETTINGS)
             exposure = exposures.detach()[v][:, None, None]
@@ -110,8 +110,8 @@ class Parameters:
         rates = {name: lr_factor * rate for name, rate in self.rates.items()}
         self.scene.step(self.num_steps, rates, sets[0], sets[1] if len(sets) > 1 else None)
         self._step_exposures(exposures, v_exposures, lr_factor)
-        if self.corrections is not None:
-            self.corrections.step(lr_factor)
+        if corrections is not None:
+            corrections.step(lr_factor)
         return float(total)
 
     def drop_small_corrections(self) -> None:

@@ -29,17 +29,17 @@ def distinct_photos(files: Sequence[Path]) -> list[int]:
     """
     seen: set[bytes] = set()
     kept: list[int] = []
-    thumbnails: list[np.ndarray] = []
+    thumbnails = np.empty((len(files), THUMBNAIL_PX**2), np.float32)
     for index, file in enumerate(files):
         digest = hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b""
         if digest in seen:
             continue
         seen.add(digest)
         thumbnail = _thumbnail(file)
-        if thumbnails and _is_copy(thumbnail, np.stack(thumbnails)):
+        if _is_copy(thumbnail, thumbnails[: len(kept)]):
             continue
+        thumbnails[len(kept)] = thumbnail
         kept.append(index)
-        thumbnails.append(thumbnail)
     return kept
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from recon.capture import load_capture, load_views
+from recon.capture.cameras import spread_cameras
 from recon.fusion.config import FusionConfig
-from recon.fusion.groups import group_views, select_geometry_views
+from recon.fusion.groups import group_views
 from recon.fusion.predict import predict_fused
 from recon.model.registry import build_model
 from recon.pipeline import predict
@@ -44,10 +45,10 @@ def test_groups_are_neighbours() -> None:
 
 
 def test_geometry_views_are_spread() -> None:
-    chosen = select_geometry_views(orbit(40), 10)
+    chosen = spread_cameras(orbit(40), 10)
     gaps = torch.tensor([*chosen, chosen[0] + 40]).diff()
     assert len(chosen) == 10 and int(gaps.max()) <= 8
-    assert select_geometry_views(orbit(5), 10) == [0, 1, 2, 3, 4]
+    assert spread_cameras(orbit(5), 10) == [0, 1, 2, 3, 4]
 
 
 class Recorder:
