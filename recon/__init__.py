@@ -14,6 +14,7 @@ from recon.errors import ConfigError as ConfigError
 from recon.errors import InputError as InputError
 from recon.errors import MissingDependency as MissingDependency
 from recon.errors import ReconError as ReconError
+from recon.errors import ReconWarning as ReconWarning
 from recon.memory import tune_allocator as tune_allocator
 
 __version__ = "0.1.0"
@@ -76,6 +77,7 @@ __all__ = [
     "InputError",
     "MissingDependency",
     "ReconError",
+    "ReconWarning",
     "tune_allocator",
 ]
 

@@ -1,7 +1,13 @@
-"""Errors that a user can correct.
+"""Errors that a user can correct, and warnings of what was left out, guessed or changed.
 
-The command line prints them as one line and exits with code 2.
+The command line prints each as one line; after an error it exits with code 2.
 """
+
+import warnings
+from collections.abc import Sequence
+
+# Names that a message lists before it counts the rest.
+MAX_LISTED = 5
 
 
 class ReconError(Exception):
@@ -38,3 +44,22 @@ class ConfigError(ReconError):
 
 class MissingDependency(ReconError):
     """An optional package is not installed; the message holds the pip command."""
+
+
+class ReconWarning(UserWarning):
+    """Something was left out, guessed or changed, and the result may not be what was expected."""
+
+
+def warn(message: str) -> None:
+    """Warn that something was left out, guessed or changed.
+
+    The message says on a single line what and where, and what to do about it. A program receives
+    it as a Python warning; the command line prints it once and adds it to the object of `--json`.
+    """
+    warnings.warn(" ".join(message.split()), ReconWarning, stacklevel=2)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names of a list, and how many more there are: "a, b, c, d, e and 3 more"."""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more

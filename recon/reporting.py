@@ -2,15 +2,18 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from recon.errors import ConfigError, InputError
+from recon.errors import ConfigError, InputError, ReconWarning
 
 # Value of a `--json` without a file.
 STDOUT = Path("-")
+# Warnings of the command that runs, in the order in which they came.
+_told: list[str] = []
 
 if TYPE_CHECKING:
     from recon.types import StageProgress
@@ -26,6 +29,33 @@ def note(text: str) -> None:
     """Print a remark on standard error."""
     sys.stderr.write(f"recon: {text}\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def telling_warnings() -> Iterator[None]:
+    """Print each ReconWarning once, as one line on standard error, and keep it for `--json`."""
+    _told.clear()
+    of_others = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        text = str(message)
+        if not issubclass(category, ReconWarning):
+            of_others(message, category, filename, lineno, file, line)
+        elif text not in _told:
+            _told.append(text)
+            note(f"warning: {text}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ReconWarning)
+        warnings.showwarning = show
+        yield
 
 
 def prints_json(output: Path | None) -> bool:
@@ -49,9 +79,10 @@ def check_json_name(flag: str, output: Path) -> None:
 
 
 def write_json(values: dict[str, Any], output: Path) -> None:
-    """Print one JSON object on standard output, or write it to a file."""
+    """Print one JSON object on standard output, or write it to a file; with all warnings so far."""
     from recon.files import atomic_output
 
+    values = values | {"warnings": list(_told)}
     if output == STDOUT:
         say(json.dumps(values))
         return

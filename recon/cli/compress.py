@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
-from recon.errors import InputError
+from recon.errors import InputError, warn
 from recon.reporting import (
     check_json,
     megabytes,
-    note,
     prints_json,
     progress_reporter,
     report,
@@ -83,8 +82,8 @@ class Compress:
             "loss_db": round(found.loss_db, 4),
             "seconds": round(time.perf_counter() - started, 2),
         }
-        if not self.quiet and megabytes(self.output) > megabytes(self.scene):
-            note(f"{self.output} is larger than {self.scene}; .sog is the smallest format")
+        if megabytes(self.output) > megabytes(self.scene):
+            warn(f"{self.output} is larger than {self.scene}; .sog is the smallest format")
         where = "" if self.cameras else " from synthetic views"
         line = (
             f"wrote {self.output}: {summary['gaussians']:,} of {len(scene):,} Gaussians, "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from recon.cli.arguments import Arg, JsonOutput
+from recon.errors import warn
 from recon.reporting import check_json, megabytes, prints_json, progress_reporter, say, write_json
 
 if TYPE_CHECKING:
@@ -38,12 +39,9 @@ class Info:
             write_json(facts, self.json)
         if prints_json(self.json):
             return
-        warnings = facts.pop("warnings", ())
         width = max(map(len, facts))
         for key, value in facts.items():
             say(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
-        for warning in warnings:
-            say(f"warning: {warning}")
 
 
 def _text(value: Any) -> str:
@@ -103,6 +101,8 @@ def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
     sizes = Counter("{}x{}".format(*image_size(f.image_path)) for f in capture.frames)
     with progress_reporter(quiet) as report:
         check = check_photos(capture.frames, report)
+    for warning in check.warnings:
+        warn(warning)
     return {
         "capture": str(path),
         "kind": capture.kind,
@@ -115,7 +115,6 @@ def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
         "photos_looked_at": check.num_checked,
         "overlap_partners_median": check.median_overlaps,
         "overlap_groups": check.groups,
-        "warnings": list(check.warnings),
     }
 
 

@@ -14,6 +14,7 @@ from recon.cli.help import help_text
 from recon.cli.parser import parse
 from recon.errors import ConfigError, ReconError
 from recon.memory import out_of_memory_text, tune_allocator
+from recon.reporting import telling_warnings
 
 # name -> (module, class, one line of help)
 COMMANDS = {
@@ -60,7 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         command = _parsed(arguments)
         if command is not None:
-            command.run()
+            with telling_warnings():
+                command.run()
     except ConfigError as error:
         _fail(in_flags(error))
     except ReconError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from recon.cli.arguments import OUTPUT, Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
 from recon.config import ReconstructConfig
-from recon.errors import InputError, ReconError
+from recon.errors import InputError, ReconError, listed
 from recon.reporting import (
     check_json,
     check_json_name,
@@ -167,14 +167,8 @@ def _closing_line(summary: dict[str, Any], size: str) -> str:
         photos = f"{used} of {found} photos (see --max-views)"
     note = "; one photo: its depth is a guess" if summary["depth_is_guessed"] else ""
     if summary["left_out"]:
-        note += f"; no camera found for {_listed(summary['left_out'])}"
+        note += f"; no camera found for {listed(summary['left_out'])}"
     return (
         f"wrote {summary['output']}: {summary['gaussians']:,} Gaussians from {photos}, "
         f"{size}, {summary['seconds']:.1f} s{note}"
     )
-
-
-def _listed(names: list[str]) -> str:
-    """Return the first five names and how many more there are."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

@@ -1,13 +1,12 @@
 """The PLY of 3D Gaussian Splatting (Kerbl et al. 2023, INRIA's reference code)."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from recon.errors import InputError
+from recon.errors import InputError, warn
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.attribute_sizes import sum_by_attribute
@@ -16,7 +15,6 @@ from recon.formats.ply_header import NUM_REST_BY_DEGREE, degree_of_rest, read_he
 from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
 from render import Gaussians
 
-log = logging.getLogger(__name__)
 _GROUPS = {
     "means": ("x", "y", "z"),
     "f_dc": ("f_dc_0", "f_dc_1", "f_dc_2"),
@@ -68,7 +66,7 @@ def open_ply(path: Path) -> SceneSource:
     degree = degree_of_rest(path, rest)
     count = sum(int(_finite(_groups(rows, rest)).sum()) for rows in _chunks(table))
     if count < len(table):
-        log.warning("%s: dropped %d rows with non-finite values", path, len(table) - count)
+        warn(f"{path}: dropped {len(table) - count} rows with non-finite values")
     return SceneSource(
         count, degree, lambda: regroup(_decoded(rows, rest) for rows in _chunks(table))
     )

@@ -6,7 +6,6 @@ description recommends +y up.
 """
 
 import gzip
-import logging
 import math
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recon.errors import warn
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.attribute_sizes import sum_by_attribute
@@ -24,7 +24,6 @@ from recon.formats.source import BLOCK_SIZE, SceneSource
 from recon.formats.spz_container import MAGIC, SpzHeader, read_spz
 from render import Gaussians
 
-log = logging.getLogger(__name__)
 VERSION = 3
 LIBRARY_BITS = 12
 COLOR_SPAN = 0.15
@@ -89,9 +88,7 @@ def _fraction_bits(source: SceneSource) -> int:
     wanted = math.ceil(math.log2(16 / max(min(sizes, default=1.0), 1e-9)))
     allowed = math.floor(math.log2(POSITION_MAX / max_position))
     if allowed < 0:
-        log.warning(
-            "positions up to %g are beyond the range of SPZ; they are clipped", max_position
-        )
+        warn(f"positions up to {max_position:g} are beyond the range of SPZ; they are clipped")
     return min(max(min(max(wanted, LIBRARY_BITS), allowed), 0), 23)
 
 

@@ -1,9 +1,13 @@
 """Tests of the error classes and of how the command line prints them."""
 
+import json
+import warnings
+
 import pytest
 
 from recon import errors
 from recon.cli.main import in_flags
+from recon.reporting import STDOUT, telling_warnings, write_json
 
 
 @pytest.mark.parametrize("kind", [errors.InputError, errors.ConfigError, errors.MissingDependency])
@@ -44,3 +48,30 @@ def test_config_error_lists_its_fields() -> None:
     error = errors.ConfigError("steps and seconds exclude each other", "steps", "seconds")
     assert error.fields == ("steps", "seconds") and error.field == "steps"
     assert errors.ConfigError("wrong").field is None
+
+
+def test_warnings_are_told_once_and_in_json(capsys) -> None:
+    with telling_warnings():
+        for _ in range(2):
+            errors.warn("a.jpg is broken:\n  left out")
+        errors.warn("b.jpg is broken")
+        write_json({"photos": 3}, STDOUT)
+    with telling_warnings():
+        write_json({}, STDOUT)
+    shown = capsys.readouterr()
+    first, second = map(json.loads, shown.out.splitlines())
+    told = ["a.jpg is broken: left out", "b.jpg is broken"]
+    assert first == {"photos": 3, "warnings": told} and second == {"warnings": []}
+    assert shown.err == "".join(f"recon: warning: {text}\n" for text in told)
+
+
+def test_warnings_reach_a_program_as_python_warnings() -> None:
+    with pytest.warns(errors.ReconWarning, match="^a b$"):
+        errors.warn("a\nb")
+    with telling_warnings(), pytest.warns(DeprecationWarning):
+        warnings.warn("of another package", DeprecationWarning, stacklevel=1)
+
+
+def test_long_lists_are_cut() -> None:
+    assert errors.listed(["a", "b"]) == "a, b"
+    assert errors.listed(list("abcdefgh")) == "a, b, c, d, e and 3 more"

@@ -18,7 +18,7 @@ from recon.capture.sfm.posed_capture import PosedCapture
 from recon.capture.sfm.prepare import prepare_images
 from recon.capture.sfm.stages import Matcher, available_matchers, run_sfm
 from recon.capture.types import Capture, Frame, FrameCamera
-from recon.errors import InputError, MissingDependency
+from recon.errors import InputError, MissingDependency, warn
 from recon.files import atomic_output
 from recon.types import StageProgress
 
@@ -65,7 +65,7 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
             "package; pip install 'reconsplat[sfm]', or provide a COLMAP project or a "
             "transforms.json"
         )
-    reduced = _reduced(_without_duplicates(capture, report))
+    reduced = _reduced(_without_duplicates(capture))
     files = [(frame.name, frame.image_path) for frame in reduced.frames]
     settings = config.seed, config.matchers(len(files))
     model = cache_folder() / "cameras" / content_key(files, *settings)
@@ -94,7 +94,7 @@ def _with_default_camera(frame: Frame) -> Frame:
     return replace(frame, camera=camera, points=None, depth_bounds=None)
 
 
-def _without_duplicates(capture: Capture, report: StageProgress) -> Capture:
+def _without_duplicates(capture: Capture) -> Capture:
     """Keep one of photos that are copies of each other, and say how many are left out."""
     distinct = distinct_photos([frame.image_path for frame in capture.frames])
     num_copies = len(capture.frames) - len(distinct)
@@ -105,7 +105,7 @@ def _without_duplicates(capture: Capture, report: StageProgress) -> Capture:
             "expected photos taken from different positions; take more photos"
         )
     if num_copies > 0:
-        report(f"leaving out {num_copies} photos that are copies of others", 0.0)
+        warn(f"left out {num_copies} photos of {capture.title} that are copies of others")
     return replace(capture, frames=tuple(capture.frames[i] for i in distinct))
 
 
@@ -129,7 +129,7 @@ def _solve_into(model: Path, capture: Capture, config: SolveConfig, report: Stag
             raise InputError(_failure_message(capture, outcome.num_matched_pairs))
         if outcome.num_connected < len(capture.frames):
             rest = len(capture.frames) - outcome.num_connected
-            report(f"leaving out {rest} photos that do not overlap with the others", 0.0)
+            warn(f"left out {rest} photos of {capture.title} that do not overlap with the others")
         model.parent.mkdir(parents=True, exist_ok=True)
         with atomic_output(model) as output:
             shutil.copytree(outcome.model, output)

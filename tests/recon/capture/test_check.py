@@ -36,7 +36,7 @@ def test_warnings_name_the_photos(photos: Path, capsys) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     Image.fromarray(noise).save(photos / "other.png")
     cli.main(["info", str(photos)])
-    text = capsys.readouterr().out
+    text = capsys.readouterr().err
     assert f"warning: {blurred.name} is blurred" in text
     assert f"warning: {dark.name} is 0.2 times as bright" in text
     assert "warning: other.png overlaps too little" in text
