@@ -10,7 +10,11 @@ script first on its import path.
 
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 
 SCRIPTS = Path(__file__).parent
 
@@ -24,8 +28,44 @@ def run_script(name: str, arguments: list[str], limit_s: float) -> str | None:
     Raises:
         subprocess.TimeoutExpired: The script took longer than `limit_s` seconds.
     """
-    command = [sys.executable, str(SCRIPTS / name), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
-    if done.returncode == 0:
-        return None
-    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return run_scripts([(name, arguments)], limit_s)
+
+
+def run_scripts(calls: Sequence[tuple[str, list[str]]], limit_s: float) -> str | None:
+    """Run scripts of this folder at the same time; none is left running, whatever happens.
+
+    Args:
+        calls: Name and arguments of each.
+        limit_s: Time limit for all of them together.
+
+    Returns:
+        None after success of all, otherwise the last line that a script wrote to stderr.
+
+    Raises:
+        subprocess.TimeoutExpired: They took longer than `limit_s` seconds.
+    """
+    end, running = time.monotonic() + limit_s, []
+    with ExitStack() as stack:
+        for name, arguments in calls:
+            # A file, since a pipe that nobody reads would stop the script.
+            errors = stack.enter_context(TemporaryFile("w+", errors="replace"))
+            process = subprocess.Popen(
+                [sys.executable, str(SCRIPTS / name), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+            stack.callback(_stop, process)
+            running.append((process, errors))
+        for process, errors in running:
+            process.wait(max(end - time.monotonic(), 0.0))
+            if process.returncode != 0:
+                errors.seek(0)
+                lines = errors.read().strip().splitlines()
+                return (lines or [f"exit code {process.returncode}"])[-1]
+    return None
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()

@@ -88,7 +88,9 @@ def _write_outcome(job: Job, best: Any, num_pairs: int) -> None:
         model = pycolmap.Reconstruction(best)
         enough_points = model.num_points3D() >= MIN_DISTORTION_POINTS
         if 2 < model.num_reg_images() <= FEW_IMAGES and enough_points:
-            pycolmap.bundle_adjustment(model, pycolmap.BundleAdjustmentOptions())
+            options = pycolmap.BundleAdjustmentOptions()
+            options.ceres.solver_options.num_threads = 1
+            pycolmap.bundle_adjustment(model, options)
         summary["num_registered"], summary["num_points"] = _quality(model)
         shutil.rmtree(job["model"], ignore_errors=True)
         _write_model(model, job["originals"], Path(job["model"]))

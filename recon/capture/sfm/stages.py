@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recon.capture.isolated import run_script
+from recon.capture.sfm.matching import match_pairs
 from recon.capture.sfm.prepare import SOLVE_LONG_SIDE_PX, PreparedImages
 from recon.errors import InputError
 from recon.files import WEIGHT_FOLDERS
@@ -145,23 +146,7 @@ def _run_matcher(
 ) -> Outcome:
     work.mkdir()
     count, stages = len(prepared.originals), STAGES[matcher]
-    job: dict[str, Any] = {
-        "images": str(prepared.folder),
-        "database": str(work / "database.db"),
-        "keypoints": str(work / "keypoints.npz"),
-        "weights": [str(folder / WEIGHTS) for folder in WEIGHT_FOLDERS],
-        "groups": prepared.groups,
-        "originals": prepared.originals,
-        "max_size": SOLVE_LONG_SIDE_PX,
-        "max_features": MAX_FEATURES_LARGE if count > LARGE_CAPTURE else MAX_FEATURES,
-        "camera_model": CAMERA_MODEL,
-        "seed": seed,
-        "pairs": str(work / "pairs.txt"),
-        "plan": str(work / "plan.json"),
-        "map_seconds": int(MAPPER_TIME_FRACTION * MAPPING.limit_s(count, 0)),
-        "model": str(work / "model"),
-        "summary": str(work / "summary.json"),
-    }
+    job = make_job(prepared, work, seed)
     path = work / "job.json"
     path.write_text(json.dumps(job), encoding="utf-8")
     summary, num_pairs, hint = work / "summary.json", count * (count - 1) // 2, ""
@@ -180,6 +165,28 @@ def _run_matcher(
     return Outcome(**json.loads(summary.read_text(encoding="utf-8")), model=work / "model")
 
 
+def make_job(prepared: PreparedImages, work: Path, seed: int) -> dict[str, Any]:
+    """Return what the scripts are told: their input, output and settings."""
+    count = len(prepared.originals)
+    return {
+        "images": str(prepared.folder),
+        "database": str(work / "database.db"),
+        "keypoints": str(work / "keypoints.npz"),
+        "weights": [str(folder / WEIGHTS) for folder in WEIGHT_FOLDERS],
+        "groups": prepared.groups,
+        "originals": prepared.originals,
+        "max_size": SOLVE_LONG_SIDE_PX,
+        "max_features": MAX_FEATURES_LARGE if count > LARGE_CAPTURE else MAX_FEATURES,
+        "camera_model": CAMERA_MODEL,
+        "seed": seed,
+        "pairs": str(work / "pairs.txt"),
+        "plan": str(work / "plan.json"),
+        "map_seconds": int(MAPPER_TIME_FRACTION * MAPPING.limit_s(count, 0)),
+        "model": str(work / "model"),
+        "summary": str(work / "summary.json"),
+    }
+
+
 def expected_time(num_pairs: int, seconds: float) -> str:
     """Return how many pairs are matched and how long that takes, to print after the stage."""
     time = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
@@ -189,7 +196,10 @@ def expected_time(num_pairs: int, seconds: float) -> str:
 def _run_stage(stage: Stage, job: Path, limit: float) -> None:
     script, *arguments = stage.command
     try:
-        reason = run_script(script, [*arguments, str(job)], limit)
+        if stage is MATCHING:
+            reason = match_pairs(stage.command, job, limit)
+        else:
+            reason = run_script(script, [*arguments, str(job)], limit)
     except subprocess.TimeoutExpired as error:
         raise InputError(
             f"{stage.description} took over {limit:.0f} s, the limit for these photos; use fewer "

@@ -1,8 +1,10 @@
 """Solving the cameras of many photos: pairs, copies, expected time."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from recon.capture.isolated.sfm_pairs import (
 from recon.capture.sfm import SolveConfig, solve_cameras, stages
 from recon.capture.sfm import solver as solver_module
 from recon.capture.sfm.duplicates import distinct_photos
+from recon.capture.sfm.matching import match_pairs
+from recon.capture.sfm.prepare import PreparedImages
 from recon.errors import InputError
 
 COUNT = 120
@@ -161,3 +165,34 @@ def test_the_largest_group_is_mapped(tmp_path: Path) -> None:
         [sys.executable, "-c", GROUPS, *arguments], capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == str((["3.jpg", "4.jpg", "5.jpg", "6.jpg"], 5)), done.stderr
+
+
+@pytest.mark.slow
+def test_matches_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap", reason="needs the extra sfm")
+    texture = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    whole = Image.fromarray(texture).resize((900, 600), Image.Resampling.BICUBIC)
+    names = [f"{i}.jpg" for i in range(5)]
+    for i, name in enumerate(names):
+        whole.crop((60 * i, 30 * i, 60 * i + 400, 30 * i + 300)).save(tmp_path / name)
+    group = {"names": names, "width": 400, "height": 300, "focal_px": None}
+    prepared = PreparedImages(tmp_path, (group,), {})
+    job = tmp_path / "job.json"
+    values = stages.make_job(prepared, tmp_path, 0)
+    job.write_text(json.dumps(values))
+    stages._run_stage(stages.FEATURES, job, 60.0)
+    pairs = [f"{a} {b}" for a in names for b in names if a < b]
+    (tmp_path / "pairs.txt").write_text("\n".join(pairs))
+    features, found = (tmp_path / "database.db").read_bytes(), []
+    for processes in (1, 3):
+        (tmp_path / "database.db").write_bytes(features)
+        assert match_pairs(stages.MATCHING.command, job, 60.0, processes) is None
+        with closing(sqlite3.connect(tmp_path / "database.db")) as database:
+            found.append(
+                [
+                    database.execute(f"SELECT * FROM {table} ORDER BY pair_id").fetchall()
+                    for table in ("matches", "two_view_geometries")
+                ]
+            )
+    assert found[0] == found[1]
+    assert len(found[0][1]) == len(pairs) and all(rows > 50 for _, rows, *_ in found[0][1])
