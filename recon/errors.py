@@ -3,11 +3,14 @@
 The command line prints each as one line; after an error it exits with code 2.
 """
 
+import difflib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # Names that a message lists before it counts the rest.
 MAX_LISTED = 5
+# Similarity (difflib) from which a word is taken for a misspelt one; letters of an abbreviation.
+MIN_SIMILARITY, MIN_PREFIX = 0.75, 3
 
 
 class ReconError(Exception):
@@ -63,3 +66,14 @@ def listed(names: Sequence[str]) -> str:
     """Return the first names of a list, and how many more there are: "a, b, c, d, e and 3 more"."""
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return ", ".join(names[:MAX_LISTED]) + more
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean NAME?" for a misspelt or abbreviated name, else an empty text."""
+    names = {name.lower().lstrip("-"): name for name in known}
+    given = word.lower().lstrip("-")
+    close: Sequence[str] = difflib.get_close_matches(given, names, 1, MIN_SIMILARITY)
+    if not close and len(given) >= MIN_PREFIX:
+        # The beginning of one name only, or one of its words: --res, --gaussians.
+        close = [n for n in names if n.startswith(given) or given in n.split("-")]
+    return f"; did you mean {names[close[0]]}?" if len(close) == 1 else ""

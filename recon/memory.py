@@ -2,11 +2,17 @@
 
 import contextlib
 import ctypes
+import errno
 import sys
 
 # Parameters of glibc's mallopt (malloc.h).
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
+# Words of errors that mean too little memory: torch, the system, C++, OpenCV, Python's threads.
+TOO_LITTLE_MEMORY = (
+    "DefaultCPUAllocator", "annot allocate memory", "bad_alloc", "Insufficient memory",
+    "failed to map segment", "can't start new thread",
+)  # fmt: skip
 
 
 def tune_allocator() -> None:
@@ -24,16 +30,18 @@ def tune_allocator() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def out_of_memory_text(error: Exception) -> str | None:
+def out_of_memory_text(error: BaseException) -> str | None:
     """Return a message for an error that means too little memory, else None.
 
     Does not import torch: if it is not loaded, it did not raise the error.
     """
     torch = sys.modules.get("torch")
     on_gpu = torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
-    # torch raises a plain RuntimeError for CPU memory.
-    if not (isinstance(error, MemoryError) or on_gpu or "DefaultCPUAllocator" in str(error)):
-        return None
+    known = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    # Libraries raise errors of their own kinds for CPU memory, with words of the system in them.
+    if not (known or on_gpu or any(words in str(error) for words in TOO_LITTLE_MEMORY)):
+        cause = error.__cause__ or error.__context__
+        return None if cause is None else out_of_memory_text(cause)
     detail = " ".join(str(error).partition("\n")[0].split())
     return (
         f"not enough {'GPU ' * on_gpu}memory{f' ({detail})' if detail else ''}; "

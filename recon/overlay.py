@@ -1,13 +1,12 @@
 """Changes of configurations (frozen dataclasses) by nested mappings, such as YAML or JSON."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin
 
 import dacite
 
-from recon.errors import ConfigError
+from recon.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
@@ -55,9 +54,8 @@ def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
     kinds = {f.name: f.type for f in fields(config)}
     for key in changes:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown key {path}{key}; {hint}")
+            hint = did_you_mean(str(key), known) or f"; known: {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {path}{key}{hint}")
     merged: dict[str, Any] = {}
     for key, value in known.items():
         if key not in changes:

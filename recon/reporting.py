@@ -1,6 +1,8 @@
 """Output of the commands: progress on standard error, results on standard output."""
 
+import contextlib
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,15 +22,36 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """Print a line of the result on standard output."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Print a line of the result on standard output, if it is open.
+
+    Raises:
+        BrokenPipeError: Nobody reads it any more.
+        InputError: It cannot be written.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_output()
+        raise InputError(f"cannot write to standard output: {error.strerror}") from None
 
 
 def note(text: str) -> None:
-    """Print a remark on standard error."""
-    sys.stderr.write(f"recon: {text}\n")
-    sys.stderr.flush()
+    """Print a remark on standard error, if anybody can read it: no reason to stop otherwise."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"recon: {text}\n")
+            sys.stderr.flush()
+
+
+def discard_output() -> None:
+    """Discard what remains for standard output, so that Python does not try again at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
@@ -63,10 +86,21 @@ def prints_json(output: Path | None) -> bool:
     return output == STDOUT
 
 
-def check_json(output: Path | None) -> None:
-    """Raise InputError unless the file of `--json` is called .json and can be written."""
+def check_json(output: Path | None, is_result: bool = False) -> None:
+    """Check where a command prints its result or its JSON object, before the work begins.
+
+    Args:
+        output: The file of `--json`, STDOUT, or None without it.
+        is_result: Whether standard output is needed without `--json FILE`.
+
+    Raises:
+        InputError: The file is not called .json or cannot be written, or standard output, which
+            is needed, is closed.
+    """
     from recon.files import check_output
 
+    if sys.stdout is None and (output == STDOUT or (is_result and output is None)):
+        raise InputError("standard output is closed; open it, or pass --json FILE")
     if output is not None and output != STDOUT:
         check_output(output)
         check_json_name("--json", output)
@@ -140,9 +174,8 @@ def megabytes(path: Path) -> float:
     return path.stat().st_size / 1e6
 
 
-def shown_size(path: Path) -> str:
-    """Return the size of a file to print: "23 kB", "1.25 MB", "38.6 MB"."""
-    size = megabytes(path)
+def shown_size(size: float) -> str:
+    """Return a size (MB) to print: "23 kB", "1.25 MB", "38.6 MB"."""
     if size < 1:
         return f"{1000 * size:.0f} kB"
     return f"{size:.2f} MB" if size < 10 else f"{size:.1f} MB"

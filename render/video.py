@@ -59,8 +59,8 @@ def write_image(path: str | Path, image: Float[Tensor, "c h w"]) -> None:
     pixels = to_bytes(image)
     if len(image) == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    if not cv2.imwrite(str(path), pixels):
-        raise OSError(f"could not write the image {path}")
+    # Not by imwrite, which does not say why it fails.
+    Path(path).write_bytes(cv2.imencode(Path(path).suffix, pixels)[1].tobytes())
 
 
 def write_video(path: str | Path, frames: Iterable[Float[Tensor, "c h w"]], fps: float) -> None:

@@ -4,7 +4,6 @@ import glob
 import importlib.util
 import json
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from recon.capture.images import is_image, natural_key
 from recon.capture.isolated import run_script
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.errors import InputError, MissingDependency
+from recon.files import temporary_folder
 
 MODEL_FOLDERS = (".", "sparse", "sparse/0", "colmap/sparse/0")
 READ_LIMIT_S = 600.0
@@ -78,8 +78,8 @@ def _dump(model: Path) -> dict[str, Any]:
             f"reading the COLMAP model {model} needs an extra package; "
             "pip install 'reconsplat[sfm]'"
         )
-    with tempfile.TemporaryDirectory() as temporary:
-        output = Path(temporary) / "model.json"
+    with temporary_folder() as temporary:
+        output = temporary / "model.json"
         try:
             reason = run_script("colmap_model.py", ["dump", str(model), str(output)], READ_LIMIT_S)
         except subprocess.TimeoutExpired as error:

@@ -54,7 +54,9 @@ def read_video(path: Path, count: int | None) -> Capture:
             for index, image in _decoded(path):
                 if index in selected:
                     file = temporary / f"frame_{index:06d}.jpg"
-                    cv2.imwrite(str(file), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+                    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+                    # Not by imwrite, which ignores a full disk.
+                    file.write_bytes(cv2.imencode(".jpg", image, quality)[1].tobytes())
     frames = tuple(Frame(file.name, file) for file in sorted(folder.glob("*.jpg")))
     return Capture(folder, "video", frames, origin=path)
 

@@ -1,6 +1,5 @@
 """Views from all that a user may have: captures, files, arrays, tensors, COLMAP reconstructions."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from recon.capture.readers import load_capture
 from recon.capture.sfm import SolveConfig, solve_cameras
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.errors import InputError
+from recon.files import temporary_folder
 from recon.types import Views
 from render import Cameras
 
@@ -87,9 +87,9 @@ def _from_colmap(
 ) -> Views:
     if folder is None:
         raise InputError("a COLMAP reconstruction has no pixels; pass image_folder as well")
-    with tempfile.TemporaryDirectory(prefix="recon-colmap-") as model:
-        reconstruction.write(model)
-        capture = read_colmap(Path(folder), Path(model))
+    with temporary_folder() as model:
+        reconstruction.write(str(model))
+        capture = read_colmap(Path(folder), model)
     return _from_capture(capture, resolution, max_views)
 
 
@@ -168,8 +168,8 @@ def _as_batch(source: Images) -> Float[Tensor, "v 3 h w"]:
 def _solved(images: Float[Tensor, "v 3 h w"], resolution: int) -> Views:
     """Solve cameras of images that are in memory only: the solver reads files."""
     pixels = (255 * images).round().to(torch.uint8).movedim(1, -1).cpu().numpy()
-    with tempfile.TemporaryDirectory(prefix="recon-images-") as folder:
+    with temporary_folder() as folder:
         for i, image in enumerate(pixels):
-            Image.fromarray(image).save(Path(folder) / f"{i:04d}.png")
+            Image.fromarray(image).save(folder / f"{i:04d}.png")
         views = _from_capture(load_capture(folder), resolution, None)
     return views.to(images.device)

@@ -104,6 +104,8 @@ class Option:
             UsageError: naming the flag, what was expected and what was found.
         """
         choices = typing.get_args(self.kind)
+        if not text.strip():
+            raise UsageError(f"{self.name}: expected {self.metavar}, found an empty text")
         if choices:
             for choice in choices:
                 if str(choice) == text:

@@ -39,14 +39,14 @@ class Bench:
     json: JsonOutput = None
     """Print all results as one JSON object instead of the table, or write them to FILE as well."""
     quiet: bool = False
-    """Print errors and the table only."""
+    """Print warnings, errors and the table only."""
 
     def run(self) -> None:
         """Measure, and print a table or one JSON object."""
         for name in ("repeats", "side", "views", "batch"):
             if getattr(self, name) < 1:
                 raise ReconError(f"--{name} must be at least 1, found {getattr(self, name)}")
-        check_json(self.json)
+        check_json(self.json, is_result=True)
         results = self._measured()
         if self.json is not None:
             write_json(results, self.json)

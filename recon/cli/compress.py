@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
+from recon.cli.outputs import check_capture_stays, check_outputs
 from recon.errors import InputError, warn
 from recon.reporting import (
-    check_json,
     megabytes,
     prints_json,
     progress_reporter,
@@ -43,8 +43,10 @@ class Compress:
     """Maximum number of photos to use."""
     resolution: Annotated[int, Arg(metavar="PX")] = 512
     """Length of the longer image side in pixels."""
+    force: bool = False
+    """Replace an input, or a file in the folder of the capture, if an output has its name."""
     quiet: bool = False
-    """Print errors only."""
+    """Print warnings and errors only."""
     json: JsonOutput = None
     """Print the result as one JSON object instead of a summary line, or write it to FILE."""
 
@@ -52,17 +54,21 @@ class Compress:
         """Check the options, search, and write the file."""
         from recon.compression import compress
         from recon.config import ViewConfig
-        from recon.files import check_output
+        from recon.files import check_space
         from recon.formats import format_of, load_gaussians
 
         started = time.perf_counter()
         ViewConfig(self.max_views, self.resolution)
         format_of(self.output)
-        check_output(self.output)
-        check_json(self.json)
-        if self.output.resolve() == self.scene.resolve():
-            raise InputError(f"{self.output} is the scene itself; choose another output")
+        check_outputs(
+            {"-o": self.output, "--json": self.json},
+            inputs=[self.scene, self.cameras],
+            force=self.force,
+        )
         scene = load_gaussians(self.scene)
+        before = megabytes(self.scene)
+        if self.target_size is not None:
+            check_space(self.output, 1e6 * self.target_size)
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             found = compress(
                 scene,
@@ -78,16 +84,16 @@ class Compress:
             "gaussians": found.num_gaussians,
             "gaussians_before": len(scene),
             "megabytes": round(megabytes(self.output), 3),
-            "megabytes_before": round(megabytes(self.scene), 3),
+            "megabytes_before": round(before, 3),
             "loss_db": round(found.loss_db, 4),
             "seconds": round(time.perf_counter() - started, 2),
         }
-        if megabytes(self.output) > megabytes(self.scene):
+        if megabytes(self.output) > before:
             warn(f"{self.output} is larger than {self.scene}; .sog is the smallest format")
         where = "" if self.cameras else " from synthetic views"
         line = (
             f"wrote {self.output}: {summary['gaussians']:,} of {len(scene):,} Gaussians, "
-            f"{shown_size(self.output)} ({shown_size(self.scene)} before), "
+            f"{shown_size(megabytes(self.output))} ({shown_size(before)} before), "
             f"loses {found.loss_db:.2f} dB{where}, {summary['seconds']:.1f} s"
         )
         report(line, summary, self.json, self.quiet)
@@ -99,6 +105,7 @@ class Compress:
         if self.cameras is None:
             return None
         capture = load_capture(self.cameras)
+        check_capture_stays({"-o": self.output, "--json": self.json}, capture, self.force)
         if not capture.has_cameras:
             raise InputError(f"{self.cameras} has no cameras; leave --cameras out")
         frames = [capture.frames[i] for i in select_spread(capture, self.max_views)]

@@ -33,7 +33,7 @@ class Doctor:
 
     def run(self) -> None:
         """Print the report; a missing package is not an error."""
-        check_json(self.json)
+        check_json(self.json, is_result=True)
         facts = _facts()
         if self.json is not None:
             write_json(facts, self.json)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from recon.cli.arguments import Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
+from recon.cli.outputs import check_outputs
 from recon.errors import ReconError
 from recon.reporting import check_json, prints_json, progress_reporter, say, write_json
 
@@ -29,21 +30,25 @@ class Evaluate:
     """Also write the table to this file, as Markdown."""
     json: JsonOutput = None
     """Print all results as one JSON object instead of the table, or write them to FILE as well."""
+    force: bool = False
+    """Replace an input, or a file in the folder of the capture, if an output has its name."""
     quiet: bool = False
-    """Print errors and the table only."""
+    """Print warnings, errors and the table only."""
 
     def run(self) -> None:
         """Print a table; output files appear complete or not at all."""
-        from recon.files import atomic_output, check_new_folder, check_output
+        from recon.files import atomic_output
 
         config = self.options.config()
         if (self.capture is None) == (self.suite is None):
             raise ReconError("recon eval needs a capture or --suite FILE; pass one of them")
-        if self.markdown is not None:
-            check_output(self.markdown)
-        if self.save_renders is not None:
-            check_new_folder(self.save_renders)
-        check_json(self.json)
+        check_json(self.json, is_result=True)
+        check_outputs(
+            {"--markdown": self.markdown, "--json": self.json},
+            {"--save-renders": self.save_renders},
+            inputs=[self.capture, self.suite],
+            force=self.force,
+        )
         from training.evaluation.benchmark import evaluate
         from training.evaluation.captures import EvaluateConfig
         from training.evaluation.methods import recon_method
@@ -66,15 +71,15 @@ class Evaluate:
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             evaluation = evaluate(methods, suite, evaluate_config, progress=progress)
         table = evaluation.table()
-        if not prints_json(self.json):
-            say(table)
-            for reason, count in evaluation.skipped.reasons.items():
-                say(f"skipped: {reason} ({count})")
-        if self.json is not None:
-            write_json(evaluation.as_dict(), self.json)
         if self.markdown is not None:
             with atomic_output(self.markdown) as temporary:
                 temporary.write_text(table + "\n")
         if self.save_renders is not None:
             with atomic_output(self.save_renders) as temporary:
                 write_images(temporary, evaluation.cases)
+        if self.json is not None:
+            write_json(evaluation.as_dict(), self.json)
+        if not prints_json(self.json):
+            say(table)
+            for reason, count in evaluation.skipped.reasons.items():
+                say(f"skipped: {reason} ({count})")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from recon.cli.arguments import Arg, JsonOutput
+from recon.cli.outputs import check_outputs
 from recon.errors import warn
 from recon.reporting import check_json, megabytes, prints_json, progress_reporter, say, write_json
 
@@ -25,12 +26,15 @@ class Info:
     """Scene file (.ply, .spz, .sog, ...), capture folder or video."""
     json: JsonOutput = None
     """Print one JSON object instead of text, or write it to FILE."""
+    force: bool = False
+    """Replace an input, or a file in the folder of the capture, if an output has its name."""
 
     def run(self) -> None:
         """Describe a scene if the extension is that of a scene format, otherwise a capture."""
         from recon.formats import is_scene
 
-        check_json(self.json)
+        check_json(self.json, is_result=True)
+        check_outputs({"--json": self.json}, inputs=[self.path], force=self.force)
         if is_scene(self.path):
             facts = _scene_facts(self.path)
         else:

@@ -1,10 +1,11 @@
 """Entry point of the command line: selects the command, runs it, prints errors as one line."""
 
-import errno
 import importlib
+import io
 import os
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import recon
 from recon.cli.arguments import UsageError
 from recon.cli.help import help_text
 from recon.cli.parser import parse
-from recon.errors import ConfigError, ReconError
+from recon.errors import ConfigError, ReconError, did_you_mean
+from recon.interrupts import StopRequests, undo_all
 from recon.memory import out_of_memory_text, tune_allocator
-from recon.reporting import telling_warnings
+from recon.reporting import discard_output, note, say, telling_warnings
 
 # name -> (module, class, one line of help)
 COMMANDS = {
@@ -30,11 +32,6 @@ COMMANDS = {
     "doctor": ("recon.cli.doctor", "Doctor", "check this installation"),
 }
 DEFAULT = "reconstruct"
-# Errors of the file system that are no fault of recon.
-LIMITS_OF_FILES = (
-    errno.ENAMETOOLONG, errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES,
-    errno.EPERM,
-)  # fmt: skip
 # Fields that have a flag of another name; all others are spelt like the field.
 FIELD_FLAGS = {
     "source": "--camera-source",
@@ -55,9 +52,43 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: words of the command line after `recon`; those of the process if None.
 
     Raises:
-        SystemExit: 2 for a user error, 130 after Ctrl-C, 0 for --help.
+        SystemExit: 2 for a user error, 130 after Ctrl-C, 143 after SIGTERM, 0 for --help.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        _prepare_streams()
+    requests = StopRequests.taken()
+    try:
+        _run(sys.argv[1:] if arguments is None else arguments)
+    except BaseException as error:
+        # A library may have turned the interruption into an error of its own.
+        if not (requests.raised or isinstance(error, KeyboardInterrupt)):
+            raise
+        undo_all()
+        note(requests.word)
+        requests.told = True
+        if arguments is None:
+            # What else fails while Python ends is of no interest.
+            sys.unraisablehook = lambda args: None
+            threading.excepthook = lambda args: None
+        raise SystemExit(requests.exit_code) from None
+    finally:
+        # The signals of a process stay taken while it ends.
+        if arguments is not None:
+            requests.close()
+
+
+def _prepare_streams() -> None:
+    """Keep files off the numbers of closed standard streams, and print any file name."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(spare)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _run(arguments: list[str]) -> None:
+    """Run a command; print an error that a user can correct as one line, and exit with code 2."""
     try:
         command = _parsed(arguments)
         if command is not None:
@@ -67,21 +98,14 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(in_flags(error))
     except ReconError as error:
         _fail(str(error))
-    except (MemoryError, RuntimeError) as error:
+    except BrokenPipeError:
+        # The reader of our output went away (`recon info x | head`): not an error.
+        discard_output()
+        raise SystemExit(0) from None
+    except Exception as error:
         if (text := _limit_of_machine(error)) is None:
             raise
         _fail(text)
-    except KeyboardInterrupt:
-        sys.stderr.write("recon: interrupted\n")
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        # The reader of our output went away (`recon info x | head`): not an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
-    except OSError as error:
-        if error.errno not in LIMITS_OF_FILES:
-            raise
-        _fail(f"{error.filename or 'a file'}: {error.strerror}")
 
 
 def in_flags(error: ConfigError) -> str:
@@ -102,7 +126,7 @@ def in_flags(error: ConfigError) -> str:
 def _parsed(arguments: list[str]) -> Any:
     """Return the command to run; None after --help and --version, which are answered here."""
     if arguments[:1] == ["--version"]:
-        sys.stdout.write(f"recon {recon.__version__}\n")
+        say(f"recon {recon.__version__}")
         return None
     name, words = DEFAULT, arguments
     if arguments and arguments[0] in COMMANDS:
@@ -112,7 +136,7 @@ def _parsed(arguments: list[str]) -> Any:
     kind = getattr(importlib.import_module(module), cls)
     if not arguments or "-h" in words or "--help" in words:
         others = {key: text for key, (_, _, text) in COMMANDS.items()}
-        sys.stdout.write(help_text(program, kind, others if program == "recon" else None))
+        say(help_text(program, kind, others if program == "recon" else None).rstrip())
         return None
     try:
         if program == "recon":
@@ -127,9 +151,9 @@ def _parsed(arguments: list[str]) -> Any:
 def _check_not_a_command(name: str) -> None:
     """Raise UsageError for a mistyped command, which would otherwise be taken for an input."""
     if name.isalpha() and not Path(name).exists():
-        raise UsageError(
-            f"no folder and no command {name!r}; expected photos or one of: {', '.join(COMMANDS)}"
-        )
+        hint = did_you_mean(name, COMMANDS)
+        hint = hint or f"; expected photos or one of: {', '.join(COMMANDS)}"
+        raise UsageError(f"no folder and no command {name!r}{hint}")
 
 
 def _limit_of_machine(error: Exception) -> str | None:
@@ -137,9 +161,13 @@ def _limit_of_machine(error: Exception) -> str | None:
     rasterizer = sys.modules.get("render.types")
     if rasterizer is not None and isinstance(error, rasterizer.BackendUnavailable):
         return str(error)
-    return out_of_memory_text(error)
+    if (text := out_of_memory_text(error)) is not None:
+        return text
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.filename or 'a file'}: {error.strerror}"
+    return None
 
 
 def _fail(text: str) -> None:
-    sys.stderr.write(f"recon: error: {' '.join(text.split())}\n")
+    note(f"error: {' '.join(text.split())}")
     raise SystemExit(2) from None

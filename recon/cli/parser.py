@@ -5,12 +5,12 @@ is a UsageError that says which flag, what was expected and what was found.
 """
 
 import argparse
-import difflib
 import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from recon.cli.arguments import Option, UsageError, nested_type, options_of
+from recon.errors import did_you_mean
 
 Command = TypeVar("Command")
 NUMBER = re.compile(r"-\.?\d")
@@ -80,9 +80,7 @@ def _check_flags(rest: list[str], options: list[Option]) -> None:
             if flag in option.arg.replaces:
                 raise UsageError(f"{flag} is now called {option.name}")
         known = [flag for option in options for flag in option.flags]
-        close = difflib.get_close_matches(flag, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise UsageError(f"unknown option {flag}{hint}")
+        raise UsageError(f"unknown option {flag}{did_you_mean(flag, known)}")
 
 
 def _converted(option: Option, words: Any) -> Any:

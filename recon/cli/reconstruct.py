@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from recon.cli.arguments import OUTPUT, Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
+from recon.cli.outputs import check_capture_stays, check_outputs, scene_bytes
 from recon.config import ReconstructConfig
-from recon.errors import InputError, ReconError, listed
+from recon.errors import ReconError, listed
 from recon.reporting import (
-    check_json,
-    check_json_name,
     megabytes,
     prints_json,
     progress_reporter,
@@ -56,16 +55,21 @@ class Reconstruct:
     viewer: Annotated[bool, Arg(replaces=("--view",))] = False
     """Open a viewer in the browser that shows the scene while it is computed, and until Ctrl-C
     afterwards."""
+    force: bool = False
+    """Replace an input, or a file in the folder of the capture, if an output has its name."""
     quiet: bool = False
-    """Print errors only."""
+    """Print warnings and errors only."""
     json: JsonOutput = None
     """Print the result as one JSON object instead of a summary line, or write it to FILE."""
 
     def run(self) -> None:
         """Reconstruct; outputs are checked first, so that a typo wastes no time."""
+        from recon.files import check_space
+
         start = time.perf_counter()
         capture = self._checked()
         config = replace(self.options.config(), memory_gb=self.memory)
+        check_space(self.output, scene_bytes(self.output, _expected_count(config, capture)))
         if config.seconds is not None:
             spent = time.perf_counter() - start
             config = replace(config, seconds=max(config.seconds - spent - START_S, 1.0))
@@ -85,7 +89,7 @@ class Reconstruct:
                 "left_out": list(made.left_out),
                 "depth_is_guessed": made.depth_is_guessed,
             }
-            line = _closing_line(summary, shown_size(self.output))
+            line = _closing_line(summary, shown_size(megabytes(self.output)))
             report(line, summary, self.json, self.quiet)
             if live is not None:
                 live.finish(scene.gaussians, made.poses.capture, megabytes(self.output))
@@ -94,17 +98,14 @@ class Reconstruct:
     def _checked(self) -> "Capture":
         """Return the capture, after a check that all outputs can be written."""
         from recon.capture import load_capture
-        from recon.files import check_new_folder, check_output
         from recon.formats import format_of
 
         format_of(self.output)
-        check_output(self.output)
-        check_json(self.json)
-        if self.save_cameras is not None:
-            self._check_camera_file(self.save_cameras)
-        if self.save_colmap is not None:
-            check_new_folder(self.save_colmap)
+        files = {"-o": self.output, "--save-cameras": self.save_cameras, "--json": self.json}
+        folders = {"--save-colmap": self.save_colmap}
+        check_outputs(files, folders, inputs=[self.input], force=self.force)
         capture = load_capture(self.input, self.video_frames)
+        check_capture_stays(files, capture, self.force)
         given = capture.has_cameras and self.options.cameras != "solve"
         if self.save_colmap is not None and given:
             raise ReconError(
@@ -117,20 +118,6 @@ class Reconstruct:
                 "is nothing to estimate; omit it or add photos"
             )
         return capture
-
-    def _check_camera_file(self, path: Path) -> None:
-        """Check that the cameras can be written without replacing an input or another output."""
-        from recon.files import check_output
-
-        check_output(path)
-        check_json_name("--save-cameras", path)
-        if self.json is not None and path.resolve() == self.json.resolve():
-            raise InputError(f"--save-cameras and --json would both write {path}; choose two files")
-        source = self.input.resolve()
-        if path.resolve() in (source, source / "transforms.json") and path.exists():
-            raise InputError(
-                f"--save-cameras {path} would replace the cameras of the input; choose another file"
-            )
 
     def _make(
         self, capture: "Capture", config: ReconstructConfig, live: "LiveViewer | None"
@@ -158,6 +145,13 @@ class Reconstruct:
         from viewer import LiveViewer
 
         return LiveViewer(self.output.name)
+
+
+def _expected_count(config: ReconstructConfig, capture: "Capture") -> int:
+    """Estimate the number of Gaussians, if photos are as large as the resolution permits."""
+    photos = min(len(capture.frames), config.views.max_views)
+    pixels = (3 * config.views.resolution**2) // 4
+    return min(photos * pixels, config.simplify.limit) if config.optimise.steps else pixels
 
 
 def _closing_line(summary: dict[str, Any], size: str) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg
-from recon.errors import InputError, MissingDependency, ReconError
+from recon.cli.outputs import check_capture_stays, check_outputs
+from recon.errors import MissingDependency, ReconError
 from recon.reporting import parse_size, progress_reporter, say
 
 if TYPE_CHECKING:
@@ -49,13 +50,15 @@ class Render:
     """Background colour."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to render on."""
+    force: bool = False
+    """Replace an input, or a file in the folder of the capture, if an output has its name."""
     quiet: bool = False
-    """Print errors only."""
+    """Print warnings and errors only."""
 
     def run(self) -> None:
         """Find the cameras, render one view at a time, and write complete outputs only."""
         from recon.devices import choose_render_device
-        from recon.files import check_output, check_output_folder
+        from recon.files import check_output_folder
         from recon.formats import load_gaussians
 
         suffix = self.output.suffix.lower()
@@ -66,8 +69,11 @@ class Render:
             )
         if self.num_frames < 1 or not 0 < self.fps <= 240:
             raise ReconError("--num-frames must be at least 1 and --fps between 0 and 240")
-        if suffix:
-            check_output(self.output)
+        check_outputs(
+            {"-o": self.output} if suffix else {},
+            inputs=[self.scene, self.cameras],
+            force=self.force,
+        )
         if suffix == ".mp4":
             _check_video_support()
         gaussians = load_gaussians(self.scene).to(choose_render_device(self.device))
@@ -76,7 +82,6 @@ class Render:
         cameras, names = self._cameras(gaussians, suffix)
         if not suffix:
             check_output_folder(self.output, [f"{name}.png" for name in names])
-            self._check_photos_stay()
         with progress_reporter(self.quiet) as progress:
             images = self._images(gaussians, cameras, progress)
             self._write(suffix, images, names)
@@ -85,20 +90,6 @@ class Render:
             count = f"{len(cameras)} images" if len(cameras) > 1 else "1 image"
             hint = "" if self.cameras else "; camera guessed, see --cameras"
             say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians{hint}")
-
-    def _check_photos_stay(self) -> None:
-        """Raise InputError if the output folder contains photos of the capture."""
-        from recon.capture import load_capture
-
-        if self.cameras is None or not self.output.exists():
-            return
-        folder = self.output.resolve()
-        for frame in load_capture(self.cameras, photos=False).frames:
-            if folder in frame.image_path.resolve().parents and frame.image_path.exists():
-                raise InputError(
-                    f"cannot write {self.output}: it contains photos of {self.cameras}, which "
-                    "would be lost; choose a new folder"
-                )
 
     def _cameras(self, gaussians: "Gaussians", suffix: str) -> tuple["Cameras", list[str]]:
         """Return the cameras to render and the names of their images."""
@@ -111,9 +102,7 @@ class Render:
                 raise ReconError("--camera-index selects one of --cameras; pass both")
             given, names = default_camera(gaussians, width, height), ["view"]
         else:
-            given, names = _given_cameras(
-                self.cameras, parse_size(self.size) if self.size else None
-            )
+            given, names = self._given_cameras(self.cameras)
             given = given.to(gaussians.device)
         if self.camera_index is not None:
             index = _camera_index(self.camera_index, names)
@@ -127,6 +116,17 @@ class Render:
         if suffix in IMAGE_FORMATS:
             return given[[0]], names[:1]
         return given, names
+
+    def _given_cameras(self, path: Path) -> tuple["Cameras", list[str]]:
+        """Return the pinhole cameras of a capture, without distortion, at one size."""
+        from recon.capture import load_capture, pinhole_cameras
+
+        capture = load_capture(path, photos=False)
+        if not capture.has_cameras:
+            raise ReconError(f"{path} has no cameras; expected a capture with known cameras")
+        check_capture_stays({"-o": self.output}, capture, self.force)
+        size = parse_size(self.size) if self.size else None
+        return pinhole_cameras(capture, size), _file_names(capture)
 
     def _images(
         self, gaussians: "Gaussians", cameras: "Cameras", progress: "StageProgress"
@@ -172,16 +172,6 @@ def _check_video_support() -> None:
             "writing .mp4 needs PyAV, which is not installed; pip install 'reconsplat[video]', or "
             "write a folder of images"
         ) from None
-
-
-def _given_cameras(path: Path, size: tuple[int, int] | None) -> tuple["Cameras", list[str]]:
-    """Return the pinhole cameras of a capture, without distortion, at one size."""
-    from recon.capture import load_capture, pinhole_cameras
-
-    capture = load_capture(path, photos=False)
-    if not capture.has_cameras:
-        raise ReconError(f"{path} has no cameras; expected a capture with known cameras")
-    return pinhole_cameras(capture, size), _file_names(capture)
 
 
 def _file_names(capture: "Capture") -> list[str]:

@@ -28,7 +28,7 @@ class Train:
     viewer: Annotated[bool, Arg(replaces=("--view",))] = False
     """Open a viewer in the browser that shows one scene from every validation."""
     quiet: bool = False
-    """Print errors and the final line only."""
+    """Print warnings, errors and the final line only."""
 
     def run(self) -> None:
         """Train; state, weights and metrics are written to the output folder."""

@@ -43,7 +43,7 @@ class View:
         if self.static is not None:
             write_page(self.static, scenes[0], photos, settings)
             page = self.static / "index.html"
-            say(f"wrote {page}: open it in a browser, or serve it; {shown_size(page)}")
+            say(f"wrote {page}: open it in a browser, or serve it; {shown_size(megabytes(page))}")
             return
         with Viewer(scenes, photos, self.host, self.port, settings) as viewer:
             self._announce(viewer)

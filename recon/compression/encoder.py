@@ -1,7 +1,7 @@
 """Encoder: quantisation, files of one format, and the choice of quantisation steps."""
 
 import math
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recon.compression.objective import RateDistortionObjective
+from recon.files import temporary_folder
 from recon.formats import encodings, load_gaussians, save_gaussians
 from recon.formats.registry import SceneFormat
 from recon.formats.source import SceneSource
@@ -93,8 +94,8 @@ class Encoder:
     @contextmanager
     def temporary(scene_format: SceneFormat) -> Iterator["Encoder"]:
         """Create an encoder whose files are deleted when the context ends."""
-        with tempfile.TemporaryDirectory(prefix="recon-compress-") as folder:
-            yield Encoder(scene_format, Path(folder))
+        with temporary_folder() as folder:
+            yield Encoder(scene_format, folder)
 
     @property
     def quantises(self) -> bool:
@@ -104,7 +105,8 @@ class Encoder:
     def encode(self, scene: Gaussians, steps: QuantisationSteps = UNQUANTISED) -> Path:
         """Write a scene to a new file; steps are ignored by formats of fixed precision."""
         extension = self.scene_format.extension
-        path = Path(tempfile.mkdtemp(dir=self.folder)) / f"scene{extension}"
+        path = self.folder / secrets.token_hex(6) / f"scene{extension}"
+        path.parent.mkdir()
         if self.scene_format.write_quantised is None:
             save_gaussians(path, scene)
         else:

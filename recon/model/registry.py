@@ -4,7 +4,6 @@ Both tables are plain dicts. A network of your own is trained and loaded by name
 `NETWORKS["my-net"] = NetworkKind(MyNetwork, MyConfig, {"base": MyConfig()})`.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from recon.errors import ConfigError, InputError
+from recon.errors import ConfigError, InputError, did_you_mean
 from recon.files import WEIGHT_FOLDERS
 from recon.model.checkpoint import Checkpoint, read_checkpoint
 from recon.model.inference import NetworkModel
@@ -160,8 +159,7 @@ def _find(name: str, known: Iterable[str]) -> str | None:
 def _hint(name: str) -> str:
     if name in OLD_NAMES:
         return f" ({name} is now called {OLD_NAMES[name]})"
-    near = difflib.get_close_matches(name.replace("_", "-"), [*NETWORKS, *CLASSICAL], 1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    return did_you_mean(name.replace("_", "-"), [*NETWORKS, *CLASSICAL])
 
 
 def _bundled(file: str, name: str) -> Path:

@@ -151,10 +151,10 @@ def test_folders_of_the_user_are_not_replaced(capture: Path, capsys) -> None:
     expect_error(arguments, capsys, "images: it is a folder", "expected the name of a file")
     save_gaussians(capture / "s.ply", random_gaussians(3, torch.Generator()))
     arguments = ["render", f"{capture}/s.ply", "-o", str(capture), "--cameras", str(capture)]
-    expect_error(arguments, capsys, "contains images, which would be lost")
+    expect_error(arguments, capsys, "contains photos of", "which would be lost")
     arguments[3] = f"{capture}/new"
     for _ in range(2):  # an earlier output of the same command is replaced
-        cli.main([*arguments, "--size", "16x12", "--quiet"])
+        cli.main([*arguments, "--size", "16x12", "--quiet", "--force"])
     assert sorted(p.name for p in (capture / "new").iterdir()) == ["000.png", "001.png"]
     assert len(list((capture / "images").iterdir())) == 2
 
@@ -177,7 +177,9 @@ def test_failure_while_writing_keeps_the_old_file(capture: Path, capsys, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr("recon.formats.ply._rows", fail)
-    code, text = run([str(capture), "-o", str(out), "--resolution", "64", "--quiet"], capsys)
+    code, text = run(
+        [str(capture), "-o", str(out), "--resolution", "64", "--quiet", "--force"], capsys
+    )
     assert code == 130 and text == "recon: interrupted\n"
     assert out.read_text() == "old" and not list(capture.glob(".recon-*"))
 
@@ -270,7 +272,9 @@ def test_json_never_replaces_a_scene(small_scene: Path, tmp_path: Path, capsys) 
 def test_saved_cameras_never_replace_an_input_or_a_scene(capture: Path, capsys) -> None:
     before = (capture / "transforms.json").read_bytes()
     command = [str(capture), "-o", f"{capture}/o.ply", "--save-cameras"]
-    expect_error([*command, f"{capture}/transforms.json"], capsys, "cameras of the input")
+    expect_error(
+        [*command, f"{capture}/transforms.json"], capsys, "would replace a file of the input"
+    )
     expect_error([*command, f"{capture}/o.ply"], capsys, "--save-cameras writes a .json file")
     both = [*command, f"{capture}/c.json", "--json", f"{capture}/c.json"]
     expect_error(both, capsys, "choose two files")

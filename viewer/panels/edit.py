@@ -1,6 +1,5 @@
 """The panel that crops scenes and saves what is left."""
 
-import tempfile
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import viser
 from jaxtyping import Bool
 from torch import Tensor
 
+from recon.files import temporary_folder
 from recon.formats import FORMATS, save_gaussians
 from render import Gaussians
 from render.quaternions import quats_to_rotmats
@@ -100,14 +100,14 @@ class EditPanel:
         """
         if (client := event.client) is None:
             return
-        with tempfile.TemporaryDirectory(prefix="recon-view-") as folder:
+        with temporary_folder() as folder:
             paths = [
                 path
                 for scene in self.state.visible_scenes()
-                if (path := self._save_one(client, scene, Path(folder)))
+                if (path := self._save_one(client, scene, folder))
             ]
             if len(paths) > 1:
-                archive_path = Path(folder) / "scenes-edited.zip"
+                archive_path = folder / "scenes-edited.zip"
                 with zipfile.ZipFile(archive_path, "w") as archive:
                     for path in paths:
                         archive.write(path, path.name)

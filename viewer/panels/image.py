@@ -1,8 +1,6 @@
 """The panel that renders the current view with recon's own rasterizer."""
 
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +8,7 @@ import viser
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.files import temporary_folder
 from render.video import to_bytes, write_image
 from viewer.state import ViewerState
 
@@ -50,7 +49,7 @@ class ImagePanel:
     def _on_save(self, event: viser.GuiEvent[Any]) -> None:
         if event.client is None:
             return
-        with tempfile.TemporaryDirectory(prefix="recon-view-") as folder:
-            path = Path(folder) / "view.png"
+        with temporary_folder() as folder:
+            path = folder / "view.png"
             write_image(path, self._rendered(event.client))
             event.client.send_file_download("view.png", path.read_bytes(), save_immediately=True)

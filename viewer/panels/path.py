@@ -1,14 +1,13 @@
 """The panel of camera paths through saved views, with a preview and video export."""
 
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import viser
 from torch import Tensor
 
+from recon.files import temporary_folder
 from render import Cameras
 from render.paths import interpolate
 from render.video import write_video
@@ -105,8 +104,8 @@ class PathPanel:
         try:
             self.progress.visible = True
             path = self._path(FPS, int(self.height.value))
-            with tempfile.TemporaryDirectory(prefix="recon-view-") as folder:
-                file = Path(folder) / "path.mp4"
+            with temporary_folder() as folder:
+                file = folder / "path.mp4"
                 write_video(file, self._frames(path), FPS)
                 client.send_file_download("path.mp4", file.read_bytes(), save_immediately=True)
         except OSError as error:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from recon.capture.sfm.prepare import prepare_images
 from recon.capture.sfm.stages import Matcher, available_matchers, run_sfm
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.errors import InputError, MissingDependency, warn
-from recon.files import atomic_output
+from recon.files import atomic_output, temporary_folder
 from recon.types import StageProgress
 
 # Larger captures are reduced to this many photos, evenly spaced.
@@ -118,8 +117,7 @@ def _reduced(capture: Capture) -> Capture:
 
 def _solve_into(model: Path, capture: Capture, config: SolveConfig, report: StageProgress) -> None:
     """Solve the cameras, and write the COLMAP model to a folder of the cache."""
-    with tempfile.TemporaryDirectory(prefix="recon-solve-") as temporary:
-        work = Path(temporary)
+    with temporary_folder() as work:
         (work / "images").mkdir()
         report("reading photos", 0.0)
         prepared = prepare_images(capture.frames, work / "images")

@@ -1,0 +1,143 @@
+"""Requests to stop (Ctrl-C, SIGTERM, SIGHUP), which end a run within seconds and leave nothing.
+
+A signal raises KeyboardInterrupt in the main thread. A call into a library may keep that thread
+from noticing for long, so that a second thread ends the process if it is still there after
+GRACE_S; both undo what is registered by `undone`.
+"""
+
+import contextlib
+import math
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+# Time that the main thread has to end by itself (s), and to write a scene that is kept.
+GRACE_S, KEEPING_GRACE_S = 2.0, 60.0
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+if hasattr(signal, "SIGHUP"):
+    WORDS[signal.SIGHUP] = "the terminal was closed"
+# What must be undone when the process ends, in the order in which it was begun.
+_pending: dict[object, Callable[[], object]] = {}
+
+
+@contextmanager
+def undone(undo: Callable[[], object]) -> Iterator[None]:
+    """Call `undo` when the block ends, or when the process is stopped before."""
+    key = object()
+    _pending[key] = undo
+    try:
+        yield
+    finally:
+        undo()
+        _pending.pop(key, None)
+
+
+def undo_all() -> None:
+    """Undo all that is pending, the last first."""
+    for undo in reversed(list(_pending.values())):
+        with contextlib.suppress(Exception):
+            undo()
+    _pending.clear()
+
+
+class StopRequests:
+    """Takes the signals that ask a process to end, until `close`."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        """The signal that came last."""
+        self.raised = False
+        """Whether the main thread has got its KeyboardInterrupt."""
+        self.holding = False
+        """Whether a first Ctrl-C is only noted; see `hold`."""
+        self.told = False
+        """Whether the user has been told."""
+        self._previous: dict[int, Any] = {}
+        self._pipe: tuple[int, int] | None = None
+        self._fd_before = -1
+
+    @staticmethod
+    def taken() -> "StopRequests":
+        """Take the signals, except those that the process was told to ignore (nohup)."""
+        requests = StopRequests()
+        if threading.current_thread() is not threading.main_thread():
+            return requests
+        for number in WORDS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                requests._previous[number] = signal.signal(number, requests._handle)
+        if os.name != "posix":
+            return requests
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        requests._pipe = read, write
+        requests._fd_before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        threading.Thread(target=requests._watch, args=(read,), daemon=True).start()
+        return requests
+
+    def close(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+        if self._pipe is not None:
+            signal.set_wakeup_fd(self._fd_before)
+            os.close(self._pipe[1])
+            self._pipe = None
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of a process that the signal ended."""
+        return 128 + (self.signal or signal.SIGINT)
+
+    @property
+    def word(self) -> str:
+        """What happened, for the message."""
+        return WORDS[signal.Signals(self.signal or signal.SIGINT)]
+
+    @contextmanager
+    def hold(self) -> Iterator[Callable[[], bool]]:
+        """Note a first Ctrl-C instead of raising KeyboardInterrupt; yield whether there was one."""
+        self.holding = True
+        try:
+            yield lambda: self.signal is not None
+        finally:
+            self.holding = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        # Later signals must not interrupt the work of cleaning up.
+        if self.raised:
+            return
+        is_noted = self.holding and self.signal is None and number == signal.SIGINT
+        self.signal = number
+        if not is_noted:
+            self.raised = True
+            raise KeyboardInterrupt
+
+    def _watch(self, read: int) -> None:
+        """End the process if it does not end by itself in time after a signal."""
+        asked, number, deadline = 0, 0, math.inf
+        while time.monotonic() < deadline:
+            wait = None if deadline == math.inf else max(deadline - time.monotonic(), 0)
+            if not select.select([read], [], [], wait)[0]:
+                continue
+            byte = os.read(read, 1)
+            if not byte:
+                os.close(read)
+                return
+            if byte[0] not in self._previous:
+                continue
+            asked += 1
+            number = number or byte[0]
+            keeps = self.holding and asked == 1 and number == signal.SIGINT
+            grace = KEEPING_GRACE_S if keeps else GRACE_S
+            deadline = min(deadline, time.monotonic() + grace)
+        undo_all()
+        if not self.told:
+            os.write(2, f"recon: {WORDS[signal.Signals(number)]}\n".encode())
+        os._exit(128 + number)
