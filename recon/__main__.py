@@ -1,5 +1,17 @@
-"""Run the command line: `python -m recon`."""
+"""The command `recon`, also as `python -m recon`."""
 
-from recon.cli.main import main
+import sys
 
-main()
+from recon.interrupts import stoppable
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C is understood from here on, while Python still imports."""
+    with stoppable(is_process=True):
+        from recon.cli.main import run
+
+        run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,6 @@
 The command line prints each as one line; after an error it exits with code 2.
 """
 
-import difflib
 import warnings
 from collections.abc import Iterable, Sequence
 
@@ -70,6 +69,9 @@ def listed(names: Sequence[str]) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean NAME?" for a misspelt or abbreviated name, else an empty text."""
+    # Here, since `import recon` must be quick.
+    import difflib
+
     names = {name.lower().lstrip("-"): name for name in known}
     given = word.lower().lstrip("-")
     close: Sequence[str] = difflib.get_close_matches(given, names, 1, MIN_SIMILARITY)

@@ -6,24 +6,28 @@ GRACE_S; both undo what is registered by `undone`.
 """
 
 import contextlib
+import io
 import math
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
 # Time that the main thread has to end by itself (s), and to write a scene that is kept.
-GRACE_S, KEEPING_GRACE_S = 2.0, 60.0
+GRACE_S, KEEPING_GRACE_S = 1.0, 60.0
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 if hasattr(signal, "SIGHUP"):
     WORDS[signal.SIGHUP] = "the terminal was closed"
 # What must be undone when the process ends, in the order in which it was begun.
 _pending: dict[object, Callable[[], object]] = {}
+# Those of the commands that run.
+_current: list["StopRequests"] = []
 
 
 @contextmanager
@@ -36,6 +40,14 @@ def undone(undo: Callable[[], object]) -> Iterator[None]:
     finally:
         undo()
         _pending.pop(key, None)
+
+
+def note(text: str) -> None:
+    """Print a remark on standard error, if anybody can read it: no reason to stop otherwise."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"recon: {text}\n")
+            sys.stderr.flush()
 
 
 def undo_all() -> None:
@@ -141,3 +153,54 @@ class StopRequests:
         if not self.told:
             os.write(2, f"recon: {WORDS[signal.Signals(number)]}\n".encode())
         os._exit(128 + number)
+
+
+@contextmanager
+def stoppable(is_process: bool) -> Iterator[None]:
+    """End a block at once on a request to stop: undo what is pending, and say so in one line.
+
+    Args:
+        is_process: Whether the block is all that the process does. It then ends here, and its
+            signals stay taken to the end.
+
+    Raises:
+        SystemExit: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
+    """
+    if is_process:
+        _prepare_streams()
+    requests = StopRequests.taken()
+    _current.append(requests)
+    try:
+        yield
+    except BaseException as error:
+        # A library may have made another error of the interruption.
+        if not (requests.raised or isinstance(error, KeyboardInterrupt)):
+            raise
+        undo_all()
+        note(requests.word)
+        requests.told = True
+        if is_process:
+            # Python would take seconds to unload the libraries, and may fail in threads.
+            os._exit(requests.exit_code)
+        raise SystemExit(requests.exit_code) from None
+    finally:
+        _current.remove(requests)
+        if not is_process:
+            requests.close()
+
+
+@contextmanager
+def hold_interrupt() -> Iterator[Callable[[], bool]]:
+    """Note a first Ctrl-C instead of ending at once; yield whether there was one."""
+    with _current[-1].hold() if _current else nullcontext(lambda: False) as asked:
+        yield asked
+
+
+def _prepare_streams() -> None:
+    """Keep files off the numbers of closed standard streams, and print any file name."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(spare)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,7 +1,6 @@
 """Memory of the process: the allocator's settings, and errors that say there is too little."""
 
 import contextlib
-import ctypes
 import errno
 import sys
 
@@ -24,6 +23,9 @@ def tune_allocator() -> None:
     command line calls it, and a program that reconstructs on the CPU should call it once, before
     its first tensor. Does nothing with another C library.
     """
+    # Here, since `import recon` must be quick.
+    import ctypes
+
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_MAX, 0)

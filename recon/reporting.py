@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from recon.errors import ConfigError, InputError, ReconWarning
+from recon.interrupts import note as note
 
 # Value of a `--json` without a file.
 STDOUT = Path("-")
+# Time between lines of progress where there is no terminal (s).
+LINE_EVERY_S = 10.0
 # Warnings of the command that runs, in the order in which they came.
 _told: list[str] = []
 
@@ -38,14 +43,6 @@ def say(text: str) -> None:
     except OSError as error:
         discard_output()
         raise InputError(f"cannot write to standard output: {error.strerror}") from None
-
-
-def note(text: str) -> None:
-    """Print a remark on standard error, if anybody can read it: no reason to stop otherwise."""
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"recon: {text}\n")
-            sys.stderr.flush()
 
 
 def discard_output() -> None:
@@ -134,10 +131,13 @@ def report(line: str, values: dict[str, Any], output: Path | None, quiet: bool) 
 
 @contextmanager
 def progress_reporter(quiet: bool) -> "Iterator[StageProgress]":
-    """Yield a function of (stage, fraction): progress bars on a terminal, else a line per stage."""
+    """Yield a function of (stage, fraction): progress bars on a terminal, else lines.
+
+    There is a line for each stage when it begins, and one every LINE_EVERY_S with the time left.
+    """
     if quiet:
         yield lambda stage, fraction: None
-    elif sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress
 
@@ -151,14 +151,57 @@ def progress_reporter(quiet: bool) -> "Iterator[StageProgress]":
 
             yield show
     else:
-        seen: set[str] = set()
+        lines = ProgressLines()
+        ended = threading.Event()
+        threading.Thread(target=lines.repeat, args=(ended,), daemon=True).start()
+        try:
+            yield lines
+        finally:
+            ended.set()
 
-        def note_once(stage: str, fraction: float) -> None:
-            if stage not in seen:
-                seen.add(stage)
-                note(stage)
 
-        yield note_once
+class ProgressLines:
+    """Progress as lines for a log file."""
+
+    def __init__(self) -> None:
+        self.stages: set[str] = set()
+        self.stage = ""
+        self.started = self.fraction = self.first = 0.0
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        """Take the completed fraction of a stage; print a line if it is new."""
+        if stage != self.stage:
+            self.started, self.first = time.monotonic(), fraction
+        self.stage, self.fraction = stage, fraction
+        if stage not in self.stages:
+            self.stages.add(stage)
+            note(stage)
+
+    def repeat(self, ended: threading.Event) -> None:
+        """Print a line every LINE_EVERY_S until the end, even if the stage does not report."""
+        while not ended.wait(LINE_EVERY_S):
+            if self.stage and self.fraction < 1:
+                note(self.line(time.monotonic() - self.started))
+
+    def line(self, elapsed: float) -> str:
+        """Return how far the stage is and the time left, or else the time so far.
+
+        Args:
+            elapsed: Time since the stage began (s).
+        """
+        # Some stages report once, how many of several they are.
+        done = self.fraction - self.first
+        if done <= 0:
+            return f"{self.stage}: {shown_time(elapsed)} so far"
+        left = elapsed * (1 - self.fraction) / done
+        return f"{self.stage}: {100 * self.fraction:.0f} %, about {shown_time(left)} left"
+
+
+def shown_time(seconds: float) -> str:
+    """Return a time to print: "40 s", "3 min", "1.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def parse_size(text: str) -> tuple[int, int]:

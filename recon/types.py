@@ -10,6 +10,11 @@ from torch import Tensor
 
 from render import Cameras, Gaussians, TensorStruct
 
+
+class StopEarly(Exception):
+    """Raised by a progress function to end an optimisation with the scene so far."""
+
+
 # Called with the completed fraction (0 to 1) of a task.
 Progress = Callable[[float], None]
 # Called with the name of a stage and its completed fraction (0 to 1).

@@ -1,11 +1,8 @@
 """Entry point of the command line: selects the command, runs it, prints errors as one line."""
 
 import importlib
-import io
-import os
 import re
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ from recon.cli.arguments import UsageError
 from recon.cli.help import help_text
 from recon.cli.parser import parse
 from recon.errors import ConfigError, ReconError, did_you_mean
-from recon.interrupts import StopRequests, undo_all
+from recon.interrupts import stoppable
 from recon.memory import out_of_memory_text, tune_allocator
 from recon.reporting import discard_output, note, say, telling_warnings
 
@@ -54,40 +51,11 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: 2 for a user error, 130 after Ctrl-C, 143 after SIGTERM, 0 for --help.
     """
-    if arguments is None:
-        _prepare_streams()
-    requests = StopRequests.taken()
-    try:
-        _run(sys.argv[1:] if arguments is None else arguments)
-    except BaseException as error:
-        # A library may have turned the interruption into an error of its own.
-        if not (requests.raised or isinstance(error, KeyboardInterrupt)):
-            raise
-        undo_all()
-        note(requests.word)
-        requests.told = True
-        if arguments is None:
-            # What else fails while Python ends is of no interest.
-            sys.unraisablehook = lambda args: None
-            threading.excepthook = lambda args: None
-        raise SystemExit(requests.exit_code) from None
-    finally:
-        # The signals of a process stay taken while it ends.
-        if arguments is not None:
-            requests.close()
+    with stoppable(is_process=arguments is None):
+        run(sys.argv[1:] if arguments is None else arguments)
 
 
-def _prepare_streams() -> None:
-    """Keep files off the numbers of closed standard streams, and print any file name."""
-    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(spare)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _run(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> None:
     """Run a command; print an error that a user can correct as one line, and exit with code 2."""
     try:
         command = _parsed(arguments)

@@ -1,7 +1,9 @@
 """`recon INPUT -o OUT`: turn photos into a scene."""
 
+import signal
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +13,7 @@ from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_capture_stays, check_outputs, scene_bytes
 from recon.config import ReconstructConfig
 from recon.errors import ReconError, listed
+from recon.interrupts import hold_interrupt
 from recon.reporting import (
     megabytes,
     prints_json,
@@ -22,6 +25,7 @@ from recon.reporting import (
 if TYPE_CHECKING:
     from recon.capture import Capture
     from recon.scene import Scene
+    from recon.types import StageProgress
     from viewer import LiveViewer
 
 # Time before a command runs, which counts towards its time limit (s).
@@ -55,6 +59,8 @@ class Reconstruct:
     viewer: Annotated[bool, Arg(replaces=("--view",))] = False
     """Open a viewer in the browser that shows the scene while it is computed, and until Ctrl-C
     afterwards."""
+    keep_on_interrupt: bool = False
+    """Write the best scene so far if Ctrl-C comes during the optimisation; a second one stops."""
     force: bool = False
     """Replace an input, or a file in the folder of the capture, if an output has its name."""
     quiet: bool = False
@@ -74,7 +80,7 @@ class Reconstruct:
             spent = time.perf_counter() - start
             config = replace(config, seconds=max(config.seconds - spent - START_S, 1.0))
         with self._live() as live:
-            scene = self._make(capture, config, live)
+            scene, interrupted = self._make(capture, config, live)
             made = scene.provenance
             assert made is not None and made.poses is not None
             summary = {
@@ -89,8 +95,12 @@ class Reconstruct:
                 "left_out": list(made.left_out),
                 "depth_is_guessed": made.depth_is_guessed,
             }
+            if self.keep_on_interrupt:
+                summary |= {"interrupted": interrupted, "steps": made.num_steps}
             line = _closing_line(summary, shown_size(megabytes(self.output)))
             report(line, summary, self.json, self.quiet)
+            if interrupted:
+                raise SystemExit(128 + signal.SIGINT)
             if live is not None:
                 live.finish(scene.gaussians, made.poses.capture, megabytes(self.output))
                 live.serve_forever()
@@ -121,13 +131,17 @@ class Reconstruct:
 
     def _make(
         self, capture: "Capture", config: ReconstructConfig, live: "LiveViewer | None"
-    ) -> "Scene":
-        """Reconstruct the scene and write all outputs."""
+    ) -> tuple["Scene", bool]:
+        """Write all outputs; return the scene, and whether Ctrl-C ended its optimisation."""
         from recon.capture import write_transforms
         from recon.capture.sfm import export_colmap
         from recon.pipeline import reconstruct
 
-        with progress_reporter(self.quiet or prints_json(self.json)) as progress:
+        quiet = self.quiet or prints_json(self.json)
+        with progress_reporter(quiet) as report_stage, ExitStack() as held:
+            progress, was_interrupted = report_stage, _never
+            if self.keep_on_interrupt:
+                progress, was_interrupted = _interruptible(report_stage, held)
             scene = reconstruct(capture, config, progress, live.update if live else None)
             progress("writing", 0.0)
             scene.save(self.output)
@@ -137,7 +151,7 @@ class Reconstruct:
                 write_transforms(self.save_cameras, made.frames_with_cameras)
             if self.save_colmap is not None:
                 export_colmap(made.poses, self.save_colmap)
-        return scene
+            return scene, was_interrupted()
 
     def _live(self) -> "AbstractContextManager[LiveViewer | None]":
         if not self.viewer:
@@ -145,6 +159,37 @@ class Reconstruct:
         from viewer import LiveViewer
 
         return LiveViewer(self.output.name)
+
+
+def _never() -> bool:
+    """Return that Ctrl-C was not pressed; otherwise the command would have ended."""
+    return False
+
+
+def _interruptible(
+    progress: "StageProgress", held: ExitStack
+) -> tuple["StageProgress", Callable[[], bool]]:
+    """Let a first Ctrl-C end the optimisation only, from its first step until `held` is closed.
+
+    Returns:
+        The progress function to use, and one that tells whether there was a Ctrl-C.
+    """
+    from recon.types import StopEarly
+
+    asked: list[Callable[[], bool]] = []
+
+    def was_interrupted() -> bool:
+        return any(was_asked() for was_asked in asked)
+
+    def report(stage: str, fraction: float) -> None:
+        if stage == "optimising":
+            if not asked:
+                asked.append(held.enter_context(hold_interrupt()))
+            if was_interrupted() and fraction < 1:
+                raise StopEarly
+        progress(stage, fraction)
+
+    return report, was_interrupted
 
 
 def _expected_count(config: ReconstructConfig, capture: "Capture") -> int:
@@ -162,6 +207,8 @@ def _closing_line(summary: dict[str, Any], size: str) -> str:
     note = "; one photo: its depth is a guess" if summary["depth_is_guessed"] else ""
     if summary["left_out"]:
         note += f"; no camera found for {listed(summary['left_out'])}"
+    if summary.get("interrupted"):
+        note += f"; interrupted after {summary['steps']} steps"
     return (
         f"wrote {summary['output']}: {summary['gaussians']:,} Gaussians from {photos}, "
         f"{size}, {summary['seconds']:.1f} s{note}"

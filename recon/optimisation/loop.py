@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.parameters import Parameters
-from recon.types import PackedViews, Progress, Views
+from recon.types import PackedViews, Progress, StopEarly, Views
 from render import Cameras, Gaussians
 
 # Called with the scene during the optimisation, detached from the parameters.
@@ -59,7 +59,8 @@ def optimise(
         views: Views to fit; pixels whose `valid` is 0 are ignored.
         config: Steps and learning rates, used as they are; by default those of
             `OptimiseConfig().for_num_views(len(views))`.
-        progress: Called with the completed fraction of the steps or the time.
+        progress: Called with the completed fraction of the steps or the time; may raise
+            StopEarly to end with the scene so far.
         watch: Called with the scene every few steps.
     """
     config = config or OptimiseConfig().for_num_views(len(views))
@@ -89,7 +90,10 @@ def take_steps(
             done = max(done, (time.monotonic() - started) / max(config.seconds, 1e-9))
         if done >= 1:
             return
-        progress(done)
+        try:
+            progress(done)
+        except StopEarly:
+            return
         while len(order) < count:
             order += torch.randperm(len(views), generator=generator).tolist()
         chosen, order = order[:count], order[count:]

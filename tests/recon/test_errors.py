@@ -1,13 +1,14 @@
 """Tests of the error classes and of how the command line prints them."""
 
 import json
+import time
 import warnings
 
 import pytest
 
-from recon import errors
+from recon import errors, reporting
 from recon.cli.main import in_flags
-from recon.reporting import STDOUT, telling_warnings, write_json
+from recon.reporting import STDOUT, progress_reporter, telling_warnings, write_json
 
 
 @pytest.mark.parametrize("kind", [errors.InputError, errors.ConfigError, errors.MissingDependency])
@@ -75,3 +76,17 @@ def test_warnings_reach_a_program_as_python_warnings() -> None:
 def test_long_lists_are_cut() -> None:
     assert errors.listed(["a", "b"]) == "a, b"
     assert errors.listed(list("abcdefgh")) == "a, b, c, d, e and 3 more"
+
+
+def test_progress_lines_tell_the_time_left(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(reporting, "LINE_EVERY_S", 0.05)
+    with progress_reporter(quiet=False) as progress:
+        progress("solving", 0.5)
+        time.sleep(0.2)
+    first, *later = capsys.readouterr().err.splitlines()
+    assert first == "recon: solving" and later and set(later) == {"recon: solving: 0 s so far"}
+    lines = reporting.ProgressLines()
+    for fraction in (0.0, 0.25):
+        lines("optimising", fraction)
+    assert lines.line(40.0) == "optimising: 25 %, about 2 min left"
+    assert [reporting.shown_time(s) for s in (12.4, 100.0, 9000.0)] == ["12 s", "2 min", "2.5 h"]
