@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from recon.capture.frame_views import padded_size
-from recon.capture.images import image_size
+from recon.capture.orientation import photo_size
 from recon.capture.types import Frame
 from recon.config import ReconstructConfig
 from recon.errors import ConfigError
@@ -91,7 +91,7 @@ def fit_memory(
     if config.memory_gb is None:
         return config, None
     fitting, limit = config, 1e9 * config.memory_gb
-    originals = [image_size(frame.image_path) for frame in frames]
+    originals = [photo_size(frame) for frame in frames]
     while (estimate := _estimate(fitting, originals)).total > limit:
         reduced = next(
             (made for step in _order(estimate) if (made := step(fitting)) != fitting), None

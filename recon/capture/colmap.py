@@ -1,23 +1,41 @@
-"""COLMAP projects, binary or text, through pycolmap."""
+"""COLMAP projects: their models, binary or text, and photos."""
 
-import glob
-import importlib.util
-import json
-import subprocess
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from recon.capture.colmap_files import (
+    NUM_PARAMETERS,
+    Model,
+    ModelImage,
+    count_images,
+    model_files,
+    read_model,
+)
 from recon.capture.geometry import Intrinsics, canonical_distortion, checked_K
-from recon.capture.images import is_image, natural_key
-from recon.capture.isolated import run_script
+from recon.capture.images import natural_key
+from recon.capture.names import find_photos
+from recon.capture.orientation import fits_oriented
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
-from recon.errors import InputError, MissingDependency
-from recon.files import temporary_folder
+from recon.errors import InputError, listed, warn
+from render.quaternions import quats_to_rotmats
 
-MODEL_FOLDERS = (".", "sparse", "sparse/0", "colmap/sparse/0")
-READ_LIMIT_S = 600.0
+# Where models are in a project, the likeliest first; {} stands for any folder.
+MODEL_FOLDERS = (
+    "", "sparse", "sparse/{}", "colmap", "colmap/sparse", "colmap/sparse/{}", "dense/sparse",
+    "dense/{}/sparse", "dense/{}/sparse/{}", "undistorted/sparse", "undistorted/sparse/{}",
+    "model", "models/{}", "sfm", "sfm/{}", "{}/sparse", "{}/sparse/{}", "{}/colmap/sparse/{}",
+    "{}",
+)  # fmt: skip
+# Folders of a model itself, which the project is above.
+OF_MODEL = re.compile(r"sparse|colmap|models?|\d+", re.IGNORECASE)
+# Folders below a project that hold a whole project themselves.
+OF_PROJECT = re.compile(r"(?:(?P<root>.*)/)?(?:colmap/)?sparse(?:/[^/]+)?", re.IGNORECASE)
 # COLMAP's camera models (src/colmap/sensor/models.h): whether there is one focal length, the
 # distortion model, and the index of each OpenCV coefficient in the parameter list, None = 0.
 _LAYOUTS: dict[str, tuple[bool, DistortionModel, tuple[int | None, ...]]] = {
@@ -27,6 +45,8 @@ _LAYOUTS: dict[str, tuple[bool, DistortionModel, tuple[int | None, ...]]] = {
     "RADIAL": (True, "opencv", (3, 4, None, None)),
     "OPENCV": (False, "opencv", (4, 5, 6, 7)),
     "FULL_OPENCV": (False, "opencv", (4, 5, 6, 7, 8, 9, 10, 11)),
+    "SIMPLE_FISHEYE": (True, "fisheye", (None, None, None, None)),
+    "FISHEYE": (False, "fisheye", (None, None, None, None)),
     "SIMPLE_RADIAL_FISHEYE": (True, "fisheye", (3, None, None, None)),
     "RADIAL_FISHEYE": (True, "fisheye", (3, 4, None, None)),
     "OPENCV_FISHEYE": (False, "fisheye", (4, 5, 6, 7)),
@@ -34,14 +54,52 @@ _LAYOUTS: dict[str, tuple[bool, DistortionModel, tuple[int | None, ...]]] = {
 
 
 def find_colmap(folder: Path) -> Path | None:
-    """Return the folder of the COLMAP model inside a project, or None."""
-    for subfolder in MODEL_FOLDERS:
-        for extension in (".bin", ".txt"):
-            if all(
-                (folder / subfolder / f"{n}{extension}").is_file() for n in ("cameras", "images")
-            ):
-                return folder / subfolder
-    return None
+    """Return the folder of the largest COLMAP model in the likeliest place of a project, or None.
+
+    A warning names the other models.
+    """
+    places = [
+        [path for path in _matching(folder, pattern) if model_files(path)]
+        for pattern in MODEL_FOLDERS
+    ]
+    models = list(dict.fromkeys(path for place in places for path in place))
+    if not models:
+        return None
+    counts = {model: count_images(model) for model in models}
+    chosen = max(next(filter(None, places)), key=lambda model: counts[model])
+    if len(models) > 1:
+        others = [
+            f"{m.relative_to(folder).as_posix()} ({counts[m]} photos)"
+            for m in models
+            if m != chosen
+        ]
+        warn(
+            f"{folder} has {len(models)} COLMAP models; the one in "
+            f"{chosen.relative_to(folder).as_posix()} ({counts[chosen]} photos) is used, and not "
+            f"{listed(others)}"
+        )
+    return chosen
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the folders that match a pattern of MODEL_FOLDERS, in any case."""
+    found = [folder]
+    for part in filter(None, pattern.split("/")):
+        found = [
+            child
+            for parent in found
+            for child in _subfolders(parent)
+            if part in ("{}", child.name.lower())
+        ]
+    return found
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        children = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    except OSError:
+        return []
+    return sorted(children, key=lambda path: natural_key(path.name))
 
 
 def read_colmap(root: Path, model: Path) -> Capture:
@@ -52,97 +110,95 @@ def read_colmap(root: Path, model: Path) -> Capture:
         model: Folder of the model.
 
     Raises:
-        MissingDependency: pycolmap is not installed.
-        InputError: The model cannot be read, has an unsupported camera model, or images of it are
-            missing.
+        InputError: The model cannot be read or has an unsupported camera model, or all its images
+            are missing.
     """
-    dump = _dump(model)
-    if not dump["images"]:
+    content = read_model(model)
+    if not content.images:
         raise InputError(f"the COLMAP model {model} has no registered image; run the mapper again")
-    entries = sorted(dump["images"], key=lambda entry: natural_key(entry["name"]))
-    paths = _find_images(root, [entry["name"] for entry in entries])
-    points = torch.tensor(dump["points"], dtype=torch.float64).reshape(-1, 3)
+    entries = sorted(content.images, key=lambda entry: natural_key(entry.name))
+    root = _project(root, model)
+    paths = _find_images(root, model, [entry.name for entry in entries])
     frames = []
     for entry, path in zip(entries, paths, strict=True):
-        where = f"{model}, image {entry['name']}"
-        camera = _camera(dump["cameras"][str(entry["camera"])], entry["cam_from_world"], where)
-        # An image may observe a point several times.
-        rows = sorted(set(entry["point_rows"]))
-        frames.append(Frame(path.relative_to(root).as_posix(), path, camera, points=points[rows]))
+        if path is not None:
+            where = f"{model}, image {entry.name}"
+            camera = _camera(content, entry, where)
+            name = path.relative_to(root) if path.is_relative_to(root) else path
+            oriented = fits_oriented(path, (camera.width, camera.height))
+            points = _seen(content, entry)
+            frames.append(Frame(name.as_posix(), path, camera, oriented=oriented, points=points))
     return Capture(root, "colmap", tuple(frames))
 
 
-def _dump(model: Path) -> dict[str, Any]:
-    if importlib.util.find_spec("pycolmap") is None:
-        raise MissingDependency(
-            f"reading the COLMAP model {model} needs an extra package; "
-            "pip install 'reconsplat[sfm]'"
-        )
-    with temporary_folder() as temporary:
-        output = temporary / "model.json"
-        try:
-            reason = run_script("colmap_model.py", ["dump", str(model), str(output)], READ_LIMIT_S)
-        except subprocess.TimeoutExpired as error:
-            raise InputError(
-                f"reading the COLMAP model {model} took over {READ_LIMIT_S:.0f} s; "
-                "try a smaller model"
-            ) from error
-        if reason is None:
-            document: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
-            return document
-    raise InputError(
-        f"cannot read the COLMAP model {model}: {reason}; expected complete cameras, images and "
-        "points3D files, all .bin or all .txt; export the model again"
-    )
+def _project(root: Path, model: Path) -> Path:
+    """Return the folder of the project if only that of the model is given."""
+    if root.resolve() != model.resolve():
+        return root
+    project = model.absolute()
+    while OF_MODEL.fullmatch(project.name):
+        project = project.parent
+    return project
 
 
-def _find_images(root: Path, names: list[str]) -> list[Path]:
-    """Find every image of the model, in the folder `images` of the project or in its root."""
-    for folder in (root / "images", root):
-        found = [_find_image(folder, name) for name in names]
-        missing = [name for name, path in zip(names, found, strict=True) if path is None]
-        if len(missing) == len(names):
-            continue
-        if missing:
-            raise InputError(
-                f"{len(missing)} of the {len(names)} images of the COLMAP model are not in "
-                f"{folder}; the first is {missing[0]}; put them there"
-            )
-        return [path for path in found if path is not None]
-    raise InputError(
-        f"the COLMAP project {root} has no images: expected {names[0]} and "
-        f"{len(names) - 1} more in {root / 'images'}; put them there"
-    )
+def _find_images(root: Path, model: Path, names: Sequence[str]) -> list[Path | None]:
+    """Find the images of a model, first in the project that is closest to it."""
+    folders = ["images", "."]
+    if model.is_relative_to(root):
+        inner = OF_PROJECT.fullmatch(model.relative_to(root).as_posix())
+        if inner and inner["root"]:
+            folders = [f"{inner['root']}/images", f"{inner['root']}/input", *folders]
+    return find_photos(root, names, f"the COLMAP model {model}", folders)
 
 
-def _find_image(folder: Path, name: str) -> Path | None:
-    """Find an image by name, or the only image whose name differs in nothing but the extension."""
-    if (folder / name).is_file():
-        return folder / name
-    stem = glob.escape(Path(name).stem)
-    twins = [p for p in (folder / name).parent.glob(f"{stem}.*") if is_image(p)]
-    return twins[0] if len(twins) == 1 else None
+def _seen(content: Model, entry: ModelImage) -> Float[Tensor, "m 3"] | None:
+    """Return the points that an image sees, or None if the model has no points."""
+    if not len(content.points):
+        return None
+    # An image may observe a point several times, and one that is not in the model.
+    seen = np.unique(entry.point_ids)
+    rows = np.searchsorted(content.point_ids, seen).clip(max=len(content.points) - 1)
+    return torch.from_numpy(content.points[rows[content.point_ids[rows] == seen]])
 
 
-def _camera(camera: dict[str, Any], cam_from_world: list[list[float]], where: str) -> FrameCamera:
-    name, params = camera["model"], camera["params"]
-    if name not in _LAYOUTS:
+def _camera(content: Model, entry: ModelImage, where: str) -> FrameCamera:
+    if entry.camera not in content.cameras:
         raise InputError(
-            f"{where} has the camera model {name}, which recon does not read; expected one of "
-            f"{', '.join(_LAYOUTS)}; run `colmap image_undistorter` and use its output"
+            f"{where} has camera {entry.camera}, which the model does not have; "
+            "export the model again"
         )
-    single_focal, model, indices = _LAYOUTS[name]
+    camera = content.cameras[entry.camera]
+    if camera.model not in _LAYOUTS:
+        raise InputError(
+            f"{where} has the camera model {camera.model}, which recon does not read; expected one "
+            f"of {', '.join(_LAYOUTS)}; run `colmap image_undistorter` and use its output"
+        )
+    single_focal, model, indices = _LAYOUTS[camera.model]
+    params = camera.parameters
+    if len(params) != NUM_PARAMETERS[camera.model]:
+        raise InputError(
+            f"{where}: a {camera.model} camera has {NUM_PARAMETERS[camera.model]} parameters, "
+            f"found {len(params)}; export the model again"
+        )
     fx, fy, cx, cy = (params[0], *params[:3]) if single_focal else params[:4]
-    values = Intrinsics(fx, fy, cx, cy, camera["width"], camera["height"])
-    coefficients = tuple(0.0 if i is None else params[i] for i in indices)
-    viewmat = torch.eye(4, dtype=torch.float64)
-    viewmat[:3] = torch.tensor(cam_from_world, dtype=torch.float64)
-    if not viewmat.isfinite().all():
-        raise InputError(f"{where} has a pose with NaN or infinite values; export the model again")
+    values = Intrinsics(fx, fy, cx, cy, camera.width, camera.height)
     return FrameCamera(
-        viewmat,
+        _viewmat(entry, where),
         checked_K(values, where),
-        camera["width"],
-        camera["height"],
-        *canonical_distortion(model, coefficients),
+        camera.width,
+        camera.height,
+        *canonical_distortion(model, tuple(0.0 if i is None else params[i] for i in indices)),
     )
+
+
+def _viewmat(entry: ModelImage, where: str) -> Float[Tensor, "4 4"]:
+    """Return camera from world."""
+    length = float(np.linalg.norm(entry.quat))
+    if not (np.isfinite(entry.quat).all() and np.isfinite(entry.translation).all() and length > 0):
+        raise InputError(
+            f"{where} has a pose with NaN or infinite values or no rotation; export the model again"
+        )
+    viewmat = torch.eye(4, dtype=torch.float64)
+    viewmat[:3, :3] = quats_to_rotmats(torch.from_numpy(entry.quat / length))
+    viewmat[:3, 3] = torch.from_numpy(entry.translation)
+    return viewmat

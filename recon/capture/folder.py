@@ -1,31 +1,75 @@
 """Captures without cameras: folders and lists of image files."""
 
 import os
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from recon.capture.images import EXTENSIONS, is_image, list_images
+from recon.capture.images import EXTENSIONS, is_image, natural_key
+from recon.capture.masks import without_masks
+from recon.capture.names import FOLDERS, SMALLER_COPIES, images_below
 from recon.capture.types import Capture, Frame
-from recon.errors import InputError
+from recon.errors import InputError, listed, warn
 
 
 def read_folder(folder: Path) -> Capture:
-    """Read the images of a folder, or of its subfolder `images`, in natural order.
+    """Read the photos of a folder in natural order.
+
+    Without photos in the folder itself, those in its subfolder `images` (or `input`, `photos`, ...)
+    are read, else those in all subfolders. Masks are no photos. A warning names the folders whose
+    photos are not read.
 
     Raises:
         InputError: There are no images.
     """
-    for subfolder in (folder, folder / "images"):
-        images = list_images(subfolder)
-        if images:
-            frames = tuple(Frame(p.relative_to(folder).as_posix(), p) for p in images)
-            return Capture(folder, "images", frames)
-    suffixes = sorted({p.suffix for p in folder.iterdir() if p.is_file() and p.suffix})
-    found = f"only {', '.join(suffixes)} files" if suffixes else "no files"
-    raise InputError(
+    photos = without_masks(list(images_below(folder)))
+    by_folder: dict[str, list[Path]] = defaultdict(list)
+    for path in photos:
+        parts = path.relative_to(folder).parts
+        by_folder[parts[0] if len(parts) > 1 else "."].append(path)
+    chosen = _chosen(by_folder)
+    images = [path for name in chosen for path in by_folder[name]]
+    if not images:
+        raise _nothing_found(folder)
+    _warn_of_folders(folder, by_folder, chosen)
+    names = sorted((p.relative_to(folder).as_posix() for p in images), key=natural_key)
+    return Capture(folder, "images", tuple(Frame(name, folder / name) for name in names))
+
+
+def _chosen(by_folder: dict[str, list[Path]]) -> list[str]:
+    """Return the subfolders to read ("." for the folder itself)."""
+    for wanted in (".", *FOLDERS):
+        found = [name for name in by_folder if name.lower() == wanted]
+        if found:
+            return found
+    copies = {name: SMALLER_COPIES.fullmatch(name) for name in by_folder}
+    others = [name for name, copy in copies.items() if copy is None]
+    sizes = {name: int(copy[1]) for name, copy in copies.items() if copy}
+    return others or [min(sizes, key=lambda name: sizes[name])] if by_folder else []
+
+
+def _nothing_found(folder: Path) -> InputError:
+    suffixes = Counter(p.suffix.lower() for p in folder.iterdir() if p.is_file() and p.suffix)
+    found = f"only {', '.join(sorted(suffixes))} files" if suffixes else "no files"
+    return InputError(
         f"no images in {folder}: found {found}, expected {', '.join(EXTENSIONS)}, "
         "a transforms.json, a COLMAP project or poses_bounds.npy"
     )
+
+
+def _warn_of_folders(folder: Path, by_folder: dict[str, list[Path]], chosen: list[str]) -> None:
+    rest = [
+        name
+        for name in by_folder
+        if name not in [*chosen, "."] and not SMALLER_COPIES.fullmatch(name)
+    ]
+    if rest:
+        counts = [f"{name}/ ({len(by_folder[name])})" for name in rest]
+        taken = "the folder itself" if chosen == ["."] else listed([f"{n}/" for n in chosen])
+        warn(f"{folder}: the photos in {taken} are used, and not those in {listed(counts)}")
+    elif chosen not in (["."], ["images"]):
+        names = [f"{name}/ ({len(by_folder[name])})" for name in chosen]
+        warn(f"{folder} has no photos itself; those in its subfolders are used: {listed(names)}")
 
 
 def read_files(files: Sequence[Path]) -> Capture:

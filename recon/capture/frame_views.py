@@ -10,13 +10,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from recon.capture.images import (
-    image_size,
     masked,
     read_mask,
     read_pixels,
     resized,
     scaled_size,
 )
+from recon.capture.orientation import mask_as_stored, photo_size, same_shape
 from recon.capture.types import Frame, FrameCamera
 from recon.capture.undistort import undistort
 from recon.errors import InputError
@@ -64,7 +64,7 @@ def packed_views(
     Raises:
         InputError: A file cannot be read, or its aspect ratio differs from that of its camera.
     """
-    originals = [image_size(frame.image_path) for frame in frames]
+    originals = [photo_size(frame) for frame in frames]
     sizes = _scaled_sizes(originals, resolution)
     width, height = _enclosing(sizes)
     affordable = MAX_READ_BYTES // (READ_BYTES_PX * max(w * h for w, h in originals))
@@ -110,17 +110,18 @@ def _image(frame: Frame, resolution: int) -> _Image:
     camera = frame.camera
     if camera is None:
         raise ValueError(f"frame {frame.name} has no camera")
-    colors, mask = read_pixels(frame.image_path, apply_orientation=False)
+    colors, mask = read_pixels(frame.image_path, apply_orientation=frame.oriented)
     height, width = colors.shape[:2]
-    if abs(width * camera.height - height * camera.width) > 0.01 * width * camera.height:
+    if not same_shape((width, height), (camera.width, camera.height)):
         raise InputError(
             f"{frame.image_path} is {width}x{height} px but its camera is for "
             f"{camera.width}x{camera.height}; expected the same aspect ratio; correct the size in "
             "the camera file or use the original image"
         )
     if frame.mask_path is not None:
-        excluded = resized(read_mask(frame.mask_path), (width, height))
-        mask = excluded if mask is None else masked(excluded, mask)
+        stored = read_mask(frame.mask_path, frame.mask_inverted)
+        kept = resized(mask_as_stored(stored, frame, (width, height)), (width, height))
+        mask = kept if mask is None else masked(kept, mask)
     # Masked before any resampling, so that excluded pixels do not bleed into the edges.
     if mask is not None:
         colors = masked(colors, mask)

@@ -79,11 +79,21 @@ def read_pixels(
         return _to_arrays(ImageOps.exif_transpose(image) if apply_orientation else image)
 
 
-def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Read a mask, 0 to 255: 0 where the image is black or transparent."""
+def read_mask(path: Path, inverted: bool = False) -> UInt8[np.ndarray, "h w"]:
+    """Read a mask, 0 to 255: 0 where the image is black or transparent.
+
+    Masks of labels 0 and 1 count as black and white.
+
+    Args:
+        path: Image file.
+        inverted: Whether white is to become 0 instead.
+    """
     colors, alpha = read_pixels(path, apply_orientation=False)
     grey = colors.max(-1)
-    return np.asarray(grey if alpha is None else masked(grey, alpha))
+    if grey.max(initial=0) == 1:
+        grey = grey * np.uint8(255)
+    kept = np.asarray(grey if alpha is None else masked(grey, alpha))
+    return 255 - kept if inverted else kept
 
 
 def masked(

@@ -11,38 +11,54 @@ from jaxtyping import Float
 
 from recon.capture.geometry import Intrinsics, checked_K, viewmat_from_c2w
 from recon.capture.images import image_size, list_images
+from recon.capture.masks import without_masks
+from recon.capture.names import FOLDERS
+from recon.capture.orientation import fits_oriented
 from recon.capture.types import Capture, Frame, FrameCamera
-from recon.errors import InputError
+from recon.errors import InputError, warn
 
 IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8")
+OTHER_FOLDERS = {*IMAGE_FOLDERS, *FOLDERS}
 
 
 def read_llff(path: Path) -> Capture:
     """Read a poses_bounds.npy and its images, one per row in natural order.
 
-    The images are in the folder `images` beside it, or else in one of LLFF's smaller copies.
+    The images are in the folder `images` beside it, or else in one of LLFF's smaller copies or a
+    folder of another usual name.
 
     Raises:
         InputError: The array or a row of it is invalid, or there are more or fewer images than
             rows.
     """
     table = _read_table(path)
-    folder, images = path.parent / IMAGE_FOLDERS[0], []
-    for name in IMAGE_FOLDERS:
-        images = list_images(path.parent / name)
-        if images:
-            folder = path.parent / name
-            break
-    if len(images) != len(table):
-        raise InputError(
-            f"{path} has {len(table)} cameras but {folder} holds {len(images)} images; "
-            "expected one image per camera, in the order of their names"
-        )
+    images = _images(path.parent, len(table), path)
     frames = tuple(
-        _frame(row, image, f"{path}, row {i}")
+        _frame(row, image, path.parent, f"{path}, row {i}")
         for i, (row, image) in enumerate(zip(table, images, strict=True))
     )
     return Capture(path.parent, "llff", frames)
+
+
+def _images(folder: Path, count: int, path: Path) -> list[Path]:
+    """Return the images of the likeliest folder that has one per camera."""
+    names = [name for name in IMAGE_FOLDERS if list_images(folder / name)]
+    names += [
+        child.name
+        for child in sorted(folder.iterdir())
+        if child.is_dir() and child.name.lower() in OTHER_FOLDERS and child.name not in names
+    ]
+    found = {name: without_masks(list_images(folder / name)) for name in [*names, "."]}
+    for name, images in found.items():
+        if len(images) == count:
+            if name != IMAGE_FOLDERS[0]:
+                warn(f"{path}: its photos are those in {name}")
+            return images
+    counts = [f"{name} holds {len(images)} images" for name, images in found.items() if images]
+    raise InputError(
+        f"{path} has {count} cameras but {', '.join(counts) or f'{folder} holds no images'}; "
+        "expected one image per camera, in the order of their names"
+    )
 
 
 def _read_table(path: Path) -> Float[np.ndarray, "n 17"]:
@@ -59,7 +75,7 @@ def _read_table(path: Path) -> Float[np.ndarray, "n 17"]:
     return table.astype(np.float64)
 
 
-def _frame(row: Float[np.ndarray, "17"], image: Path, where: str) -> Frame:
+def _frame(row: Float[np.ndarray, "17"], image: Path, root: Path, where: str) -> Frame:
     matrix = row[:15].reshape(3, 5)
     c2w = np.eye(4)
     # The columns are down, right, back, position; recon's are right, down, forward, position.
@@ -70,14 +86,16 @@ def _frame(row: Float[np.ndarray, "17"], image: Path, where: str) -> Frame:
         raise InputError(f"{where}: height and width must be above 0, found {height:g}, {width:g}")
     if not 0 < near < far < np.inf:
         raise InputError(f"{where}: expected 0 < near < far, found near {near:g}, far {far:g}")
-    stored_width, stored_height = image_size(image)
-    fx, fy = focal * stored_width / width, focal * stored_height / height
-    center = stored_width / 2, stored_height / 2
+    size = image_size(image)
+    oriented = fits_oriented(image, (round(width), round(height)))
+    photo_width, photo_height = size[::-1] if oriented else size
+    fx, fy = focal * photo_width / width, focal * photo_height / height
+    center = photo_width / 2, photo_height / 2
     camera = FrameCamera(
         viewmat_from_c2w(c2w, f"{where}: camera matrix"),
-        checked_K(Intrinsics(fx, fy, *center, stored_width, stored_height), where),
-        stored_width,
-        stored_height,
+        checked_K(Intrinsics(fx, fy, *center, photo_width, photo_height), where),
+        photo_width,
+        photo_height,
     )
-    name = image.relative_to(image.parent.parent).as_posix()
-    return Frame(name, image, camera, depth_bounds=(near, far))
+    name = image.relative_to(root).as_posix()
+    return Frame(name, image, camera, oriented=oriented, depth_bounds=(near, far))

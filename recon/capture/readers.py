@@ -1,29 +1,36 @@
 """Captures of every kind: folders of photos, videos, and the file formats of other tools."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from recon.capture.colmap import find_colmap, read_colmap
 from recon.capture.folder import read_files, read_folder
 from recon.capture.llff import read_llff
+from recon.capture.masks import with_masks
+from recon.capture.other_tools import find_other_cameras, first_readable
 from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
 from recon.capture.video import is_video, read_video
-from recon.errors import InputError
+from recon.errors import InputError, listed, warn
 
 # The second is the training split of a NeRF synthetic scene; the other splits are for testing.
 TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
+LLFF_NAME = "poses_bounds.npy"
 
 
 def load_capture(
     source: Capture | str | Path | Sequence[str | Path],
     frames: int | None = None,
     photos: bool = True,
+    invert_masks: bool = False,
 ) -> Capture:
     """Read the photos of a capture, and their cameras if there are any, without decoding images.
 
-    A folder is read as nerfstudio (transforms.json), COLMAP (a model in it, in `sparse`, `sparse/0`
-    or `colmap/sparse/0`), LLFF (poses_bounds.npy) or plain photos, whichever fits first.
+    A folder is read as nerfstudio (transforms.json), COLMAP (the largest model in it, in `sparse`,
+    `sparse/0`, `colmap/sparse/0`, `dense/0/sparse`, ...), LLFF (poses_bounds.npy), cameras of
+    another tool (see `find_other_cameras`) or plain photos, whichever fits first. Warnings name the
+    cameras that are not used, photos that are missing, and masks.
 
     Args:
         source: A folder, a video, a transforms.json, a poses_bounds.npy, or a list of image files.
@@ -32,6 +39,7 @@ def load_capture(
             more the more the camera moves.
         photos: Whether photos and masks of a transforms.json must exist. Without them it must give
             the sizes of the photos.
+        invert_masks: Whether masks keep black and not white.
 
     Raises:
         InputError: There is no capture at the path, or it is invalid.
@@ -39,30 +47,51 @@ def load_capture(
     if isinstance(source, Capture):
         return source
     if not isinstance(source, (str, Path)):
-        return read_files([Path(file) for file in source])
+        return with_masks(read_files([Path(file) for file in source]), invert_masks)
     path = Path(source)
     if path.is_file():
-        if path.suffix == ".json":
-            return read_transforms(path, photos)
-        if path.suffix == ".npy":
-            return read_llff(path)
-        if is_video(path):
-            return read_video(path, frames)
-        raise InputError(
-            f"{path} is a file; expected a folder of images, a video, a transforms.json, "
-            "a COLMAP project or poses_bounds.npy; pass the folder of the photos"
-        )
-    if not path.is_dir():
+        capture = _read_file(path, frames, photos)
+    elif path.is_dir():
+        capture = _read_folder(path, photos)
+    else:
         raise InputError(
             f"input not found: {path}; expected a folder of images or a transforms.json; "
             "check the path"
         )
+    return with_masks(capture, invert_masks) if photos and capture.kind != "video" else capture
+
+
+def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return read_transforms(path, photos)
+    if suffix == ".npy":
+        return read_llff(path)
+    if is_video(path):
+        return read_video(path, frames)
+    raise InputError(
+        f"{path} is a file; expected a folder of images, a video, a transforms.json, "
+        f"a COLMAP project or {LLFF_NAME}; pass the folder of the photos"
+    )
+
+
+def _read_folder(folder: Path, photos: bool) -> Capture:
+    """Read the likeliest of the cameras in a folder, and name the others."""
+    kinds: list[tuple[str, Callable[[], Capture]]] = []
+    names = {path.name.lower(): path for path in sorted(folder.iterdir())}
     for name in TRANSFORMS_NAMES:
-        if (path / name).is_file():
-            return read_transforms(path / name, photos)
-    model = find_colmap(path)
-    if model is not None:
-        return read_colmap(path, model)
-    if (path / "poses_bounds.npy").is_file():
-        return read_llff(path / "poses_bounds.npy")
-    return read_folder(path)
+        if (file := names.get(name)) and file.is_file():
+            kinds.append((file.name, partial(read_transforms, file, photos)))
+    if model := find_colmap(folder):
+        text = f"the COLMAP model in {model.relative_to(folder).as_posix()}"
+        kinds.append((text, partial(read_colmap, folder, model)))
+    if (table := names.get(LLFF_NAME)) and table.is_file():
+        kinds.append((table.name, partial(read_llff, table)))
+    others = find_other_cameras(folder)
+    if not kinds:
+        return first_readable(folder, others) or read_folder(folder)
+    kinds += others
+    if len(kinds) > 1:
+        rest = [text for text, _ in kinds[1:]]
+        warn(f"{folder} has several sets of cameras; {kinds[0][0]} is used, and not {listed(rest)}")
+    return kinds[0][1]()

@@ -53,6 +53,8 @@ def _entry(frame: Frame, folder: Path) -> dict[str, Any]:
     entry.update({key: value for key, value in named if value})
     if frame.mask_path is not None:
         entry["mask_path"] = _relative(frame.mask_path, folder)
+        if frame.mask_inverted:
+            entry["mask_inverted"] = True
     entry["transform_matrix"] = (c2w_from_viewmat(camera.viewmat) * OPENGL_FLIP).tolist()
     return entry
 

@@ -4,7 +4,6 @@ Matrices are camera-to-world with OpenGL axes. `applied_transform` is not undone
 frame of the matrices is the frame of the scene.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,11 @@ from recon.capture.geometry import (
     checked_K,
     viewmat_from_c2w,
 )
-from recon.capture.images import EXTENSIONS, image_size
+from recon.capture.names import find_masks, find_photos
+from recon.capture.orientation import fits_oriented, size_for_center
+from recon.capture.text import read_json
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
-from recon.errors import InputError
+from recon.errors import InputError, warn
 from recon.formats.ply_header import read_points
 
 MODELS: dict[str, DistortionModel] = {
@@ -40,6 +41,7 @@ COEFFICIENTS: dict[DistortionModel, tuple[str, ...]] = {
     "opencv": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
     "fisheye": ("k1", "k2", "k3", "k4"),
 }
+MASK_KEYS = ("mask_path", "image_mask", "mask_file_path", "mask")
 # Files round their values; a larger relative difference is a contradiction.
 FOCAL_TOLERANCE = 0.01
 
@@ -54,59 +56,67 @@ def read_transforms(path: Path, photos: bool = True) -> Capture:
     Raises:
         InputError: The file, or a frame of it, is invalid.
     """
-    document = _load_json(path)
-    frames = document.get("frames")
-    if not isinstance(frames, list) or not frames:
+    document = read_json(path, "nerfstudio's layout")
+    entries = document.get("frames")
+    if not isinstance(entries, list) or not entries:
         raise InputError(f"{path} has no frames; expected a list 'frames' with one entry per photo")
+    names = [_name(path, i, entry) for i, entry in enumerate(entries)]
+    merged = [_merged(document, entry) for entry in entries]
+    photo_paths = _photos(path, names, merged, photos)
+    mask_paths = _masks(path, merged, photos)
     points = _sparse_points(path, document)
-    return Capture(
-        root=path.parent,
-        kind="transforms",
-        frames=tuple(
-            _frame(path, document, i, entry, points, photos) for i, entry in enumerate(frames)
-        ),
-    )
-
-
-def _load_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not valid JSON ({error}); expected nerfstudio's layout; export it again"
-        ) from error
-    if not isinstance(document, dict):
-        raise InputError(f"{path} holds a {type(document).__name__}; expected a JSON object")
-    return document
-
-
-def _frame(
-    path: Path,
-    document: dict[str, Any],
-    index: int,
-    entry: Any,
-    points: Float[Tensor, "m 3"] | None,
-    photos: bool,
-) -> Frame:
-    where = f"{path}, frame {index}"
-    if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
-        raise InputError(f"{where} has no file_path; expected the name of its photo")
-    name = entry["file_path"].removeprefix("./")
-    where = f"{where} ({name})"
-    values = _merged(document, entry)
-    sized = "w" in values and "h" in values
-    image_path = _find_image(path.parent, name, where, photos or not sized)
-    camera = _camera(image_path, values, where)
-    mask_path = None
-    if entry.get("mask_path"):
-        mask_path = path.parent / str(entry["mask_path"])
-        if photos and not mask_path.is_file():
-            raise InputError(
-                f"{where} names the mask {mask_path}, which does not exist; "
-                "correct mask_path or put the mask there"
+    frames = []
+    for i, (name, values, photo) in enumerate(zip(names, merged, photo_paths, strict=True)):
+        if photo is not None:
+            where = f"{path}, frame {i} ({name})"
+            camera, oriented = _camera(photo, values, where)
+            seen = None if points is None else points[_inside(points, camera)]
+            inverted = bool(values.get("mask_inverted"))
+            frames.append(
+                Frame(
+                    _shown_name(name, photo, path.parent),
+                    photo,
+                    camera,
+                    mask_paths[i],
+                    inverted,
+                    oriented,
+                    points=seen,
+                )
             )
-    seen = None if points is None else points[_inside(points, camera)]
-    return Frame(name, image_path, camera, mask_path, seen)
+    return Capture(root=path.parent, kind="transforms", frames=tuple(frames))
+
+
+def _name(path: Path, index: int, entry: Any) -> str:
+    name = entry.get("file_path") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"{path}, frame {index} has no file_path; expected the name of its photo")
+    return name.removeprefix("./")
+
+
+def _shown_name(name: str, photo: Path, folder: Path) -> str:
+    """Return the name relative to the folder: as the file has it unless it is of another system."""
+    if "\\" in name or Path(name).is_absolute() or ":" in name:
+        return (photo.relative_to(folder) if photo.is_relative_to(folder) else photo).as_posix()
+    return name
+
+
+def _photos(
+    path: Path, names: list[str], merged: list[dict[str, Any]], needed: bool
+) -> list[Path | None]:
+    """Find the photos; without them, return the paths where they would be."""
+    if needed or not all("w" in values and "h" in values for values in merged):
+        return find_photos(path.parent, names, str(path), (".", "images"))
+    return [path.parent / name.replace("\\", "/") for name in names]
+
+
+def _masks(path: Path, merged: list[dict[str, Any]], needed: bool) -> list[Path | None]:
+    """Find the masks that the file names."""
+    named = [next((v for k in MASK_KEYS if (v := values.get(k))), None) for values in merged]
+    names = [str(name) for name in named if name is not None]
+    if not needed or not names:
+        return [None if name is None else path.parent / str(name) for name in named]
+    found = iter(find_masks(path.parent, names, str(path)))
+    return [None if name is None else next(found) for name in named]
 
 
 def _merged(document: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
@@ -121,30 +131,22 @@ def _merged(document: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
     return {**common, **entry}
 
 
-def _find_image(folder: Path, name: str, where: str, needed: bool) -> Path:
-    # The NeRF synthetic scenes leave the extension out.
-    for candidate in [folder / name, *(folder / (name + ending) for ending in EXTENSIONS)]:
-        if candidate.is_file():
-            return candidate
-    if not needed:
-        return folder / name
-    raise InputError(
-        f"{where} names the image {folder / name}, which does not exist; "
-        "correct file_path or put the image there"
-    )
-
-
-def _camera(image_path: Path, entry: dict[str, Any], where: str) -> FrameCamera:
+def _camera(image_path: Path, entry: dict[str, Any], where: str) -> tuple[FrameCamera, bool]:
+    """Return the camera, and whether it belongs to the photo as EXIF says to rotate it."""
+    center = None
+    if "cx" in entry and "cy" in entry:
+        center = _number(entry, "cx", where), _number(entry, "cy", where)
     if "w" in entry and "h" in entry:
         width, height = (round(_number(entry, key, where)) for key in ("w", "h"))
+        oriented = fits_oriented(image_path, (width, height))
     else:
-        width, height = image_size(image_path)
+        (width, height), oriented = size_for_center(image_path, center)
     fx, fy = _focal(entry, width, height, where)
     cx = _number(entry, "cx", where, width / 2)
     cy = _number(entry, "cy", where, height / 2)
     K = checked_K(Intrinsics(fx, fy, cx, cy, width, height), where)
     viewmat = viewmat_from_c2w(_matrix(entry, where) * OPENGL_FLIP, f"{where}: transform_matrix")
-    return FrameCamera(viewmat, K, width, height, *_distortion(entry, where))
+    return FrameCamera(viewmat, K, width, height, *_distortion(entry, where)), oriented
 
 
 def _matrix(entry: dict[str, Any], where: str) -> Float[np.ndarray, "4 4"]:
@@ -229,10 +231,11 @@ def _sparse_points(path: Path, document: dict[str, Any]) -> Float[Tensor, "m 3"]
     try:
         vertices = read_points(path.parent / str(name))
     except InputError as error:
-        raise InputError(
-            f"{path}: cannot read ply_file_path {name} ({error}); expected a PLY of points; "
-            "export it again or remove the entry"
-        ) from error
+        warn(
+            f"{path}: cannot read ply_file_path {name} ({error}); expected a PLY of points; the "
+            "points are not used"
+        )
+        return None
     return torch.from_numpy(vertices) if len(vertices) else None
 
 

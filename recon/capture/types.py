@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 DistortionModel = Literal["none", "opencv", "fisheye"]
-CaptureKind = Literal["images", "transforms", "colmap", "llff", "solved", "video"]
+CaptureKind = Literal["images", "transforms", "colmap", "llff", "exported", "solved", "video"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class Frame:
     camera: FrameCamera | None = None
     mask_path: Path | None = None
     """Grey image of the same size; black pixels are excluded from the scene."""
+    mask_inverted: bool = False
+    """Whether white pixels of the mask are excluded instead."""
+    oriented: bool = False
+    """Whether the camera belongs to the photo rotated as EXIF says, not to the stored pixels."""
     points: Float[Tensor, "m 3"] | None = None
     """Structure-from-motion points that are visible in this photo, world frame, float64."""
     depth_bounds: tuple[float, float] | None = None

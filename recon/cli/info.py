@@ -99,10 +99,10 @@ def _histogram(opacities: "torch.Tensor") -> dict[str, str]:
 def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
     from recon.capture import load_capture
     from recon.capture.check import check_photos
-    from recon.capture.images import image_size
+    from recon.capture.orientation import photo_size
 
     capture = load_capture(path)
-    sizes = Counter("{}x{}".format(*image_size(f.image_path)) for f in capture.frames)
+    sizes = Counter("{}x{}".format(*photo_size(f)) for f in capture.frames)
     with progress_reporter(quiet) as report:
         check = check_photos(capture.frames, report)
     for warning in check.warnings:

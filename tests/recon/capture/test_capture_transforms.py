@@ -12,7 +12,7 @@ from capture_files import POINTS, shots, transforms_document, write_transforms_c
 from PIL import Image
 
 from recon.capture import Frame, FrameCamera, load_capture, load_views, write_transforms
-from recon.errors import ReconError
+from recon.errors import ReconError, ReconWarning
 
 
 def rewrite(path: Path, change) -> Path:
@@ -51,10 +51,10 @@ def test_cameras_without_their_photos(written: Path, tmp_path: Path):
     alone.write_text(written.read_text())
     found = [frame.camera for frame in load_capture(alone, photos=False).frames]
     assert_same_cameras([camera for camera in found if camera is not None], expected)
-    with pytest.raises(ReconError, match="does not exist"):
+    with pytest.raises(ReconError, match="do not exist"):
         load_capture(alone)
     rewrite(alone, lambda document: document["frames"][0].pop("w"))
-    with pytest.raises(ReconError, match="does not exist"):
+    with pytest.raises(ReconError, match="do not exist"):
         load_capture(alone, photos=False)
 
 
@@ -151,8 +151,8 @@ def test_masks(written: Path):
     assert views.masks[1, 0, :, :40].max() == 0 and views.masks[1, 0, :, 40:].min() == 1
     assert views.images[1, :, :, :40].max() == 0
     rewrite(written, lambda d: d["frames"][1].update(mask_path="gone.png"))
-    with pytest.raises(ReconError, match=r"frame 1 .*mask .*gone\.png, which does not exist"):
-        load_capture(written)
+    with pytest.warns(ReconWarning, match=r"masks that are not there, .* used whole: gone\.png"):
+        assert load_capture(written).frames[1].mask_path is None
 
 
 def test_sparse_points_are_those_that_a_frame_sees(written: Path):
@@ -163,8 +163,8 @@ def test_sparse_points_are_those_that_a_frame_sees(written: Path):
     for frame in load_capture(written).frames:
         np.testing.assert_allclose(frame.points, POINTS, atol=1e-6)
     (written.parent / "sparse.ply").write_bytes(b"ply\nformat nonsense")
-    with pytest.raises(ReconError, match=r"cannot read ply_file_path sparse\.ply"):
-        load_capture(written)
+    with pytest.warns(ReconWarning, match=r"cannot read ply_file_path sparse\.ply"):
+        assert load_capture(written).frames[0].points is None
 
 
 def first(**values):
@@ -180,7 +180,6 @@ def first(**values):
 
 
 BAD_FRAMES = [
-    (first(file_path="images/gone.png"), r"names the image .*gone\.png, which does not exist"),
     (first(file_path=None), r"frame 0 has no file_path"),
     (first(transform_matrix=None), r"must be a 4x4 matrix .* found none"),
     (first(transform_matrix=np.eye(3).tolist()), r"must be a 4x4 matrix .* found 3x3"),

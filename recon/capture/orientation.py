@@ -1,0 +1,104 @@
+"""Orientation of photos by EXIF, and which of the two shapes a given camera belongs to."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from recon.capture.exif import ORIENTATION
+from recon.capture.images import DECODE_ERRORS, image_size, open_image
+from recon.capture.types import Frame
+from recon.errors import InputError
+
+# EXIF orientations that exchange width and height, with the number of quarter turns
+# counterclockwise from the photo as shown to its stored pixels; those that mirror it as well have
+# none.
+QUARTER_TURNS = {5: None, 6: 1, 7: None, 8: -1}
+# Relative difference of aspect ratios up to which they count as the same.
+SHAPE_TOLERANCE = 0.01
+
+Size = tuple[int, int]
+
+
+def photo_size(frame: Frame) -> Size:
+    """Return (width, height) of a photo as its camera sees it."""
+    size = image_size(frame.image_path)
+    return _swapped(size) if frame.oriented and _turned(frame.image_path) else size
+
+
+def same_shape(a: Size, b: Size) -> bool:
+    """Return whether two sizes (width, height) have the same aspect ratio."""
+    return abs(a[0] * b[1] - a[1] * b[0]) <= SHAPE_TOLERANCE * a[0] * b[1]
+
+
+def fits_oriented(path: Path, size: Size) -> bool:
+    """Return whether a camera for `size` belongs to the photo as shown and not as stored.
+
+    Without a readable photo it does not.
+    """
+    try:
+        stored = image_size(path)
+        fits = same_shape(size, _swapped(stored)) and not same_shape(size, stored)
+        return fits and _turned(path)
+    except InputError:
+        return False
+
+
+def size_for_center(path: Path, center: tuple[float, float] | None) -> tuple[Size, bool]:
+    """Return the size of the photo that a principal point is nearest to the middle of.
+
+    Args:
+        path: The photo.
+        center: Principal point (px); None takes the photo as it is stored.
+
+    Returns:
+        (width, height), and whether this is the photo as EXIF says to rotate it.
+    """
+    stored = image_size(path)
+    shown = _swapped(stored)
+    if center is None or stored == shown or not _turned(path):
+        return stored, False
+    distances = [np.hypot(center[0] - w / 2, center[1] - h / 2) for w, h in (stored, shown)]
+    oriented = bool(distances[1] < distances[0])
+    return (shown if oriented else stored), oriented
+
+
+def mask_as_stored(
+    mask: UInt8[np.ndarray, "h w"], frame: Frame, size: Size
+) -> UInt8[np.ndarray, "_ _"]:
+    """Return a mask that has the shape of its photo, rotated if it was made as EXIF shows it.
+
+    Args:
+        mask: The mask, of any size.
+        frame: Its photo.
+        size: (width, height) of the photo's pixels.
+
+    Raises:
+        InputError: It has another aspect ratio.
+    """
+    found = mask.shape[1], mask.shape[0]
+    if same_shape(found, size):
+        return mask
+    turns = QUARTER_TURNS.get(_orientation(frame.image_path))
+    if same_shape(_swapped(found), size) and turns is not None and not frame.oriented:
+        return np.rot90(mask, turns)
+    raise InputError(
+        f"the mask {frame.mask_path} is {found[0]}x{found[1]} px and its photo {frame.name} "
+        f"{size[0]}x{size[1]}; expected the same aspect ratio; correct or remove the mask"
+    )
+
+
+def _swapped(size: Size) -> Size:
+    return size[1], size[0]
+
+
+def _turned(path: Path) -> bool:
+    return _orientation(path) in QUARTER_TURNS
+
+
+def _orientation(path: Path) -> int:
+    with open_image(path) as image:
+        try:
+            return int(image.getexif().get(ORIENTATION, 1))
+        except (*DECODE_ERRORS, TypeError):
+            return 1

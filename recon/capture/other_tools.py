@@ -1,0 +1,305 @@
+"""Cameras that other tools export: Metashape, Polycam, Record3D and Bundler.
+
+- Metashape's cameras.xml (manual, appendix D): camera-to-world, OpenCV axes; Brown's distortion
+  with the tangential terms in the other order than OpenCV's. The frame is that of the chunk.
+- Polycam's keyframes/cameras/NAME.json: camera-to-world with OpenGL axes, intrinsics in pixels.
+- Record3D's metadata: quaternions (xyzw) and positions of camera-to-world with OpenGL axes; one
+  calibration matrix, column by column.
+- Bundler's bundle.out with list.txt (manual, Snavely 2008): world-to-camera with OpenGL axes, focal
+  length and two radial terms about the middle of the image.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from recon.capture.geometry import (
+    OPENGL_FLIP,
+    Intrinsics,
+    canonical_distortion,
+    checked_K,
+    viewmat_from_c2w,
+)
+from recon.capture.images import list_images
+from recon.capture.names import find_photos
+from recon.capture.orientation import fits_oriented, size_for_center
+from recon.capture.text import read_json, read_text
+from recon.capture.types import Capture, Frame, FrameCamera
+from recon.errors import InputError, listed, warn
+from render.quaternions import quats_to_rotmats
+
+Reader = Callable[[], Capture]
+# Files with cameras that are not read, as they are called in messages.
+NOT_READ = {
+    "*.csv": "a table of RealityCapture or another tool",
+    "*.xmp": "RealityCapture",
+    "*.rcproj": "RealityCapture",
+    "*.psx": "Metashape",
+    "*.nvm": "VisualSFM",
+    "*.p4d": "Pix4D",
+    "*_calibrated_external_camera_parameters.txt": "Pix4D",
+    "*.sfm": "Meshroom",
+    "sfm_data.json": "OpenMVG",
+    "reconstruction.json": "OpenSfM",
+    "cameras.json": "a trained scene",
+    "cameras.npz": "IDR or DTU",
+    "cameras_sphere.npz": "IDR or DTU",
+    "*.out": "Bundler",
+    "*.xml": "Metashape",
+}
+READ = (
+    "transforms.json, COLMAP, poses_bounds.npy, Metashape's cameras.xml, Polycam's keyframes, "
+    "Record3D's metadata.json and bundle.out with list.txt"
+)
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """Camera of a photo as a file gives it."""
+
+    name: str
+    c2w: Float[np.ndarray, "4 4"]
+    """OpenCV axes."""
+    focal: tuple[float, float]
+    center: tuple[float, float] | None = None
+    """None is the middle of the photo."""
+    size: tuple[int, int] | None = None
+    """(width, height); None is that of the photo."""
+    coefficients: tuple[float, ...] = ()
+    """k1 k2 p1 p2 k3 of OpenCV's model."""
+
+
+def find_other_cameras(folder: Path) -> list[tuple[str, Reader]]:
+    """Return the files of other tools with cameras in a folder, with functions that read them."""
+    found: list[tuple[str, Reader]] = []
+    for path in sorted(folder.glob("*.[xX][mM][lL]")):
+        if "<document" in read_text(path)[:2000]:
+            found.append((path.name, partial(read_metashape, path)))
+    for name in ("keyframes/corrected_cameras", "keyframes/cameras", "cameras"):
+        if any((folder / name).glob("*.json")):
+            found.append((name, partial(read_polycam, folder, name)))
+            break
+    for name in ("metadata.json", "metadata"):
+        if (folder / name).is_file():
+            found.append((name, partial(read_record3d, folder / name)))
+    if (folder / "bundle.out").is_file():
+        found.append(("bundle.out", partial(read_bundle, folder / "bundle.out")))
+    return found
+
+
+def first_readable(folder: Path, kinds: Sequence[tuple[str, Reader]]) -> Capture | None:
+    """Read the first of the cameras of other tools that has two photos or more.
+
+    A warning names the files with cameras that are not read, and says why.
+    """
+    problems: dict[str, str] = {}
+    capture = None
+    for name, read in kinds:
+        try:
+            found = read()
+        except InputError as error:
+            problems[name] = str(error)
+            continue
+        if capture is None and len(found.frames) > 1:
+            capture = found
+            warn(f"{folder}: the cameras of {name} are used")
+        else:
+            problems[name] = "other cameras are used" if capture else "it has one camera only"
+    names = {path.name for pattern in NOT_READ for path in sorted(folder.glob(pattern))}
+    names -= {name for name, _ in kinds}
+    problems |= dict.fromkeys(sorted(names), "")
+    if problems:
+        reasons = [f"{name} ({why})" if why else name for name, why in problems.items()]
+        instead = "" if capture else "; the cameras are estimated from the photos"
+        warn(
+            f"{folder}: files that may hold cameras are not read: {listed(reasons)}; recon reads "
+            f"{READ}{instead}"
+        )
+    return capture
+
+
+def read_metashape(path: Path) -> Capture:
+    """Read the aligned cameras of Metashape's cameras.xml; those of the largest component.
+
+    Raises:
+        InputError: It is not such a file, or has cameras of another kind than frame cameras.
+    """
+    try:
+        root = ElementTree.fromstring(read_text(path).partition("?>")[2] or read_text(path))
+    except ElementTree.ParseError as error:
+        raise InputError(f"{path} is not valid XML: {error}; export it again") from error
+    cameras = [camera for camera in root.iter("camera") if camera.find("transform") is not None]
+    if not cameras:
+        raise InputError(f"{path} has no aligned cameras")
+    components = Counter(camera.get("component_id") for camera in cameras)
+    largest = components.most_common(1)[0][0]
+    rest = [str(c.get("label")) for c in cameras if c.get("component_id") != largest]
+    if rest:
+        warn(f"{path}: photos outside the largest component are left out: {listed(rest)}")
+    sensors = {sensor.get("id"): sensor for sensor in root.iter("sensor")}
+    shots = [
+        _metashape_shot(path, camera, sensors.get(camera.get("sensor_id")))
+        for camera in cameras
+        if camera.get("component_id") == largest
+    ]
+    return _capture(path, shots)
+
+
+def _metashape_shot(
+    path: Path, camera: ElementTree.Element, sensor: ElementTree.Element | None
+) -> _Shot:
+    label = str(camera.get("label"))
+    where = f"{path}, camera {label}"
+    calibration = None if sensor is None else sensor.find("calibration")
+    if sensor is None or calibration is None or sensor.get("type", "frame") != "frame":
+        raise InputError(f"{where} has no calibration of a frame camera")
+    values = {item.tag: item.text for item in calibration}
+    size_of = calibration.find("resolution")
+    size_of = sensor.find("resolution") if size_of is None else size_of
+    if size_of is None:
+        raise InputError(f"{where} has no resolution")
+    width, height = (round(_number(size_of.get(key), where)) for key in ("width", "height"))
+    names = ("f", "cx", "cy", "k1", "k2", "k3", "p1", "p2", "k4", "p3", "p4", "b1", "b2")
+    f, cx, cy, k1, k2, k3, p1, p2, *others = (_number(values.get(n, 0), where) for n in names)
+    if any(others):
+        raise InputError(f"{where} has k4, p3, p4, b1 or b2, which recon does not read")
+    numbers = str(camera.findtext("transform")).split()
+    c2w = _matrix([_number(number, where) for number in numbers], (4, 4), where)
+    center = width / 2 + cx, height / 2 + cy
+    return _Shot(label, c2w, (f, f), center, (width, height), (k1, k2, p2, p1, k3))
+
+
+def read_polycam(folder: Path, name: str) -> Capture:
+    """Read Polycam's cameras, a JSON file each, and the photos of the same names.
+
+    Raises:
+        InputError: A file is invalid.
+    """
+    shots = []
+    for path in sorted((folder / name).glob("*.json")):
+        values = read_json(path, "Polycam's layout")
+        keys = [f"t_{row}{column}" for row in range(3) for column in range(4)]
+        rows = _matrix([_number(values.get(key), f"{path}: {key}") for key in keys], (3, 4), path)
+        c2w = np.concatenate([rows, [[0, 0, 0, 1]]]) * OPENGL_FLIP
+        fx, fy, cx, cy, width, height = (
+            _number(values.get(key), f"{path}: {key}")
+            for key in ("fx", "fy", "cx", "cy", "width", "height")
+        )
+        images = name.replace("cameras", "images")
+        photo = f"{images}/{path.stem}"
+        shots.append(_Shot(photo, c2w, (fx, fy), (cx, cy), (round(width), round(height))))
+    return _capture(folder / name, shots, folder)
+
+
+def read_record3d(path: Path) -> Capture:
+    """Read Record3D's metadata and the photos in `rgb` that are numbered by its poses.
+
+    Raises:
+        InputError: It is not such a file.
+    """
+    values = read_json(path, "Record3D's layout")
+    K = _matrix(values.get("K"), (3, 3), f"{path}: K").T
+    poses = _matrix(values.get("poses"), (-1, 7), f"{path}: poses")
+    size = round(_number(values.get("w"), path)), round(_number(values.get("h"), path))
+    c2w = np.tile(np.eye(4), (len(poses), 1, 1))
+    c2w[:, :3, :3] = quats_to_rotmats(torch.from_numpy(poses[:, [3, 0, 1, 2]])).numpy()
+    c2w[:, :3, 3] = poses[:, 4:]
+    photos = {image.stem: image.name for image in list_images(path.parent / "rgb")}
+    shots = [
+        _Shot(
+            f"rgb/{photos[str(i)]}",
+            c2w[i] * OPENGL_FLIP,
+            (K[0, 0], K[1, 1]),
+            (K[0, 2], K[1, 2]),
+            size,
+        )
+        for i in range(len(poses))
+        if str(i) in photos
+    ]
+    if len(shots) < len(poses):
+        warn(f"{path} has {len(poses)} poses, and photos for {len(shots)} of them in rgb/")
+    return _capture(path, shots)
+
+
+def read_bundle(path: Path) -> Capture:
+    """Read the cameras of Bundler's bundle.out; list.txt beside it names the photos.
+
+    Raises:
+        InputError: One of the files is missing or invalid.
+    """
+    names_path = path.with_name("list.txt")
+    if not names_path.is_file():
+        raise InputError(f"{names_path}, which names its photos, is missing")
+    names = [line.split()[0] for line in read_text(names_path).splitlines() if line.strip()]
+    lines = [line for line in read_text(path).splitlines() if not line.startswith("#")]
+    numbers = " ".join(lines).split()
+    count = round(_number(numbers[0] if numbers else None, path))
+    if count != len(names):
+        raise InputError(f"{path} has {count} cameras and {names_path} {len(names)} photos")
+    values = [_number(number, path) for number in numbers[2 : 2 + 15 * count]]
+    shots = []
+    for name, row in zip(names, _matrix(values, (count, 15), path), strict=True):
+        focal, k1, k2 = row[:3]
+        # Cameras that were not registered have a focal length of 0.
+        if focal > 0:
+            viewmat = np.eye(4)
+            viewmat[:3, :3], viewmat[:3, 3] = row[3:12].reshape(3, 3), row[12:]
+            c2w = np.eye(4)
+            c2w[:3, :3], c2w[:3, 3] = viewmat[:3, :3].T, -viewmat[:3, :3].T @ viewmat[:3, 3]
+            shots.append(
+                _Shot(name, c2w * OPENGL_FLIP, (focal, focal), coefficients=(k1, k2, 0, 0, 0))
+            )
+    return _capture(path, shots)
+
+
+def _capture(source: Path, shots: list[_Shot], root: Path | None = None) -> Capture:
+    """Make a capture of the cameras whose photos are there."""
+    root = root or source.parent
+    if not shots:
+        raise InputError(f"{source} has no cameras")
+    frames = []
+    photos = find_photos(root, [shot.name for shot in shots], str(source), (".", "images"))
+    for shot, photo in zip(shots, photos, strict=True):
+        if photo is not None:
+            camera, oriented = _camera(shot, photo, f"{source}, camera {shot.name}")
+            name = photo.relative_to(root) if photo.is_relative_to(root) else photo
+            frames.append(Frame(name.as_posix(), photo, camera, oriented=oriented))
+    return Capture(root, "exported", tuple(frames))
+
+
+def _camera(shot: _Shot, photo: Path, where: str) -> tuple[FrameCamera, bool]:
+    if shot.size is None:
+        size, oriented = size_for_center(photo, shot.center)
+    else:
+        size, oriented = shot.size, fits_oriented(photo, shot.size)
+    cx, cy = shot.center or (size[0] / 2, size[1] / 2)
+    K = checked_K(Intrinsics(*shot.focal, cx, cy, *size), where)
+    viewmat = viewmat_from_c2w(shot.c2w, f"{where}: camera matrix")
+    return FrameCamera(
+        viewmat, K, *size, *canonical_distortion("opencv", shot.coefficients)
+    ), oriented
+
+
+def _matrix(values: Any, shape: tuple[int, ...], where: object) -> Float[np.ndarray, "_ _"]:
+    try:
+        return np.array(values, dtype=np.float64).reshape(shape)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: expected a matrix of shape {shape}") from error
+
+
+def _number(value: Any, where: object) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise InputError(f"{where}: expected a finite number, found {value!r}")
+    return number

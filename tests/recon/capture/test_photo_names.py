@@ -1,0 +1,173 @@
+"""Photos under the names, folders and encodings that other tools and systems give them."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from capture_files import shots, write_colmap_capture, write_llff_capture, write_transforms_capture
+from PIL import Image
+
+from recon.capture import Capture, load_capture, load_views
+from recon.capture.names import find_photos
+from recon.errors import ReconError, ReconWarning
+
+PINHOLE = [150.0, 154.0, 87.0, 55.0]
+
+
+def photos(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6)).save(root / name, format="PNG")
+
+
+def found(root: Path, *names: str, folders: tuple[str, ...] = (".",)) -> list[str | None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReconWarning)
+        paths = find_photos(root, names, "cameras", folders)
+    return [None if path is None else path.relative_to(root).as_posix() for path in paths]
+
+
+SAME = ["images/1.jpg", "images/2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["images\\1.jpg", "images\\2.jpg"], SAME),
+        (["C:\\Users\\A B\\scan\\images\\1.jpg", "C:\\Users\\A B\\scan\\images\\2.jpg"], SAME),
+        (["/home/x/scan/images/1.jpg", "/home/x/scan/images/2.jpg"], SAME),
+        (["/data/frames/1.jpg", "/data/frames/2.jpg"], SAME),
+        (["../data/images/1.jpg", "../data/images/2.jpg"], SAME),
+        (["IMAGES/1.JPG", "Images/2.Jpg"], SAME),
+        (["images/1", "images/2"], SAME),
+        (["./images/1.heic", "./images/2.heic"], SAME),
+        (["1.jpg", "2.jpg"], SAME),
+        (["file:///tmp/images/1.jpg", "file:///tmp/images/2.jpg"], SAME),
+        (["images/a%20b.jpg"], ["images/a b.jpg"]),
+        (["images/u\u0308.jpg"], ["images/\u00fc.jpg"]),
+        (["a/1.jpg", "b/1.jpg"], ["photos/a/1.jpg", "photos/b/1.jpg"]),
+        (["/x/a/1.jpg", "/x/b/1.jpg"], ["photos/a/1.jpg", "photos/b/1.jpg"]),
+        (["images/1.jpg"], ["images_4/1.jpg"]),
+        (["1.jpg"], ["input/1.jpg"]),
+    ],
+)
+def test_names_of_other_systems(tmp_path: Path, names: list[str], files: list[str]):
+    photos(tmp_path, *files)
+    assert found(tmp_path, *names) == files
+
+
+def test_never_another_photo(tmp_path: Path):
+    """A missing photo is not replaced by one of the same name in another folder."""
+    photos(tmp_path, "images/a/1.jpg", "images/b/2.jpg", "images/c/1.jpg", "masks/b/1.jpg")
+    assert found(tmp_path, "a/1.jpg", "b/1.jpg", "b/2.jpg") == [
+        "images/a/1.jpg",
+        None,
+        "images/b/2.jpg",
+    ]
+    photos(tmp_path, "images_2/a/9.jpg", "old/9.jpg")
+    assert found(tmp_path, "a/1.jpg", "b/2.jpg", "a/9.jpg")[2] is None
+    photos(tmp_path, "images/x.png")
+    assert found(tmp_path, "images/x.png", "images/x.jpg") == ["images/x.png", None]
+
+
+def test_largest_copies_are_preferred(tmp_path: Path):
+    photos(tmp_path, "images_8/1.jpg", "images_4/1.jpg", "thumbs/1.jpg")
+    assert found(tmp_path, "1.jpg") == ["images_4/1.jpg"]
+    photos(tmp_path, "images/1.jpg")
+    assert found(tmp_path, "1.jpg") == ["images/1.jpg"]
+
+
+def test_links_in_a_circle(tmp_path: Path):
+    photos(tmp_path, "images/1.jpg")
+    (tmp_path / "images" / "again").symlink_to(tmp_path)
+    assert found(tmp_path, "1.JPG") == ["images/1.jpg"]
+
+
+def test_all_missing_is_an_error(tmp_path: Path):
+    with pytest.raises(ReconError, match=r"images that do not exist, .*: a\.jpg, b\.jpg; put"):
+        find_photos(tmp_path, ["a.jpg", "b.jpg"], "cameras")
+    with pytest.raises(ReconError, match="do not exist"):
+        find_photos(tmp_path, ["a\0.jpg", 5000 * "b", ""], "cameras")
+
+
+def colmap(folder: Path) -> None:
+    write_colmap_capture(folder, shots(centered=False), "PINHOLE", PINHOLE)
+
+
+def transforms(folder: Path) -> None:
+    write_transforms_capture(folder, shots(centered=False))
+
+
+def llff(folder: Path) -> None:
+    write_llff_capture(folder, shots(centered=True))
+
+
+def told(folder: Path) -> tuple[Capture, str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        capture = load_capture(folder)
+    return capture, "\n".join(str(warning.message) for warning in caught)
+
+
+@pytest.mark.parametrize("write", [colmap, transforms])
+def test_missing_photos_are_named(tmp_path: Path, write: Callable[[Path], None]):
+    write(tmp_path)
+    (tmp_path / "images" / "1.png").unlink()
+    capture, warning = told(tmp_path)
+    assert [frame.image_path.name for frame in capture.frames] == ["0.png", "2.png"]
+    assert "1 of 3 photos are missing and left out: " in warning and "1.png" in warning
+
+
+@pytest.mark.parametrize("write", [colmap, transforms, llff])
+@pytest.mark.parametrize("folder", ["Images", "input", "images_2"])
+def test_folders_of_photos(tmp_path: Path, write: Callable[[Path], None], folder: str):
+    write(tmp_path)
+    expected = load_views(load_capture(tmp_path).frames, 80)
+    (tmp_path / "images").rename(tmp_path / folder)
+    if folder == "images_2":
+        for path in (tmp_path / folder).iterdir():
+            Image.open(path).resize((80, 60)).save(path)
+    capture, _ = told(tmp_path)
+    assert {frame.image_path.parent.name for frame in capture.frames} == {folder}
+    views = load_views(capture.frames, 80)
+    np.testing.assert_allclose(views.cameras.Ks, expected.cameras.Ks, rtol=1e-5)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+@pytest.mark.parametrize("write", [colmap, transforms])
+def test_encodings(tmp_path: Path, write: Callable[[Path], None], encoding: str):
+    write(tmp_path)
+    (tmp_path / "images" / "1.png").rename(tmp_path / "images" / "h\u00f6he.png")
+    for path in [*tmp_path.glob("*.json"), *tmp_path.glob("sparse/0/*.txt")]:
+        text = path.read_text().replace("1.png", "h\u00f6he.png")
+        path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    capture, warning = told(tmp_path)
+    assert [frame.image_path.name for frame in capture.frames].count("h\u00f6he.png") == 1
+    assert len(capture.frames) == 3 and not warning
+
+
+def oriented_photo(path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 20), (90, 90, 90)).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("sized", [True, False])
+def test_cameras_of_the_photo_as_shown(tmp_path: Path, orientation: int, sized: bool):
+    oriented_photo(tmp_path / "a.jpg", orientation)
+    oriented_photo(tmp_path / "b.jpg", 1)
+    frame = {"fl_x": 30, "cx": 10, "cy": 20, "transform_matrix": np.eye(4).tolist()}
+    entries = [{**frame, "file_path": "a.jpg"}, {**frame, "file_path": "b.jpg", "cx": 20, "cy": 10}]
+    if sized:
+        entries[0].update(w=20, h=40)
+        entries[1].update(w=40, h=20)
+    (tmp_path / "transforms.json").write_text(json.dumps({"frames": entries}))
+    capture = load_capture(tmp_path)
+    assert [frame.oriented for frame in capture.frames] == [True, False]
+    views = load_views([capture.frames[0]], 40)
+    assert views.images.shape == (1, 3, 40, 20)
+    assert views.cameras.Ks[0, :2, 2].tolist() == [10, 20]
