@@ -54,19 +54,19 @@ _LAYOUTS: dict[str, tuple[bool, DistortionModel, tuple[int | None, ...]]] = {
 
 
 def find_colmap(folder: Path) -> Path | None:
-    """Return the folder of the largest COLMAP model in the likeliest place of a project, or None.
+    """Return the folder of the largest COLMAP model in the likeliest location of a project, or None.
 
     A warning names the other models.
     """
-    places = [
+    locations = [
         [path for path in _matching(folder, pattern) if model_files(path)]
         for pattern in MODEL_FOLDERS
     ]
-    models = list(dict.fromkeys(path for place in places for path in place))
+    models = list(dict.fromkeys(path for location in locations for path in location))
     if not models:
         return None
     counts = {model: count_images(model) for model in models}
-    chosen = max(next(filter(None, places)), key=lambda model: counts[model])
+    chosen = max(next(filter(None, locations)), key=lambda model: counts[model])
     if len(models) > 1:
         others = [
             f"{m.relative_to(folder).as_posix()} ({counts[m]} photos)"

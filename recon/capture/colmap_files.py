@@ -148,7 +148,7 @@ class _Reader:
         return values
 
     def count(self, smallest: int) -> int:
-        """Read a number of entries that take at least so many bytes each."""
+        """Read a number of entries that take at least `smallest` bytes each."""
         (count,) = self.take("Q")
         self.need(int(count) * smallest)
         return int(count)

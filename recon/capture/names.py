@@ -36,14 +36,14 @@ class _File:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     """A folder that has the photos whose names begin with a prefix, without this prefix."""
 
     prefix: Parts
     base: Parts
 
     def rank(self) -> tuple[int, int, int, Parts]:
-        """Sort the likelier place first."""
+        """Sort the likelier location first."""
         folder = self.base[-1] if self.base else "."
         copies = SMALLER_COPIES.fullmatch(folder)
         order = FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
@@ -65,9 +65,9 @@ def images_below(root: Path, masks: bool = False) -> Iterator[Path]:
     seen: set[Path] = set()
     count = 0
     for folder, subfolders, files in os.walk(root, followlinks=True):
-        place = Path(folder)
+        current = Path(folder)
         # A link may lead back to a folder above it.
-        if (real := place.resolve()) in seen or len(place.relative_to(root).parts) >= MAX_DEPTH:
+        if (real := current.resolve()) in seen or len(current.relative_to(root).parts) >= MAX_DEPTH:
             subfolders.clear()
         if real in seen:
             continue
@@ -79,7 +79,7 @@ def images_below(root: Path, masks: bool = False) -> Iterator[Path]:
         )
         for name in sorted(files):
             if is_image(Path(name)):
-                yield place / name
+                yield current / name
         count += len(files)
         if count > MAX_FILES:
             return
@@ -150,7 +150,7 @@ def _exact(folder: Path, name: str) -> Path | None:
 
 
 def _lookup(root: Path, names: Sequence[str], images: Sequence[Path]) -> list[Path | None]:
-    """Look names up among the images below a folder."""
+    """Find names among the images below a folder."""
     by_stem: dict[str, list[_File]] = defaultdict(list)
     for path in images:
         parts = normalised(path.relative_to(root).as_posix())
@@ -160,13 +160,13 @@ def _lookup(root: Path, names: Sequence[str], images: Sequence[Path]) -> list[Pa
     for i, parts in wanted.items():
         if parts and stem(parts[-1]) not in by_stem:
             wanted[i] = normalised(unquote(names[i]))
-    places = {i: _places(parts, by_stem) for i, parts in wanted.items()}
-    while votes := Counter(place for i in wanted for place in places[i]):
-        most = max(votes.values())
-        place = min((p for p, n in votes.items() if 2 * n >= most), key=_Place.rank)
-        bound = [i for i, parts in wanted.items() if _begins(parts, place.prefix)]
+    locations = {i: _locations(parts, by_stem) for i, parts in wanted.items()}
+    while counts := Counter(location for i in wanted for location in locations[i]):
+        most = max(counts.values())
+        location = min((p for p, n in counts.items() if 2 * n >= most), key=_Location.rank)
+        bound = [i for i, parts in wanted.items() if _begins(parts, location.prefix)]
         for i in bound:
-            rest = place.base + wanted.pop(i)[len(place.prefix) :]
+            rest = location.base + wanted.pop(i)[len(location.prefix) :]
             found[i] = _best(names[i], rest, by_stem)
     return _claimed_once(names, found)
 
@@ -189,13 +189,13 @@ def stem(name: str) -> str:
     return base if base and dot + extension.lower() in EXTENSIONS else name
 
 
-def _places(parts: Parts, by_stem: dict[str, list[_File]]) -> set[_Place]:
-    """Return where a name may be: the places that agree with most of its last parts."""
+def _locations(parts: Parts, by_stem: dict[str, list[_File]]) -> set[_Location]:
+    """Return where a name may be: the locations that agree with most of its last parts."""
     files = by_stem.get(stem(parts[-1]), []) if parts else []
     common = {file.parts: _common_end(parts[:-1], file.parts[:-1]) + 1 for file in files}
     longest = max(common.values(), default=0)
     return {
-        _Place(parts[: len(parts) - n], end[: len(end) - n])
+        _Location(parts[: len(parts) - n], end[: len(end) - n])
         for end, n in common.items()
         if n == longest
     }

@@ -10,10 +10,10 @@ from recon.capture.images import DECODE_ERRORS, image_size, open_image
 from recon.capture.types import Frame
 from recon.errors import InputError
 
-# EXIF orientations that exchange width and height, with the number of quarter turns
+# EXIF orientations that exchange width and height, with the number of quarter rotations
 # counterclockwise from the photo as shown to its stored pixels; those that mirror it as well have
 # none.
-QUARTER_TURNS = {5: None, 6: 1, 7: None, 8: -1}
+QUARTER_ROTATIONS = {5: None, 6: 1, 7: None, 8: -1}
 # Relative difference of aspect ratios up to which they count as the same.
 SHAPE_TOLERANCE = 0.01
 
@@ -23,7 +23,7 @@ Size = tuple[int, int]
 def photo_size(frame: Frame) -> Size:
     """Return (width, height) of a photo as its camera sees it."""
     size = image_size(frame.image_path)
-    return _swapped(size) if frame.oriented and _turned(frame.image_path) else size
+    return _swapped(size) if frame.oriented and _rotated(frame.image_path) else size
 
 
 def same_shape(a: Size, b: Size) -> bool:
@@ -39,7 +39,7 @@ def fits_oriented(path: Path, size: Size) -> bool:
     try:
         stored = image_size(path)
         fits = same_shape(size, _swapped(stored)) and not same_shape(size, stored)
-        return fits and _turned(path)
+        return fits and _rotated(path)
     except InputError:
         return False
 
@@ -56,7 +56,7 @@ def size_for_center(path: Path, center: tuple[float, float] | None) -> tuple[Siz
     """
     stored = image_size(path)
     shown = _swapped(stored)
-    if center is None or stored == shown or not _turned(path):
+    if center is None or stored == shown or not _rotated(path):
         return stored, False
     distances = [np.hypot(center[0] - w / 2, center[1] - h / 2) for w, h in (stored, shown)]
     oriented = bool(distances[1] < distances[0])
@@ -79,9 +79,9 @@ def mask_as_stored(
     found = mask.shape[1], mask.shape[0]
     if same_shape(found, size):
         return mask
-    turns = QUARTER_TURNS.get(_orientation(frame.image_path))
-    if same_shape(_swapped(found), size) and turns is not None and not frame.oriented:
-        return np.rot90(mask, turns)
+    rotations = QUARTER_ROTATIONS.get(_orientation(frame.image_path))
+    if same_shape(_swapped(found), size) and rotations is not None and not frame.oriented:
+        return np.rot90(mask, rotations)
     raise InputError(
         f"the mask {frame.mask_path} is {found[0]}x{found[1]} px and its photo {frame.name} "
         f"{size[0]}x{size[1]}; expected the same aspect ratio; correct or remove the mask"
@@ -92,8 +92,8 @@ def _swapped(size: Size) -> Size:
     return size[1], size[0]
 
 
-def _turned(path: Path) -> bool:
-    return _orientation(path) in QUARTER_TURNS
+def _rotated(path: Path) -> bool:
+    return _orientation(path) in QUARTER_ROTATIONS
 
 
 def _orientation(path: Path) -> int:

@@ -50,6 +50,8 @@ class Reconstruct:
     )
     """Number of frames to extract from a video: sharp ones, evenly spread over the camera
     motion (default: 40 to 240, the more the camera moves)."""
+    invert_masks: bool = False
+    """Masks keep what is black, and not what is white."""
     save_cameras: Path | None = None
     """Also write the cameras of the scene to this transforms.json: those of the photos used, or of
     all photos if they were estimated."""
@@ -114,7 +116,7 @@ class Reconstruct:
         files = {"-o": self.output, "--save-cameras": self.save_cameras, "--json": self.json}
         folders = {"--save-colmap": self.save_colmap}
         check_outputs(files, folders, inputs=[self.input], force=self.force)
-        capture = load_capture(self.input, self.video_frames)
+        capture = load_capture(self.input, self.video_frames, invert_masks=self.invert_masks)
         check_capture_stays(files, capture, self.force)
         given = capture.has_cameras and self.options.cameras != "solve"
         if self.save_colmap is not None and given:

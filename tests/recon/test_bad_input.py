@@ -118,7 +118,7 @@ def nan_matrix(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        (set_frame("file_path", "images/none.jpg"), ("frame 1", "none.jpg", "does not exist")),
+        (set_frame("file_path", 3), ("frame 1", "no file_path")),
         (nan_matrix, ("frame 1", "NaN")),
         (set_frame("transform_matrix", [[1, 0], [0, 1]]), ("frame 1", "4x4", "found 2x2")),
         (set_frame("fl_x", 0), ("frame 1", "focal length must be above 0 px")),
