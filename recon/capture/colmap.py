@@ -54,7 +54,7 @@ _LAYOUTS: dict[str, tuple[bool, DistortionModel, tuple[int | None, ...]]] = {
 
 
 def find_colmap(folder: Path) -> Path | None:
-    """Return the folder of the largest COLMAP model in the likeliest location of a project, or None.
+    """Return the folder of the largest COLMAP model where a project most likely has it, or None.
 
     A warning names the other models.
     """
