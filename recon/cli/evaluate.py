@@ -16,9 +16,14 @@ class Evaluate:
     """Reconstruct from the context photos of a split and measure quality on its held-out photos."""
 
     capture: Annotated[Path | None, Arg(positional=True)] = None
-    """Folder of a capture with cameras and a splits.json."""
-    split: Annotated[str, Arg(metavar="NAME")] = "2v"
-    """Name of the split: its context photos are the input, its target photos are held out."""
+    """Capture whose photos are split into context photos, the input, and held-out photos."""
+    split: Annotated[str | None, Arg(metavar="NAME")] = None
+    """Name of a split in the splits.json of the capture [default: 2v; without a splits.json,
+    --every 8]."""
+    every: Annotated[int | None, Arg(metavar="N")] = None
+    """Hold out every n-th photo instead (interpolation)."""
+    sector: Annotated[float | None, Arg(metavar="FRACTION")] = None
+    """Hold out this fraction of the photos instead, neighbours at the edge (extrapolation)."""
     suite: Path | None = None
     """YAML file that lists captures and splits, or a RealEstate10K test set, instead of CAPTURE."""
     options: ReconstructOptions = field(default_factory=ReconstructOptions)
@@ -40,8 +45,7 @@ class Evaluate:
         from recon.files import atomic_output
 
         config = self.options.config()
-        if (self.capture is None) == (self.suite is None):
-            raise ReconError("recon eval needs a capture or --suite FILE; pass one of them")
+        self._check()
         check_json(self.json, is_result=True)
         check_outputs(
             {"--markdown": self.markdown, "--json": self.json},
@@ -59,10 +63,12 @@ class Evaluate:
             suite = read_suite(self.suite)
         else:
             assert self.capture is not None
-            suite = Suite((Case(self.capture, self.split),))
+            suite = Suite((Case(self.capture, self._split()),))
         evaluate_config = EvaluateConfig(
             config.views.resolution,
             solve_cameras=config.poses.source == "solve",
+            given_only=config.poses.source == "given",
+            max_views=config.views.max_views,
             seed=config.seed,
             cache=config.poses.cache,
             device=config.device,
@@ -83,3 +89,35 @@ class Evaluate:
             say(table)
             for reason, count in evaluation.skipped.reasons.items():
                 say(f"skipped: {reason} ({count})")
+
+    def _check(self) -> None:
+        """Refuse options that contradict each other or would have no effect."""
+        if (self.capture is None) == (self.suite is None):
+            raise ReconError("recon eval needs a capture or --suite FILE; pass one of them")
+        chosen = {"--split": self.split, "--every": self.every, "--sector": self.sector}
+        given = [flag for flag, value in chosen.items() if value is not None]
+        if self.suite is not None:
+            given.append("--suite")
+        if len(given) > 1:
+            raise ReconError(f"{' and '.join(given)} exclude each other; pass one of them")
+        if self.every is not None and self.every < 2:
+            raise ReconError(f"--every must be at least 2, found {self.every}")
+        if self.sector is not None and not 0 < self.sector < 1:
+            raise ReconError(f"--sector must be between 0 and 1, found {self.sector}")
+        defaults = ReconstructOptions()
+        for name in ("metric_scale", "center"):
+            if getattr(self.options, name) != getattr(defaults, name):
+                raise ReconError(
+                    f"--{name.replace('_', '-')} has no effect on the scores of recon eval; omit it"
+                )
+
+    def _split(self) -> str:
+        """Return the name of the split, or the rule by which to split."""
+        if self.every is not None:
+            return f"every {self.every}"
+        if self.sector is not None:
+            return f"sector {self.sector}"
+        assert self.capture is not None
+        folder = self.capture if self.capture.is_dir() else self.capture.parent
+        has_splits = (folder / "splits.json").is_file()
+        return self.split or ("2v" if has_splits else "every 8")

@@ -1,6 +1,7 @@
 """Metrics, splits, suites, and the evaluation of any method."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,48 @@ def test_bad_splits(split: dict, message: str, sample: Path, tmp_path: Path) -> 
     (tmp_path / "splits.json").write_text(json.dumps({"s": split}))
     with pytest.raises(ReconError, match=message):
         read_split(load_capture(tmp_path), "s")
+
+
+def test_splits_by_rule(sample: Path) -> None:
+    capture = load_capture(sample)
+    names = [frame.name for frame in capture.frames]
+    every = read_split(capture, "every 3")
+    assert [f.name for f in every.target] == names[::3]
+    sector = read_split(capture, "sector 0.25")
+    held_out = [names.index(f.name) for f in sector.target]
+    assert len(held_out) == 2 and held_out[1] - held_out[0] == 1
+    for split in (every, sector):
+        assert sorted(f.name for f in (*split.context, *split.target)) == names
+    with pytest.raises(ReconError, match="8 photos, of which .* holds out 8"):
+        read_split(capture, "sector 0.99")
+
+
+def test_eval_without_splits_and_with_flags_that_it_cannot_use(
+    sample: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "images").symlink_to(sample / "images")
+    shutil.copy(sample / "transforms.json", tmp_path)
+    fast = ["--model", "constant-depth", "--resolution", "32", "--refine", "0", "--json"]
+    main(["eval", str(tmp_path), *fast, "--max-views", "3"])
+    (case,) = json.loads(capsys.readouterr().out)["cases"]
+    assert case["split"] == "every 8" and list(case["targets"]["constant-depth"]) == [
+        "images/000.jpg"
+    ]
+    assert case["gaussians"] == 3 * 32 * 24
+    for words in (
+        "--split 2v --every 4",
+        "--suite x.yaml --sector 0.2",
+        "--every 1",
+        "--sector 1",
+        "--metric-scale 2",
+        "--center",
+    ):
+        arguments = words.split() if "--suite" in words else [str(tmp_path), *words.split()]
+        with pytest.raises(SystemExit) as end:
+            main(["eval", *arguments])
+        assert end.value.code == 2 and words.split()[-2 if " " in words else -1] in (
+            capsys.readouterr().err
+        )
 
 
 def test_suite_file(tmp_path: Path) -> None:

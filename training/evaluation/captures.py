@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from recon.capture import Capture, load_capture, load_views
-from recon.capture.cameras import transform_frame
+from recon.capture.cameras import select_spread, transform_frame
 from recon.capture.sfm import SolveConfig
+from recon.config import PoseConfig, PoseSource, ViewConfig
+from recon.pipeline import estimate_cameras
 from recon.types import Views
 from training.evaluation.camera_poses import solve_again
 from training.evaluation.methods import Method
@@ -22,7 +24,12 @@ class EvaluateConfig:
     resolution: int = 512
     """Long side at which photos are used (px)."""
     solve_cameras: bool = False
-    """Solve the cameras of all photos by structure from motion instead of using the given ones."""
+    """Solve the cameras of all photos by structure from motion instead of using the given ones;
+    those of a capture without cameras are solved in any case."""
+    given_only: bool = False
+    """Fail if a capture has no cameras."""
+    max_views: int = ViewConfig.max_views
+    """Maximum number of context photos, those whose cameras are best spread."""
     seed: int = 0
     """Seed of the solver."""
     cache: bool = True
@@ -40,9 +47,15 @@ def evaluate_case(
 ) -> CaseResult:
     """Reconstruct from the context photos of a split, render its targets and score them."""
     capture = load_capture(case.capture)
-    if config.solve_cameras:
+    if not capture.has_cameras:
+        source: PoseSource = "given" if config.given_only else "solve"
+        poses = PoseConfig(source, cache=config.cache)
+        capture = estimate_cameras(capture, poses, config.seed).capture
+    elif config.solve_cameras:
         capture = _solved(capture, config)
     split = read_split(capture, case.split)
+    used = select_spread(replace(capture, frames=split.context), config.max_views)
+    split = replace(split, context=tuple(split.context[i] for i in used))
     inputs = load_views(split.context, resolution=config.resolution)
     context, targets = context_and_targets(split, config.resolution)
     settings = {

@@ -1,15 +1,21 @@
 """Configuration of a benchmark: suite files, and the splits of captures (`splits.json`)."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 import yaml
 
 from recon.capture import Capture, Frame
 from recon.errors import InputError
 from recon.overlay import overlay
+from render.cameras import camera_centers
+
+# Names of splits that are made by a rule.
+RULE = re.compile(r"(every|sector) (\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -130,18 +136,29 @@ def read_splits(capture: Capture) -> dict[str, dict[str, list[str]]]:
 
 
 def read_split(capture: Capture, name: str) -> Split:
-    """Read a named split of a capture's splits.json.
+    """Return a split: one of a capture's splits.json by its name, or one by a rule.
+
+    Args:
+        capture: The photos.
+        name: Name in splits.json, or "every 8" (each eighth photo is held out, the first one
+            included) or "sector 0.2" (this fraction of the photos, neighbours, is held out).
 
     Raises:
         InputError: There is no such split, or its frames do not exist or overlap.
     """
+    if (rule := RULE.fullmatch(name)) is not None:
+        return _split_by_rule(capture, rule[1], float(rule[2]))
     path, splits = capture.root / "splits.json", read_splits(capture)
     if name not in splits:
         raise InputError(f"{path} has no split {name!r}; it has: {', '.join(map(str, splits))}")
+    if not isinstance(splits[name], dict):
+        raise InputError(f"{path}, split {name!r}: expected context and target, found another kind")
     frames = {frame.name: frame for frame in capture.frames}
     chosen = {}
     for role in ("context", "target"):
         names = splits[name].get(role, [])
+        if not isinstance(names, list):
+            raise InputError(f"{path}, split {name!r}: {role!r} must be a list, found {names!r}")
         missing = [n for n in names if n not in frames]
         if missing or not names:
             found = f"{missing[0]!r} is not a frame of the capture" if missing else "it is empty"
@@ -151,3 +168,36 @@ def read_split(capture: Capture, name: str) -> Split:
     if shared:
         raise InputError(f"{path}, split {name!r}: {min(shared)} is both context and target")
     return Split(**chosen)
+
+
+def _split_by_rule(capture: Capture, rule: str, number: float) -> Split:
+    count = len(capture.frames)
+    if rule == "every":
+        held_out = set(range(0, count, int(number)))
+    else:
+        held_out = _neighbours(capture, min(max(round(number * count), 1), count))
+    if not 0 < len(held_out) < count:
+        raise InputError(
+            f"{capture.title} has {count} photos, of which the split {rule} {number:g} holds out "
+            f"{len(held_out)}; expected some photos to reconstruct from, and some held out"
+        )
+    frames = dict(enumerate(capture.frames))
+    return Split(
+        tuple(frame for i, frame in frames.items() if i not in held_out),
+        tuple(frame for i, frame in frames.items() if i in held_out),
+    )
+
+
+def _neighbours(capture: Capture, count: int) -> set[int]:
+    """Return a photo at the edge of the capture and those whose cameras are nearest to it.
+
+    One radian of viewing direction counts as the median distance of the cameras from their median.
+    """
+    cameras = [frame.camera for frame in capture.frames if frame.camera is not None]
+    viewmats = torch.stack([camera.viewmat for camera in cameras])
+    centers = camera_centers(viewmats)
+    centers = centers - centers.median(0).values
+    distances = centers.norm(dim=1)
+    poses = torch.cat([centers / distances.median().clamp_min(1e-12), viewmats[:, 2, :3]], 1)
+    from_first = (poses - poses[distances.argmax()]).norm(dim=1)
+    return set(from_first.argsort(stable=True)[:count].tolist())
