@@ -13,10 +13,11 @@ from recon.capture import Frame
 from recon.capture.sfm import CameraSource, PosedCapture
 from recon.compression import EncodedScene, compress
 from recon.config import ReconstructConfig
-from recon.formats import format_of, load_gaussians, save_gaussians
+from recon.formats import SceneSource, format_of, open_scene, save_gaussians
+from recon.precision import WORLD, Origin
 from recon.simplification.decimation import importance_order
 from recon.types import StageProgress, Views
-from render import Cameras, Gaussians, RenderOutput, rasterize
+from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ class Scene:
     visible member."""
     provenance: Provenance | None = None
     """How the scene was made."""
+    origin: Origin = WORLD
+    """World coordinates of the point that Gaussians and cameras are relative to. Not zero where
+    float32 cannot hold positions in the world frame, such as UTM coordinates; files are written in
+    the world frame."""
+    antialiased: bool = False
+    """Whether the scene is for rendering with the 2D filter of Mip-Splatting."""
     ordered: bool = field(default=False, repr=False)
     """Whether the Gaussians are in order of importance."""
 
@@ -123,12 +130,12 @@ class Scene:
         Formats that keep the order of Gaussians get the most important ones first.
 
         Raises:
-            InputError: The format is unknown, or the file cannot be written.
+            InputError: The format is unknown, the scene is empty, or the file cannot be written.
         """
         path = Path(path)
         keeps_order = format_of(path).keeps_order
         scene = self.by_importance() if keeps_order else self
-        save_gaussians(path, scene.gaussians)
+        save_gaussians(path, scene.gaussians, self.origin, self.antialiased)
 
     def render(
         self,
@@ -139,9 +146,10 @@ class Scene:
         """Render the scene.
 
         Args:
-            cameras: Cameras to render; by default those of the scene.
+            cameras: Cameras to render, relative to `origin`; by default those of the scene.
             background: Colour behind the scene, display sRGB in [0, 1].
-            options: Further arguments of `render.rasterize`, such as `settings`.
+            options: Further arguments of `render.rasterize`, such as `settings`; without, the
+                settings are those that the scene is for.
 
         Returns:
             Images with a leading axis for the cameras: `rgb [v 3 h w]`, `alpha`, `depth` and more;
@@ -155,6 +163,7 @@ class Scene:
             raise ValueError("this scene has no cameras; pass some to render()")
         color = torch.as_tensor(background).to(self.gaussians.means)
         chosen = chosen.to(self.gaussians.device)
+        options.setdefault("settings", RasterizeSettings(antialiased=self.antialiased))
         backgrounds = color.expand(*chosen.viewmats.shape[:-2], 3)
         return rasterize(self.gaussians, chosen, backgrounds=backgrounds, **options)
 
@@ -189,7 +198,7 @@ class Scene:
             InputError: The extension is unknown, or the scene is empty or does not match the views.
         """
         return compress(
-            self.gaussians.detach().to("cpu"),
+            SceneSource.of(self.gaussians, self.origin, self.antialiased),
             path,
             max_loss_db=max_loss_db,
             target_mb=target_mb,
@@ -204,6 +213,7 @@ def load(path: str | Path) -> Scene:
     """Read a scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb).
 
     Raises:
-        InputError: The file is missing, damaged, or in an unknown format.
+        InputError: The file is missing, damaged, empty, or in an unknown format.
     """
-    return Scene(load_gaussians(Path(path)))
+    source = open_scene(Path(path))
+    return Scene(source.load(), origin=source.origin, antialiased=source.antialiased)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from recon.capture import load_capture, load_views
+from recon.formats import save_gaussians
 from recon.model.registry import build_model
 from recon.types import Views
 from render import Cameras, Gaussians, Sim3
@@ -26,6 +27,13 @@ def random_gaussians(
         opacities=0.2 + 0.75 * torch.rand(count, generator=generator, dtype=dtype),
         sh=0.3 * normal(count, (degree + 1) ** 2, 3),
     )
+
+
+def write_empty_ply(path: Path) -> None:
+    """Write a PLY of Gaussians without any, which recon's writers refuse."""
+    save_gaussians(path, random_gaussians(1, torch.Generator(), dtype=torch.float32))
+    header = path.read_bytes().partition(b"end_header\n")[0]
+    path.write_bytes(header.replace(b"vertex 1\n", b"vertex 0\n") + b"end_header\n")
 
 
 def random_sim3(generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Sim3:

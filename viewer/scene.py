@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recon.compression import sphere_cameras
+from recon.precision import WORLD, Origin
 from recon.simplification.decimation import contribution
 from render import Cameras, Gaussians
 
@@ -48,6 +49,10 @@ class ViewerScene:
     name: str
     gaussians: InitVar[Gaussians]
     megabytes: float = 0.0
+    origin: Origin = WORLD
+    """World coordinates of the point that the Gaussians are relative to."""
+    antialiased: bool = False
+    """Whether the scene is for rendering with the 2D filter of Mip-Splatting."""
     visible: bool = True
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Position in the browser's frame (browser units)."""

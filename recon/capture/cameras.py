@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from recon.capture.geometry import c2w_from_viewmat
 from recon.capture.types import Capture, Frame
+from recon.precision import WORLD, Origin
 from render import Cameras, Sim3
 from render.cameras import camera_centers
 
@@ -110,6 +111,15 @@ def transform_frame(frame: Frame, dst_from_src: Sim3) -> Frame:
     return replace(
         frame, camera=replace(camera, viewmat=viewmat), points=points, depth_bounds=bounds
     )
+
+
+def relative_to(capture: Capture, origin: Origin) -> Capture:
+    """Express the cameras and points of a capture relative to a point of its world frame."""
+    if origin == WORLD:
+        return capture
+    shift = -torch.tensor(origin, dtype=torch.float64)
+    moved = replace(Sim3.identity(torch.float64), translation=shift)
+    return replace(capture, frames=tuple(transform_frame(f, moved) for f in capture.frames))
 
 
 def world_transform(frames: Sequence[Frame], scale: float, center: bool) -> Sim3 | None:

@@ -17,6 +17,7 @@ from recon.reporting import (
 )
 
 if TYPE_CHECKING:
+    from recon.precision import Origin
     from recon.types import Views
 
 
@@ -55,7 +56,7 @@ class Compress:
         from recon.compression import compress
         from recon.config import ViewConfig
         from recon.files import check_space
-        from recon.formats import format_of, load_gaussians
+        from recon.formats import format_of, open_scene
 
         started = time.perf_counter()
         ViewConfig(self.max_views, self.resolution)
@@ -65,24 +66,24 @@ class Compress:
             inputs=[self.scene, self.cameras],
             force=self.force,
         )
-        scene = load_gaussians(self.scene)
+        source = open_scene(self.scene)
         before = megabytes(self.scene)
         if self.target_size is not None:
             check_space(self.output, 1e6 * self.target_size)
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             found = compress(
-                scene,
+                source,
                 self.output,
                 max_loss_db=self.max_loss,
                 target_mb=self.target_size,
                 keep_fraction=self.keep,
-                views=self._views(),
+                views=self._views(source.origin),
                 progress=progress,
             )
         summary = {
             "output": str(self.output),
             "gaussians": found.num_gaussians,
-            "gaussians_before": len(scene),
+            "gaussians_before": source.count,
             "megabytes": round(megabytes(self.output), 3),
             "megabytes_before": round(before, 3),
             "loss_db": round(found.loss_db, 4),
@@ -92,15 +93,16 @@ class Compress:
             warn(f"{self.output} is larger than {self.scene}; .sog is the smallest format")
         where = "" if self.cameras else " from synthetic views"
         line = (
-            f"wrote {self.output}: {summary['gaussians']:,} of {len(scene):,} Gaussians, "
+            f"wrote {self.output}: {summary['gaussians']:,} of {source.count:,} Gaussians, "
             f"{shown_size(megabytes(self.output))} ({shown_size(before)} before), "
             f"loses {found.loss_db:.2f} dB{where}, {summary['seconds']:.1f} s"
         )
         report(line, summary, self.json, self.quiet)
 
-    def _views(self) -> "Views | None":
-        """Load the photos of --cameras, if it is given."""
+    def _views(self, origin: "Origin") -> "Views | None":
+        """Load the photos of --cameras, if it is given; its cameras relative to an origin."""
         from recon.capture import load_capture, load_views, select_spread
+        from recon.capture.cameras import relative_to
 
         if self.cameras is None:
             return None
@@ -108,5 +110,6 @@ class Compress:
         check_capture_stays({"-o": self.output, "--json": self.json}, capture, self.force)
         if not capture.has_cameras:
             raise InputError(f"{self.cameras} has no cameras; leave --cameras out")
+        capture = relative_to(capture, origin)
         frames = [capture.frames[i] for i in select_spread(capture, self.max_views)]
         return load_views(frames, resolution=self.resolution)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from recon.capture.types import Capture, Frame
+    from recon.precision import Origin
 
 
 @dataclass(frozen=True)
@@ -61,26 +62,30 @@ def _text(value: Any) -> str:
 
 
 def _scene_facts(path: Path) -> dict[str, Any]:
-    from recon.formats import attribute_bytes, load_gaussians
+    from recon.formats import attribute_bytes, open_scene
 
-    scene = load_gaussians(path)
+    source = open_scene(path)
+    scene = source.load()
     facts: dict[str, Any] = {
         "file": str(path),
         "megabytes": round(megabytes(path), 3),
         "gaussians": len(scene),
         "sh_degree": scene.sh_degree,
     }
-    if len(scene) == 0:
-        return facts
     return facts | {
         "bytes_per_gaussian": path.stat().st_size / len(scene),
         "bytes_by_attribute": attribute_bytes(path, len(scene), scene.sh_degree),
-        "bounds_min": scene.means.amin(0).tolist(),
-        "bounds_max": scene.means.amax(0).tolist(),
+        "antialiased": source.antialiased,
+        "bounds_min": _moved(scene.means.amin(0), source.origin),
+        "bounds_max": _moved(scene.means.amax(0), source.origin),
         "opacity": _quantiles(scene.opacities),
         "opacity_histogram": _histogram(scene.opacities),
         "scale_world_units": _quantiles(scene.scales),
     }
+
+
+def _moved(point: "torch.Tensor", origin: "Origin") -> list[float]:
+    return [a + b for a, b in zip(point.tolist(), origin, strict=True)]
 
 
 def _quantiles(values: "torch.Tensor") -> dict[str, float]:

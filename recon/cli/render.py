@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from recon.capture import Capture
+    from recon.precision import Origin
     from recon.types import StageProgress
     from render import Cameras, Gaussians
 
@@ -59,7 +60,7 @@ class Render:
         """Find the cameras, render one view at a time, and write complete outputs only."""
         from recon.devices import choose_render_device
         from recon.files import check_output_folder
-        from recon.formats import load_gaussians
+        from recon.formats import open_scene
 
         suffix = self.output.suffix.lower()
         if suffix not in (*IMAGE_FORMATS, ".mp4", ""):
@@ -76,14 +77,13 @@ class Render:
         )
         if suffix == ".mp4":
             _check_video_support()
-        gaussians = load_gaussians(self.scene).to(choose_render_device(self.device))
-        if len(gaussians) == 0:
-            raise ReconError(f"{self.scene} holds no Gaussians: nothing to render")
-        cameras, names = self._cameras(gaussians, suffix)
+        source = open_scene(self.scene)
+        gaussians = source.load().to(choose_render_device(self.device))
+        cameras, names = self._cameras(gaussians, suffix, source.origin)
         if not suffix:
             check_output_folder(self.output, [f"{name}.png" for name in names])
         with progress_reporter(self.quiet) as progress:
-            images = self._images(gaussians, cameras, progress)
+            images = self._images(gaussians, cameras, source.antialiased, progress)
             self._write(suffix, images, names)
         if not self.quiet:
             size = f"{cameras.width}x{cameras.height}"
@@ -91,8 +91,10 @@ class Render:
             hint = "" if self.cameras else "; camera guessed, see --cameras"
             say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians{hint}")
 
-    def _cameras(self, gaussians: "Gaussians", suffix: str) -> tuple["Cameras", list[str]]:
-        """Return the cameras to render and the names of their images."""
+    def _cameras(
+        self, gaussians: "Gaussians", suffix: str, origin: "Origin"
+    ) -> tuple["Cameras", list[str]]:
+        """Return the cameras to render, relative to an origin, and the names of their images."""
         from render.guess import default_camera
         from render.paths import PATHS
 
@@ -102,7 +104,7 @@ class Render:
                 raise ReconError("--camera-index selects one of --cameras; pass both")
             given, names = default_camera(gaussians, width, height), ["view"]
         else:
-            given, names = self._given_cameras(self.cameras)
+            given, names = self._given_cameras(self.cameras, origin)
             given = given.to(gaussians.device)
         if self.camera_index is not None:
             index = _camera_index(self.camera_index, names)
@@ -117,30 +119,36 @@ class Render:
             return given[[0]], names[:1]
         return given, names
 
-    def _given_cameras(self, path: Path) -> tuple["Cameras", list[str]]:
+    def _given_cameras(self, path: Path, origin: "Origin") -> tuple["Cameras", list[str]]:
         """Return the pinhole cameras of a capture, without distortion, at one size."""
         from recon.capture import load_capture, pinhole_cameras
+        from recon.capture.cameras import relative_to
 
         capture = load_capture(path, photos=False)
         if not capture.has_cameras:
             raise ReconError(f"{path} has no cameras; expected a capture with known cameras")
         check_capture_stays({"-o": self.output}, capture, self.force)
         size = parse_size(self.size) if self.size else None
-        return pinhole_cameras(capture, size), _file_names(capture)
+        return pinhole_cameras(relative_to(capture, origin), size), _file_names(capture)
 
     def _images(
-        self, gaussians: "Gaussians", cameras: "Cameras", progress: "StageProgress"
+        self,
+        gaussians: "Gaussians",
+        cameras: "Cameras",
+        antialiased: bool,
+        progress: "StageProgress",
     ) -> "Iterator[Tensor]":
         import torch
 
-        from render import rasterize
+        from render import RasterizeSettings, rasterize
         from render.video import depth_to_color
 
+        settings = RasterizeSettings(antialiased=antialiased)
         color = torch.tensor([BACKGROUNDS[self.background]]).to(gaussians.means)
         for i in range(len(cameras)):
             progress("rendering", i / len(cameras))
             with torch.no_grad():
-                shown = rasterize(gaussians, cameras[[i]], backgrounds=color)
+                shown = rasterize(gaussians, cameras[[i]], backgrounds=color, settings=settings)
             if self.depth:
                 yield depth_to_color(shown.expected_depth[0], shown.alpha[0])
             else:

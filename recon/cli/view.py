@@ -11,6 +11,7 @@ from recon.errors import ReconError
 from recon.reporting import megabytes, say, shown_size
 
 if TYPE_CHECKING:
+    from recon.precision import Origin
     from viewer import Photos, Viewer, ViewerScene
 
 
@@ -38,8 +39,8 @@ class View:
         from viewer import DisplaySettings, Viewer, write_page
 
         self._check()
-        photos = self._photos()
         scenes, settings = self._load(), DisplaySettings(max_splats=self.max_splats)
+        photos = self._photos(scenes[0].origin)
         if self.static is not None:
             write_page(self.static, scenes[0], photos, settings)
             page = self.static / "index.html"
@@ -62,8 +63,9 @@ class View:
                 raise ReconError("--static writes a page of one scene; give one scene file")
             check_new_folder(self.static)
 
-    def _photos(self) -> "Photos | None":
+    def _photos(self, origin: "Origin") -> "Photos | None":
         from recon.capture import load_capture
+        from recon.capture.cameras import relative_to
         from viewer import Photos
 
         if self.cameras is None:
@@ -71,19 +73,21 @@ class View:
         capture = load_capture(self.cameras)
         if not capture.has_cameras:
             raise ReconError(f"{self.cameras} has no cameras; leave --cameras out")
-        return Photos.of(capture)
+        return Photos.of(relative_to(capture, origin))
 
     def _load(self) -> "list[ViewerScene]":
-        from recon.formats import load_gaussians
+        from recon.formats import open_scene
         from viewer import ViewerScene
 
-        loaded = []
+        loaded: list[ViewerScene] = []
         for path in self.scenes:
-            gaussians = load_gaussians(path)
-            if len(gaussians) == 0:
-                raise ReconError(f"{path} holds no Gaussians: nothing to show")
+            source = open_scene(path)
+            # All relative to the origin of the first.
+            source = source.around(loaded[0].origin) if loaded else source
             name = path.name if [p.name for p in self.scenes].count(path.name) == 1 else str(path)
-            loaded.append(ViewerScene(name, gaussians, megabytes(path)))
+            loaded.append(
+                ViewerScene(name, source.load(), megabytes(path), source.origin, source.antialiased)
+            )
         return loaded
 
     def _announce(self, viewer: "Viewer") -> None:

@@ -2,9 +2,10 @@
 
 import math
 import secrets
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor
 
 from recon.compression.objective import RateDistortionObjective
+from recon.errors import ReconWarning
 from recon.files import temporary_folder
-from recon.formats import encodings, load_gaussians, save_gaussians
+from recon.formats import encodings, open_scene, write_scene
 from recon.formats.registry import SceneFormat
 from recon.formats.source import SceneSource
+from recon.precision import WORLD, Origin
 from render import Gaussians
 
 # Numbers per Gaussian of each attribute. The loss is divided among attributes in this ratio: errors
@@ -89,13 +92,21 @@ class Encoder:
     scene_format: SceneFormat
     folder: Path
     """Folder that holds every encoded file."""
+    origin: Origin = WORLD
+    """World coordinates of the point that the scenes are relative to."""
+    antialiased: bool = False
+    """Whether the scenes are for rendering with the 2D filter of Mip-Splatting."""
+    warnings: dict[Path, list[str]] = field(default_factory=dict)
+    """What the writer warned of, by file: only the file that is kept matters."""
 
     @staticmethod
     @contextmanager
-    def temporary(scene_format: SceneFormat) -> Iterator["Encoder"]:
+    def temporary(
+        scene_format: SceneFormat, origin: Origin = WORLD, antialiased: bool = False
+    ) -> Iterator["Encoder"]:
         """Create an encoder whose files are deleted when the context ends."""
         with temporary_folder() as folder:
-            yield Encoder(scene_format, folder)
+            yield Encoder(scene_format, folder, origin, antialiased)
 
     @property
     def quantises(self) -> bool:
@@ -107,16 +118,22 @@ class Encoder:
         extension = self.scene_format.extension
         path = self.folder / secrets.token_hex(6) / f"scene{extension}"
         path.parent.mkdir()
-        if self.scene_format.write_quantised is None:
-            save_gaussians(path, scene)
-        else:
-            source = SceneSource.of(quantise(scene, steps))
-            self.scene_format.write_quantised(path, source, steps.dropped_bits)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ReconWarning)
+            if self.scene_format.write_quantised is None:
+                write_scene(path, SceneSource.of(scene, self.origin, self.antialiased))
+            else:
+                quantised = quantise(scene, steps)
+                source = SceneSource.of(quantised, self.origin, self.antialiased)
+                self.scene_format.write_quantised(path, source, steps.dropped_bits)
+        self.warnings[path] = [str(warning.message) for warning in caught]
         return path
 
     def decode(self, path: Path) -> Gaussians:
-        """Read an encoded file."""
-        return load_gaussians(path)
+        """Read an encoded file, relative to the same origin."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReconWarning)
+            return open_scene(path).around(self.origin).load()
 
     def round_trip(self, scene: Gaussians, steps: QuantisationSteps = UNQUANTISED) -> Gaussians:
         """Encode and decode a scene, without keeping the file."""

@@ -15,9 +15,9 @@ from recon.compression.encoder import UNQUANTISED, Encoder, QuantisationSteps, f
 from recon.compression.objective import RateDistortionObjective
 from recon.compression.reduction import reduce_count, reduce_sh
 from recon.compression.synthetic_cameras import synthetic_cameras
-from recon.errors import ConfigError, InputError
+from recon.errors import ConfigError, InputError, warn
 from recon.files import atomic_output
-from recon.formats import format_of
+from recon.formats import SceneSource, format_of
 from recon.simplification.decimation import importance_order
 from recon.types import Progress, StageProgress, Views
 from render import Cameras, Gaussians
@@ -51,6 +51,8 @@ class EncodedScene:
     num_gaussians: int
     loss_db: float
     """Loss of PSNR, measured on the decoded file (dB)."""
+    warnings: tuple[str, ...] = ()
+    """What the writer warned of."""
 
     @property
     def size(self) -> int:
@@ -61,11 +63,13 @@ class EncodedScene:
         """Copy the file to `path`, completely or not at all."""
         with atomic_output(path) as temporary:
             shutil.copyfile(self.path, temporary)
+        for message in self.warnings:
+            warn(message.replace(str(self.path), str(path)))
         return replace(self, path=path)
 
 
 def compress(
-    scene: Gaussians,
+    scene: Gaussians | SceneSource,
     path: str | Path,
     *,
     max_loss_db: float | None = None,
@@ -82,7 +86,8 @@ def compress(
     neighbours; without cameras, from synthetic ones, and other views may lose more.
 
     Args:
-        scene: Gaussians in the frame of the cameras.
+        scene: Gaussians in the frame of the cameras, or an open file, relative to whose origin the
+            cameras are.
         path: File to write; it appears completely or not at all.
         max_loss_db: Limit of the loss of PSNR (dB); the smallest file is searched for.
         target_mb: Limit of the file size (10^6 bytes); the smallest loss is searched for.
@@ -100,9 +105,10 @@ def compress(
         InputError: The extension is unknown, or the scene is empty or does not match the views.
     """
     limits = _checked_limits(max_loss_db, target_mb, keep_fraction)
-    if len(scene) == 0:
-        raise InputError("the scene holds no Gaussians: nothing to compress")
-    path = Path(path)
+    source = SceneSource.of(scene) if isinstance(scene, Gaussians) else scene
+    if source.count == 0:
+        raise InputError("the scene is empty: it needs at least one Gaussian to compress")
+    scene, path = source.load(), Path(path)
     scene_format = format_of(path)
     progress("rendering", 0.0)
     objective = _objective(scene, views, cameras)
@@ -110,7 +116,7 @@ def compress(
     def report(done: float) -> None:
         progress("compressing", done)
 
-    with Encoder.temporary(scene_format) as encoder:
+    with Encoder.temporary(scene_format, source.origin, source.antialiased) as encoder:
         report(0.0)
         if "keep_fraction" in limits:
             found = for_fraction(scene, encoder, objective, limits["keep_fraction"])
@@ -266,7 +272,8 @@ def _encode_in_order(
     steps: QuantisationSteps,
 ) -> EncodedScene:
     path = encoder.encode(scene, steps)
-    return EncodedScene(path, len(scene), objective.loss_db(encoder.decode(path)))
+    loss_db = objective.loss_db(encoder.decode(path))
+    return EncodedScene(path, len(scene), loss_db, tuple(encoder.warnings[path]))
 
 
 def adjust_steps(

@@ -2,31 +2,74 @@
 
 from pathlib import Path
 
-from recon.errors import InputError
+from recon.errors import InputError, warn
 from recon.formats.registry import FORMATS as FORMATS
 from recon.formats.registry import SceneFormat as SceneFormat
 from recon.formats.registry import format_of as format_of
+from recon.formats.sog_archive import is_sog_meta
 from recon.formats.source import SceneSource as SceneSource
+from recon.precision import WORLD, Origin
 from render import Gaussians
 
 
 def is_scene(path: Path) -> bool:
-    """Return whether a path has the extension of a scene file and is not a folder."""
-    return path.name.lower().endswith(tuple(FORMATS)) and not path.is_dir()
+    """Return whether a path is that of a scene file, or of an unbundled SOG (see `scene_path`)."""
+    path = scene_path(path)
+    return not path.is_dir() and (path.name.lower().endswith(tuple(FORMATS)) or is_sog_meta(path))
 
 
-def save_gaussians(path: Path, gaussians: Gaussians) -> None:
-    """Write a scene in the format of the extension, completely or not at all."""
-    write_scene(path, SceneSource.of(gaussians))
+def scene_path(path: Path) -> Path:
+    """Return the file that describes a scene: in a folder with an unbundled SOG its meta.json."""
+    inside = path / "meta.json"
+    return inside if path.is_dir() and is_sog_meta(inside) else path
+
+
+def save_gaussians(
+    path: Path, gaussians: Gaussians, origin: Origin = WORLD, antialiased: bool = False
+) -> None:
+    """Write a scene in the format of the extension, completely or not at all.
+
+    Args:
+        path: File to write.
+        gaussians: At least one Gaussian.
+        origin: World coordinates of the point that the means are relative to.
+        antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
+
+    Raises:
+        InputError: There are no Gaussians, or the file cannot be written.
+    """
+    write_scene(path, SceneSource.of(gaussians, origin, antialiased))
 
 
 def write_scene(path: Path, source: SceneSource) -> None:
-    """Write a scene chunk by chunk, in the format of the extension."""
-    format_of(path).write(path, source)
+    """Write a scene chunk by chunk, in the format of the extension.
+
+    Raises:
+        InputError: There are no Gaussians, or the file cannot be written.
+    """
+    scene_format = format_of(path)
+    if source.count == 0:
+        raise InputError(f"cannot write {path}: the scene is empty; it needs at least one Gaussian")
+    if source.antialiased and not scene_format.keeps_antialiased:
+        warn(
+            f"{path}: {scene_format.extension} cannot say that the scene is for antialiased "
+            "rendering (Mip-Splatting); thin Gaussians will look too opaque"
+        )
+    if source.origin != WORLD and not scene_format.keeps_origin:
+        warn(
+            f"{path}: {scene_format.extension} rounds positions by "
+            f"{scene_format.error_at(source.origin):.3g} units or more at these coordinates (up to "
+            f"{max(map(abs, source.origin)):,.0f}); write .ply or .glb, which hold them"
+        )
+    scene_format.write(path, source)
 
 
 def load_gaussians(path: Path) -> Gaussians:
-    """Read a scene file; raise InputError if it is missing, damaged or of an unknown format."""
+    """Read a scene file; raise InputError if it is missing, damaged or of an unknown format.
+
+    Positions far from zero, such as UTM coordinates, are relative to the origin that
+    `open_scene(path).origin` tells.
+    """
     return open_scene(path).load()
 
 
@@ -37,12 +80,21 @@ def open_scene(path: Path) -> SceneSource:
     decompressed into memory.
 
     Raises:
-        InputError: The file is missing, damaged or of an unknown format.
+        InputError: The file is missing, damaged, empty or of an unknown format.
     """
-    scene_format = format_of(path, "read")
+    path = scene_path(path)
+    if path.name == "lod-meta.json":
+        raise InputError(
+            f"{path} describes levels of detail of a scene, which recon does not read; pass the "
+            "meta.json of one level, in one of the folders beside it"
+        )
+    scene_format = FORMATS[".sog"] if is_sog_meta(path) else format_of(path, "read")
     if not path.is_file():
         raise InputError(f"scene not found: {path}; check the path")
-    return scene_format.open(path)
+    source = scene_format.open(path)
+    if source.count == 0:
+        raise InputError(f"{path} is empty: it has no usable Gaussian")
+    return source
 
 
 def attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:
@@ -51,5 +103,7 @@ def attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:
     For SPZ, whose attributes share one compressed stream, each attribute is compressed alone.
     The result is empty for an empty scene and for formats of unknown sizes.
     """
-    sizes = format_of(path, "read").bytes_by_attribute
+    path = scene_path(path)
+    scene_format = FORMATS[".sog"] if is_sog_meta(path) else format_of(path, "read")
+    sizes = scene_format.bytes_by_attribute
     return sizes(path, count, sh_degree) if sizes and count else {}

@@ -4,7 +4,8 @@ Positions, rotations, scales and colours take 16 bytes per Gaussian, relative to
 chunks of 256 Gaussians, and each value of higher SH takes one byte.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,9 +15,11 @@ import torch
 from recon.errors import InputError
 from recon.files import atomic_output
 from recon.formats import encodings
+from recon.formats.far_gaussians import Survey, pull_in
 from recon.formats.morton import in_morton_order
 from recon.formats.ply_header import NUM_REST_BY_DEGREE, PlyHeader, degree_of_rest, mapped_table
 from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
+from recon.precision import WORLD, Origin, local_origin
 from render import Gaussians
 from render.sh import C0
 
@@ -35,20 +38,32 @@ _BOUNDS = tuple(
     for end in ("min", "max")
     for name in names
 )
+# Comment of scenes for rendering with the 2D filter of Mip-Splatting, as Brush writes it.
+MIP_COMMENT = "SplatRenderMode: mip"
 _PACKED = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 
 
 def write_compressed_ply(path: Path, source: SceneSource) -> None:
     """Write a compressed.ply; Gaussians are sorted along a Morton curve within each block."""
+    survey = Survey.of(source)
+    if survey.distances[-1] / (1 << min(XYZ_BITS)) > survey.size:
+        source, _ = pull_in(path, source, survey)
     chunks = -(-source.count // CHUNK_SIZE)
     rest = NUM_REST_BY_DEGREE[source.sh_degree]
-    header = ["ply", "format binary_little_endian 1.0", f"element chunk {chunks}"]
+    header = ["ply", "format binary_little_endian 1.0"]
+    header += [f"comment {MIP_COMMENT}"] if source.antialiased else []
+    header += [f"element chunk {chunks}"]
     header += [f"property float {name}" for name in _BOUNDS]
     header += [f"element vertex {source.count}", *(f"property uint {name}" for name in _PACKED)]
     if rest:
         header += [f"element sh {source.count}"]
         header += [f"property uchar f_rest_{i}" for i in range(rest)]
-    sections = [_bounds, _packed, _sh_bytes] if rest else [_bounds, _packed]
+    sections: list[Callable[[Gaussians], np.ndarray]] = [
+        partial(_bounds, source.origin),
+        partial(_packed, source.origin),
+    ]
+    if rest:
+        sections.append(_sh_bytes)
     with atomic_output(path) as temporary, temporary.open("wb") as file:
         file.write("\n".join([*header, "end_header", ""]).encode("ascii"))
         for index, section in enumerate(sections):
@@ -56,11 +71,12 @@ def write_compressed_ply(path: Path, source: SceneSource) -> None:
                 file.write(section(in_morton_order(block)).tobytes())
 
 
-def _values(block: Gaussians) -> np.ndarray:
+def _values(origin: Origin, block: Gaussians) -> np.ndarray:
     """Return the values that have bounds: positions, log scales and colours [n 9]."""
     logs = np.clip(encodings.encode_scales(block.scales.double().numpy()), -MAX_LOG, MAX_LOG)
     colors = 0.5 + C0 * block.sh[:, 0].double().numpy()
-    return np.concatenate([block.means.double().numpy(), logs, colors], 1).astype(np.float32)
+    means = block.means.double().numpy() + origin
+    return np.concatenate([means, logs, colors], 1).astype(np.float32)
 
 
 def _limits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,14 +85,14 @@ def _limits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
 
 
-def _bounds(block: Gaussians) -> np.ndarray:
-    low, high = _limits(_values(block))
+def _bounds(origin: Origin, block: Gaussians) -> np.ndarray:
+    low, high = _limits(_values(origin, block))
     ends = [group for at in (0, 3, 6) for group in (low[:, at : at + 3], high[:, at : at + 3])]
     return np.concatenate(ends, 1).astype("<f4")
 
 
-def _packed(block: Gaussians) -> np.ndarray:
-    values = _values(block)
+def _packed(origin: Origin, block: Gaussians) -> np.ndarray:
+    values = _values(origin, block)
     low, high = (np.repeat(ends, CHUNK_SIZE, 0)[: len(values)] for ends in _limits(values))
     fractions = (values - low) / np.maximum(high - low, 1e-30)
     largest, three = encodings.encode_smallest_three(block.quats.numpy())
@@ -112,7 +128,7 @@ def _sh_bytes(block: Gaussians) -> np.ndarray:
 
 def is_compressed(header: PlyHeader) -> bool:
     """Return whether a PLY is a compressed.ply."""
-    return header.elements[0].name == "chunk"
+    return any(element.name == "chunk" for element in header.elements)
 
 
 def open_compressed_ply(path: Path, file: BinaryIO, header: PlyHeader) -> SceneSource:
@@ -127,14 +143,17 @@ def open_compressed_ply(path: Path, file: BinaryIO, header: PlyHeader) -> SceneS
     if set(names) != {f"f_rest_{i}" for i in range(terms)}:
         raise InputError(f"{path} lacks some of the SH properties f_rest_0 to f_rest_{terms - 1}")
     degree = degree_of_rest(path, terms)
+    corners = bounds[:, :6].astype(np.float64).reshape(-1, 3)
+    origin = local_origin(corners)
 
     def blocks() -> Iterator[Gaussians]:
         for start in range(0, count, BLOCK_SIZE):
             rows = slice(start, min(start + BLOCK_SIZE, count))
             chunk = np.arange(rows.start, rows.stop) // CHUNK_SIZE
-            yield _decoded(vertices[rows], bounds[chunk], None if rest is None else rest[rows])
+            sh = None if rest is None else rest[rows]
+            yield _decoded(vertices[rows], bounds[chunk], sh, origin)
 
-    return SceneSource(count, degree, lambda: regroup(blocks()))
+    return SceneSource(count, degree, lambda: regroup(blocks()), origin)
 
 
 def _tables(path: Path, file: BinaryIO, header: PlyHeader) -> dict[str, np.ndarray]:
@@ -142,6 +161,8 @@ def _tables(path: Path, file: BinaryIO, header: PlyHeader) -> dict[str, np.ndarr
         raise InputError(f"{path}: a compressed.ply must be little-endian, found {header.encoding}")
     offset, size, tables = file.tell(), path.stat().st_size, {}
     for index, element in enumerate(header.elements):
+        if element.counts:
+            raise InputError(f"{path}: a compressed.ply has no lists, found some in {element.name}")
         layout = header.layout(index)
         end = offset + element.count * layout.itemsize
         if end > size:
@@ -177,7 +198,13 @@ def _columns(table: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     return np.stack(columns, 1).astype(np.float32)
 
 
-def _decoded(rows: np.ndarray, bounds: np.ndarray, rest: np.ndarray | None) -> Gaussians:
+def _decoded(
+    rows: np.ndarray, bounds: np.ndarray, rest: np.ndarray | None, origin: Origin
+) -> Gaussians:
+    if origin != WORLD:
+        bounds = bounds.astype(np.float64)
+        bounds[:, :6] -= np.tile(origin, 2)
+        bounds = bounds.astype(np.float32)
     low = np.concatenate([bounds[:, at : at + 3] for at in (0, 6, 12)], 1)
     high = np.concatenate([bounds[:, at : at + 3] for at in (3, 9, 15)], 1)
     color = _split(rows["packed_color"], (8, 8, 8, 8))

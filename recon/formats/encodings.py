@@ -46,7 +46,8 @@ def encode_opacities(opacities: np.ndarray) -> np.ndarray:
 
 def decode_opacities(logits: np.ndarray) -> np.ndarray:
     """Convert logits to opacities."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))))
+    opacities = 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
+    return np.asarray(np.where(logits == -np.inf, 0, opacities).astype(opacities.dtype))
 
 
 def encode_sh(sh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from recon.errors import InputError
+from recon.errors import InputError, warn
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.gltf import Document, read_document
 from recon.formats.source import SceneSource
+from recon.precision import WORLD, Origin, local_origin
 from render import Gaussians, Sim3
 from render.sh import C0, degree_of
 
@@ -22,6 +24,11 @@ EXTENSION = "KHR_gaussian_splatting"
 # glTF has +y up and +z ahead; scenes have +y down and +z ahead: a rotation by 180 degrees about z.
 FLIPS = {"x": -1, "y": -1, "z": 1}
 FLOAT, BYTE = 5126, 5121
+# Values of the extension that are read.
+LINEAR = "lin_rec709_display"
+KERNELS, COLOR_SPACES = ("ellipse",), ("srgb_rec709_display", LINEAR)
+# Opacities beyond their range by no more than this are rounded.
+OPACITY_ROUNDING = 0.01
 Section = Callable[[Gaussians], np.ndarray]
 
 
@@ -128,12 +135,19 @@ def _document(source: SceneSource, sections: dict[str, Section]) -> dict[str, An
         "extensionsUsed": [EXTENSION],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0}],
+        "nodes": [{"mesh": 0} | _translation(source.origin)],
         "meshes": [{"primitives": [primitive]}],
         "buffers": [{"byteLength": offset}],
         "bufferViews": views,
         "accessors": accessors,
     }
+
+
+def _translation(origin: Origin) -> dict[str, Any]:
+    """Return the part of a node that moves positions relative to an origin to the world."""
+    if origin == WORLD:
+        return {}
+    return {"translation": [float(v * FLIPS[axis]) for v, axis in zip(origin, "xyz", strict=True)]}
 
 
 def _kind(name: str) -> str:
@@ -145,11 +159,13 @@ def _kind(name: str) -> str:
 def open_glb(path: Path) -> SceneSource:
     """Open the Gaussians of all primitives with the extension, transformed by their nodes.
 
+    Warnings tell what is converted: logarithmic scales and linear colours.
+
     Raises:
         InputError: There are none, or the file is damaged.
     """
     document = read_document(path)
-    blocks = []
+    blocks, positions = [], []
     for world, primitive in document.primitives():
         extension = primitive.get("extensions", {}).get(EXTENSION)
         if extension is None:
@@ -159,32 +175,62 @@ def open_glb(path: Path) -> SceneSource:
                 f"{path} has compressed Gaussians ({', '.join(extension['extensions'])}), which "
                 "recon does not read; convert it to .spz or .ply with the tool that made it"
             )
-        blocks.append(_transformed(path, _primitive(path, document, primitive), world))
+        _check_extension(path, extension)
+        block = _primitive(path, document, primitive, extension.get("colorSpace"))
+        matrix = _in_scene_axes(path, world)
+        blocks.append(_transformed(path, block, matrix))
+        positions.append(blocks[-1].means.double().numpy() + matrix[:3, 3])
     if not blocks:
         raise InputError(f"{path} has no Gaussians: expected a primitive with {EXTENSION}")
     degree = max(block.sh_degree for block in blocks)
     if any(block.sh_degree != degree for block in blocks):
         raise InputError(f"{path} has Gaussians of several SH degrees; expected one")
-    return SceneSource.of(Gaussians.cat(blocks))
+    origin = local_origin(np.concatenate(positions))
+    placed = [
+        replace(block, means=torch.from_numpy((world - origin).astype(np.float32)))
+        for block, world in zip(blocks, positions, strict=True)
+    ]
+    return SceneSource.of(Gaussians.cat(placed), origin)
 
 
-def _transformed(path: Path, block: Gaussians, world: np.ndarray) -> Gaussians:
-    """Apply the transform of a node (in glTF axes)."""
-    if (world == np.eye(4)).all():
+def _check_extension(path: Path, extension: dict[str, Any]) -> None:
+    """Raise InputError for other kernels and colour spaces; warn of other projections."""
+    for key, known in (("kernel", KERNELS), ("colorSpace", COLOR_SPACES)):
+        value = extension.get(key, known[0])
+        if value not in known:
+            raise InputError(
+                f"{path} has Gaussians with the {key} {value!r}; expected {' or '.join(known)}; "
+                "convert it with the tool that made it"
+            )
+    for key, usual in (("projection", "perspective"), ("sortingMethod", "cameraDistance")):
+        value = extension.get(key, usual)
+        if value != usual:
+            warn(f"{path} is made for the {key} {value!r}; recon renders with {usual!r}")
+
+
+def _in_scene_axes(path: Path, world: np.ndarray) -> np.ndarray:
+    """Convert the matrix of a node from the axes of glTF."""
+    if not np.isfinite(world).all():
+        raise InputError(f"{path}: the transform of a node is not finite")
+    flip = np.append(_flip_axes(), 1).astype(np.float64)
+    return np.asarray(flip[:, None] * world * flip)
+
+
+def _transformed(path: Path, block: Gaussians, matrix: np.ndarray) -> Gaussians:
+    """Apply the scale and the rotation of a node."""
+    if (matrix[:3, :3] == np.eye(3)).all():
         return block
-    flip = np.append(_flip_axes(), 1)
-    matrix = flip[:, None] * world * flip
     scale = np.cbrt(np.linalg.det(matrix[:3, :3]))
-    rotation = (
-        matrix[:3, :3] / scale if scale > 0 and np.isfinite(matrix).all() else np.zeros((3, 3))
-    )
+    rotation = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3:
         raise InputError(f"{path}: a node mirrors or shears its Gaussians, which recon cannot read")
-    values = (torch.tensor(x, dtype=torch.float32) for x in (scale, rotation, matrix[:3, 3]))
+    values = (torch.tensor(x, dtype=torch.float32) for x in (scale, rotation, np.zeros(3)))
     return block.transformed(Sim3(*values))
 
 
-def _primitive(path: Path, document: Document, primitive: dict[str, Any]) -> Gaussians:
+def _primitive(
+    path: Path, document: Document, primitive: dict[str, Any], color_space: str | None
+) -> Gaussians:
     attributes = primitive.get("attributes", {})
     degree = 0
     while f"{EXTENSION}:SH_DEGREE_{degree + 1}_COEF_0" in attributes:
@@ -200,16 +246,57 @@ def _primitive(path: Path, document: Document, primitive: dict[str, Any]) -> Gau
     columns += [document.accessor(attributes, name, 3) for name in _sh_names(degree)]
     if len({len(column) for column in columns}) != 1:
         raise InputError(f"{path} is damaged: attributes of one primitive differ in length")
+    columns[2], columns[3] = _activated(path, columns[2], columns[3])
     good = np.logical_and.reduce([np.isfinite(column).all(1) for column in columns])
-    means, quats, scales, opacities, *sh = (column[good] for column in columns)
-    signs = encodings.sh_signs(FLIPS, len(sh))
+    if not good.all():
+        warn(f"{path}: dropped {(~good).sum()} of {len(good)} Gaussians with non-finite values")
+    means, quats, scales, opacities, *rest = (column[good] for column in columns)
+    sh = np.stack(rest, 1) * encodings.sh_signs(FLIPS, len(rest))
+    if color_space == LINEAR:
+        warn(f"{path}: its linear colours are converted to sRGB, higher SH to the first order")
+        sh = _from_linear(sh)
     return Gaussians(
         means=torch.from_numpy(means * _flip_axes()),
         quats=torch.from_numpy(encodings.decode_quats((quats * _flip_quats())[:, [3, 0, 1, 2]])),
-        scales=torch.from_numpy(np.abs(scales)),
-        opacities=torch.from_numpy(np.clip(opacities[:, 0], 0, 1)),
-        sh=torch.from_numpy(np.stack(sh, 1) * signs),
+        scales=torch.from_numpy(scales),
+        opacities=torch.from_numpy(opacities[:, 0]),
+        sh=torch.from_numpy(sh),
     )
+
+
+def _activated(
+    path: Path, scales: np.ndarray, opacities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return linear scales and opacities in [0, 1], which older writers stored as in a PLY."""
+    if np.nanmin(scales, initial=0) < 0:
+        warn(
+            f"{path}: negative scales, which glTF does not allow; all are read as logarithms, as "
+            "older writers stored them"
+        )
+        scales = encodings.decode_scales(np.maximum(scales, encodings.MIN_LOG_SCALE))
+    finite = opacities[np.isfinite(opacities)]
+    if finite.min(initial=0) < -OPACITY_ROUNDING or finite.max(initial=0) > 1 + OPACITY_ROUNDING:
+        warn(
+            f"{path}: opacities outside 0 to 1, which glTF does not allow; all are read as logits, "
+            "as older writers stored them"
+        )
+        return scales, encodings.decode_opacities(opacities)
+    return scales, np.clip(opacities, 0, 1)
+
+
+def _from_linear(sh: np.ndarray) -> np.ndarray:
+    """Convert SH of linear BT.709 colours to display sRGB.
+
+    The mean colour of each Gaussian is converted exactly, what depends on the direction by the
+    derivative of the transfer function there (IEC 61966-2-1).
+    """
+    linear = 0.5 + C0 * sh[:, :1].astype(np.float64)
+    base = np.maximum(linear, 0.0031308)
+    dark = linear <= 0.0031308
+    display = np.where(dark, 12.92 * linear, 1.055 * base ** (1 / 2.4) - 0.055)
+    slope = np.where(dark, 12.92, 1.055 / 2.4 * base ** (1 / 2.4 - 1))
+    converted = np.concatenate([(display - 0.5) / C0, sh[:, 1:] * slope], 1)
+    return np.asarray(converted.astype(np.float32))
 
 
 def glb_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:

@@ -1,18 +1,26 @@
 """The PLY of 3D Gaussian Splatting (Kerbl et al. 2023, INRIA's reference code)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from recon.errors import InputError, warn
+from recon.errors import InputError, listed, warn
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.attribute_sizes import sum_by_attribute
-from recon.formats.compressed_ply import is_compressed, open_compressed_ply
-from recon.formats.ply_header import NUM_REST_BY_DEGREE, degree_of_rest, read_header, read_table
+from recon.formats.compressed_ply import MIP_COMMENT, is_compressed, open_compressed_ply
+from recon.formats.ply_header import (
+    NUM_REST_BY_DEGREE,
+    PlyHeader,
+    degree_of_rest,
+    read_header,
+    read_table,
+)
 from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
+from recon.precision import WORLD, Origin, float32_error, local_origin
 from render import Gaussians
 
 _GROUPS = {
@@ -22,36 +30,68 @@ _GROUPS = {
     "scales": ("scale_0", "scale_1", "scale_2"),
     "quats": ("rot_0", "rot_1", "rot_2", "rot_3"),
 }
+# Written by many tools, and without a meaning for Gaussians.
+_UNUSED = {"nx", "ny", "nz"}
+# Thickness of 2D Gaussians, relative to the smaller one of their two scales.
+FLATNESS = 1e-3
+# Comments that say whether the scene is for rendering with the 2D filter of Mip-Splatting, as Brush
+# and Postshot write them; the last one counts.
+MIP_COMMENTS = ("splatrendermode: mip", "antialiased 1")
+DEFAULT_COMMENTS = ("splatrendermode: default", "antialiased 0")
+# Number of rows from which on opacities that all lie in [0, 1] are suspicious.
+MIN_SUSPICIOUS = 30
+# Number of rows that the origin is chosen by.
+MAX_SAMPLE = 100_000
 
 
 def write_ply(path: Path, source: SceneSource) -> None:
-    """Write the layout of INRIA's code: binary little-endian float32, one element `vertex`."""
+    """Write the layout of INRIA's code: binary little-endian float32, one element `vertex`.
+
+    Where float32 is too coarse for positions in the world frame, they are written as float64.
+    """
     rest = NUM_REST_BY_DEGREE[source.sh_degree]
-    names = ["x", "y", "z", "nx", "ny", "nz", *_GROUPS["f_dc"]]
+    kind, names = "float", ["nx", "ny", "nz", *_GROUPS["f_dc"]]
+    if source.origin != WORLD:
+        kind = "double"
+        warn(
+            f"{path}: positions are written as float64, which some viewers do not read; float32 "
+            f"would round them by up to {float32_error(source.origin):.3g} units at these "
+            "coordinates"
+        )
     names += [f"f_rest_{i}" for i in range(rest)]
     names += ["opacity", *_GROUPS["scales"], *_GROUPS["quats"]]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {source.count}"]
+    header = ["ply", "format binary_little_endian 1.0"]
+    header += [f"comment {MIP_COMMENT}"] if source.antialiased else []
+    header += [f"element vertex {source.count}"]
+    header += [f"property {kind} {axis}" for axis in "xyz"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
+    layout = np.dtype([("means", "<f8" if kind == "double" else "<f4", 3)]
+                      + [("others", "<f4", len(names))])  # fmt: skip
     with atomic_output(path) as temporary, temporary.open("wb") as file:
         file.write("\n".join(header).encode("ascii"))
         for block in source.read():
-            file.write(_rows(block).astype("<f4").tobytes())
+            rows = np.zeros(len(block), layout)
+            rows["means"] = block.means.double().numpy() + source.origin
+            rows["others"] = _others(block)
+            file.write(rows.tobytes())
 
 
-def _rows(block: Gaussians) -> np.ndarray:
-    means = block.means.double().numpy()
+def _others(block: Gaussians) -> np.ndarray:
+    """Return the values of all attributes but the positions, in file order."""
     f_dc, f_rest = encodings.encode_sh(block.sh.double().numpy())
     opacity = encodings.encode_opacities(block.opacities.double().numpy())
     scales = encodings.encode_scales(block.scales.double().numpy())
     quats = block.quats.double().numpy()
-    normals = np.zeros_like(means)
-    return np.concatenate([means, normals, f_dc, f_rest, opacity[:, None], scales, quats], 1)
+    normals = np.zeros((len(block), 3))
+    return np.concatenate([normals, f_dc, f_rest, opacity[:, None], scales, quats], 1)
 
 
 def open_ply(path: Path) -> SceneSource:
-    """Open a 3DGS PLY, plain or compressed, with any property order, number type and encoding.
+    """Open a 3DGS PLY, plain or compressed, with any order of elements and properties.
 
-    Rows with non-finite values are dropped, and counted in a warning.
+    Numbers may be of any type and encoding. 2D Gaussians (without scale_2) become flat ones, and
+    the 3D filter of Mip-Splatting (filter_3D) is applied. Rows with NaN or infinite values are
+    dropped, apart from infinite opacities, which are 0 or 1. Warnings tell all of this.
 
     Raises:
         InputError: The file is damaged or has no Gaussians.
@@ -59,17 +99,82 @@ def open_ply(path: Path) -> SceneSource:
     with path.open("rb") as file:
         header = read_header(path, file)
         if is_compressed(header):
-            return open_compressed_ply(path, file, header)
-        _check_properties(path, [name for name, _ in header.properties])
+            opened = open_compressed_ply(path, file, header)
+            return replace(opened, antialiased=is_antialiased(header))
+        names = [name for name, _ in header.properties]
+        _check_properties(path, names)
         table = read_table(path, file, header)
-    rest = sum(name.startswith("f_rest_") for name in table.dtype.names or ())
+    _tell_unusual(path, header, names)
+    rest = sum(name.startswith("f_rest_") for name in names)
     degree = degree_of_rest(path, rest)
-    count = sum(int(_finite(_groups(rows, rest)).sum()) for rows in _chunks(table))
+    origin = _origin(table)
+    if origin != WORLD and header.dtype["x"].itemsize < 8:
+        warn(
+            f"{path}: its positions are rounded by up to {float32_error(origin):.3g} units, since "
+            "it stores coordinates far from zero as float32; make it around a local origin"
+        )
+    count = _count(path, table, rest)
+
+    def blocks() -> Iterator[Gaussians]:
+        return regroup(_decoded(rows, rest, origin) for rows in _chunks(table))
+
+    antialiased = is_antialiased(header) or "filter_3D" in names
+    return SceneSource(count, degree, blocks, origin, antialiased)
+
+
+def is_antialiased(header: PlyHeader) -> bool:
+    """Return whether the comments of a PLY ask for the 2D filter of Mip-Splatting."""
+    found = False
+    for comment in header.comments:
+        text = " ".join(comment.lower().split())
+        if text in MIP_COMMENTS:
+            found = True
+        elif text in DEFAULT_COMMENTS:
+            found = False
+    return found
+
+
+def _tell_unusual(path: Path, header: PlyHeader, names: list[str]) -> None:
+    """Warn of what is converted, and of what is not read."""
+    if "scale_2" not in names:
+        warn(
+            f"{path} has 2D Gaussians (no scale_2); they are read as flat 3D ones, {FLATNESS:g} "
+            "times as thick as wide"
+        )
+    if "filter_3D" in names:
+        warn(f"{path}: its 3D filter (filter_3D of Mip-Splatting) is applied to scales and opacity")
+    known = {name for group in _GROUPS.values() for name in group} | _UNUSED | {"filter_3D"}
+    extra = [n for n in names if n not in known and not n.startswith("f_rest_")]
+    others = [e.name for i, e in enumerate(header.elements) if i != header.vertex and e.count]
+    unread = [f"properties {listed(extra)}"] * bool(extra)
+    unread += [f"elements {listed(others)}"] * bool(others)
+    if unread:
+        warn(f"{path}: not read: {' and '.join(unread)}")
+
+
+def _count(path: Path, table: np.ndarray, rest: int) -> int:
+    """Count the usable rows; warn of the others, and of opacities that may not be logits."""
+    count, low, high = 0, np.inf, -np.inf
+    for rows in _chunks(table):
+        count += int(_usable(_groups(rows, rest)).sum())
+        opacity = rows["opacity"][~np.isnan(rows["opacity"])]
+        low = min(low, float(opacity.min(initial=np.inf)))
+        high = max(high, float(opacity.max(initial=-np.inf)))
     if count < len(table):
-        warn(f"{path}: dropped {len(table) - count} rows with non-finite values")
-    return SceneSource(
-        count, degree, lambda: regroup(_decoded(rows, rest) for rows in _chunks(table))
-    )
+        warn(f"{path}: dropped {len(table) - count} of {len(table)} rows with non-finite values")
+    if len(table) >= MIN_SUSPICIOUS and low >= 0 and high <= 1:
+        warn(
+            f"{path}: all opacities are from {low:.3g} to {high:.3g}; they are read as logits, as "
+            "the format has it, but may be opacities already: a scene that looks too transparent "
+            "needs their logits"
+        )
+    return count
+
+
+def _origin(table: np.ndarray) -> Origin:
+    sample = table[:: 1 + len(table) // MAX_SAMPLE]
+    points = np.stack([sample[axis].astype(np.float64) for axis in "xyz"], 1)
+    return local_origin(points[np.isfinite(points).all(1)])
 
 
 def _chunks(table: np.ndarray) -> Iterator[np.ndarray]:
@@ -77,40 +182,71 @@ def _chunks(table: np.ndarray) -> Iterator[np.ndarray]:
         yield table[start : start + BLOCK_SIZE]
 
 
-def _groups(rows: np.ndarray, rest: int) -> dict[str, np.ndarray]:
+def _groups(rows: np.ndarray, rest: int, origin: Origin = WORLD) -> dict[str, np.ndarray]:
+    known = rows.dtype.names or ()
     columns = {group: _columns(rows, names) for group, names in _GROUPS.items()}
     columns["f_rest"] = _columns(rows, tuple(f"f_rest_{i}" for i in range(rest)))
+    if origin != WORLD:
+        world = np.stack([rows[axis].astype(np.float64) for axis in "xyz"], 1)
+        columns["means"] = (world - origin).astype(np.float32)
+    if "scale_2" not in known:
+        columns["scales"][:, 2] = columns["scales"][:, :2].min(1) + np.log(FLATNESS)
+    if "filter_3D" in known:
+        columns["filter"] = _columns(rows, ("filter_3D",))
     return columns
 
 
-def _finite(columns: dict[str, np.ndarray]) -> np.ndarray:
-    return np.asarray(
-        np.logical_and.reduce([np.isfinite(column).all(1) for column in columns.values()])
-    )
+def _usable(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Return which rows have a meaning: infinite logits and log scales of -infinity have one."""
+    good = ~np.isnan(columns["opacity"]).any(1) & (columns["scales"] < np.inf).all(1)
+    for name, column in columns.items():
+        if name not in ("opacity", "scales"):
+            good &= np.isfinite(column).all(1)
+    return np.asarray(good)
 
 
-def _decoded(rows: np.ndarray, rest: int) -> Gaussians:
-    columns = _groups(rows, rest)
-    finite = _finite(columns)
-    good = {name: column[finite] for name, column in columns.items()}
+def _decoded(rows: np.ndarray, rest: int, origin: Origin) -> Gaussians:
+    columns = _groups(rows, rest, origin)
+    usable = _usable(columns)
+    good = {name: column[usable] for name, column in columns.items()}
+    scales = encodings.decode_scales(np.maximum(good["scales"], encodings.MIN_LOG_SCALE))
+    opacities = encodings.decode_opacities(good["opacity"][:, 0])
+    if "filter" in good:
+        scales, opacities = _filtered(scales, opacities, good["filter"])
     return Gaussians(
         means=torch.from_numpy(good["means"]),
         quats=torch.from_numpy(encodings.decode_quats(good["quats"])),
-        scales=torch.from_numpy(encodings.decode_scales(good["scales"])),
-        opacities=torch.from_numpy(encodings.decode_opacities(good["opacity"][:, 0])),
+        scales=torch.from_numpy(scales),
+        opacities=torch.from_numpy(opacities),
         sh=torch.from_numpy(encodings.decode_sh(good["f_dc"], good["f_rest"])),
     )
 
 
+def _filtered(
+    scales: np.ndarray, opacities: np.ndarray, width: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Apply the 3D smoothing filter (Mip-Splatting, Yu et al. 2024, eq. 7)."""
+    before = np.square(scales.astype(np.float64))
+    after = before + np.square(width.astype(np.float64))
+    ratio = np.sqrt(np.prod(before / np.maximum(after, 1e-300), 1))
+    return np.sqrt(after).astype(np.float32), (opacities * ratio).astype(np.float32)
+
+
 def _columns(table: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Return properties as float32 [n names]; those that are not there are 0."""
     out = np.zeros((len(table), len(names)), np.float32)
-    for i, name in enumerate(names):
-        out[:, i] = table[name]
+    known = table.dtype.names or ()
+    # Numbers beyond float32 become infinite, and their rows are dropped.
+    with np.errstate(over="ignore"):
+        for i, name in enumerate(names):
+            if name in known:
+                out[:, i] = table[name]
     return out
 
 
 def _check_properties(path: Path, names: list[str]) -> None:
-    missing = [n for group in _GROUPS.values() for n in group if n not in names]
+    needed = [n for group in _GROUPS.values() for n in group if n != "scale_2"]
+    missing = [n for n in needed if n not in names]
     if missing:
         raise InputError(
             f"{path} is a PLY without Gaussians: its vertices have no {', '.join(missing)}; "

@@ -29,33 +29,42 @@ class PlyElement:
     name: str
     count: int
     properties: list[tuple[str, str]] = field(default_factory=list)
-    """(name, NumPy type) in file order."""
+    """(name, NumPy type) in file order; of a list, the type of its values."""
+    counts: dict[str, str] = field(default_factory=dict)
+    """NumPy types of the lengths of those properties that are lists."""
 
 
 @dataclass(frozen=True)
 class PlyHeader:
-    """Header of a PLY. The first element has the vertices, or the chunks that describe them."""
+    """Header of a PLY, whose elements may come in any order."""
 
     encoding: str
     elements: tuple[PlyElement, ...]
+    comments: tuple[str, ...] = ()
+
+    @property
+    def vertex(self) -> int:
+        """Index of the element with the vertices; the first one if none has that name."""
+        names = [element.name for element in self.elements]
+        return names.index("vertex") if "vertex" in names else 0
 
     @property
     def count(self) -> int:
-        """Number of rows of the first element."""
-        return self.elements[0].count
+        """Number of vertices."""
+        return self.elements[self.vertex].count
 
     @property
     def properties(self) -> list[tuple[str, str]]:
-        """Properties of the first element."""
-        return self.elements[0].properties
+        """Properties of the vertices."""
+        return self.elements[self.vertex].properties
 
     @property
     def dtype(self) -> np.dtype:
-        """Layout of one row of the first element."""
-        return self.layout(0)
+        """Layout of one vertex."""
+        return self.layout(self.vertex)
 
     def layout(self, element: int) -> np.dtype:
-        """Return the layout of one row of an element."""
+        """Return the layout of one row of an element without lists."""
         order = _ORDERS[self.encoding]
         return np.dtype([(name, order + kind) for name, kind in self.elements[element].properties])
 
@@ -66,10 +75,13 @@ def read_header(path: Path, file: BinaryIO) -> PlyHeader:
         raise InputError(f"{path} is not a PLY file: expected it to start with 'ply'")
     encoding = ""
     elements: list[PlyElement] = []
+    comments: list[str] = []
     for words in _header_lines(path, file):
         try:
             if words[:1] == ["format"]:
                 encoding = words[1]
+            elif words[:1] == ["comment"]:
+                comments.append(" ".join(words[1:]))
             elif words[:1] == ["element"]:
                 elements.append(PlyElement(words[1], int(words[2])))
             elif words[:1] == ["property"] and elements:
@@ -82,7 +94,7 @@ def read_header(path: Path, file: BinaryIO) -> PlyHeader:
         raise InputError(
             f"{path} has no usable PLY header: expected a format and an element vertex"
         )
-    return PlyHeader(encoding, tuple(elements))
+    return PlyHeader(encoding, tuple(elements), tuple(comments))
 
 
 def _header_lines(path: Path, file: BinaryIO) -> Iterator[list[str]]:
@@ -98,16 +110,20 @@ def _header_lines(path: Path, file: BinaryIO) -> Iterator[list[str]]:
 
 
 def _add_property(path: Path, elements: list[PlyElement], words: list[str]) -> None:
-    first = len(elements) == 1
-    if words[1] == "list" and first:
+    element = elements[-1]
+    is_list = words[1] == "list"
+    if is_list and element.name == "vertex":
         raise InputError(f"{path} has a list property {words[-1]!r} on its vertices; not Gaussians")
-    if words[1] not in _TYPES and first:
-        raise InputError(f"{path} has a property of unknown type {words[1]!r}")
-    name = words[2]
-    if name in dict(elements[-1].properties):
-        raise InputError(f"{path} has two properties {name!r} on its {elements[-1].name}")
-    # Elements after the vertices, such as faces, may have properties of any type.
-    elements[-1].properties.append((name, _TYPES.get(words[1], "u1")))
+    kinds = words[2:4] if is_list else words[1:2]
+    unknown = [kind for kind in kinds if kind not in _TYPES]
+    if unknown:
+        raise InputError(f"{path} has a property of unknown type {unknown[0]!r}")
+    name = words[4] if is_list else words[2]
+    if name in dict(element.properties):
+        raise InputError(f"{path} has two properties {name!r} on its {element.name}")
+    element.properties.append((name, _TYPES[kinds[-1]]))
+    if is_list:
+        element.counts[name] = _TYPES[kinds[0]]
 
 
 def degree_of_rest(path: Path, rest: int) -> int:
@@ -119,15 +135,41 @@ def degree_of_rest(path: Path, rest: int) -> int:
 
 def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
     """Return the vertices as a structured array; raise InputError if the file is too short."""
+    before = header.elements[: header.vertex]
     if header.encoding == "ascii":
+        for _ in range(sum(element.count for element in before)):
+            if not file.readline():
+                raise InputError(f"{path} is truncated: it ends before its vertices")
         return _read_ascii(path, file, header)
+    size = path.stat().st_size
+    for index, element in enumerate(before):
+        if element.counts:
+            _skip_lists(path, file, element, _ORDERS[header.encoding])
+        else:
+            file.seek(element.count * header.layout(index).itemsize, 1)
     expected = header.count * header.dtype.itemsize
-    found = path.stat().st_size - file.tell()
+    found = max(size - file.tell(), 0)
     if found < expected:
         raise InputError(
             f"{path} is truncated: {header.count} vertices need {expected} bytes, found {found}"
         )
     return mapped_table(path, file.tell(), header.dtype, header.count)
+
+
+def _skip_lists(path: Path, file: BinaryIO, element: PlyElement, order: str) -> None:
+    """Skip the rows of an element with lists, whose lengths must be read one by one."""
+    for _ in range(element.count):
+        for name, kind in element.properties:
+            count = 1
+            if name in element.counts:
+                length = np.dtype(order + element.counts[name])
+                raw = file.read(length.itemsize)
+                if len(raw) < length.itemsize:
+                    raise InputError(f"{path} is truncated: it ends within {element.name}")
+                count = int(np.frombuffer(raw, length)[0])
+                if count < 0:
+                    raise InputError(f"{path} is damaged: a list of {count} values")
+            file.seek(count * np.dtype(kind).itemsize, 1)
 
 
 def read_points(path: Path) -> Float[np.ndarray, "n 3"]:
@@ -140,7 +182,7 @@ def read_points(path: Path) -> Float[np.ndarray, "n 3"]:
         header = read_header(path, file)
         missing = {"x", "y", "z"} - {name for name, _ in header.properties}
         if missing:
-            raise InputError(f"{path}: its first element has no {', '.join(sorted(missing))}")
+            raise InputError(f"{path}: its vertices have no {', '.join(sorted(missing))}")
         table = read_table(path, file, header)
     return np.stack([table[axis].astype(np.float64) for axis in "xyz"], 1)
 

@@ -22,7 +22,8 @@ from recon.formats.ply import open_ply, ply_attribute_bytes, write_ply
 from recon.formats.sog import open_sog, sog_attribute_bytes, write_sog
 from recon.formats.source import SceneSource
 from recon.formats.splat import open_splat, splat_attribute_bytes, write_splat
-from recon.formats.spz import SpzConfig, open_spz, spz_attribute_bytes, write_spz
+from recon.formats.spz import SpzConfig, open_spz, spz_attribute_bytes, spz_error, write_spz
+from recon.precision import Origin, float32_error
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class SceneFormat:
     """Highest degree of spherical harmonics that the format stores; writing drops the rest."""
     keeps_order: bool = True
     """Whether Gaussians are read back in the order in which they were written."""
+    keeps_origin: bool = False
+    """Whether positions far from zero are kept, such as UTM coordinates."""
+    keeps_antialiased: bool = False
+    """Whether the file can say that the scene is for rendering with the filter of Mip-Splatting."""
+    error_at: Callable[[Origin], float] = float32_error
+    """Rounding of positions around a point (world units), for formats that do not keep origins."""
     write_quantised: Callable[[Path, SceneSource, int], None] | None = None
     """Writes with the lowest bits of positions dropped (the last argument is how many), for formats
     whose files shrink when values repeat; None for formats with a fixed size per Gaussian."""
@@ -62,6 +69,8 @@ FORMATS: dict[str, SceneFormat] = {
             open=open_ply,
             write=write_ply,
             bytes_by_attribute=ply_attribute_bytes,
+            keeps_origin=True,
+            keeps_antialiased=True,
         ),
         SceneFormat(
             ".compressed.ply",
@@ -70,6 +79,7 @@ FORMATS: dict[str, SceneFormat] = {
             write=write_compressed_ply,
             bytes_by_attribute=ply_attribute_bytes,
             keeps_order=False,
+            keeps_antialiased=True,
         ),
         SceneFormat(
             ".splat",
@@ -86,6 +96,8 @@ FORMATS: dict[str, SceneFormat] = {
             write=write_spz,
             bytes_by_attribute=spz_attribute_bytes,
             keeps_order=False,
+            keeps_antialiased=True,
+            error_at=spz_error,
             write_quantised=_write_quantised_spz,
         ),
         SceneFormat(
@@ -96,6 +108,8 @@ FORMATS: dict[str, SceneFormat] = {
             bytes_by_attribute=sog_attribute_bytes,
             max_sh_degree=3,
             keeps_order=False,
+            keeps_origin=True,
+            keeps_antialiased=True,
             write_quantised=write_sog,
         ),
         SceneFormat(
@@ -104,6 +118,7 @@ FORMATS: dict[str, SceneFormat] = {
             open=open_glb,
             write=write_glb,
             bytes_by_attribute=glb_attribute_bytes,
+            keeps_origin=True,
         ),
     )
 }

@@ -1,4 +1,7 @@
-"""PlayCanvas's SOG, version 2: a zip of lossless WebP textures and a meta.json."""
+"""PlayCanvas's SOG: lossless WebP textures and a meta.json, in a zip or a folder.
+
+recon writes version 2, as a zip. Version 1 has bounds in place of codebooks.
+"""
 
 import json
 import zipfile
@@ -8,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from recon.errors import InputError
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.attribute_sizes import sum_by_attribute
@@ -16,6 +18,7 @@ from recon.formats.codebook import codebook, nearest, palette
 from recon.formats.morton import in_texture_order
 from recon.formats.sog_archive import Archive, texture_size, webp
 from recon.formats.source import SceneSource
+from recon.precision import local_origin
 from render import Gaussians
 
 # Number of SH coefficients above degree 0 by degree; the format ends at degree 3.
@@ -33,12 +36,13 @@ def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
         source: At least one Gaussian.
         dropped_bits: Number of lowest position bits to drop, which improves the compression.
     """
-    if source.count == 0:
-        raise InputError(f"cannot write {path}: a SOG needs at least one Gaussian")
     scene = in_texture_order(source.load(), texture_size(source.count)[0])
     meta: dict[str, Any] = {"version": 2, "asset": {"generator": "recon"}, "count": len(scene)}
+    if source.antialiased:
+        meta["model"] = "antialiased"
     files: dict[str, bytes] = {}
-    _add_means(scene, meta, files, dropped_bits)
+    means = scene.means.double().numpy() + source.origin
+    _add_means(means, meta, files, dropped_bits)
     _add_quats(scene, meta, files)
     logs = encodings.encode_scales(scene.scales.double().numpy())
     book = codebook(logs)
@@ -59,9 +63,8 @@ def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
 
 
 def _add_means(
-    scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes], dropped_bits: int
+    means: np.ndarray, meta: dict[str, Any], files: dict[str, bytes], dropped_bits: int
 ) -> None:
-    means = scene.means.double().numpy()
     logs = np.sign(means) * np.log1p(np.abs(means))
     low, high = logs.min(0), logs.max(0)
     steps = encodings.encode_steps((logs - low) / np.maximum(high - low, 1e-30), 16)
@@ -101,51 +104,78 @@ def _add_sh(scene: Gaussians, meta: dict[str, Any], files: dict[str, bytes]) -> 
 
 
 def open_sog(path: Path) -> SceneSource:
-    """Open a .sog; raise InputError if it is damaged."""
+    """Open a .sog, or the meta.json of one that is not bundled; InputError if it is damaged."""
     with Archive(path) as archive:
         meta = archive.meta()
         count = meta["count"]
-        low, high = (np.array(archive.numbers(meta, "means", end, 3)) for end in ("mins", "maxs"))
         lower, upper = (archive.texels(meta, "means", index, count) for index in (0, 1))
         steps = lower[:, :3].astype(np.float64) + 256.0 * upper[:, :3]
-        logs = low + steps / 65535 * (high - low)
+        logs = archive.scaled(meta, "means", steps, 16)
         means = np.sign(logs) * np.expm1(np.minimum(np.abs(logs), 80))
+        origin = local_origin(means)
         quats = archive.texels(meta, "quats", 0, count)
         three = (quats[:, :3].astype(np.float32) / 255 - 0.5) / encodings.SQRT_HALF
         largest = np.clip(quats[:, 3].astype(np.int64) - LARGEST_BASE, 0, 3)
-        scales = archive.coded(meta, "scales", archive.texels(meta, "scales", 0, count)[:, :3])
-        color = archive.texels(meta, "sh0", 0, count)
-        f_dc = archive.coded(meta, "sh0", color[:, :3])
+        scales, f_dc, opacities = _values(archive, meta, count)
         rest = _palette_values(archive, meta, count) if "shN" in meta else np.zeros((count, 0))
     scene = Gaussians(
-        means=torch.from_numpy(means.astype(np.float32)),
+        means=torch.from_numpy((means - origin).astype(np.float32)),
         quats=torch.from_numpy(encodings.decode_smallest_three(largest, three)),
         scales=torch.from_numpy(encodings.decode_scales(np.minimum(scales, 80))),
-        opacities=torch.from_numpy(color[:, 3].astype(np.float32) / 255),
+        opacities=torch.from_numpy(opacities),
         sh=torch.from_numpy(encodings.decode_sh(f_dc, rest.astype(np.float32))),
     )
-    return SceneSource.of(scene)
+    return SceneSource.of(scene, origin, meta.get("model") == "antialiased")
+
+
+def _values(
+    archive: Archive, meta: dict[str, Any], count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return log scales [n 3], f_dc [n 3] and opacities [n], float32."""
+    scales = archive.texels(meta, "scales", 0, count)[:, :3]
+    color = archive.texels(meta, "sh0", 0, count)
+    if meta["version"] == 2:
+        f_dc = archive.coded(meta, "sh0", color[:, :3])
+        opacities = color[:, 3].astype(np.float32) / 255
+        return archive.coded(meta, "scales", scales), f_dc, opacities
+    # The fourth bounds are those of the logits.
+    values = archive.scaled(meta, "sh0", color).astype(np.float32)
+    opacities = encodings.decode_opacities(values[:, 3])
+    return archive.scaled(meta, "scales", scales).astype(np.float32), values[:, :3], opacities
 
 
 def _palette_values(archive: Archive, meta: dict[str, Any], count: int) -> np.ndarray:
     """Return the SH above degree 0 as [n 3(k-1)]."""
-    degree = archive.integer(meta["shN"], "bands", 1, 3)
-    size = archive.integer(meta["shN"], "count", 1, 1 << 16)
-    terms = SH_TERMS[degree]
     labels = archive.texels(meta, "shN", 1, count)
     index = labels[:, 0].astype(np.int64) + 256 * labels[:, 1].astype(np.int64)
+    if meta["version"] == 2:
+        degree = archive.integer(meta["shN"], "bands", 1, 3)
+        size = archive.integer(meta["shN"], "count", 1, 1 << 16)
+        terms = SH_TERMS[degree]
+        width = PALETTE_COLUMNS * terms
+    else:
+        # The width of the palette tells the degree.
+        width, size = archive.texture_shape(meta, "shN", 0)
+        terms, size = width // PALETTE_COLUMNS, size * PALETTE_COLUMNS
+        if terms not in SH_TERMS[1:] or width % PALETTE_COLUMNS:
+            raise archive.damaged(f"a palette of SH with a width of {width} px")
+        size = min(size, int(index.max(initial=0)) + 1)
     if int(index.max(initial=0)) >= size:
         raise archive.damaged(f"a label of {index.max()} for a palette of size {size}")
-    texels = archive.texels(meta, "shN", 0, size * terms, PALETTE_COLUMNS * terms)
-    values = archive.coded(meta, "shN", texels[:, :3]).reshape(size, terms, 3)
+    texels = archive.texels(meta, "shN", 0, size * terms, width)[:, :3]
+    if meta["version"] == 2:
+        values = archive.coded(meta, "shN", texels)
+    else:
+        values = archive.scaled(meta, "shN", texels)
+    values = values.reshape(size, terms, 3)
     return np.asarray(values.transpose(0, 2, 1).reshape(size, -1)[index])
 
 
 def sog_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:
     """Return the bytes per Gaussian of each attribute of a .sog."""
     with Archive(path) as archive:
-        members = archive.zip.infolist()
+        sizes = archive.sizes()
     # Otherwise meta.json would count as positions, like means_*.webp.
     return sum_by_attribute(
-        ((m.filename.replace("meta", "other"), m.compress_size) for m in members), count
+        ((name.replace("meta", "other"), size) for name, size in sizes.items()), count
     )

@@ -1,4 +1,4 @@
-"""The zip of a SOG: textures and their description, none of which is trusted."""
+"""The files of a SOG, in a zip or a folder: textures and their description; none is trusted."""
 
 import io
 import json
@@ -41,13 +41,30 @@ def webp(values: np.ndarray, size: tuple[int, int] | None = None) -> bytes:
     return file.getvalue()
 
 
+def is_sog_meta(path: Path) -> bool:
+    """Return whether a file is the meta.json of an unbundled SOG."""
+    if path.name != "meta.json" or not path.is_file() or path.stat().st_size > MAX_META_BYTES:
+        return False
+    try:
+        meta = json.loads(path.read_bytes())
+    except (ValueError, RecursionError, OSError):
+        return False
+    return isinstance(meta, dict) and {"means", "scales", "quats", "sh0"} <= meta.keys()
+
+
 class Archive:
-    """An open .sog, used as a context; every defect of the file raises InputError."""
+    """An open .sog or folder with a meta.json, used as a context.
+
+    Every defect of the files raises InputError.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.zip: zipfile.ZipFile | None = None
 
     def __enter__(self) -> "Archive":
+        if self.path.name == "meta.json":
+            return self
         try:
             self.zip = zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -55,14 +72,17 @@ class Archive:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.zip.close()
+        if self.zip is not None:
+            self.zip.close()
 
     def damaged(self, problem: str) -> InputError:
         """Return the error to raise."""
         return InputError(f"{self.path} is damaged: {problem}")
 
     def read(self, name: str, limit: int) -> bytes:
-        """Decompress a member in memory; its name is never used as a path."""
+        """Read a file: a member of the zip, whose name is never used as a path, or one beside."""
+        if self.zip is None:
+            return self._read_beside(name, limit)
         try:
             info = self.zip.getinfo(name)
             if info.file_size > limit:
@@ -80,15 +100,30 @@ class Archive:
             raise self.damaged(f"{name} unpacks to more bytes than it declares")
         return data
 
+    def _read_beside(self, name: str, limit: int) -> bytes:
+        path = self.path.parent / name
+        if Path(name).name != name or not path.is_file():
+            raise self.damaged(f"there is no {name} in its folder")
+        if path.stat().st_size > limit:
+            raise self.damaged(f"{name} has {path.stat().st_size} bytes")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise self.damaged(f"{name}: {error}") from error
+
     def meta(self) -> dict[str, Any]:
-        """Return the validated meta.json."""
+        """Return the validated meta.json; that of version 1, which had no version, gets a count."""
         try:
             meta = json.loads(self.read("meta.json", MAX_META_BYTES))
         except (ValueError, RecursionError) as error:
             raise self.damaged(f"meta.json: {error}") from error
-        if not isinstance(meta, dict) or meta.get("version") != 2:
+        if not isinstance(meta, dict) or meta.get("version", 1) not in (1, 2):
             found = meta.get("version") if isinstance(meta, dict) else type(meta).__name__
-            raise InputError(f"{self.path}: expected SOG version 2, found {found}")
+            raise InputError(f"{self.path}: expected SOG version 1 or 2, found {found}")
+        if meta.get("version", 1) == 1:
+            meta["version"] = 1
+            shape = meta["means"].get("shape") if isinstance(meta.get("means"), dict) else None
+            meta["count"] = shape[0] if isinstance(shape, list) and shape else None
         self.integer(meta, "count", 1, MAX_COUNT)
         for attribute in ("means", "scales", "quats", "sh0"):
             self._files(meta, attribute)
@@ -117,6 +152,24 @@ class Archive:
             raise self.damaged(f"meta.json names no files of {attribute}")
         return names
 
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each file."""
+        if self.zip is not None:
+            return {member.filename: member.compress_size for member in self.zip.infolist()}
+        files = [self.path, *sorted(self.path.parent.glob("*.webp"))]
+        return {file.name: file.stat().st_size for file in files}
+
+    def texture_shape(self, meta: dict[str, Any], attribute: str, index: int) -> tuple[int, int]:
+        """Return (width, height) of a texture, which `texels` checks."""
+        names = self._files(meta, attribute)
+        if index >= len(names):
+            raise self.damaged(f"meta.json names {len(names)} files of {attribute}")
+        try:
+            with Image.open(io.BytesIO(self.read(names[index], 4 * MAX_COUNT))) as image:
+                return image.size
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            raise self.damaged(f"{names[index]}: {error}") from error
+
     def texels(
         self, meta: dict[str, Any], attribute: str, index: int, count: int, width: int | None = None
     ) -> np.ndarray:
@@ -137,6 +190,22 @@ class Archive:
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             raise self.damaged(f"{name}: {error}") from error
         return values.reshape(-1, 4)[:count]
+
+    def scaled(
+        self, meta: dict[str, Any], attribute: str, steps: np.ndarray, bits: int = 8
+    ) -> np.ndarray:
+        """Decode values between the bounds (mins, maxs) of an attribute [n d], float64.
+
+        Bounds are one for each column, or one number for all.
+        """
+        bounds = []
+        for key in ("mins", "maxs"):
+            entry = meta[attribute]
+            if not isinstance(entry.get(key), list):
+                entry[key] = [entry.get(key)] * steps.shape[1]
+            bounds.append(np.array(self.numbers(meta, attribute, key, steps.shape[1])))
+        low, high = bounds
+        return np.asarray(low + steps / float((1 << bits) - 1) * (high - low))
 
     def coded(self, meta: dict[str, Any], attribute: str, steps: np.ndarray) -> np.ndarray:
         """Decode values by the codebook of an attribute, float32."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
+from recon.precision import WORLD, Origin
 from render import Gaussians
 
 # Gaussians per block; a multiple of the 256 of a chunk of compressed PLY.
@@ -28,12 +29,18 @@ class SceneSource:
     """Degree of the spherical harmonics."""
     blocks: Callable[[], Iterator[Gaussians]]
     """Starts an iteration over the blocks, which are on the CPU and without gradients."""
+    origin: Origin = WORLD
+    """World coordinates of the point that the means are relative to: not zero where float32 cannot
+    hold positions in the world frame (see `recon.precision`)."""
+    antialiased: bool = False
+    """Whether the scene was made for rendering with the 2D filter of Mip-Splatting, which lowers
+    the opacity of Gaussians thinner than a pixel (`RasterizeSettings.antialiased`)."""
     report: Callable[[float], None] = ignore_progress
     """Receives the progress of `read` (0 to 1)."""
 
     @staticmethod
     def of(
-        gaussians: Gaussians, report: Callable[[float], None] = ignore_progress
+        gaussians: Gaussians, origin: Origin = WORLD, antialiased: bool = False
     ) -> "SceneSource":
         """Return a source of a scene in memory."""
         scene = gaussians.detach().to("cpu")
@@ -42,7 +49,7 @@ class SceneSource:
             for start in range(0, len(scene), BLOCK_SIZE):
                 yield scene[start : start + BLOCK_SIZE]
 
-        return SceneSource(len(scene), scene.sh_degree, blocks, report)
+        return SceneSource(len(scene), scene.sh_degree, blocks, origin, antialiased)
 
     def read(self, index: int = 0, passes: int = 1) -> Iterator[Gaussians]:
         """Iterate over the blocks and report the progress.
@@ -61,12 +68,22 @@ class SceneSource:
         """Drop the spherical harmonics above a degree."""
         if degree >= self.sh_degree:
             return self
-        return replace(
-            self, sh_degree=degree, blocks=lambda: (block.cut_sh(degree) for block in self.blocks())
-        )
+        return replace(self.mapped(lambda block: block.cut_sh(degree)), sh_degree=degree)
+
+    def mapped(self, change: Callable[[Gaussians], Gaussians]) -> "SceneSource":
+        """Change every block by a function that keeps the number of Gaussians."""
+        return replace(self, blocks=lambda: map(change, self.blocks()))
+
+    def around(self, origin: Origin) -> "SceneSource":
+        """Express the means relative to another origin, which must be near for float32."""
+        shift = torch.tensor(self.origin, dtype=torch.float64) - torch.tensor(origin).double()
+        if not shift.any():
+            return self
+        moved = self.mapped(lambda b: replace(b, means=(b.means.double() + shift).to(b.means)))
+        return replace(moved, origin=origin)
 
     def load(self) -> Gaussians:
-        """Read all blocks into one scene in memory."""
+        """Read all blocks into one scene in memory, relative to the origin."""
         coefficients = (self.sh_degree + 1) ** 2
         shapes: dict[str, tuple[int, ...]] = {
             "means": (3,),

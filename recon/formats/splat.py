@@ -6,26 +6,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recon.errors import InputError
+from recon.errors import InputError, warn
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
+from recon.precision import WORLD, Origin, float32_error, local_origin
 from render import Gaussians
 from render.sh import C0
 
 _RECORD = np.dtype(
     [("means", "<f4", 3), ("scales", "<f4", 3), ("color", "u1", 4), ("quats", "u1", 4)]
 )
+# Number of rows that the origin is chosen by.
+MAX_SAMPLE = 100_000
 
 
 def write_splat(path: Path, source: SceneSource) -> None:
     """Write a .splat in the order of the scene, without SH above degree 0."""
-    if source.count == 0:
-        raise InputError(f"cannot write {path}: a .splat needs at least one Gaussian")
     with atomic_output(path) as temporary, temporary.open("wb") as file:
         for block in source.read():
             rows = np.zeros(len(block), _RECORD)
-            rows["means"], rows["scales"] = block.means.numpy(), block.scales.numpy()
+            rows["means"] = block.means.double().numpy() + source.origin
+            rows["scales"] = block.scales.numpy()
             rgb = 0.5 + C0 * block.sh[:, 0].numpy()
             color = np.concatenate([rgb, block.opacities.numpy()[:, None]], 1)
             rows["color"] = encodings.encode_steps(color, 8)
@@ -36,7 +38,7 @@ def write_splat(path: Path, source: SceneSource) -> None:
 def open_splat(path: Path) -> SceneSource:
     """Open a .splat; raise InputError unless its size is a multiple of the record size.
 
-    Rows with non-finite values are dropped.
+    Rows with non-finite values are dropped, and counted in a warning.
     """
     size = path.stat().st_size
     if size == 0 or size % _RECORD.itemsize:
@@ -45,10 +47,17 @@ def open_splat(path: Path) -> SceneSource:
             f"bytes, found {size} bytes"
         )
     table = np.memmap(path, dtype=_RECORD, mode="r")
+    sample = table["means"][:: 1 + len(table) // MAX_SAMPLE].astype(np.float64)
+    origin = local_origin(sample[np.isfinite(sample).all(1)])
+    if origin != WORLD:
+        warn(
+            f"{path}: its positions are rounded by up to {float32_error(origin):.3g} units, since "
+            ".splat stores coordinates far from zero as float32"
+        )
 
     def blocks() -> Iterator[Gaussians]:
         for start in range(0, len(table), BLOCK_SIZE):
-            yield _decoded(table[start : start + BLOCK_SIZE])
+            yield _decoded(table[start : start + BLOCK_SIZE], origin)
 
     count = sum(
         int(_is_finite(table[at : at + BLOCK_SIZE]).sum())
@@ -56,19 +65,21 @@ def open_splat(path: Path) -> SceneSource:
     )
     if count == 0:
         raise InputError(f"{path} has no Gaussian with finite values; it is not a .splat file")
-    return SceneSource(count, 0, lambda: regroup(blocks()))
+    if count < len(table):
+        warn(f"{path}: dropped {len(table) - count} of {len(table)} rows with non-finite values")
+    return SceneSource(count, 0, lambda: regroup(blocks()), origin)
 
 
 def _is_finite(rows: np.ndarray) -> np.ndarray:
     return np.asarray(np.isfinite(rows["means"]).all(1) & np.isfinite(rows["scales"]).all(1))
 
 
-def _decoded(rows: np.ndarray) -> Gaussians:
+def _decoded(rows: np.ndarray, origin: Origin) -> Gaussians:
     rows = rows[_is_finite(rows)]
     color = encodings.decode_steps(rows["color"], 8).astype(np.float32)
     quats = (rows["quats"].astype(np.float32) - 128) / 128
     return Gaussians(
-        means=torch.from_numpy(rows["means"].copy()),
+        means=torch.from_numpy((rows["means"].astype(np.float64) - origin).astype(np.float32)),
         quats=torch.from_numpy(encodings.decode_quats(quats)),
         scales=torch.from_numpy(np.abs(rows["scales"])),
         opacities=torch.from_numpy(color[:, 3].copy()),

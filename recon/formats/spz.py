@@ -2,14 +2,15 @@
 
 recon writes version 3, which most viewers read. Axes are those of the scene, as in a PLY: the
 library's own converter, splat-transform and others do not change them either, although its
-description recommends +y up.
+description recommends +y up. A file that declares its axes is read into those of a PLY.
 """
 
 import gzip
 import math
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,12 @@ from recon.errors import warn
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.attribute_sizes import sum_by_attribute
+from recon.formats.far_gaussians import Survey, pull_in
 from recon.formats.morton import in_morton_order
 from recon.formats.source import BLOCK_SIZE, SceneSource
-from recon.formats.spz_container import MAGIC, SpzHeader, read_spz
-from render import Gaussians
+from recon.formats.spz_container import ANTIALIASED, MAGIC, SpzHeader, read_spz
+from recon.precision import WORLD, Origin, local_origin
+from render import Gaussians, Sim3
 
 VERSION = 3
 LIBRARY_BITS = 12
@@ -30,6 +33,18 @@ COLOR_SPAN = 0.15
 LOG_STEPS, LOG_OFFSET = 16.0, 10.0
 POSITION_MAX = (1 << 23) - 1
 ROTATION_MAX = (1 << 9) - 1
+# Axes that a file may declare: the directions of x, y and z by the number in its extension (Left or
+# Right, Down or Up, Front or Back). A PLY has RDF.
+AXES = (
+    "", "LDB", "RDB", "LUB", "RUB", "LDF", "RDF", "LUF", "RUF",
+    "LFD", "RFD", "LFU", "RFU", "LBD", "RBD", "LBU", "RBU",
+)  # fmt: skip
+SCENE_AXES, OPPOSITE = "RDF", dict(zip("LRDUFB", "RLUDBF", strict=True))
+# Number of rows that the origin is chosen by.
+MAX_SAMPLE = 100_000
+# Scales that the format can store, and the largest higher SH.
+MIN_SCALE, MAX_SCALE = math.exp(-LOG_OFFSET), math.exp(255 / LOG_STEPS - LOG_OFFSET)
+MAX_COLOR, MAX_SH = 0.5 / COLOR_SPAN, 1.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +66,14 @@ def write_spz(path: Path, source: SceneSource, config: SpzConfig | None = None) 
     config = config or SpzConfig()
     bits = config.fraction_bits
     if bits is None:
-        bits = _fraction_bits(source)
+        source, bits = _fitted(path, source)
     bits = max(bits - config.dropped_bits, 0)
-    header = SpzHeader(VERSION, source.count, source.sh_degree, bits)
+    if config.dropped_bits == 0:
+        _tell_clipped(path, source)
+    flags = ANTIALIASED if source.antialiased else 0
+    header = SpzHeader(VERSION, source.count, source.sh_degree, bits, flags)
     sections: list[Callable[[Gaussians], np.ndarray]] = [
-        lambda block: _positions(block, bits),
+        lambda block: _positions(block, source.origin, bits),
         lambda block: encodings.encode_steps(block.opacities.numpy(), 8).astype(np.uint8),
         lambda block: _bytes((COLOR_SPAN * block.sh[:, 0].numpy() + 0.5) * 255),
         _log_scales,
@@ -74,30 +92,62 @@ def write_spz(path: Path, source: SceneSource, config: SpzConfig | None = None) 
                 file.write(section(in_morton_order(block)).tobytes())
 
 
-def _fraction_bits(source: SceneSource) -> int:
-    """Choose the fractional bits of positions.
+def _fitted(path: Path, source: SceneSource) -> tuple[SceneSource, int]:
+    """Choose the fractional bits of positions, and move in what is too far away for them.
 
     Steps are at most a sixteenth of the scale of small Gaussians and at most those of the library,
     as far as the range of positions allows.
     """
-    max_position, sizes = 1e-9, []
-    for block in source.blocks():
-        max_position = max(max_position, float(block.means.abs().max()) if len(block) else 0.0)
-        median_axis = block.scales.median(1).values
-        sizes.append(float(median_axis.quantile(0.1)))
-    wanted = math.ceil(math.log2(16 / max(min(sizes, default=1.0), 1e-9)))
-    allowed = math.floor(math.log2(POSITION_MAX / max_position))
+    survey = Survey.of(source)
+    offset = float(np.abs(survey.center + source.origin).max())
+    wanted = max(math.ceil(math.log2(16 / max(survey.size, 1e-9))), 0)
+    reach = POSITION_MAX / (1 << wanted) - offset
+    source, farthest = pull_in(path, source, survey, reach)
+    allowed = math.floor(math.log2(POSITION_MAX / max(offset + farthest, 1e-9)))
+    bits = min(max(min(max(wanted, LIBRARY_BITS), allowed), 0), 23)
+    step = 0.5**bits
     if allowed < 0:
-        warn(f"positions up to {max_position:g} are beyond the range of SPZ; they are clipped")
-    return min(max(min(max(wanted, LIBRARY_BITS), allowed), 0), 23)
+        warn(
+            f"{path}: positions up to {offset + farthest:.3g} are beyond the range of SPZ, "
+            f"{POSITION_MAX:,}; they are clipped"
+        )
+    elif step > survey.size:
+        warn(
+            f"{path}: positions are rounded by up to {step / 2:.3g} units, and a tenth of the "
+            f"Gaussians are smaller than {survey.size:.3g}: too coarse for SPZ; write .ply"
+        )
+    return source, bits
+
+
+def _tell_clipped(path: Path, source: SceneSource) -> None:
+    """Warn of the number of Gaussians with values that the format cannot store."""
+    counts = {f"scales outside {MIN_SCALE:.2g} to {MAX_SCALE:.2g} units": 0}
+    colors, rest = f"colours beyond {MAX_COLOR:.2g}", f"higher SH beyond {MAX_SH:g}"
+    counts |= {colors: 0, rest: 0}
+    for block in source.blocks():
+        # A flat Gaussian may well be a little thicker.
+        largest = block.scales.amax(1)
+        clipped = (largest < 10 * MIN_SCALE) & (block.scales.amin(1) < MIN_SCALE)
+        counts[next(iter(counts))] += int((clipped | (largest > MAX_SCALE)).sum())
+        counts[colors] += int((block.sh[:, 0].abs() > MAX_COLOR).any(1).sum())
+        counts[rest] += int((block.sh[:, 1:].abs() > 1.01 * MAX_SH).flatten(1).any(1).sum())
+    found = [f"{name} ({count})" for name, count in counts.items() if count]
+    if found:
+        warn(f"{path}: SPZ clips, of {source.count} Gaussians: {', '.join(found)}")
+
+
+def spz_error(origin: Origin) -> float:
+    """Return the rounding of positions around a point (world units)."""
+    allowed = math.floor(math.log2(POSITION_MAX / max(map(abs, origin))))
+    return 0.5 ** (min(max(allowed, 0), 23) + 1)
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
     return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
-def _positions(block: Gaussians, bits: int) -> np.ndarray:
-    fixed = np.round(block.means.double().numpy() * (1 << bits))
+def _positions(block: Gaussians, origin: Origin, bits: int) -> np.ndarray:
+    fixed = np.round((block.means.double().numpy() + origin) * (1 << bits))
     fixed = np.clip(fixed, -POSITION_MAX - 1, POSITION_MAX).astype("<i4")
     return fixed.reshape(-1, 1).view(np.uint8)[:, :3].copy()
 
@@ -131,24 +181,80 @@ def _sh(block: Gaussians, bits: tuple[int, int]) -> np.ndarray:
 
 
 def open_spz(path: Path) -> SceneSource:
-    """Open an SPZ of version 2, 3 or 4; raise InputError if it is damaged."""
+    """Open an SPZ of version 1 to 4; raise InputError if it is damaged.
+
+    A file that declares its axes is converted to those of a PLY (x right, y down, z ahead).
+    """
     header, streams = read_spz(path)
+    sample = _means(header, streams["positions"][:: 1 + header.count // MAX_SAMPLE])
+    origin = local_origin(sample[np.isfinite(sample).all(1)])
+    axes = AXES[header.axes]
+    if axes not in ("", SCENE_AXES):
+        warn(f"{path} declares the axes {axes}; they are changed to those of a PLY, {SCENE_AXES}")
 
     def blocks() -> Iterator[Gaussians]:
         for start in range(0, header.count, BLOCK_SIZE):
             rows = {name: stream[start : start + BLOCK_SIZE] for name, stream in streams.items()}
-            yield _decoded(header, rows)
+            yield _decoded(header, rows, origin)
 
-    return SceneSource(header.count, header.sh_degree, blocks)
+    if axes not in ("", SCENE_AXES):
+        source = SceneSource(
+            header.count, header.sh_degree, blocks, WORLD, header.antialiased
+        ).mapped(partial(_in_scene_axes, axes))
+        return replace(source, origin=_rotated_origin(axes, origin))
+    return SceneSource(header.count, header.sh_degree, blocks, origin, header.antialiased)
 
 
-def _decoded(header: SpzHeader, rows: dict[str, np.ndarray]) -> Gaussians:
-    digits = rows["positions"].reshape(-1, 3)
+def _axes_matrix(axes: str) -> tuple[np.ndarray, dict[str, int]]:
+    """Return the rotation by 90 degrees that puts z last, and the signs of x, y and z then."""
+    rotation = np.eye(3)
+    if axes[1] in "FB":
+        # y is ahead or back, z is up or down: the new y is -z, the new z is y.
+        rotation = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+        axes = axes[0] + OPPOSITE[axes[2]] + axes[1]
+    signs = {name: 1 if a == b else -1 for name, a, b in zip("xyz", axes, SCENE_AXES, strict=True)}
+    return rotation, signs
+
+
+def _rotated_origin(axes: str, origin: Origin) -> Origin:
+    rotation, signs = _axes_matrix(axes)
+    # No negative zeros.
+    x, y, z = (
+        float(v) + 0.0 for v in np.array(list(signs.values())) * (rotation @ np.array(origin))
+    )
+    return x, y, z
+
+
+def _in_scene_axes(axes: str, block: Gaussians) -> Gaussians:
+    """Rotate Gaussians, and negate axes, so that x is right, y down and z ahead."""
+    rotation, signs = _axes_matrix(axes)
+    if (rotation != np.eye(3)).any():
+        identity = Sim3.identity()
+        block = block.transformed(replace(identity, rotmat=torch.from_numpy(rotation).float()))
+    x, y, z = signs.values()
+    return replace(
+        block,
+        means=block.means * torch.tensor([x, y, z]),
+        # Negated axes change a rotation matrix R to F R F, also where F is a reflection.
+        quats=block.quats * torch.tensor([1, y * z, x * z, x * y]),
+        sh=block.sh * torch.from_numpy(encodings.sh_signs(signs, block.sh.shape[1])),
+    )
+
+
+def _means(header: SpzHeader, rows: np.ndarray) -> np.ndarray:
+    """Decode positions, float64 [n 3]. Version 1 has 16-bit floating-point numbers."""
+    if header.version == 1:
+        return np.ascontiguousarray(rows).view("<f2").reshape(-1, 3).astype(np.float64)
+    digits = rows.reshape(-1, 3)
     # The 3 bytes become the upper ones of 4, so that the shift back keeps the sign.
     wide = np.zeros((len(digits), 4), np.uint8)
     wide[:, 1:] = digits
     fixed = (wide.view("<i4")[:, 0] >> 8).reshape(-1, 3)
-    means = fixed / (1 << header.fraction_bits)
+    return np.asarray(fixed / (1 << header.fraction_bits))
+
+
+def _decoded(header: SpzHeader, rows: dict[str, np.ndarray], origin: Origin) -> Gaussians:
+    means = _means(header, rows["positions"]) - origin
     sh = ((rows["sh"].astype(np.float32) - 128) / 128).reshape(len(means), -1, 3)
     f_dc = (rows["colors"].astype(np.float32) / 255 - 0.5) / COLOR_SPAN
     scales = encodings.decode_scales(rows["scales"].astype(np.float32) / LOG_STEPS - LOG_OFFSET)
@@ -163,8 +269,8 @@ def _decoded(header: SpzHeader, rows: dict[str, np.ndarray]) -> Gaussians:
 
 
 def _decoded_rotations(version: int, raw: np.ndarray) -> np.ndarray:
-    """Decode quaternions xyzw. Version 2 has x, y and z in a byte each, and w is positive."""
-    if version == 2:
+    """Decode quaternions xyzw. Until version 2, x, y and z have a byte each, and w is positive."""
+    if version <= 2:
         xyz = raw.astype(np.float32) / 127.5 - 1
         w = np.sqrt(np.maximum(1 - np.square(xyz).sum(1, keepdims=True), 0))
         return np.concatenate([xyz, w], 1)

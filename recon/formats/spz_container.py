@@ -3,19 +3,24 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from recon.errors import InputError, MissingDependency
+from recon.errors import InputError, MissingDependency, listed, warn
 
 MAGIC = 0x5053474E
+# Flags of the header, and extensions: the axes of the scene, and limits of a viewer's camera.
+ANTIALIASED, HAS_EXTENSIONS = 1, 2
+AXES_EXTENSION, ORBIT_EXTENSION = 0xADBE0003, 0xADBE0002
 GZIP = b"\x1f\x8b"
 # Largest ratio of decompressed to compressed size: scenes reach 10, more than 100 is an attack.
 MAX_RATIO = 100
 # Files below this size are exempt (bytes); also the size of a decompressed piece.
 SMALL = 1 << 20
+# Bytes that extensions may take, and the highest number of axes.
+MAX_EXTENSIONS, MAX_AXES = 1 << 16, 16
 
 
 @dataclass(frozen=True)
@@ -26,18 +31,27 @@ class SpzHeader:
     count: int
     sh_degree: int
     fraction_bits: int
+    flags: int = 0
+    axes: int = 0
+    """Declared axes (see `recon.formats.spz`), from an extension; 0 if there is none."""
+
+    @property
+    def antialiased(self) -> bool:
+        """Whether the scene is for rendering with the 2D filter of Mip-Splatting."""
+        return bool(self.flags & ANTIALIASED)
 
     def packed(self, magic: int) -> bytes:
         """Return the 16 bytes of the header of versions 1 to 3."""
-        numbers = (magic, self.version, self.count, self.sh_degree, self.fraction_bits, 0, 0)
-        return struct.pack("<IIIBBBB", *numbers)
+        numbers = self.version, self.count, self.sh_degree, self.fraction_bits
+        return struct.pack("<IIIBBBB", magic, *numbers, self.flags & ANTIALIASED, 0)
 
     def widths(self) -> dict[str, int]:
         """Return the bytes per Gaussian of each stream, in file order."""
-        rotation = 3 if self.version == 2 else 4
+        position, rotation = 6 if self.version == 1 else 9, 3 if self.version < 3 else 4
         sh = 3 * ((self.sh_degree + 1) ** 2 - 1)
         return {
-            "positions": 9, "alphas": 1, "colors": 3, "scales": 3, "rotations": rotation, "sh": sh
+            "positions": position, "alphas": 1, "colors": 3, "scales": 3, "rotations": rotation,
+            "sh": sh,
         }  # fmt: skip
 
 
@@ -45,7 +59,7 @@ def read_spz(path: Path) -> tuple[SpzHeader, dict[str, np.ndarray]]:
     """Read the header and the decompressed streams, [count, width] bytes each.
 
     Raises:
-        InputError: The file is damaged, of version 1, or a decompression bomb.
+        InputError: The file is damaged, of an unknown version, or a decompression bomb.
     """
     data = path.read_bytes()
     if data[:2] == GZIP:
@@ -56,8 +70,11 @@ def read_spz(path: Path) -> tuple[SpzHeader, dict[str, np.ndarray]]:
 
 
 def _checked(path: Path, header: SpzHeader, size: int) -> SpzHeader:
-    if header.version not in (2, 3, 4):
-        raise InputError(f"{path}: expected SPZ version 2, 3 or 4, found {header.version}")
+    if not 1 <= header.version <= 4:
+        raise InputError(
+            f"{path}: expected SPZ version 1 to 4, found {header.version}; write an older version "
+            "with the tool that made it, or update recon"
+        )
     if header.sh_degree > 4 or header.fraction_bits > 23:
         raise InputError(
             f"{path} has an invalid SPZ header: SH degree {header.sh_degree} (0 to 4), "
@@ -75,12 +92,36 @@ def _read_gzip(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray
     magic, *numbers = struct.unpack("<IIIBBBB", unpacked.take(16))
     if magic != MAGIC:
         raise InputError(f"{path} is not an SPZ file: expected NGSP inside the gzip")
-    header = _checked(path, SpzHeader(*numbers[:4]), len(data))
+    header = _checked(path, SpzHeader(*numbers[:5]), len(data))
     streams = {
         name: _rows(unpacked.take(header.count * width), header.count, width)
         for name, width in header.widths().items()
     }
+    if header.flags & HAS_EXTENSIONS:
+        header = _with_extensions(path, header, unpacked.rest(MAX_EXTENSIONS))
     return header, streams
+
+
+def _with_extensions(path: Path, header: SpzHeader, data: bytes) -> SpzHeader:
+    """Read the axes from a list of records (type, size, bytes); name those that are not read."""
+    at, axes, unread = 0, 0, []
+    while at + 8 <= len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        if at + 8 + size > len(data):
+            break
+        if kind == AXES_EXTENSION and size == 4:
+            (axes,) = struct.unpack_from("<I", data, at + 8)
+        else:
+            name = " (limits of the camera)" if kind == ORBIT_EXTENSION else ""
+            unread.append(f"0x{kind:08X}{name}")
+        at += 8 + size
+    if at != len(data):
+        raise InputError(f"{path} is damaged: its extensions end within a record")
+    if axes > MAX_AXES:
+        raise InputError(f"{path} declares unknown axes ({axes}); expected 0 to {MAX_AXES}")
+    if unread:
+        warn(f"{path}: not read: SPZ extension {listed(unread)}")
+    return replace(header, axes=axes)
 
 
 def _rows(raw: bytes, count: int, width: int) -> np.ndarray:
@@ -115,14 +156,24 @@ class _Unpacked:
         self.pending = joined[size:]
         return joined[:size]
 
+    def rest(self, limit: int) -> bytes:
+        """Return all bytes that are left, at most `limit`."""
+        pieces, total = [self.pending], len(self.pending)
+        while total <= limit and (piece := next(self.pieces, None)) is not None:
+            pieces.append(piece)
+            total += len(piece)
+        return b"".join(pieces)[:limit]
+
 
 def _read_zstd(path: Path, data: bytes) -> tuple[SpzHeader, dict[str, np.ndarray]]:
     numbers = struct.unpack_from("<IIBBBBI", data, 4)
-    header = _checked(path, SpzHeader(*numbers[:4]), len(data))
+    header = _checked(path, SpzHeader(*numbers[:5]), len(data))
     streams, table = numbers[5], numbers[6]
     widths = {name: width for name, width in header.widths().items() if width or name == "sh"}
     if streams < 5 or table < 32 or table + 16 * streams > len(data):
         raise InputError(f"{path} has an invalid table of streams ({streams} at byte {table})")
+    if header.flags & HAS_EXTENSIONS:
+        header = _with_extensions(path, header, data[32:table])
     start, arrays = table + 16 * streams, {}
     for index, (name, width) in enumerate(widths.items()):
         size = unpacked = 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import random_gaussians
+from helpers import random_gaussians, write_empty_ply
 from PIL import Image
 
 from recon.cli import main as cli
@@ -222,9 +222,11 @@ def test_bad_scene_and_render_options(sample: Path, tmp_path: Path, capsys) -> N
     expect_error(["info", scene], capsys, "a.ply")
     expect_error(["render", scene, "-o", f"{tmp_path}/a.gif"], capsys, ".gif", ".mp4")
     expect_error(["render", f"{tmp_path}/b.ply", "-o", f"{tmp_path}/a.png"], capsys, "not found")
-    index = torch.zeros(0, dtype=torch.long)
-    save_gaussians(tmp_path / "none.ply", random_gaussians(3, torch.Generator())[index])
-    expect_error(["render", f"{tmp_path}/none.ply", "-o", f"{tmp_path}/a.png"], capsys, "no Gauss")
+    write_empty_ply(tmp_path / "none.ply")
+    for command in (["render"], ["info"], ["convert"], ["compress"]):
+        output = [] if command == ["info"] else ["-o", f"{tmp_path}/a.png"]
+        output = ["-o", f"{tmp_path}/a.spz"] if command[0].startswith("co") else output
+        expect_error([*command, f"{tmp_path}/none.ply", *output], capsys, "is empty")
     expect_error(["eval"], capsys, "capture or --suite")
     expect_error(["eval", str(sample), "--split", "9v"], capsys, "no split '9v'", "2v, 4v")
     expect_error(["transmogrify", "a.ply"], capsys, "no folder and no command 'transmogrify'")

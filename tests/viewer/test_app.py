@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from browsing import free_port
-from helpers import random_gaussians
+from helpers import random_gaussians, write_empty_ply
 
 from recon.cli.main import main
 from recon.formats import save_gaussians
@@ -116,7 +116,7 @@ def test_taken_port_is_reported(scene: Path, capsys, monkeypatch) -> None:
         (["a.ply", "--max-splats", "0"], "--max-splats must be at least 1"),
         (["a.ply", "a.ply", "--static", "page"], "--static writes a page of one scene"),
         (["a.ply", "--static", "."], "which would be lost"),
-        (["empty.ply"], "holds no Gaussians"),
+        (["empty.ply"], "is empty"),
         ([], "missing SCENE"),
     ],
 )
@@ -125,7 +125,7 @@ def test_bad_input(
 ) -> None:
     monkeypatch.chdir(scene.parent)
     Path("broken.ply").write_bytes(b"no scene")
-    save_gaussians(Path("empty.ply"), cloud[torch.zeros(0, dtype=torch.long)])
+    write_empty_ply(Path("empty.ply"))
     with pytest.raises(SystemExit) as end:
         main(["view", *options])
     assert end.value.code == 2 and message in capsys.readouterr().err

@@ -122,7 +122,7 @@ def test_bad_rows_are_dropped_and_zero_quats_become_identity(tmp_path: Path) -> 
     for i in range(4):
         table[f"rot_{i}"][5] = 0
     write_table(tmp_path / "b.ply", table, "binary_little_endian")
-    with pytest.warns(ReconWarning, match=r"b\.ply: dropped 1 rows"):
+    with pytest.warns(ReconWarning, match=r"b\.ply: dropped 1 of 10 rows"):
         back = load_gaussians(tmp_path / "b.ply")
     assert len(back) == 9
     assert torch.equal(back.quats[4], torch.tensor([1.0, 0, 0, 0]))
@@ -132,10 +132,13 @@ def test_bad_rows_are_dropped_and_zero_quats_become_identity(tmp_path: Path) -> 
 def test_no_row_is_good(degree: int, tmp_path: Path) -> None:
     save_gaussians(tmp_path / "a.ply", scene_of(degree, 10))
     table = table_of(tmp_path / "a.ply")
-    table["opacity"][:] = np.inf
+    table["opacity"][:] = np.nan
     write_table(tmp_path / "b.ply", table, "binary_little_endian")
-    with pytest.warns(ReconWarning, match="dropped 10 rows"):
-        assert len(load_gaussians(tmp_path / "b.ply")) == 0
+    with (
+        pytest.warns(ReconWarning, match="dropped 10 of 10 rows"),
+        pytest.raises(ReconError, match="is empty: it has no usable Gaussian"),
+    ):
+        load_gaussians(tmp_path / "b.ply")
 
 
 def test_damaged_files(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""Local origins: float32 cannot hold positions far from zero, such as UTM coordinates."""
+
+import numpy as np
+from jaxtyping import Float
+
+# World coordinates of a point that positions are relative to.
+Origin = tuple[float, float, float]
+WORLD: Origin = (0.0, 0.0, 0.0)
+# Largest rounding error of a position in float32, relative to the extent of the scene.
+MAX_ROUNDING = 2e-5
+# Relative rounding error of float32.
+EPSILON = 2.0**-24
+
+
+def local_origin(points: Float[np.ndarray, "n 3"]) -> Origin:
+    """Choose an origin for positions: zero, unless float32 is too coarse for them there.
+
+    Another origin is the median of the points, rounded so that it is short in decimals and that
+    sums with it are exact in float64.
+
+    Args:
+        points: Positions, float64.
+    """
+    if len(points) == 0:
+        return WORLD
+    center = np.median(points, 0)
+    extent = typical_distance(points, center)
+    if extent == 0 or EPSILON * float(np.abs(center).max()) <= MAX_ROUNDING * extent:
+        return WORLD
+    grid = 2.0 ** np.ceil(np.log2(extent))
+    x, y, z = (float(value) for value in np.round(center / grid) * grid)
+    return x, y, z
+
+
+def typical_distance(points: Float[np.ndarray, "n 3"], center: Float[np.ndarray, "3"]) -> float:
+    """Return the median distance from a centre, which a few points far away do not change."""
+    return float(np.median(np.linalg.norm(points - center, axis=1)))
+
+
+def float32_error(origin: Origin) -> float:
+    """Return by how much float32 rounds positions around a point at most (world units)."""
+    return float(np.spacing(np.float32(np.abs(origin).max()))) / 2
