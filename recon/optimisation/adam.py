@@ -13,6 +13,26 @@ BETA1, BETA2, EPS = 0.9, 0.99, 1e-15
 ATTRIBUTES = tuple(field.name for field in fields(Gaussians))
 
 
+class Adam:
+    """Adam for a few values.
+
+    torch.optim would import torch's compiler, which takes longer than all its steps.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        """Start without moments; steps change `values` in place."""
+        self.values, self.count = values, 0
+        self.mean, self.square = torch.zeros_like(values), torch.zeros_like(values)
+
+    def step(self, gradient: Tensor, lr: float) -> None:
+        """Take one step (Kingma & Ba 2015, algorithm 1)."""
+        self.count += 1
+        self.mean.lerp_(gradient, 1 - BETA1)
+        self.square.lerp_(gradient.square(), 1 - BETA2)
+        mean = self.mean / (1 - BETA1**self.count)
+        self.values -= lr * mean / ((self.square / (1 - BETA2**self.count)).sqrt() + EPS)
+
+
 @dataclass(frozen=True)
 class AdamScene:
     """A scene, its parameters and the moments of their gradients; a step changes all in place.

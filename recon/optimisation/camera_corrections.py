@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.optimisation.adam import BETA1, BETA2, EPS
+from recon.optimisation.adam import Adam
 from render import Cameras
 from render.quaternions import quats_to_rotmats
 
@@ -33,11 +33,11 @@ class CameraCorrections:
             lr: Initial learning rate (radians, and fractions of the depth).
         """
         self.given, self.depth, self.lr = cameras, _median_depths(cameras, points), lr
-        # One tensor for each view: Adam leaves those without a gradient alone.
         self.vectors = [
             torch.zeros(6, device=cameras.device, requires_grad=True) for _ in range(len(cameras))
         ]
-        self.adam = torch.optim.Adam(self.vectors, lr=lr, betas=(BETA1, BETA2), eps=EPS)
+        # One for each view: those without a gradient are left alone.
+        self.adams = [Adam(vector.detach()) for vector in self.vectors]
 
     def camera(self, view: int) -> Cameras:
         """Return the corrected camera of a view, differentiable with respect to the correction."""
@@ -57,9 +57,10 @@ class CameraCorrections:
         A motion of all cameras together has no effect on the renders of a scene that moves along,
         but it would move the scene out of the frame of the given cameras.
         """
-        self.adam.param_groups[0]["lr"] = lr_factor * self.lr
-        self.adam.step()
-        self.adam.zero_grad()
+        for vector, adam in zip(self.vectors, self.adams, strict=True):
+            if vector.grad is not None:
+                adam.step(vector.grad, lr_factor * self.lr)
+                vector.grad = None
         with torch.no_grad():
             unit = torch.cat([torch.ones_like(self.depth)[:, None], self.depth[:, None]], 1)
             unit = unit.repeat_interleave(3, 1)

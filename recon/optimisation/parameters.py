@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture.cameras import spread_cameras
-from recon.optimisation.adam import BETA1, BETA2, EPS, AdamScene
+from recon.optimisation.adam import Adam, AdamScene
 from recon.optimisation.camera_corrections import CameraCorrections
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.view_count_policy import POLICY
@@ -55,11 +55,9 @@ class Parameters:
         self.corrections: CameraCorrections | None = None
         if config.lr_camera > 0 and len(cameras) >= POLICY.min_views_cameras:
             self.corrections = CameraCorrections(cameras, start.means, config.lr_camera)
-        self.log_exposures = torch.zeros(len(cameras), 3, device=start.device, requires_grad=True)
+        self.log_exposures = torch.zeros(len(cameras), 3, device=start.device)
         self.lr_exposure = config.lr_exposure
-        self.adam = torch.optim.Adam(
-            [self.log_exposures], lr=self.lr_exposure, betas=(BETA1, BETA2), eps=EPS
-        )
+        self.adam = Adam(self.log_exposures)
 
     def gaussians(self) -> Gaussians:
         """Return a copy of the current scene."""
@@ -83,8 +81,7 @@ class Parameters:
             Mean absolute error of the chosen views before the step.
         """
         self.num_steps += 1
-        with torch.enable_grad():
-            exposures = self.exposures()
+        exposures = self.exposures()
         v_exposures = torch.zeros_like(exposures)
         sets = self.gradients if len(chosen) > 1 else self.gradients[:1]
         targets = [views[v] for v in chosen]
@@ -94,7 +91,7 @@ class Parameters:
         for i, (v, target) in enumerate(zip(chosen, targets, strict=True)):
             camera = target.cameras if corrections is None else corrections.camera(v)
             render = GradientRender(self.scene.gaussians, camera.detach(), SETTINGS)
-            exposure = exposures.detach()[v][:, None, None]
+            exposure = exposures[v][:, None, None]
             # The sign of each error, by which the mean absolute error grows with the exposed image.
             error = render.rgb * exposure
             error -= target.images
@@ -122,10 +119,9 @@ class Parameters:
     def _step_exposures(self, exposures: Tensor, v_exposures: Tensor, lr_factor: float) -> None:
         if self.lr_exposure == 0:
             return
-        self.adam.zero_grad()
-        exposures.backward(v_exposures)
-        self.adam.param_groups[0]["lr"] = lr_factor * self.lr_exposure
-        self.adam.step()
+        gradient = exposures * v_exposures
+        gradient -= gradient.mean(0)  # exposures are relative to their mean
+        self.adam.step(gradient, lr_factor * self.lr_exposure)
 
 
 def _empty_like(tensor: Tensor) -> Tensor:
