@@ -43,7 +43,7 @@ class OptimiseConfig:
     0 keeps the cameras. CAMERA_LR suits cameras that are wrong by some pixels."""
     require_agreement: bool = True
     """Whether two views must agree on the sign of a gradient (see Parameters)."""
-    views_per_step: int = 4
+    views_per_step: int = 2
     """Views that are rendered for one step, in rotation."""
 
     def __post_init__(self) -> None:
@@ -63,10 +63,9 @@ class OptimiseConfig:
         return OptimiseConfig(steps=MAX_STEPS, seconds=seconds)
 
     def for_num_views(self, count: int) -> "OptimiseConfig":
-        """Adapt steps and views per step to the number of views (see ViewCountPolicy)."""
-        steps, views_per_step = POLICY.schedule(self.steps, count, self.views_per_step)
-        steps = min(math.ceil(steps), max(self.steps, MAX_STEPS))
-        return replace(self, steps=steps, views_per_step=views_per_step)
+        """Adapt the number of steps to the number of views (see ViewCountPolicy)."""
+        steps = math.ceil(POLICY.step_factor(count) * self.steps)
+        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)))
 
     def for_time(self, seconds: float, count: int) -> "OptimiseConfig":
         """Return a configuration that uses up a time (s), unless more steps would do harm.

@@ -14,9 +14,9 @@ def test_more_views_are_rendered_more_often_in_total() -> None:
     steps = [schedule.steps for schedule in schedules]
     renders = [s.steps * min(s.views_per_step, n) for n, s in enumerate(schedules, start=1)]
     assert steps == sorted(steps) and renders == sorted(renders)
-    assert steps[0] == steps[2] == 45 < steps[3] == steps[7] < steps[8]
+    assert steps[0] == steps[2] == 45 < steps[3] < steps[4] < steps[8]
     # The marginal view is rendered some 30 times.
-    assert 20 <= renders[50] - renders[49] <= 40
+    assert 20 <= renders[50] - renders[49] <= 20
     limit = OptimiseConfig(45).for_num_views(10_000)
     assert limit == OptimiseConfig(45).for_num_views(100_000)
 
@@ -24,7 +24,7 @@ def test_more_views_are_rendered_more_often_in_total() -> None:
 @pytest.mark.parametrize("count", [1, 2, 4, 8, 9, 50])
 def test_few_steps_stay_few(count: int) -> None:
     assert OptimiseConfig(0).for_num_views(count).steps == 0
-    assert 0 < OptimiseConfig(1).for_num_views(count).steps <= 40
+    assert 0 < OptimiseConfig(1).for_num_views(count).steps <= 20
     assert OptimiseConfig.for_seconds(5.0).for_num_views(count).seconds == 5
 
 
@@ -32,8 +32,7 @@ def test_learning_rates_do_not_depend_on_the_number_of_views() -> None:
     config = OptimiseConfig()
     for count in (1, 2, 3, 4, 20):
         found = config.for_num_views(count)
-        expected = replace(config, steps=found.steps, views_per_step=found.views_per_step)
-        assert found == expected
+        assert found == replace(config, steps=found.steps)
 
 
 @pytest.mark.parametrize("name, value", [("steps", -1), ("seconds", -1.0), ("views_per_step", 0)])
