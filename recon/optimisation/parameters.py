@@ -85,7 +85,8 @@ class Parameters:
         v_exposures = torch.zeros_like(exposures)
         sets = self.gradients if len(chosen) > 1 else self.gradients[:1]
         targets = [views[v] for v in chosen]
-        pixels = 3 * sum(float(target.valid.sum()) for target in targets)
+        # Views without a valid pixel may be chosen together.
+        pixels = max(3 * sum(float(target.valid.sum()) for target in targets), 1.0)
         total = torch.zeros((), device=exposures.device)
         corrections = self.corrections
         for i, (v, target) in enumerate(zip(chosen, targets, strict=True)):

@@ -16,7 +16,7 @@ def test_more_views_are_rendered_more_often_in_total() -> None:
     assert steps == sorted(steps) and renders == sorted(renders)
     assert steps[0] == steps[2] == 45 < steps[3] < steps[4] < steps[8]
     # The marginal view is rendered some 30 times.
-    assert 20 <= renders[50] - renders[49] <= 20
+    assert 20 <= renders[50] - renders[49] <= 40
     limit = OptimiseConfig(45).for_num_views(10_000)
     assert limit == OptimiseConfig(45).for_num_views(100_000)
 
