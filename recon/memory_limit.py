@@ -14,7 +14,7 @@ from recon.errors import ConfigError
 # weights; a pixel of a photo with masks; a pixel of all views of a forward pass, and with error
 # feedback; a predicted Gaussian while the scene is put together; a Gaussian that is optimised.
 BASE, PHOTO_PIXEL, VIEW_PIXEL, FEEDBACK_PIXEL = 430e6, 5.0, 300.0, 900.0
-PREDICTED_GAUSSIAN, OPTIMISED_GAUSSIAN = 350.0, 1200.0
+PREDICTED_GAUSSIAN, OPTIMISED_GAUSSIAN = 350.0, 1400.0
 # The volume of one view at a time: bytes a pixel up to DIRECT_PIXELS, and beyond, where only few
 # hypotheses are left.
 VOLUME_PIXEL, LARGE_VOLUME_PIXEL, DIRECT_PIXELS = 7000.0, 2500.0, 256.0**2

@@ -41,6 +41,11 @@ class Gaussians(TensorStruct, axis="n"):
         """Drop the spherical harmonics above a degree."""
         return replace(self, sh=self.sh[..., : (degree + 1) ** 2, :])
 
+    def extend_sh(self, degree: int) -> "Gaussians":
+        """Add spherical harmonics of 0 up to a degree, if there are fewer."""
+        missing = max((degree + 1) ** 2 - self.sh.shape[-2], 0)
+        return replace(self, sh=torch.nn.functional.pad(self.sh, (0, 0, 0, missing)))
+
     def covars(self) -> Float[Tensor, "*b n 3 3"]:
         """Compute world covariances R S S^T R^T (Kerbl et al. 2023, eq. 6)."""
         half = quats_to_rotmats(self.quats) * self.scales[..., None, :]

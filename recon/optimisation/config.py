@@ -26,6 +26,9 @@ class OptimiseConfig:
     seconds: float | None = None
     """Time limit (s), which ends the optimisation if it is reached before the last step. See
     `for_seconds` to take as many steps as fit into a time limit."""
+    sh_degree: int | None = None
+    """Degree of the spherical harmonics that the scene gets at least. None keeps them, or leaves
+    it to the number of views (`for_num_views`)."""
     lr_sh: float = 0.01
     """Learning rate of SH coefficients."""
     lr_opacity: float = 0.08
@@ -52,6 +55,8 @@ class OptimiseConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {value}", name)
+        if not 0 <= (self.sh_degree or 0) <= 4:
+            raise ConfigError(f"sh_degree must be 0 to 4, got {self.sh_degree}", "sh_degree")
         if self.views_per_step < 1:
             raise ConfigError(
                 f"views_per_step must be at least 1, got {self.views_per_step}", "views_per_step"
@@ -63,9 +68,12 @@ class OptimiseConfig:
         return OptimiseConfig(steps=MAX_STEPS, seconds=seconds)
 
     def for_num_views(self, count: int) -> "OptimiseConfig":
-        """Adapt the number of steps to the number of views (see ViewCountPolicy)."""
+        """Adapt steps and spherical harmonics to the number of views (see ViewCountPolicy)."""
         steps = math.ceil(POLICY.step_factor(count) * self.steps)
-        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)))
+        degree = self.sh_degree
+        if degree is None and count >= POLICY.min_views_sh:
+            degree = POLICY.sh_degree
+        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)), sh_degree=degree)
 
     def for_time(self, seconds: float, count: int) -> "OptimiseConfig":
         """Return a configuration that uses up a time (s), unless more steps would do harm.

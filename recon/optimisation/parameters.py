@@ -38,7 +38,7 @@ class Parameters:
             cameras: Cameras of the views, which limit how thin a Gaussian may get.
             config: Learning rates; parameters with a rate of 0 are constant.
         """
-        start = start.detach()
+        start = start.detach().extend_sh(config.sh_degree or 0)
         self.scene = AdamScene.of(start, _min_scales(start, cameras))
         self.rates = {
             "means": config.lr_mean,

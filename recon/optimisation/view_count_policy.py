@@ -11,14 +11,19 @@ class ViewCountPolicy:
     held-out views. Setup, single values, and rows that were removed because they were worth less
     than 0.1 dB: docs/experiments/view-count-policy.md and docs/experiments/whole-captures.md.
 
-    | row                      | views      | reason                           | gain       |
-    |--------------------------|------------|----------------------------------|------------|
-    | gradients must agree     | 2          | a view changes what only it sees | +0.15      |
-    | more steps with views    | 4 and more | every view needs its own renders | +0.9 (fox) |
+    | row                         | views      | reason                           | gain       |
+    |-----------------------------|------------|----------------------------------|------------|
+    | gradients must agree        | 2          | a view changes what only it sees | +0.15      |
+    | colours vary with direction | 3 and more | surfaces shine                   | +0.2       |
+    | more steps with views       | 4 and more | every view needs its own renders | +0.9 (fox) |
     """
 
     agreement_views: int = 2
     """With this number of views, their gradients must agree in sign."""
+    min_views_sh: int = 3
+    """From this number of views on, colours depend on the direction."""
+    sh_degree: int = 1
+    """Degree of the spherical harmonics that a scene has then, at least."""
     min_views_more_steps: int = 4
     """From this number of views on, the number of steps grows with each view."""
     first_factor: float = 1.75

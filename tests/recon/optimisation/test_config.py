@@ -28,14 +28,22 @@ def test_few_steps_stay_few(count: int) -> None:
     assert OptimiseConfig.for_seconds(5.0).for_num_views(count).seconds == 5
 
 
+def test_colors_depend_on_the_direction_if_three_views_tell() -> None:
+    degrees = [OptimiseConfig().for_num_views(count).sh_degree for count in range(1, 5)]
+    assert degrees == [None, None, 1, 1]
+    assert OptimiseConfig(sh_degree=0).for_num_views(9).sh_degree == 0
+
+
 def test_learning_rates_do_not_depend_on_the_number_of_views() -> None:
     config = OptimiseConfig()
     for count in (1, 2, 3, 4, 20):
         found = config.for_num_views(count)
-        assert found == replace(config, steps=found.steps)
+        assert found == replace(config, steps=found.steps, sh_degree=found.sh_degree)
 
 
-@pytest.mark.parametrize("name, value", [("steps", -1), ("seconds", -1.0), ("views_per_step", 0)])
+@pytest.mark.parametrize(
+    "name, value", [("steps", -1), ("seconds", -1.0), ("views_per_step", 0), ("sh_degree", 5)]
+)
 def test_values_out_of_range(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{name} must"):
         replace(OptimiseConfig(), **{name: value})

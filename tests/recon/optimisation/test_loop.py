@@ -57,6 +57,15 @@ def test_close_ups_have_no_gaps(views: Views, predicted: Gaussians) -> None:
     assert float(alphas[1]) > float(alphas[0]) - 0.1
 
 
+def test_colors_may_depend_on_the_direction(views: Views, predicted: Gaussians) -> None:
+    start = optimise(predicted, views[:3], OptimiseConfig(steps=0, sh_degree=1)).gaussians
+    assert start.sh_degree == 1 and torch.equal(start.cut_sh(0).sh, predicted.sh)
+    before, after = (shown(g, views, 0) for g in (predicted, start))
+    assert torch.allclose(before, after, atol=1e-3)
+    found = optimise(predicted, views[:3], OptimiseConfig(steps=3, sh_degree=1)).gaussians
+    assert float(found.sh[:, 1:].abs().max()) > 0
+
+
 def test_zero_steps_change_nothing(views: Views, predicted: Gaussians) -> None:
     found = optimise(predicted, views[:2], OptimiseConfig(steps=0))
     assert found.steps == 0 and torch.equal(found.gaussians.means, predicted.means)
