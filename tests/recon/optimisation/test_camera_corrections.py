@@ -86,7 +86,9 @@ def test_corrected_cameras_are_saved(sample: Path, tmp_path: Path) -> None:
     options = ["--resolution", "96", "--model", "plane-sweep", "--refine", "30", "--quiet"]
     scene = str(tmp_path / "s.ply")
     for flags, same in (([], True), (["--refine-cameras"], False)):
-        main([str(tmp_path), "-o", scene, "--save-cameras", str(saved), *options, *flags])
+        main(
+            [str(tmp_path), "-o", scene, "--save-cameras", str(saved), "--force", *options, *flags]
+        )
         cameras = load_capture(saved).frames
         before = load_capture(tmp_path).frames
         moved = [
