@@ -19,6 +19,7 @@ from recon.capture.colmap_files import (
 )
 from recon.capture.geometry import Intrinsics, canonical_distortion, checked_K
 from recon.capture.images import natural_key
+from recon.capture.lenses import lens_camera
 from recon.capture.names import find_photos
 from recon.capture.orientation import fits_oriented
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
@@ -168,18 +169,22 @@ def _camera(content: Model, entry: ModelImage, where: str) -> FrameCamera:
             "export the model again"
         )
     camera = content.cameras[entry.camera]
-    if camera.model not in _LAYOUTS:
+    params = camera.parameters
+    if camera.model not in NUM_PARAMETERS:
         raise InputError(
             f"{where} has the camera model {camera.model}, which recon does not read; expected one "
-            f"of {', '.join(_LAYOUTS)}; run `colmap image_undistorter` and use its output"
+            f"of {', '.join(NUM_PARAMETERS)}; run `colmap image_undistorter` and use its output"
         )
-    single_focal, model, indices = _LAYOUTS[camera.model]
-    params = camera.parameters
     if len(params) != NUM_PARAMETERS[camera.model]:
         raise InputError(
             f"{where}: a {camera.model} camera has {NUM_PARAMETERS[camera.model]} parameters, "
             f"found {len(params)}; export the model again"
         )
+    if camera.model not in _LAYOUTS:
+        return lens_camera(
+            camera.model, params, _viewmat(entry, where), (camera.width, camera.height), where
+        )
+    single_focal, model, indices = _LAYOUTS[camera.model]
     fx, fy, cx, cy = (params[0], *params[:3]) if single_focal else params[:4]
     values = Intrinsics(fx, fy, cx, cy, camera.width, camera.height)
     return FrameCamera(

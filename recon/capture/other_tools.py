@@ -37,24 +37,13 @@ from recon.errors import InputError, listed, warn
 from render.quaternions import quats_to_rotmats
 
 Reader = Callable[[], Capture]
-# Files with cameras that are not read, as they are called in messages.
-NOT_READ = {
-    "*.csv": "a table of RealityCapture or another tool",
-    "*.xmp": "RealityCapture",
-    "*.rcproj": "RealityCapture",
-    "*.psx": "Metashape",
-    "*.nvm": "VisualSFM",
-    "*.p4d": "Pix4D",
-    "*_calibrated_external_camera_parameters.txt": "Pix4D",
-    "*.sfm": "Meshroom",
-    "sfm_data.json": "OpenMVG",
-    "reconstruction.json": "OpenSfM",
-    "cameras.json": "a trained scene",
-    "cameras.npz": "IDR or DTU",
-    "cameras_sphere.npz": "IDR or DTU",
-    "*.out": "Bundler",
-    "*.xml": "Metashape",
-}
+# Files that may hold cameras and are not read: RealityCapture, Metashape, VisualSFM, Pix4D,
+# Meshroom, OpenMVG, OpenSfM, trained scenes, IDR and DTU.
+NOT_READ = (
+    "*.csv", "*.xmp", "*.rcproj", "*.psx", "*.xml", "*.nvm", "*.out", "*.p4d",
+    "*_calibrated_external_camera_parameters.txt", "*.sfm", "sfm_data.json", "reconstruction.json",
+    "cameras.json", "cameras.npz", "cameras_sphere.npz",
+)  # fmt: skip
 READ = (
     "transforms.json, COLMAP, poses_bounds.npy, Metashape's cameras.xml, Polycam's keyframes, "
     "Record3D's metadata.json and bundle.out with list.txt"
@@ -247,7 +236,7 @@ def read_bundle(path: Path) -> Capture:
     values = [_number(number, path) for number in numbers[2 : 2 + 15 * count]]
     shots = []
     for name, row in zip(names, _matrix(values, (count, 15), path), strict=True):
-        focal, k1, k2 = row[:3]
+        focal, k1, k2 = row[:3].tolist()
         # Cameras that were not registered have a focal length of 0.
         if focal > 0:
             viewmat = np.eye(4)
@@ -255,7 +244,7 @@ def read_bundle(path: Path) -> Capture:
             c2w = np.eye(4)
             c2w[:3, :3], c2w[:3, 3] = viewmat[:3, :3].T, -viewmat[:3, :3].T @ viewmat[:3, 3]
             shots.append(
-                _Shot(name, c2w * OPENGL_FLIP, (focal, focal), coefficients=(k1, k2, 0, 0, 0))
+                _Shot(name, c2w * OPENGL_FLIP, (focal, focal), coefficients=(k1, k2, 0.0, 0.0, 0.0))
             )
     return _capture(path, shots)
 

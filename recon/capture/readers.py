@@ -6,6 +6,7 @@ from pathlib import Path
 
 from recon.capture.colmap import find_colmap, read_colmap
 from recon.capture.folder import read_files, read_folder
+from recon.capture.lenses import pinhole_photos
 from recon.capture.llff import read_llff
 from recon.capture.masks import with_masks
 from recon.capture.other_tools import find_other_cameras, first_readable
@@ -58,7 +59,9 @@ def load_capture(
             f"input not found: {path}; expected a folder of images or a transforms.json; "
             "check the path"
         )
-    return with_masks(capture, invert_masks) if photos and capture.kind != "video" else capture
+    if photos and capture.kind != "video":
+        capture = with_masks(capture, invert_masks)
+    return pinhole_photos(capture, photos)
 
 
 def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:

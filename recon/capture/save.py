@@ -10,10 +10,12 @@ from recon.capture.transforms import COEFFICIENTS
 from recon.capture.types import DistortionModel, Frame
 from recon.files import atomic_output
 
+# Cameras of another lens have been replaced by pinhole cameras.
 MODEL_NAMES: dict[DistortionModel, str] = {
     "none": "PINHOLE",
     "opencv": "OPENCV",
     "fisheye": "OPENCV_FISHEYE",
+    "lens": "PINHOLE",
 }
 
 

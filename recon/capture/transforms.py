@@ -20,6 +20,7 @@ from recon.capture.geometry import (
     checked_K,
     viewmat_from_c2w,
 )
+from recon.capture.lenses import PANORAMA, lens_camera
 from recon.capture.names import find_masks, find_photos
 from recon.capture.orientation import fits_oriented, size_for_center
 from recon.capture.text import read_json
@@ -40,6 +41,7 @@ COEFFICIENTS: dict[DistortionModel, tuple[str, ...]] = {
     "none": (),
     "opencv": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
     "fisheye": ("k1", "k2", "k3", "k4"),
+    "lens": (),
 }
 MASK_KEYS = ("mask_path", "image_mask", "mask_file_path", "mask")
 # Files round their values; a larger relative difference is a contradiction.
@@ -141,11 +143,14 @@ def _camera(image_path: Path, entry: dict[str, Any], where: str) -> tuple[FrameC
         oriented = fits_oriented(image_path, (width, height))
     else:
         (width, height), oriented = size_for_center(image_path, center)
+    viewmat = viewmat_from_c2w(_matrix(entry, where) * OPENGL_FLIP, f"{where}: transform_matrix")
+    if entry.get("camera_model") == PANORAMA:
+        params = float(width), float(height)
+        return lens_camera(PANORAMA, params, viewmat, (width, height), where), oriented
     fx, fy = _focal(entry, width, height, where)
     cx = _number(entry, "cx", where, width / 2)
     cy = _number(entry, "cy", where, height / 2)
     K = checked_K(Intrinsics(fx, fy, cx, cy, width, height), where)
-    viewmat = viewmat_from_c2w(_matrix(entry, where) * OPENGL_FLIP, f"{where}: transform_matrix")
     return FrameCamera(viewmat, K, width, height, *_distortion(entry, where)), oriented
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-DistortionModel = Literal["none", "opencv", "fisheye"]
+DistortionModel = Literal["none", "opencv", "fisheye", "lens"]
 CaptureKind = Literal["images", "transforms", "colmap", "llff", "exported", "solved", "video"]
 
 
@@ -23,7 +23,10 @@ class FrameCamera:
     height: int
     distortion: DistortionModel = "none"
     coefficients: tuple[float, ...] = ()
-    """In OpenCV's order: (k1 k2 p1 p2 k3 k4 k5 k6) for opencv, (k1 k2 k3 k4) for fisheye."""
+    """In OpenCV's order: (k1 k2 p1 p2 k3 k4 k5 k6) for opencv, (k1 k2 k3 k4) for fisheye; all
+    parameters of COLMAP's camera model for lens."""
+    lens: str = ""
+    """COLMAP's name of the camera model for lens, whose photos `pinhole_photos` converts."""
 
 
 @dataclass(frozen=True)

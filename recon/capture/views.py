@@ -14,6 +14,7 @@ from torch import Tensor
 from recon.capture.cameras import select_spread
 from recon.capture.colmap import read_colmap
 from recon.capture.frame_views import views_of_frames
+from recon.capture.lenses import pinhole_photos
 from recon.capture.readers import load_capture
 from recon.capture.sfm import SolveConfig, solve_cameras
 from recon.capture.types import Capture, Frame, FrameCamera
@@ -89,7 +90,7 @@ def _from_colmap(
         raise InputError("a COLMAP reconstruction has no pixels; pass image_folder as well")
     with temporary_folder() as model:
         reconstruction.write(str(model))
-        capture = read_colmap(Path(folder), model)
+        capture = pinhole_photos(read_colmap(Path(folder), model))
     return _from_capture(capture, resolution, max_views)
 
 

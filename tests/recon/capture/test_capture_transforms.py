@@ -198,7 +198,7 @@ BAD_FRAMES = [
     (first(fl_x=0.9, fl_y=0.9), r"focal length of 0\.9, 0\.9 px contradicts the size"),
     (first(cx=700.0), r"principal point 700, 55 px contradicts the size 160 x 120"),
     (first(w=0), r"width and height must be above 0 px, found 0 x 120"),
-    (first(camera_model="EQUIRECTANGULAR"), r"unknown camera_model 'EQUIRECTANGULAR'; expected"),
+    (first(camera_model="PANORAMA"), r"unknown camera_model 'PANORAMA'; expected"),
     (first(camera_model="PINHOLE", k1=0.1), r"camera_model PINHOLE has no k1"),
 ]
 

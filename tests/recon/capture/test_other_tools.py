@@ -1,0 +1,133 @@
+"""Cameras of Metashape, Polycam, Record3D and Bundler, and files that are named and not read."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from capture_files import Shot, shots, write_images
+from PIL import Image
+
+from recon.capture import Capture, load_capture
+
+FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
+DISTORTION = (0.1, -0.02, 0.001, 0.002)
+
+
+def told(folder: Path) -> tuple[Capture, str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        capture = load_capture(folder)
+    return capture, "\n".join(str(warning.message) for warning in caught)
+
+
+def write_metashape(folder: Path, cameras: list[Shot]) -> None:
+    """Write cameras.xml, with p1 and p2 in Metashape's order."""
+    first = cameras[0]
+    k1, k2, p1, p2 = DISTORTION
+    lens = {
+        "f": first.fx, "cx": first.cx - first.width / 2, "cy": first.cy - first.height / 2,
+        "k1": k1, "k2": k2, "p1": p2, "p2": p1,
+    }  # fmt: skip
+    values = "".join(f"<{key}>{value}</{key}>" for key, value in lens.items())
+    size = f'<resolution width="{first.width}" height="{first.height}"/>'
+    sensor = (
+        f'<sensor id="0" type="frame">{size}<calibration type="frame" class="adjusted">{size}'
+        f"{values}</calibration></sensor>"
+    )
+    entries = "".join(
+        f'<camera id="{i}" sensor_id="0" component_id="0" label="{i}"><transform>'
+        f"{' '.join(map(repr, shot.c2w.ravel().tolist()))}</transform></camera>"
+        for i, shot in enumerate(cameras)
+    )
+    lost = '<camera id="9" sensor_id="0" label="9"/>'
+    (folder / "cameras.xml").write_text(
+        '<?xml version="1.0" encoding="UTF-8"?>\n<document version="1.5.0"><chunk>'
+        f"<sensors>{sensor}</sensors><cameras>{entries}{lost}</cameras></chunk></document>"
+    )
+
+
+def write_polycam(folder: Path, cameras: list[Shot]) -> None:
+    (folder / "keyframes" / "cameras").mkdir(parents=True)
+    (folder / "images").rename(folder / "keyframes" / "images")
+    for i, shot in enumerate(cameras):
+        matrix = shot.c2w @ FLIP
+        values = {f"t_{r}{c}": matrix[r, c] for r in range(3) for c in range(4)}
+        values |= {"fx": shot.fx, "fy": shot.fx, "cx": shot.cx, "cy": shot.cy}
+        values |= {"width": shot.width, "height": shot.height}
+        (folder / "keyframes" / "cameras" / f"{i}.json").write_text(json.dumps(values))
+
+
+def write_record3d(folder: Path, cameras: list[Shot]) -> None:
+    (folder / "images").rename(folder / "rgb")
+    poses = []
+    for shot in cameras:
+        # The inverse rotation, times half a rotation about x; x y z w.
+        w, x, y, z = shot.quat
+        poses.append([w, -z, y, x, *shot.c2w[:3, 3].tolist()])
+    first = cameras[0]
+    K = np.array([[first.fx, 0, first.cx], [0, first.fx, first.cy], [0, 0, 1]])
+    document = {"K": K.T.ravel().tolist(), "w": first.width, "h": first.height, "poses": poses}
+    (folder / "metadata.json").write_text(json.dumps(document))
+
+
+def write_bundler(folder: Path, cameras: list[Shot]) -> None:
+    lines = ["# Bundle file v0.3", f"{len(cameras)} 0"]
+    for shot in cameras:
+        viewmat = np.diag([1.0, -1.0, -1.0]) @ shot.viewmat[:3]
+        lines += [
+            f"{shot.fx} 0.1 -0.02",
+            *(" ".join(map(repr, row)) for row in viewmat[:, :3].tolist()),
+        ]
+        lines.append(" ".join(map(repr, viewmat[:, 3].tolist())))
+    (folder / "bundle.out").write_text("\n".join(lines) + "\n")
+    (folder / "list.txt").write_text("".join(f"{i}.png\n" for i in range(len(cameras))))
+
+
+@pytest.mark.parametrize(
+    ("write", "centered", "coefficients"),
+    [
+        (write_metashape, False, (*DISTORTION, 0, 0, 0, 0)),
+        (write_polycam, False, ()),
+        (write_record3d, False, ()),
+        (write_bundler, True, (0.1, -0.02, 0, 0, 0, 0, 0, 0)),
+    ],
+)
+def test_cameras_of_other_tools(tmp_path: Path, write, centered: bool, coefficients):
+    cameras = shots(centered=centered)
+    write_images(tmp_path, cameras)
+    write(tmp_path, cameras)
+    capture, warning = told(tmp_path)
+    assert capture.kind == "exported" and "are used" in warning
+    assert [frame.image_path.name for frame in capture.frames] == ["0.png", "1.png", "2.png"]
+    for frame, shot in zip(capture.frames, cameras, strict=True):
+        assert frame.camera is not None
+        np.testing.assert_allclose(frame.camera.viewmat, shot.viewmat, atol=1e-9)
+        K = [[shot.fx, 0, shot.cx], [0, shot.fx, shot.cy], [0, 0, 1]]
+        np.testing.assert_allclose(frame.camera.K, K, atol=1e-9)
+        assert frame.camera.coefficients == coefficients
+        assert frame.camera.viewmat.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("cameras.xml", "<document/>", "has no aligned cameras"),
+        ("cameras.xml", "<document><chunk>", "is not valid XML"),
+        ("bundle.out", "# Bundle file v0.3\n", r"list.txt, which names its photos, is missing"),
+        ("metadata.json", "{}", r"metadata.json: K: expected a matrix"),
+        ("cameras.csv", "#name,x,y,alt\n1.jpg,0,0,0\n", "cameras.csv"),
+        ("scene.nvm", "NVM_V3\n", "scene.nvm"),
+        ("reconstruction.json", "[]", "reconstruction.json"),
+        ("1.xmp", "<x/>", "1.xmp"),
+    ],
+)
+def test_cameras_that_are_not_read_are_named(tmp_path: Path, name: str, text: str, reason: str):
+    for i in range(2):
+        Image.new("RGB", (8, 6)).save(tmp_path / f"{i}.jpg")
+    (tmp_path / name).write_text(text)
+    capture, warning = told(tmp_path)
+    assert capture.kind == "images" and len(capture.frames) == 2 and not capture.has_cameras
+    assert reason in warning and name in warning and "estimated from the photos" in warning
