@@ -3,10 +3,13 @@
 import contextlib
 import errno
 import sys
+from pathlib import Path
 
 # Parameters of glibc's mallopt (malloc.h).
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
+# Limits of a container.
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 # Words of errors that mean too little memory: torch, the system, C++, OpenCV, Python's threads.
 TOO_LITTLE_MEMORY = (
     "DefaultCPUAllocator", "annot allocate memory", "bad_alloc", "Insufficient memory",
@@ -30,6 +33,31 @@ def tune_allocator() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def available_memory() -> float | None:
+    """Return the memory that this process may use, with what it has (bytes); None if unknown.
+
+    That is what the system has free, as far as the limits of the process (RLIMIT_AS) and of its
+    control group permit.
+    """
+    try:
+        import resource
+
+        meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
+        virtual, resident = Path("/proc/self/statm").read_text(encoding="ascii").split()[:2]
+    except (ImportError, OSError):
+        return None
+    page = resource.getpagesize()
+    free = [1024.0 * int(line.split()[1]) for line in meminfo.splitlines() if "MemAvail" in line]
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if soft != resource.RLIM_INFINITY:
+        free.append(soft - page * float(virtual))
+    with contextlib.suppress(OSError, ValueError):
+        # "max" without a limit, which is no number.
+        limit = float((CONTROL_GROUP / "memory.max").read_text(encoding="ascii"))
+        free.append(limit - float((CONTROL_GROUP / "memory.current").read_text(encoding="ascii")))
+    return min(free) + page * float(resident) if free else None
 
 
 def out_of_memory_text(error: BaseException) -> str | None:

@@ -8,7 +8,9 @@ from recon.capture.frame_views import padded_size
 from recon.capture.orientation import photo_size
 from recon.capture.types import Frame
 from recon.config import ReconstructConfig
+from recon.devices import choose_device
 from recon.errors import ConfigError
+from recon.memory import available_memory
 
 # Bytes, measured at peaks of resident memory, with what the allocator cannot reuse: Python, torch,
 # weights; a pixel of a photo with masks; a pixel of all views of a forward pass, and with error
@@ -75,6 +77,8 @@ def fit_memory(
 ) -> tuple[ReconstructConfig, str | None]:
     """Reduce settings until the estimated memory is within `config.memory_gb`.
 
+    Without it, the limit is what this machine has available, if the computation is on the CPU.
+
     Whatever takes most is reduced first: views that are predicted together, the number of
     Gaussians, the resolution of the photos, and last the number of photos.
 
@@ -88,22 +92,40 @@ def fit_memory(
     Raises:
         ConfigError: Not even the smallest settings fit.
     """
-    if config.memory_gb is None:
+    limit = _limit(config)
+    if limit is None:
         return config, None
-    fitting, limit = config, 1e9 * config.memory_gb
+    fitting, needed = config, 0.0
     originals = [photo_size(frame) for frame in frames]
     while (estimate := _estimate(fitting, originals)).total > limit:
+        needed = needed or estimate.total
         reduced = next(
             (made for step in _order(estimate) if (made := step(fitting)) != fitting), None
         )
         if reduced is None:
+            have = f"{limit / 1e9:.2f} GB of memory are available"
+            if config.memory_gb is not None:
+                have = f"memory_gb is {config.memory_gb:g}"
             raise ConfigError(
-                f"memory_gb is {config.memory_gb:g}, but even the smallest settings take about "
+                f"{have}, but even the smallest settings take about "
                 f"{estimate.total / 1e9:.2f} GB; allow more, or use fewer photos",
                 "memory_gb",
             )
         fitting = reduced
-    return fitting, _summary(config, fitting, len(frames))
+    reason = f"limiting memory to {limit / 1e9:.3g} GB"
+    if config.memory_gb is None:
+        reason = (
+            f"about {needed / 1e9:.3g} GB of memory are needed, but {limit / 1e9:.3g} GB are "
+            "available; reduced"
+        )
+    return fitting, _summary(reason, config, fitting, len(frames))
+
+
+def _limit(config: ReconstructConfig) -> float | None:
+    """Return the limit of memory (bytes), None if there is none."""
+    if config.memory_gb is not None:
+        return 1e9 * config.memory_gb
+    return available_memory() if choose_device(config.device).type == "cpu" else None
 
 
 def _estimate(config: ReconstructConfig, originals: Sequence[tuple[int, int]]) -> MemoryEstimate:
@@ -160,8 +182,10 @@ def _less(value: int, factor: float, least: int) -> int:
     return min(value, max(int(factor * value), least))
 
 
-def _summary(before: ReconstructConfig, after: ReconstructConfig, count: int) -> str | None:
-    """Say in one line what was reduced; None if nothing was."""
+def _summary(
+    reason: str, before: ReconstructConfig, after: ReconstructConfig, count: int
+) -> str | None:
+    """Say in one line what was reduced and why; None if nothing was."""
     used = min(count, after.views.max_views)
     changes = [
         (before.views.resolution, after.views.resolution, f"photos of {after.views.resolution} px"),
@@ -179,4 +203,4 @@ def _summary(before: ReconstructConfig, after: ReconstructConfig, count: int) ->
         (before.simplify.limit, after.simplify.limit, f"{after.simplify.limit:,} Gaussians"),
     ]
     reduced = [text for old, new, text in changes if old != new]
-    return f"limiting memory to {before.memory_gb:g} GB: {', '.join(reduced)}" if reduced else None
+    return f"{reason}: {', '.join(reduced)}" if reduced else None

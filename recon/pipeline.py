@@ -13,7 +13,7 @@ from recon.capture.frame_views import packed_views
 from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.config import FusionConfig, PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
-from recon.errors import ConfigError, InputError
+from recon.errors import ConfigError, InputError, warn
 from recon.fusion.predict import predict_fused, remove_inconsistent
 from recon.memory_limit import fit_memory
 from recon.model.inference import without_feedback
@@ -73,7 +73,7 @@ def reconstruct(
     capture = poses.capture
     config, reduced = fit_memory(config, capture.frames)
     if reduced is not None:
-        progress(reduced, 1.0)
+        warn(reduced)
     frames = tuple(capture.frames[i] for i in select_spread(capture, config.views.max_views))
     views = packed_views(
         frames, config.views.resolution, lambda done: progress("reading photos", done)

@@ -21,9 +21,9 @@ class Evaluate:
     """Name of a split in the splits.json of the capture [default: 2v; without a splits.json,
     --every 8]."""
     every: Annotated[int | None, Arg(metavar="N")] = None
-    """Hold out every n-th photo instead (interpolation)."""
+    """Every n-th photo is held out instead (interpolation)."""
     sector: Annotated[float | None, Arg(metavar="FRACTION")] = None
-    """Hold out this fraction of the photos instead, neighbours at the edge (extrapolation)."""
+    """This fraction of the photos is held out instead, neighbours at the edge (extrapolation)."""
     suite: Path | None = None
     """YAML file that lists captures and splits, or a RealEstate10K test set, instead of CAPTURE."""
     options: ReconstructOptions = field(default_factory=ReconstructOptions)

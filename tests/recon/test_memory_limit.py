@@ -10,6 +10,7 @@ from recon.capture import load_capture
 from recon.cli.main import main
 from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 from recon.errors import ConfigError
+from recon.memory import available_memory
 from recon.memory_limit import MemoryEstimate, fit_memory
 
 
@@ -38,6 +39,18 @@ def test_the_estimate_does_not_grow_with_photos_but_by_their_pixels() -> None:
     few, many = (MemoryEstimate.of(config, (512, 288), count) for count in (40, 500))
     assert many.total - few.total == 460 * 512 * 288 * 5
     assert many.total < 2e9
+
+
+def test_without_a_limit_the_machine_limits(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, config = load_capture(sample).frames, ReconstructConfig(ViewConfig(resolution=4096))
+    assert (available := available_memory()) is None or available > 1e8
+    monkeypatch.setattr("recon.memory_limit.available_memory", lambda: 0.7e9)
+    fitting, line = fit_memory(config, frames)
+    assert fitting != config and line is not None
+    assert line.startswith("about ") and "0.7 GB are available; reduced: " in line
+    monkeypatch.setattr("recon.memory_limit.available_memory", lambda: 0.3e9)
+    with pytest.raises(ConfigError, match="0.30 GB of memory are available, but even"):
+        fit_memory(config, frames)
 
 
 def test_too_little_memory_is_an_error(

@@ -270,7 +270,7 @@ def test_the_input_is_not_overwritten(scene: Path, tmp_path: Path, capsys) -> No
     copy.write_bytes(scene.read_bytes())
     with pytest.raises(SystemExit) as end:
         cli.main(["compress", str(copy), "-o", f"{tmp_path}/../{tmp_path.name}/copy.ply"])
-    assert end.value.code == 2 and "is the scene itself" in capsys.readouterr().err
+    assert end.value.code == 2 and "is the input" in capsys.readouterr().err
     assert copy.read_bytes() == scene.read_bytes()
 
 
