@@ -9,12 +9,21 @@ from pathlib import Path
 
 from recon import __version__
 from recon.capture import Capture, load_capture, select_spread
+from recon.capture.cameras import relative_to
 from recon.capture.frame_views import packed_views
 from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.config import FusionConfig, PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
 from recon.errors import ConfigError, InputError, warn
 from recon.fusion.predict import predict_fused, remove_inconsistent
+from recon.local_frame import (
+    camera_origin,
+    scale_gaussians,
+    scale_scene,
+    scale_views,
+    unit_scale,
+    world_cameras,
+)
 from recon.memory_limit import fit_memory
 from recon.model.inference import without_feedback
 from recon.model.registry import build_model
@@ -56,7 +65,7 @@ def reconstruct(
 
     Returns:
         The scene, in the frame and scale of the input's cameras unless `config.poses` changes
-        them.
+        them. Where float32 cannot hold positions there, it is relative to `Scene.origin`.
 
     Raises:
         InputError: The photos or their cameras cannot be used.
@@ -75,20 +84,25 @@ def reconstruct(
     if reduced is not None:
         warn(reduced)
     frames = tuple(capture.frames[i] for i in select_spread(capture, config.views.max_views))
+    origin = camera_origin(frames)
+    local = relative_to(capture, origin)
     views = packed_views(
-        frames, config.views.resolution, lambda done: progress("reading photos", done)
+        relative_to(replace(capture, frames=frames), origin).frames,
+        config.views.resolution,
+        lambda done: progress("reading photos", done),
     ).to(device)
-    shown = None if watch is None else (lambda scene: watch(scene, capture))
+    shown = None if watch is None else (lambda scene: watch(scene, local))
     scene = reconstruct_views(views, model, config, progress, shown, str(capture.title), limit)
     assert scene.provenance is not None and scene.cameras is not None
     if scene.provenance.cameras_corrected:
-        poses = poses.with_viewmats(dict(zip(views.names, scene.cameras.viewmats, strict=True)))
+        corrected = world_cameras(scene.cameras, origin).viewmats
+        poses = poses.with_viewmats(dict(zip(views.names, corrected, strict=True)))
         known = {frame.name: frame for frame in poses.capture.frames}
         frames = tuple(known[frame.name] for frame in frames)
     provenance = replace(
         scene.provenance, camera_source=poses.camera_source, frames=frames, poses=poses
     )
-    return replace(scene, provenance=provenance)
+    return replace(scene, provenance=provenance, origin=origin)
 
 
 def reconstruct_views(
@@ -113,10 +127,19 @@ def reconstruct_views(
     """
     limit = limit or TimeLimit(config.seconds)
     _check_baseline(title, views.cameras)
+    # Everything is computed at the scale of a room (see `recon.local_frame`).
+    scale = unit_scale(views.cameras)
+    views = scale_views(views, scale)
+    shown: Watch | None = None
+    if watch is not None:
+        shown = lambda gaussians: watch(scale_gaussians(gaussians, 1 / scale))  # noqa: E731
     prediction = predict_for_scene(views, model, config, progress, limit)
     if len(prediction.gaussians) == 0:
         raise InputError(f"no Gaussians from {title}: the masks leave nothing of the photos")
-    return finish_scene(prediction, views, config, progress, watch, limit)
+    scene = finish_scene(prediction, views, config, progress, shown, limit)
+    if len(scene) == 0:
+        raise InputError(f"no Gaussians are left of {title}: its views contradict each other")
+    return scale_scene(scene, 1 / scale)
 
 
 def estimate_cameras(

@@ -8,6 +8,8 @@ Origin = tuple[float, float, float]
 WORLD: Origin = (0.0, 0.0, 0.0)
 # Largest rounding error of a position in float32, relative to the extent of the scene.
 MAX_ROUNDING = 2e-5
+# Smallest extent of a scene, relative to the distance from zero.
+MIN_EXTENT = 1e-9
 # Relative rounding error of float32.
 EPSILON = 2.0**-24
 
@@ -25,7 +27,9 @@ def local_origin(points: Float[np.ndarray, "n 3"]) -> Origin:
         return WORLD
     center = np.median(points, 0)
     extent = typical_distance(points, center)
-    if extent == 0 or EPSILON * float(np.abs(center).max()) <= MAX_ROUNDING * extent:
+    far = float(np.abs(center).max())
+    # Points closer together than MIN_EXTENT are the same one: their differences are rounding.
+    if extent <= MIN_EXTENT * far or EPSILON * far <= MAX_ROUNDING * extent:
         return WORLD
     grid = 2.0 ** np.ceil(np.log2(extent))
     x, y, z = (float(value) for value in np.round(center / grid) * grid)

@@ -156,7 +156,7 @@ def _check_values(cameras: Cameras, settings: RasterizeSettings) -> None:
         raise ValueError(
             f"render_mode is {settings.render_mode!r}, expected {', '.join(RENDER_MODES)}"
         )
-    if not settings.near <= settings.far:
+    if settings.near is not None and not settings.near <= settings.far:
         raise ValueError(
             f"near is {settings.near} and far is {settings.far}, expected near to be at most far"
         )

@@ -9,7 +9,7 @@ from torch import Tensor
 from render.arguments import check_arguments, is_single_camera
 from render.cameras import Cameras
 from render.gaussians import Gaussians
-from render.rasterize import outside_of_graphs
+from render.rasterize import outside_of_graphs, with_near_plane
 from render.tensors import TensorStruct
 from render.types import RasterizeSettings
 
@@ -41,8 +41,8 @@ def measure_contributions(
 
     if torch.compiler.is_compiling():
         return outside_of_graphs(measure_contributions)(gaussians, cameras, settings, mask)
-    settings = RasterizeSettings() if settings is None else settings
-    check_arguments(gaussians, cameras, settings, mask=mask)
+    check_arguments(gaussians, cameras, settings or RasterizeSettings(), mask=mask)
+    settings = with_near_plane(settings, gaussians)
     device = gaussians.device
     if is_single_camera(gaussians, cameras):
         cameras = cameras.map(lambda tensor: tensor.unsqueeze(-3))

@@ -9,7 +9,7 @@ from torch import Tensor
 from render.arguments import check_arguments
 from render.cameras import Cameras
 from render.gaussians import Gaussians
-from render.rasterize import choose_backend, rasterize
+from render.rasterize import choose_backend, rasterize, with_near_plane
 from render.types import RasterizeSettings
 
 
@@ -28,6 +28,7 @@ class GradientRender:
         The Gaussians must not change before `backward`.
         """
         check_arguments(gaussians, camera, settings)
+        settings = with_near_plane(settings, gaussians)
         if settings.render_mode != "RGB":
             raise ValueError(f"render_mode is {settings.render_mode!r}, expected RGB")
         self._kept = None

@@ -13,8 +13,11 @@ from torch import Tensor
 from render.arguments import check_arguments, is_single_camera
 from render.cameras import Cameras
 from render.gaussians import Gaussians
-from render.types import Backend, RasterizeSettings, RenderOutput
+from render.types import NEAR, Backend, RasterizeSettings, RenderOutput
 
+# Largest depth of the near plane, in radii of the scene, and the number of Gaussians that the
+# radius is measured with.
+NEAR_RADII, NEAR_SAMPLES = 0.02, 256
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -42,6 +45,28 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
     "cpu": _cpu,
     "cuda": _cuda,
 }
+
+
+def near_plane(gaussians: Gaussians) -> float:
+    """Return the depth of the near plane that suits a scene (world units).
+
+    gsplat's 0.01 would hide a scene of millimetres. In scenes whose radius is below half a unit the
+    plane is nearer, in proportion; on a GPU this waits for the positions.
+    """
+    means = gaussians.means.detach().reshape(-1, 3)
+    part = means[:: max(1, len(means) // NEAR_SAMPLES)]
+    if len(part) == 0:
+        return NEAR
+    radius = float((part - part.median(0).values).norm(dim=1).median())
+    return min(NEAR, NEAR_RADII * radius) if radius > 0 else NEAR
+
+
+def with_near_plane(settings: RasterizeSettings | None, gaussians: Gaussians) -> RasterizeSettings:
+    """Return settings with a near plane: the given one, or that of the scene."""
+    settings = RasterizeSettings() if settings is None else settings
+    if settings.near is not None:
+        return settings
+    return replace(settings, near=near_plane(gaussians))
 
 
 def choose_backend(gaussians: Gaussians) -> str:
@@ -132,8 +157,10 @@ depth=float32[1, 1, 48, 64] cpu, nonfinite=int64[1] cpu, absgrad=None)
             mask=mask,
             backend=backend,
         )
-    settings = RasterizeSettings() if settings is None else settings
-    check_arguments(gaussians, cameras, settings, channels, mask, backgrounds)
+    check_arguments(
+        gaussians, cameras, settings or RasterizeSettings(), channels, mask, backgrounds
+    )
+    settings = with_near_plane(settings, gaussians)
     if backend == "auto":
         backend = choose_backend(gaussians)
         if backend == "reference":

@@ -11,13 +11,17 @@ from render.cameras import Cameras
 from render.gaussians import Gaussians
 from render.tensors import TensorStruct
 
+# Depth of the near plane in scenes of ordinary size (world units), gsplat's default.
+NEAR = 0.01
+
 
 @dataclass(frozen=True)
 class RasterizeSettings:
     """Settings of gsplat's `rasterization`, with its defaults (version 1.5.3)."""
 
-    near: float = 0.01
-    """Gaussians nearer than this depth are left out (world units)."""
+    near: float | None = None
+    """Gaussians nearer than this depth are left out (world units). None stands for gsplat's 0.01,
+    or less in a scene of less than a unit (see `near_plane`)."""
     far: float = 1e10
     """Gaussians farther than this depth are left out (world units)."""
     eps2d: float = 0.3

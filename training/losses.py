@@ -13,6 +13,7 @@ from torch import Tensor
 from recon.errors import ConfigError, ReconError
 from recon.model.api import NetworkOutput
 from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
+from render.types import NEAR
 from training.data.types import Batch
 from training.perceptual import PerceptualNet, perceptual_distance
 
@@ -264,14 +265,14 @@ def distortion_loss(gaussians: Gaussians, cameras: Cameras) -> Tensor:
     The square, as in 2DGS's code, needs only three sums per ray:
     2 (sum w) (sum w m^2) - 2 (sum w m)^2.
     """
-    settings = RasterizeSettings(render_mode="RGB")
+    settings = RasterizeSettings(near=NEAR, render_mode="RGB")
     spreads = []
     for camera in cameras:
         rows = camera.viewmats[..., 2:3, :]
         z = (gaussians.means * rows[..., :3]).sum(-1) + rows[..., 3]
-        m = 1 / z.clamp_min(settings.near)
+        m = 1 / z.clamp_min(NEAR)
         m = m / m.detach().mean(-1, keepdim=True)
-        m = torch.where(z > settings.near, m, 0.0)
+        m = torch.where(z > NEAR, m, 0.0)
         channels = torch.stack([m, m * m], -1)
         rendered = rasterize(gaussians, camera, settings=settings, channels=channels)
         first, second = rendered.rgb.unbind(-3)

@@ -10,6 +10,7 @@ from torch import nn
 
 from recon.model.inference import run_network
 from render import RasterizeSettings, RenderOutput, rasterize
+from render.types import NEAR
 from training.config import OptimiserConfig
 from training.data.types import Batch
 from training.losses import (
@@ -25,7 +26,7 @@ from training.losses import (
 )
 from training.rendering import Renderer
 
-SETTINGS = RasterizeSettings(render_mode="RGB")
+SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 
 
 def batch_losses(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from recon.model.inference import run_network
 from render import Gaussians, RasterizeSettings, rasterize
+from render.types import NEAR
 from training.batches import make_batch
 from training.config import CurriculumConfig, TrainConfig
 from training.data.types import Batch, Source
@@ -15,7 +16,7 @@ from training.rendering import Renderer
 
 # Added to the run's seed, so that no training step has the same scenes.
 SEED_OFFSET = 1_000_000_007
-SETTINGS = RasterizeSettings(render_mode="RGB")
+SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 
 
 @dataclass(frozen=True)

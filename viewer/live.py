@@ -3,7 +3,9 @@
 import time
 
 from recon.capture import Capture
+from recon.capture.cameras import relative_to
 from recon.reporting import note
+from recon.scene import Scene
 from render import Gaussians
 from viewer.app import LOCALHOST, Viewer
 from viewer.photos import Photos
@@ -37,12 +39,12 @@ class LiveViewer:
             self.viewer = Viewer([scene], photos, self.host, self.port)
             note(f"live view at {self.viewer.address}")
 
-    def finish(self, gaussians: Gaussians, capture: Capture, megabytes: float) -> None:
-        """Display the scene as it was written to its file."""
-        self.update(gaussians, capture)
+    def finish(self, made: Scene, capture: Capture, megabytes: float) -> None:
+        """Display the scene as it was written to its file, with its capture in the world frame."""
+        self.update(made.gaussians, relative_to(capture, made.origin))
         if self.viewer is not None:
             scene = self.viewer.state.scenes[0]
-            scene.name, scene.megabytes = self.name, megabytes
+            scene.name, scene.megabytes, scene.origin = self.name, megabytes, made.origin
             self.viewer.state.changed.emit()
 
     def serve_forever(self) -> None:

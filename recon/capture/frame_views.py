@@ -19,9 +19,11 @@ from recon.capture.images import (
 from recon.capture.orientation import mask_as_stored, photo_size, same_shape
 from recon.capture.types import Frame, FrameCamera
 from recon.capture.undistort import undistort
-from recon.errors import InputError
+from recon.errors import InputError, warn
+from recon.precision import WORLD, float32_error, local_origin
 from recon.types import PackedViews, Progress, Views
 from render import Cameras
+from render.cameras import camera_centers
 
 # Undistortion interpolates at this multiple of the final size, which keeps more detail.
 OVERSAMPLING = 2
@@ -81,7 +83,9 @@ def packed_views(
             Ks.append(image.K)
             progress((index + 1) / len(frames))
     inside = _stacked(valid, sizes)
-    viewmats = torch.stack([frame.camera.viewmat for frame in frames if frame.camera]).float()
+    exact = torch.stack([frame.camera.viewmat for frame in frames if frame.camera]).double()
+    viewmats = exact.float()
+    _warn_of_rounding(camera_centers(exact).numpy())
     return PackedViews(
         colors=torch.from_numpy(colors),
         cameras=Cameras(viewmats, torch.from_numpy(np.stack(Ks)).float(), width, height),
@@ -90,6 +94,16 @@ def packed_views(
         valid=inside,
         depth_bounds=_bounds(frames),
     )
+
+
+def _warn_of_rounding(centers: Float[np.ndarray, "v 3"]) -> None:
+    """Warn if float32 is too coarse for these cameras; a reconstruction moves them before."""
+    origin = local_origin(centers)
+    if origin != WORLD:
+        warn(
+            f"cameras around {', '.join(f'{value:,.0f}' for value in origin)} are rounded by up to "
+            f"{float32_error(origin):.3g} units in float32; move the capture first (relative_to)"
+        )
 
 
 def padded_size(originals: Sequence[tuple[int, int]], resolution: int) -> tuple[int, int]:

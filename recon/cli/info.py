@@ -131,10 +131,13 @@ def _geometry_facts(capture: "Capture") -> dict[str, Any]:
     """Return the photos that Gaussians would be predicted from, by name; the others supervise."""
     if not capture.has_cameras:
         return {}
-    from recon.capture.cameras import pinhole_cameras, spread_cameras
+    from recon.capture.cameras import pinhole_cameras, relative_to, spread_cameras
     from recon.config import FusionConfig
+    from recon.local_frame import camera_origin
 
-    chosen = spread_cameras(pinhole_cameras(capture), FusionConfig().max_views)
+    # Coordinates far from zero, such as UTM, do not fit into float32.
+    local = relative_to(capture, camera_origin(capture.frames))
+    chosen = spread_cameras(pinhole_cameras(local), FusionConfig().max_views)
     return {"geometry_views": [capture.frames[i].name for i in chosen]}
 
 

@@ -104,7 +104,7 @@ class Reconstruct:
             if interrupted:
                 raise SystemExit(128 + signal.SIGINT)
             if live is not None:
-                live.finish(scene.gaussians, made.poses.capture, megabytes(self.output))
+                live.finish(scene, made.poses.capture, megabytes(self.output))
                 live.serve_forever()
 
     def _checked(self) -> "Capture":

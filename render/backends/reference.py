@@ -93,6 +93,7 @@ def _project(
     depth = (gaussians.means @ rotmat.T + translation)[:, 2]
     sane = _finite(gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None])
     wanted = torch.ones_like(sane) if mask is None else mask
+    assert settings.near is not None
     inside = sane & wanted & (depth >= settings.near) & (depth <= settings.far)
     index = inside.nonzero()[:, 0]
     scene = gaussians[index]

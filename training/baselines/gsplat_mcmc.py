@@ -14,8 +14,9 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from recon.types import Views
 from render import Gaussians, RasterizeSettings, rasterize
+from render.types import NEAR
 
-SETTINGS = RasterizeSettings(render_mode="RGB")
+SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 # Maximum number of copies of one Gaussian, as in gsplat.
 MAX_COPIES = 51
 

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from render import Cameras, Gaussians, RasterizeSettings, measure_contributions, rasterize
 from render.backends import native
+from render.types import NEAR
 from training.benchmarks.scenes import SCENES
 
 # Colours only, as training losses use them and as gsplat is usually timed.
-SETTINGS = RasterizeSettings(render_mode="RGB")
+SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from recon.capture import Capture, load_capture, load_views
-from recon.capture.cameras import select_spread, transform_frame
+from recon.capture.cameras import relative_to, select_spread, transform_frame
 from recon.capture.sfm import SolveConfig
 from recon.config import PoseConfig, PoseSource, ViewConfig
+from recon.local_frame import camera_origin
 from recon.pipeline import estimate_cameras
 from recon.types import Views
 from training.evaluation.camera_poses import solve_again
@@ -53,6 +54,8 @@ def evaluate_case(
         capture = estimate_cameras(capture, poses, config.seed).capture
     elif config.solve_cameras:
         capture = _solved(capture, config)
+    # Nothing is written: the world frame, which may be far from zero, does not matter.
+    capture = relative_to(capture, camera_origin(capture.frames))
     split = read_split(capture, case.split)
     used = select_spread(replace(capture, frames=split.context), config.max_views)
     split = replace(split, context=tuple(split.context[i] for i in used))
