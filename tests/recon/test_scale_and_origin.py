@@ -1,4 +1,4 @@
-"""Scenes of any scale at any place: the same quality, and files where the capture is."""
+"""Scenes of any scale at any coordinates: the same quality, and files where the capture is."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +61,7 @@ def usual(capture: Capture) -> float:
         (100.0, (0.0, 1e7, 1e7)),
     ],
 )
-def test_quality_does_not_depend_on_scale_and_place(
+def test_quality_does_not_depend_on_scale_and_origin(
     scale: float, offset: tuple[float, float, float], capture: Capture, usual: float, tmp_path: Path
 ) -> None:
     there = moved(capture, scale, offset)
@@ -82,7 +82,7 @@ def test_quality_does_not_depend_on_scale_and_place(
     assert float(away.norm()) < 20
 
 
-def test_cameras_at_one_place_are_refused_anywhere(capture: Capture) -> None:
+def test_cameras_at_one_position_are_refused_anywhere(capture: Capture) -> None:
     for offset in (WORLD, UTM):
         frames = moved(capture, 1e-12, offset).frames
         if offset == WORLD:
