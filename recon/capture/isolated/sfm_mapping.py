@@ -16,6 +16,19 @@ from typing import Any
 import numpy as np
 import pycolmap
 
+# The folder of a script is the first one on its path.
+from sfm_checks import (
+    Pair,
+    certain_photos,
+    drop_bad_photos,
+    drop_static_matches,
+    facts_of,
+    has_plausible_focals,
+    has_static_background,
+    only_turned,
+    verified_pairs,
+)
+
 Job = dict[str, Any]
 Models = dict[int, Any]
 
@@ -49,11 +62,22 @@ RELAXED_MAPPER_OPTIONS = {
 def map_scene(job: Job) -> None:
     """Map the largest group of images that are connected by matches.
 
-    Attempts are made until nearly all images of the group are registered. The best model so far is
-    written after each, so that it is kept if a later attempt takes too long.
+    Attempts are made until nearly all images of the group are registered with certainty. The best
+    model so far is written after each, so that it is kept if a later attempt takes too long.
     """
-    job["names"], num_pairs = _largest_group(job)
+    summary: dict[str, Any] = {"static_background": _keep_moving_matches(job)}
+    job["names"], summary["num_matched_pairs"] = _largest_group(job)
     total, best = len(job["names"]), None
+    apart = [o["name"] for name, o in job["originals"].items() if name not in job["names"]]
+    summary |= {"num_registered": 0, "num_points": 0, "unconnected": apart}
+    with pycolmap.Database.open(job["database"]) as database:
+        pairs = verified_pairs(database)
+        ids = {image.image_id: image.camera_id for image in database.read_all_images()}
+        cameras = {i: database.read_camera(camera_id) for i, camera_id in ids.items()}
+    summary["only_turned"] = only_turned(pairs, cameras)
+    if summary["only_turned"]:
+        _write_summary(job, summary)
+        return
     for index, attempts in enumerate(FEW_IMAGES_ATTEMPTS if total <= FEW_IMAGES else ATTEMPTS):
         models: list[Any] = []
         for attempt in attempts:
@@ -62,28 +86,44 @@ def map_scene(job: Job) -> None:
                 folder = Path(job["database"]).parent / f"{index}{attempt.__name__}"
                 folder.mkdir()
                 pycolmap.set_random_seed(job["seed"])
-                found = attempt(job, folder).values()
-                models += [model for model in found if model.num_points3D() >= MIN_MODEL_POINTS]
-        best = max([*models, *([best] if best else [])], key=_quality, default=None)
-        _write_outcome(job, best, num_pairs)
+                models += [
+                    m for m in attempt(job, folder).values() if _is_believed(m, pairs, cameras)
+                ]
+        best = max(
+            [*models, *([best] if best else [])], key=lambda m: _quality(m, pairs), default=None
+        )
+        _write_outcome(job, best, summary, pairs)
         # Models that have nearly all images between them are several scenes.
-        registered = {image.name for model in models for image in model.images.values()}
+        registered = {name for model in models for name in certain_photos(model, pairs)}
         if len(registered) >= total - total // IMAGES_PER_UNREGISTERED:
             break
 
 
-def _quality(model: Any) -> tuple[int, int]:
-    return model.num_reg_images(), model.num_points3D()
+def _keep_moving_matches(job: Job) -> bool:
+    """Drop the matches of a static background behind an object on a turntable, if there is one."""
+    with pycolmap.Database.open(job["database"]) as database:
+        is_static: bool = has_static_background(database)
+    if is_static:
+        drop_static_matches(job)
+    return is_static
 
 
-def _write_outcome(job: Job, best: Any, num_pairs: int) -> None:
+def _is_believed(model: Any, pairs: list[Pair], priors: dict[int, Any]) -> bool:
+    """Drop the photos of a model that are not believed, and return whether there is a rest."""
+    drop_bad_photos(model, pairs)
+    return bool(
+        model.num_reg_images() > 1
+        and model.num_points3D() >= MIN_MODEL_POINTS
+        and has_plausible_focals(model, priors)
+    )
+
+
+def _quality(model: Any, pairs: list[Pair]) -> tuple[int, int, int]:
+    return len(certain_photos(model, pairs)), model.num_reg_images(), model.num_points3D()
+
+
+def _write_outcome(job: Job, best: Any, summary: dict[str, Any], pairs: list[Pair]) -> None:
     """Write the best model so far, and a summary."""
-    summary = {
-        "num_registered": 0,
-        "num_points": 0,
-        "num_matched_pairs": num_pairs,
-        "num_connected": len(job["names"]),
-    }
     if best is not None:
         model = pycolmap.Reconstruction(best)
         enough_points = model.num_points3D() >= MIN_DISTORTION_POINTS
@@ -91,9 +131,15 @@ def _write_outcome(job: Job, best: Any, num_pairs: int) -> None:
             options = pycolmap.BundleAdjustmentOptions()
             options.ceres.solver_options.num_threads = 1
             pycolmap.bundle_adjustment(model, options)
-        summary["num_registered"], summary["num_points"] = _quality(model)
+        summary["num_registered"] = model.num_reg_images()
+        summary["num_points"] = model.num_points3D()
+        summary |= facts_of(model, pairs, job["originals"])
         shutil.rmtree(job["model"], ignore_errors=True)
         _write_model(model, job["originals"], Path(job["model"]))
+    _write_summary(job, summary)
+
+
+def _write_summary(job: Job, summary: dict[str, Any]) -> None:
     Path(job["summary"]).write_text(json.dumps(summary), encoding="utf-8")
 
 
@@ -170,14 +216,15 @@ def _global(job: Job, folder: Path) -> Models:
 
 # The attempts of one group are compared; the next group runs only if too many are unregistered.
 ATTEMPTS: tuple[tuple[Callable[[Job, Path], Models], ...], ...]
-ATTEMPTS = ((_incremental,), (_relaxed,), (_global,))
+ATTEMPTS = ((_incremental,), (_relaxed, _relaxed_wide), (_global,))
 FEW_IMAGES_ATTEMPTS = ((_relaxed, _relaxed_wide), (_global,))
 
 
 def _write_model(model: Any, originals: dict[str, Any], folder: Path) -> None:
     """Write a model with the names and sizes of the original photos, and +y down."""
     factors = {}
-    for image in model.images.values():
+    for image_id in sorted(model.reg_image_ids()):
+        image = model.images[image_id]
         original = originals[image.name]
         camera = model.cameras[image.camera_id]
         if image.camera_id not in factors:
@@ -204,12 +251,13 @@ def _align_down(model: Any, downs: dict[str, Any]) -> None:
     mean down direction of the images (least squares with weight DOWN_WEIGHT).
     """
     outer, mean = np.zeros((3, 3)), np.zeros(3)
-    for image in model.images.values():
+    for image_id in sorted(model.reg_image_ids()):
+        image = model.images[image_id]
         x, y = downs[image.name]
         world_from_cam = image.cam_from_world().rotation.matrix().T
         horizontal = world_from_cam @ [y, -x, 0]
-        outer += np.outer(horizontal, horizontal) / len(model.images)
-        mean += world_from_cam @ [x, y, 0] / len(model.images)
+        outer += np.outer(horizontal, horizontal) / model.num_reg_images()
+        mean += world_from_cam @ [x, y, 0] / model.num_reg_images()
     down = np.linalg.solve(outer + DOWN_WEIGHT * np.eye(3), mean)
     down = down / max(float(np.linalg.norm(down)), 1e-12)
     ahead = np.array([0.0, 0.0, 1.0]) - down[2] * down

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recon.capture.cameras import transform_frame, world_transform
 from recon.capture.isolated import run_script
+from recon.capture.sfm.outcome import FILE_NAME
 from recon.capture.types import Capture, Frame
 from recon.errors import InputError
 from recon.files import atomic_output
@@ -81,7 +82,7 @@ def export_colmap(posed: PosedCapture, folder: Path) -> None:
 
 def _copy_model(source: Path, target: Path, target_from_source: Sim3 | None) -> None:
     if target_from_source is None:
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(FILE_NAME))
         return
     target.mkdir(parents=True)
     values = target_from_source.scale, *target_from_source.translation

@@ -13,16 +13,20 @@ from recon.capture.colmap import read_colmap
 from recon.capture.exif import exif_down, exif_focal
 from recon.capture.images import image_size
 from recon.capture.sfm.duplicates import distinct_photos
+from recon.capture.sfm.outcome import FILE_NAME as OUTCOME_FILE
+from recon.capture.sfm.outcome import Outcome
 from recon.capture.sfm.posed_capture import PosedCapture
 from recon.capture.sfm.prepare import prepare_images
 from recon.capture.sfm.stages import Matcher, available_matchers, run_sfm
 from recon.capture.types import Capture, Frame, FrameCamera
-from recon.errors import InputError, MissingDependency, warn
+from recon.errors import InputError, MissingDependency, listed, warn
 from recon.files import atomic_output, temporary_folder
 from recon.types import StageProgress
 
 # Larger captures are reduced to this many photos, evenly spaced.
 MAX_SOLVED_PHOTOS = 500
+# Part of the key of cached cameras; to be changed with what the solver makes of the same photos.
+SOLVER_VERSION = 2
 # Focal length over the long side of a photo without EXIF, as in COLMAP.
 DEFAULT_FOCAL_RATIO = 1.2
 
@@ -66,7 +70,7 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
         )
     reduced = _reduced(_without_duplicates(capture))
     files = [(frame.name, frame.image_path) for frame in reduced.frames]
-    settings = config.seed, config.matchers(len(files))
+    settings = SOLVER_VERSION, config.seed, config.matchers(len(files))
     model = cache_folder() / "cameras" / content_key(files, *settings)
     if not (config.use_cache and model.is_dir()):
         _solve_into(model, reduced, config, report)
@@ -77,6 +81,9 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
         if (solved := registered.get(frame.image_path)) is not None
     )
     unregistered = tuple(f.name for f in capture.frames if f.image_path not in registered)
+    left_out = [f.name for f in reduced.frames if f.image_path not in registered]
+    for line in Outcome.read(model / OUTCOME_FILE, model).warnings(str(capture.title), left_out):
+        warn(line)
     return PosedCapture(
         replace(capture, kind="solved", frames=frames), "solved", unregistered, model
     )
@@ -94,23 +101,28 @@ def _with_default_camera(frame: Frame) -> Frame:
 
 
 def _without_duplicates(capture: Capture) -> Capture:
-    """Keep one of photos that are copies of each other, and say how many are left out."""
+    """Keep one of photos that are copies of each other, and name the others."""
     distinct = distinct_photos([frame.image_path for frame in capture.frames])
-    num_copies = len(capture.frames) - len(distinct)
+    copies = [f.name for i, f in enumerate(capture.frames) if i not in set(distinct)]
     if len(distinct) == 1:
         raise InputError(
             f"cannot solve the cameras of the {len(capture.frames)} photos in {capture.title}: "
             f"there is no parallax, they are copies of one photo ({capture.frames[0].name}); "
             "expected photos taken from different positions; take more photos"
         )
-    if num_copies > 0:
-        warn(f"left out {num_copies} photos of {capture.title} that are copies of others")
+    if copies:
+        warn(
+            f"left out {len(copies)} photos of {capture.title} that are copies of others: "
+            f"{listed(copies)}"
+        )
     return replace(capture, frames=tuple(capture.frames[i] for i in distinct))
 
 
 def _reduced(capture: Capture) -> Capture:
     """Keep at most MAX_SOLVED_PHOTOS photos, evenly spaced in the order of their names."""
     total = len(capture.frames)
+    if total > MAX_SOLVED_PHOTOS:
+        warn(f"used {MAX_SOLVED_PHOTOS} of the {total} photos of {capture.title}, evenly spaced")
     kept = np.linspace(0, total - 1, min(total, MAX_SOLVED_PHOTOS)).round().astype(int)
     return replace(capture, frames=tuple(capture.frames[i] for i in kept))
 
@@ -124,25 +136,13 @@ def _solve_into(model: Path, capture: Capture, config: SolveConfig, report: Stag
         matchers = config.matchers(len(capture.frames))
         outcome = run_sfm(prepared, work, config.seed, matchers, report)
         if outcome.num_registered < 2:
-            raise InputError(_failure_message(capture, outcome.num_matched_pairs))
-        if outcome.num_connected < len(capture.frames):
-            rest = len(capture.frames) - outcome.num_connected
-            warn(f"left out {rest} photos of {capture.title} that do not overlap with the others")
+            count = len(capture.frames)
+            raise InputError(
+                f"cannot solve the cameras of the {count} photos in {capture.title}: "
+                f"{outcome.failure(count)}; take more photos, or provide cameras (a COLMAP project "
+                "or a transforms.json)"
+            )
         model.parent.mkdir(parents=True, exist_ok=True)
         with atomic_output(model) as output:
             shutil.copytree(outcome.model, output)
-
-
-def _failure_message(capture: Capture, num_matched_pairs: int) -> str:
-    count = len(capture.frames)
-    if 2 * num_matched_pairs >= count:
-        reason = "the photos overlap but there is no parallax (pure rotation or duplicates)"
-        expected = "from different positions"
-    else:
-        reason = "there are too few matches between them"
-        expected = "of one static scene, a step or two apart and with large overlap"
-    return (
-        f"cannot solve the cameras of the {count} photos in {capture.title}: {reason}; expected "
-        f"photos taken {expected}; take more photos, or provide cameras (a COLMAP project or a "
-        "transforms.json)"
-    )
+            outcome.write(output / OUTCOME_FILE)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recon.capture.isolated import run_script
-from recon.capture.sfm.matching import match_pairs
+from recon.capture.sfm.matching import count_processes, match_pairs
+from recon.capture.sfm.outcome import Outcome
 from recon.capture.sfm.prepare import SOLVE_LONG_SIDE_PX, PreparedImages
-from recon.errors import InputError
+from recon.errors import InputError, warn
 from recon.files import WEIGHT_FOLDERS
 from recon.types import StageProgress
 
@@ -23,12 +24,11 @@ MAX_PHOTOS_LEARNED = 16
 # SIFT features per photo. The time to match all pairs is quadratic in the number of features,
 # so that large captures get fewer.
 MAX_FEATURES, LARGE_CAPTURE, MAX_FEATURES_LARGE = 8192, 24, 4096
-# SIFT alone is good enough if at most one of this many photos stays unregistered, and if there are
-# at least this many points: with fewer, camera positions are little better than a guess.
-PHOTOS_PER_UNREGISTERED, MIN_POINTS = 4, 100
-# The mapper tries up to three settings in a row and may finish each within this fraction of its
+# The mapper tries up to four settings in a row and may finish each within this fraction of its
 # limit, before the process is stopped.
-MAPPER_TIME_FRACTION = 0.25
+MAPPER_TIME_FRACTION = 0.2
+# Time of mapping: this fraction of the time of matching, and seconds per photo.
+MAPPING_FRACTION, MAPPING_SECONDS_PER_PHOTO = 0.5, 0.3
 # The first release of kornia with ALIKED.
 MIN_KORNIA = (0, 9)
 WEIGHTS = "aliked_lightglue.safetensors"
@@ -61,34 +61,6 @@ STAGES: dict[Matcher, tuple[Stage, ...]] = {
     "sift": (FEATURES, PAIRS, MATCHING, MAPPING),
     "aliked": (LEARNED, IMPORT, MAPPING),
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result of structure from motion with one matcher."""
-
-    num_registered: int
-    """Number of photos whose camera was solved."""
-    num_points: int
-    """Number of triangulated points."""
-    num_matched_pairs: int
-    """Number of pairs of photos with verified matches, with or without parallax."""
-    num_connected: int
-    """Number of photos in the largest group that is connected by verified matches."""
-    model: Path
-    """Folder of the COLMAP model of the original photos; missing if no photo was registered."""
-
-    def is_better_than(self, other: "Outcome") -> bool:
-        """Return whether more photos are registered, or as many with more points."""
-        return (self.num_registered, self.num_points) > (other.num_registered, other.num_points)
-
-    def is_good_enough(self, photos: int) -> bool:
-        """Return whether the next matcher, which takes minutes, is not worth trying."""
-        unregistered = photos - self.num_registered
-        return (
-            unregistered <= (photos - 1) // PHOTOS_PER_UNREGISTERED
-            and self.num_points >= MIN_POINTS
-        )
 
 
 def available_matchers(photos: int) -> tuple[Matcher, ...]:
@@ -159,10 +131,14 @@ def _run_matcher(
             # An attempt of the mapper that ended in time is worth more than an error.
             if not summary.is_file():
                 raise
+            warn(
+                f"{stage.description} was stopped at its time limit; these are the best cameras "
+                "until then, so use fewer or smaller photos"
+            )
         if stage is PAIRS:
             plan = json.loads((work / "plan.json").read_text(encoding="utf-8"))
-            num_pairs, hint = plan["num_pairs"], expected_time(**plan)
-    return Outcome(**json.loads(summary.read_text(encoding="utf-8")), model=work / "model")
+            num_pairs, hint = plan["num_pairs"], expected_time(**plan, photos=count)
+    return Outcome.read(summary, work / "model")
 
 
 def make_job(prepared: PreparedImages, work: Path, seed: int) -> dict[str, Any]:
@@ -187,10 +163,22 @@ def make_job(prepared: PreparedImages, work: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def expected_time(num_pairs: int, seconds: float) -> str:
-    """Return how many pairs are matched and how long that takes, to print after the stage."""
-    time = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-    return f": {num_pairs:,} pairs, about {time}"
+def expected_time(num_pairs: int, seconds: float, photos: int) -> str:
+    """Return how long matching and mapping take, to print after the stage.
+
+    Args:
+        num_pairs: Number of pairs to match.
+        seconds: Time to match them in one process (s).
+        photos: Number of photos.
+    """
+    seconds /= count_processes(num_pairs)
+    mapping = MAPPING_FRACTION * seconds + MAPPING_SECONDS_PER_PHOTO * photos
+    both = f"about {_shown_time(seconds + mapping)} until the cameras are solved"
+    return f": {num_pairs:,} pairs, {both}"
+
+
+def _shown_time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _run_stage(stage: Stage, job: Path, limit: float) -> None:

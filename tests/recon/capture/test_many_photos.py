@@ -110,9 +110,13 @@ def test_identical_photos_are_one_line_at_once(
     assert "\n" not in str(end.value)
 
 
-def test_the_time_is_told_before_it_is_spent() -> None:
-    assert stages.expected_time(1225, 34.4) == ": 1,225 pairs, about 34 s"
-    assert stages.expected_time(40_000, 600.0) == ": 40,000 pairs, about 10 min"
+def test_the_time_is_told_before_it_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "count_processes", lambda num_pairs: 2)
+    told = [stages.expected_time(1225, 34.4, 50), stages.expected_time(40_000, 600.0, 200)]
+    assert told == [
+        ": 1,225 pairs, about 41 s until the cameras are solved",
+        ": 40,000 pairs, about 8 min until the cameras are solved",
+    ]
 
 
 def test_a_late_attempt_does_not_lose_the_model(
@@ -126,7 +130,7 @@ def test_a_late_attempt_does_not_lose_the_model(
         if stage is stages.PAIRS:
             (job.parent / "plan.json").write_text('{"num_pairs": 3, "seconds": 2.0}')
         if stage is stages.MAPPING:
-            summary = dict(num_registered=2, num_points=9, num_matched_pairs=3, num_connected=3)
+            summary = dict(num_registered=2, num_points=9, num_matched_pairs=3, unconnected=["a"])
             (job.parent / "summary.json").write_text(json.dumps(summary))
             raise InputError("too late")
 
@@ -136,8 +140,8 @@ def test_a_late_attempt_does_not_lose_the_model(
     outcome = stages.run_sfm(
         prepared, tmp_path, 0, ("sift",), lambda stage, done: lines.append(stage)
     )
-    assert outcome.num_registered == 2 and outcome.num_connected == 3
-    assert lines[2] == "matching photos: 3 pairs, about 2 s"
+    assert outcome.num_registered == 2 and outcome.unconnected == ("a",)
+    assert lines[2].startswith("matching photos: 3 pairs, about 4 s")
 
 
 GROUPS = """

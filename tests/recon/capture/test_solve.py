@@ -182,7 +182,7 @@ def test_learned_matches_come_second(photos: Capture, monkeypatch: pytest.Monkey
 
     def run_matcher(prepared, work, seed, matcher, report) -> stages.Outcome:
         tried.append(matcher)
-        return stages.Outcome({"sift": by_sift, "aliked": 6}[matcher], 500, 3, 8, work / matcher)
+        return stages.Outcome({"sift": by_sift, "aliked": 6}[matcher], 500, 3, work / matcher)
 
     monkeypatch.setattr(stages, "_run_matcher", run_matcher)
     prepared = stages.PreparedImages(Path(), (), {str(i): {} for i in range(8)})

@@ -1,0 +1,144 @@
+"""Solved cameras that are wrong are refused or told; photos that do not fit are named."""
+
+import shutil
+import time
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import quad_scenes as scenes
+from PIL import Image
+
+from recon import ReconError
+from recon.capture import load_capture
+from recon.capture.isolated import sfm_checks as checks
+from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
+from recon.capture.sfm.outcome import Outcome
+from recon.errors import ReconWarning
+
+pytest.importorskip("pycolmap", reason="needs the extra sfm")
+SIFT = SolveConfig(use_cache=False, matcher="sift")
+
+
+def solve(folder: Path) -> tuple[PosedCapture, list[str]]:
+    """Return the solved cameras, and all warnings."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        posed = solve_cameras(load_capture(folder), SIFT, lambda stage, done: None)
+    return posed, [str(w.message) for w in told if issubclass(w.category, ReconWarning)]
+
+
+def rotations(posed: PosedCapture) -> np.ndarray:
+    return np.stack([f.camera.viewmat[:3, :3].numpy() for f in posed.capture.frames if f.camera])
+
+
+def angle_deg(rotation: np.ndarray) -> float:
+    return float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
+
+
+def test_rotation_without_parallax_is_one_line(tmp_path: Path) -> None:
+    """COLMAP solves these photos, with a wrong focal length and cameras on an arc."""
+    quads = scenes.boxes(0) + scenes.room(1)
+    ahead = scenes.orbit(np.zeros(1))[0]
+    views = []
+    for degrees in (0.0, 8.0, 16.0):
+        rotated = np.eye(4)
+        rotated[:3, :3] = scenes.rotation_y(-degrees)
+        views.append(scenes.photo(quads, rotated @ ahead))
+    scenes.save(tmp_path, views)
+    with pytest.raises(ReconError, match="no parallax, the camera turned or stood still") as end:
+        solve(tmp_path)
+    assert "\n" not in str(end.value)
+
+
+@pytest.mark.slow
+def test_an_object_on_a_turntable(tmp_path: Path) -> None:
+    """Its background stands still, and would outvote the object."""
+    background, camera = scenes.room(1), scenes.orbit(np.zeros(1))[0]
+    turned = [[q.moved(scenes.rotation_y(15.0 * i)) for q in scenes.boxes(0)] for i in range(6)]
+    scenes.save(tmp_path, [scenes.photo(quads + background, camera) for quads in turned])
+    posed, told = solve(tmp_path)
+    assert len(posed.capture.frames) >= 5
+    found = rotations(posed)
+    for i in range(len(found) - 1):
+        assert angle_deg(found[i] @ found[i + 1].T) == pytest.approx(15.0, abs=1.5)
+    assert any("does not move with the object" in line for line in told)
+
+
+@pytest.mark.slow
+def test_a_folder_of_everything(tmp_path: Path) -> None:
+    """Two scenes, another camera, a turned photo, a copy and junk, in random order."""
+    quads, other = scenes.boxes(0) + scenes.room(1), scenes.boxes(5) + scenes.room(6)
+    cameras = scenes.orbit(np.arange(7) * 15.0)
+    views = [scenes.photo(quads, camera) for camera in cameras]
+    views[2] = np.rot90(views[2])
+    views[4] = scenes.photo(quads, cameras[4], 400.0, (360, 360))
+    strangers = [scenes.photo(other, camera) for camera in scenes.orbit(np.array([0.0, 15.0]))]
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
+    order = np.random.default_rng(1).permutation(10)
+    every = [*views, *strangers, noise]
+    scenes.save(tmp_path, [every[i] for i in order])
+    shutil.copy(tmp_path / "000.png", tmp_path / "copy.png")
+    posed, told = solve(tmp_path)
+    names = {f"{position:03d}.png": int(index) for position, index in enumerate(order)}
+    kept = [names[frame.name] for frame in posed.capture.frames]
+    assert sorted(kept) == list(range(7))
+    found = rotations(posed)
+    true = np.stack([cameras[i][:3, :3] for i in kept])
+    # The turned photo is turned in the image plane.
+    quarter = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
+    true[kept.index(2)] = quarter @ true[kept.index(2)]
+    for a in range(7):
+        for b in range(a):
+            assert angle_deg((found[a] @ found[b].T) @ (true[a] @ true[b].T).T) < 1.0
+    # Every photo is solved or named.
+    assert sorted(posed.unregistered) == sorted(
+        [n for n, i in names.items() if i > 6] + ["copy.png"]
+    )
+    text = "\n".join(told)
+    assert all(name in text for name in posed.unregistered)
+    assert "copies of others: copy.png" in text
+
+
+def random_pair(rng: np.random.Generator, translation: np.ndarray) -> checks.Pair:
+    """Return matches of 300 points between two cameras that differ by a rotation as well."""
+    points = rng.uniform([-2, -1.5, 3], [2, 1.5, 8], (300, 3))
+    rotation = scenes.rotation_y(6.0)
+    pixels = []
+    for local in (points, points @ rotation.T + translation):
+        pixels.append(500 * local[:, :2] / local[:, 2:] + [320, 240] + rng.normal(0, 0.2, (300, 2)))
+    return checks.Pair((1, 2), pixels[0], pixels[1])
+
+
+def test_rotation_alone_is_told_from_parallax() -> None:
+    rng = np.random.default_rng(0)
+    camera = SimpleNamespace(width=640, height=480, params=[0.0], has_prior_focal_length=False)
+    cameras = {1: camera, 2: camera}
+    still, moved = (random_pair(rng, np.array([x, 0, 0])) for x in (0.0, 0.15))
+    assert checks.only_turned([still, still], cameras)
+    assert not checks.only_turned([moved, moved], cameras)
+    assert not checks.only_turned([still, moved], cameras)
+    assert not checks.only_turned([], cameras)
+
+
+def test_the_more_certain_solution_wins() -> None:
+    one = Outcome(7, 900, 20, Path(), uncertain=("a", "b", "c"), agreement=0.6)
+    other = Outcome(5, 2000, 10, Path())
+    assert other.is_better_than(one) and not other.is_good_enough(7)
+    assert not one.is_good_enough(7) and Outcome(7, 200, 9, Path()).is_good_enough(7)
+
+
+def test_what_is_wrong_is_told(tmp_path: Path) -> None:
+    outcome = Outcome(
+        4, 90, 5, Path(), unconnected=("x",), uncertain=("a",), agreement=0.5, parallax_deg=0.8,
+        points_per_photo=20.0,
+    )  # fmt: skip
+    outcome.write(tmp_path / "outcome.json")
+    assert Outcome.read(tmp_path / "outcome.json", Path()) == outcome
+    lines = outcome.warnings("photos", ["x", "y"])
+    for text in ("do not overlap with the others: x;", "camera fits: y;", "uncertain", "50 %",
+                 "0.8 degrees", "20 points a photo"):  # fmt: skip
+        assert sum(text in line for line in lines) == 1, text
+    assert Outcome(4, 900, 5, Path()).warnings("photos", []) == []
