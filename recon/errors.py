@@ -4,7 +4,8 @@ The command line prints each as one line; after an error it exits with code 2.
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 # Names that a message lists before it counts the rest.
 MAX_LISTED = 5
@@ -52,13 +53,29 @@ class ReconWarning(UserWarning):
     """Something was left out, guessed or changed, and the result may not be what was expected."""
 
 
-def warn(message: str) -> None:
+class LeftOutWarning(ReconWarning):
+    """A photo or a video that was given is not used; `--strict` makes it an error."""
+
+
+def warn(message: str, category: type[ReconWarning] = ReconWarning) -> None:
     """Warn that something was left out, guessed or changed.
 
     The message says on a single line what and where, and what to do about it. A program receives
     it as a Python warning; the command line prints it once and adds it to the object of `--json`.
     """
-    warnings.warn(" ".join(message.split()), ReconWarning, stacklevel=2)
+    warnings.warn(" ".join(message.split()), category, stacklevel=2)
+
+
+@contextmanager
+def strictly(strict: bool) -> Iterator[None]:
+    """Raise InputError instead of each LeftOutWarning, if `strict`."""
+    with warnings.catch_warnings():
+        if strict:
+            warnings.simplefilter("error", LeftOutWarning)
+        try:
+            yield
+        except LeftOutWarning as warning:
+            raise InputError(f"{warning}; this stops, since --strict is given") from None
 
 
 def listed(names: Sequence[str]) -> str:

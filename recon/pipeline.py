@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recon import __version__
-from recon.capture import Capture, load_capture, select_spread
+from recon.capture import Capture, Frame, load_capture, select_spread
 from recon.capture.cameras import relative_to
 from recon.capture.frame_views import packed_views
 from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
@@ -91,6 +91,7 @@ def reconstruct(
         config.views.resolution,
         lambda done: progress("reading photos", done),
     ).to(device)
+    frames, poses = _without_undecoded(frames, views.names, poses)
     shown = None if watch is None else (lambda scene: watch(scene, local))
     scene = reconstruct_views(views, model, config, progress, shown, str(capture.title), limit)
     assert scene.provenance is not None and scene.cameras is not None
@@ -103,6 +104,19 @@ def reconstruct(
         scene.provenance, camera_source=poses.camera_source, frames=frames, poses=poses
     )
     return replace(scene, provenance=provenance, origin=origin)
+
+
+def _without_undecoded(
+    frames: tuple[Frame, ...], names: Sequence[str], poses: PosedCapture
+) -> tuple[tuple[Frame, ...], PosedCapture]:
+    """Leave out the photos that could not be decoded as views."""
+    lost = tuple(frame.name for frame in frames if frame.name not in names)
+    if not lost:
+        return frames, poses
+    rest = tuple(frame for frame in poses.capture.frames if frame.name not in lost)
+    capture = replace(poses.capture, frames=rest, left_out=(*poses.capture.left_out, *lost))
+    kept = tuple(frame for frame in frames if frame.name not in lost)
+    return kept, replace(poses, capture=capture)
 
 
 def reconstruct_views(

@@ -48,8 +48,10 @@ class Provenance:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Names of the photos whose cameras could not be solved."""
-        return () if self.poses is None else self.poses.unregistered
+        """Names of the photos that are not used: unreadable, or without a camera."""
+        if self.poses is None:
+            return ()
+        return (*self.poses.capture.left_out, *self.poses.unregistered)
 
     @property
     def frames_with_cameras(self) -> tuple[Frame, ...]:

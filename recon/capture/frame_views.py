@@ -1,6 +1,6 @@
 """Views from photos: images of one size with pinhole cameras."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from recon.capture.images import (
+    UnreadablePhoto,
     masked,
     read_mask,
     read_pixels,
@@ -19,7 +20,7 @@ from recon.capture.images import (
 from recon.capture.orientation import mask_as_stored, photo_size, same_shape
 from recon.capture.types import Frame, FrameCamera
 from recon.capture.undistort import undistort
-from recon.errors import InputError, warn
+from recon.errors import InputError, LeftOutWarning, listed, warn
 from recon.precision import WORLD, float32_error, local_origin
 from recon.types import PackedViews, Progress, Views
 from render import Cameras
@@ -55,8 +56,9 @@ def packed_views(
     """Read the images and cameras of frames that have cameras.
 
     Photos are undistorted to pinhole cameras with the same focal length and principal point.
-    Smaller images are padded on the right and at the bottom, with mask 0. As many originals are in
-    memory at a time as torch has threads, at most MAX_THREADS, and fewer if they are large.
+    Smaller images are padded on the right and at the bottom, with mask 0. A photo that cannot be
+    decoded is left out, and named by a warning. As many originals are in memory at a time as torch
+    has threads, at most MAX_THREADS, and fewer if they are large.
 
     Args:
         frames: Frames with cameras.
@@ -64,7 +66,7 @@ def packed_views(
         progress: Called with the completed fraction.
 
     Raises:
-        InputError: A file cannot be read, or its aspect ratio differs from that of its camera.
+        InputError: No file can be read, or an aspect ratio differs from that of its camera.
     """
     originals = [photo_size(frame) for frame in frames]
     sizes = _scaled_sizes(originals, resolution)
@@ -73,15 +75,23 @@ def packed_views(
     threads = int(max(1, min(torch.get_num_threads(), MAX_THREADS, affordable)))
     colors = np.zeros((len(frames), 3, height, width), np.uint8)
     masks, valid, Ks = [], [], []
+    reasons: dict[int, str] = {}
     # Decoding and resampling release Python's lock.
     with ThreadPoolExecutor(threads) as pool:
-        images = pool.map(lambda frame: _image(frame, resolution), frames)
+        images = pool.map(lambda frame: _image_or_reason(frame, resolution), frames)
         for index, (image, (columns, rows)) in enumerate(zip(images, sizes, strict=True)):
+            if isinstance(image, str):
+                reasons[index] = image
+                continue
             colors[index, :, :rows, :columns] = image.colors.transpose(2, 0, 1)
             masks.append(image.mask)
             valid.append(image.valid)
             Ks.append(image.K)
             progress((index + 1) / len(frames))
+    if reasons:
+        _warn_of_unreadable(frames, reasons)
+        kept = [i for i in range(len(frames)) if i not in reasons]
+        frames, sizes, colors = [frames[i] for i in kept], [sizes[i] for i in kept], colors[kept]
     inside = _stacked(valid, sizes)
     exact = torch.stack([frame.camera.viewmat for frame in frames if frame.camera]).double()
     viewmats = exact.float()
@@ -118,6 +128,26 @@ def _scaled_sizes(originals: Sequence[tuple[int, int]], resolution: int) -> list
 def _enclosing(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Return the smallest (width, height) that holds images of all these sizes."""
     return max(width for width, _ in sizes), max(height for _, height in sizes)
+
+
+def _image_or_reason(frame: Frame, resolution: int) -> _Image | str:
+    """Return the image of a photo, or why it cannot be decoded."""
+    try:
+        return _image(frame, resolution)
+    except UnreadablePhoto as error:
+        # A mask is of one photo only as well, but without it the scene would have what it excludes.
+        if frame.mask_path is not None and str(frame.mask_path) in str(error):
+            raise
+        return error.reason
+
+
+def _warn_of_unreadable(frames: Sequence[Frame], reasons: Mapping[int, str]) -> None:
+    """Warn of photos that are left out; InputError if there are no others."""
+    first = next(iter(reasons.values()))
+    names = listed([frames[i].name for i in reasons])
+    if len(reasons) == len(frames):
+        raise InputError(f"cannot read any photo, {names}: {first}")
+    warn(f"left out {len(reasons)} of {len(frames)} photos, {names}: {first}", LeftOutWarning)
 
 
 def _image(frame: Frame, resolution: int) -> _Image:

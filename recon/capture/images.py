@@ -1,18 +1,44 @@
 """Image files: finding them in folders, and reading them into arrays."""
 
+import importlib
 import re
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-from recon.errors import InputError, MissingDependency
+from recon.capture.color import srgb_image
+from recon.errors import InputError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif")
+RAW_EXTENSIONS = (
+    ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".raf", ".orf", ".rw2",
+    ".rwl", ".pef", ".srw", ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos", ".mrw", ".kdc", ".dcr",
+    ".x3f", ".gpr",
+)  # fmt: skip
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif",
+    ".hif", ".avif", ".jxl", ".bmp", ".dib", ".gif", ".jp2", ".j2k", ".jpx", ".tga", ".ppm", ".pgm",
+    ".pnm", *RAW_EXTENSIONS,
+)  # fmt: skip
+EXTENSIONS_TEXT = (
+    ".jpg, .png, .webp, .tif, .heic, .avif, .jxl, .bmp, .gif, .jp2, .tga, .ppm or a RAW format"
+)
+# First bytes of HEIC files, which are often called .jpg, and of AVIF files, which need no plugin.
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+# LibRaw's rotation of a photo -> EXIF orientation.
+RAW_FLIPS = {3: 3, 5: 8, 6: 6}
+AVIF_HEADS = (b"ftypavif", b"ftypavis")
 # Larger photos exist, but a decompression bomb must not exhaust the memory of the machine.
 Image.MAX_IMAGE_PIXELS = 400_000_000
+# Pillow warns of large files and of damaged metadata, which are read nevertheless.
+warnings.filterwarnings("ignore", module="PIL")
 # Exceptions of Pillow and its plugins for damaged files.
 DECODE_ERRORS = (
     OSError,
@@ -20,13 +46,33 @@ DECODE_ERRORS = (
     ValueError,
     EOFError,
     RuntimeError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    struct.error,
+    MemoryError,
     Image.DecompressionBombError,
 )
+DAMAGED = "the file is damaged or cut short; copy it again from the camera or remove it"
+
+
+class UnreadablePhoto(InputError):
+    """The file of a photo is missing, damaged, or of a kind that cannot be read here."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"cannot read {path}: {reason}")
+        self.reason = reason
 
 
 def is_image(path: Path) -> bool:
     """Return whether a file name is that of an image recon reads; hidden files do not count."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def is_raw(path: Path) -> bool:
+    """Return whether a file name is that of a camera's RAW format."""
+    return path.suffix.lower() in RAW_EXTENSIONS
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
@@ -42,6 +88,8 @@ def list_images(folder: Path) -> list[Path]:
 
 def image_size(path: Path) -> tuple[int, int]:
     """Read (width, height) as stored from the header; InputError if the file is unreadable."""
+    if is_raw(path):
+        return raw_size(path)
     with open_image(path) as image:
         return image.size
 
@@ -71,12 +119,9 @@ def read_pixels(
     with open_image(path) as image:
         try:
             image.load()
+            return _to_arrays(ImageOps.exif_transpose(image) if apply_orientation else image)
         except DECODE_ERRORS as error:
-            raise InputError(
-                f"cannot read {path}: the file is damaged or cut short ({error}); "
-                "copy it again from the camera or remove it"
-            ) from error
-        return _to_arrays(ImageOps.exif_transpose(image) if apply_orientation else image)
+            raise UnreadablePhoto(path, DAMAGED) from error
 
 
 def read_mask(path: Path, inverted: bool = False) -> UInt8[np.ndarray, "h w"]:
@@ -119,34 +164,54 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Open an image without decoding it; raise InputError if it is missing or not an image."""
-    if path.suffix.lower() in (".heic", ".heif"):
-        _register_heif(path)
+    """Open an image without decoding it, except for RAW files, which are developed.
+
+    Raises:
+        UnreadablePhoto: It is missing or not an image, or needs a package that is not installed.
+    """
     try:
-        if path.stat().st_size == 0:
-            raise InputError(f"cannot read {path}: the file is empty; copy it again or remove it")
+        with path.open("rb") as file:
+            head = file.read(32)
+        if not head:
+            raise UnreadablePhoto(path, "the file is empty; copy it again or remove it")
+        if is_raw(path):
+            return developed(path)
+        _register_plugins(path, head)
         return Image.open(path)
     except FileNotFoundError as error:
-        raise InputError(f"image not found: {path}; check the path") from error
+        raise UnreadablePhoto(path, "image not found; check the path") from error
     except PermissionError as error:
-        raise InputError(
-            f"cannot read {path}: permission denied; change the permissions of the file"
-        ) from error
+        reason = "permission denied; change the permissions of the file"
+        raise UnreadablePhoto(path, reason) from error
     except DECODE_ERRORS as error:
-        raise InputError(
-            f"cannot read {path}: expected an image file ({', '.join(EXTENSIONS)}), "
-            "but its contents cannot be decoded as an image; replace or remove it"
-        ) from error
+        reason = (
+            f"expected an image file ({EXTENSIONS_TEXT}), but its contents cannot be decoded as an "
+            "image; replace or remove it"
+        )
+        raise UnreadablePhoto(path, reason) from error
 
 
-def _register_heif(path: Path) -> None:
-    try:
-        import pi_heif
-    except ImportError as error:
-        raise MissingDependency(
-            f"cannot read {path}: HEIC needs an extra package; pip install 'reconsplat[heic]'"
-        ) from error
-    pi_heif.register_heif_opener()
+def _register_plugins(path: Path, head: bytes) -> None:
+    """Register the optional reader that a file needs by its first bytes or its extension."""
+    suffix = path.suffix.lower()
+    is_jxl = head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL "))
+    is_heif = head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS
+    if is_heif or (suffix in (".heic", ".heif", ".hif") and head[4:12] not in AVIF_HEADS):
+        try:
+            import pi_heif
+        except ImportError as error:
+            raise _missing(path, "HEIC", "heic") from error
+        pi_heif.register_heif_opener()
+    elif is_jxl:
+        try:
+            importlib.import_module("pillow_jxl")
+        except ImportError as error:
+            raise _missing(path, "JPEG XL", "jxl") from error
+
+
+def _missing(path: Path, kind: str, extra: str) -> UnreadablePhoto:
+    install = f"pip install 'reconsplat[{extra}]'"
+    return UnreadablePhoto(path, f"{kind} needs an extra package; {install}")
 
 
 def _to_arrays(
@@ -158,8 +223,58 @@ def _to_arrays(
         peak = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1.0)
         grey = (255 * (values / peak).clip(0, 1)).round().astype(np.uint8)
         return np.repeat(grey[..., None], 3, -1), None
-    has_alpha = "A" in image.getbands() or "transparency" in image.info
-    pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
-    if not has_alpha:
-        return pixels, None
-    return np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3])
+    colors = np.array(srgb_image(image, is_adobe_rgb(image)))
+    if not image.has_transparency_data:
+        return colors, None
+    return colors, np.array(image.convert("RGBA").getchannel("A"))
+
+
+def is_adobe_rgb(image: Image.Image) -> bool:
+    """Return whether EXIF says that the colours are Adobe RGB (DCF 2.0, or ColorSpace 2)."""
+    exif = image.getexif()
+    space = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace)
+    interoperability = exif.get_ifd(ExifTags.IFD.Interop).get(ExifTags.Interop.InteropIndex)
+    return space == 2 or str(interoperability).strip("\0 ") == "R03"
+
+
+def raw_size(path: Path) -> tuple[int, int]:
+    """Read (width, height) of a RAW photo as stored."""
+    with _opened_raw(path) as raw:
+        return raw.sizes.width, raw.sizes.height
+
+
+def developed(path: Path, half: bool = False) -> Image.Image:
+    """Develop a RAW photo to sRGB, as it is stored, at full or half size.
+
+    White balance is that of the camera. The exposure is as taken and not adjusted to each photo, so
+    that photos of one scene agree.
+    """
+    with _opened_raw(path) as raw:
+        import rawpy
+
+        flip = raw.sizes.flip
+        pixels = raw.postprocess(
+            use_camera_wb=True,
+            no_auto_bright=True,
+            output_color=rawpy.ColorSpace.sRGB,
+            gamma=(2.4, 12.92),
+            user_flip=0,
+            half_size=half,
+        )
+        image = Image.fromarray(pixels)
+        image.getexif()[ExifTags.Base.Orientation] = RAW_FLIPS.get(flip, 1)
+        return image
+
+
+@contextmanager
+def _opened_raw(path: Path) -> Iterator[Any]:
+    try:
+        import rawpy
+    except ImportError as error:
+        raise _missing(path, "RAW", "raw") from error
+    try:
+        with rawpy.imread(str(path)) as raw:
+            yield raw
+    except rawpy.LibRawError as error:
+        reason = "LibRaw cannot decode it; copy it again from the camera, or convert it to .tif"
+        raise UnreadablePhoto(path, reason) from error

@@ -1,18 +1,23 @@
 """Captures of every kind: folders of photos, videos, and the file formats of other tools."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from recon.capture.archive import is_archive, unpacked
 from recon.capture.colmap import find_colmap, read_colmap
-from recon.capture.folder import read_files, read_folder
+from recon.capture.images import is_image
+from recon.capture.inputs import is_pattern, read_photos, read_several
 from recon.capture.lenses import pinhole_photos
 from recon.capture.llff import read_llff
 from recon.capture.masks import with_masks
 from recon.capture.other_tools import find_other_cameras, first_readable
+from recon.capture.photo_files import checked_photos
 from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
-from recon.capture.video import is_video, read_video
+from recon.capture.video import read_video
+from recon.capture.video_frames import is_video
 from recon.errors import InputError, listed, warn
 
 # The second is the training split of a NeRF synthetic scene; the other splits are for testing.
@@ -26,16 +31,17 @@ def load_capture(
     photos: bool = True,
     invert_masks: bool = False,
 ) -> Capture:
-    """Read the photos of a capture, and their cameras if there are any, without decoding images.
+    """Read the photos of a capture, and their cameras if there are any.
 
     A folder is read as nerfstudio (transforms.json), COLMAP (the largest model in it, in `sparse`,
     `sparse/0`, `colmap/sparse/0`, `dense/0/sparse`, ...), LLFF (poses_bounds.npy), cameras of
     another tool (see `find_other_cameras`) or plain photos, whichever fits first. Warnings name the
-    cameras that are not used, photos that are missing, and masks.
+    cameras that are not used, photos that are missing or cannot be read, and masks.
 
     Args:
-        source: A folder, a video, a transforms.json, a poses_bounds.npy, or a list of image files.
-            A capture is returned as it is.
+        source: A folder, a zip archive of one, a video, a transforms.json, a poses_bounds.npy, an
+            image file or a pattern of several (`photos/*.jpg`), or a list of image files, folders
+            and archives of them. A capture is returned as it is.
         frames: Number of frames to take from a video, which are written to the cache; None takes
             more the more the camera moves.
         photos: Whether photos and masks of a transforms.json must exist. Without them it must give
@@ -48,20 +54,25 @@ def load_capture(
     if isinstance(source, Capture):
         return source
     if not isinstance(source, (str, Path)):
-        return with_masks(read_files([Path(file) for file in source]), invert_masks)
-    path = Path(source)
-    if path.is_file():
-        capture = _read_file(path, frames, photos)
-    elif path.is_dir():
-        capture = _read_folder(path, photos)
+        capture = read_several([Path(file) for file in source], frames)
     else:
-        raise InputError(
-            f"input not found: {path}; expected a folder of images or a transforms.json; "
-            "check the path"
-        )
+        capture = _read_path(Path(source), frames, photos)
     if photos and capture.kind != "video":
+        capture = checked_photos(capture, decode=capture.kind == "images")
         capture = with_masks(capture, invert_masks)
     return pinhole_photos(capture, photos)
+
+
+def _read_path(path: Path, frames: int | None, photos: bool) -> Capture:
+    if path.is_file():
+        return _read_file(path, frames, photos)
+    if path.is_dir():
+        return _read_folder(path, frames, photos)
+    if is_pattern(path):
+        return read_several([path], frames)
+    raise InputError(
+        f"input not found: {path}; expected a folder of images or a transforms.json; check the path"
+    )
 
 
 def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
@@ -72,13 +83,19 @@ def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
         return read_llff(path)
     if is_video(path):
         return read_video(path, frames)
+    if is_image(path):
+        return read_several([path], frames)
+    if is_archive(path):
+        folder, left_out = unpacked(path)
+        capture = _read_folder(folder, frames, photos)
+        return replace(capture, origin=path, left_out=(*left_out, *capture.left_out))
     raise InputError(
-        f"{path} is a file; expected a folder of images, a video, a transforms.json, "
+        f"{path} is a file; expected a folder or .zip of images, a video, a transforms.json, "
         f"a COLMAP project or {LLFF_NAME}; pass the folder of the photos"
     )
 
 
-def _read_folder(folder: Path, photos: bool) -> Capture:
+def _read_folder(folder: Path, frames: int | None, photos: bool) -> Capture:
     """Read the likeliest of the cameras in a folder, and name the others."""
     kinds: list[tuple[str, Callable[[], Capture]]] = []
     names = {path.name.lower(): path for path in sorted(folder.iterdir())}
@@ -92,7 +109,7 @@ def _read_folder(folder: Path, photos: bool) -> Capture:
         kinds.append((table.name, partial(read_llff, table)))
     others = find_other_cameras(folder)
     if not kinds:
-        return first_readable(folder, others) or read_folder(folder)
+        return first_readable(folder, others) or read_photos(folder, frames)
     kinds += others
     if len(kinds) > 1:
         rest = [text for text, _ in kinds[1:]]

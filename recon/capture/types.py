@@ -57,7 +57,9 @@ class Capture:
     kind: CaptureKind
     frames: tuple[Frame, ...]
     origin: Path | None = None
-    """Path that the user gave, where it is not the root: that of a video."""
+    """Path that the user gave, where it is not the root: that of a video or an archive."""
+    left_out: tuple[str, ...] = ()
+    """Names of photos and videos that were found and are not used."""
 
     @property
     def title(self) -> Path:

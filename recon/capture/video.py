@@ -1,8 +1,5 @@
 """Videos: sharp frames, evenly spaced over the motion of the camera, as photos."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -10,12 +7,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recon.capture.cache import cache_folder, content_key
+from recon.capture.color import RgbSpace
 from recon.capture.images import resized, scaled_size
 from recon.capture.types import Capture, Frame
-from recon.errors import ConfigError, InputError
+from recon.capture.video_frames import color_space, count_frames, decoded
+from recon.errors import ConfigError, InputError, warn
 from recon.files import atomic_output
 
-EXTENSIONS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 # Long sides of the images that sharpness and optical flow are measured on (px).
 SHARPNESS_PX, FLOW_PX = 480, 96
 # At most this many frames are analysed: of longer videos every second, third, ... frame.
@@ -26,11 +24,9 @@ MIN_RELATIVE_MOTION = 0.1
 # By default, a photo for this much motion relative to the long side, within these limits.
 MOTION_PER_PHOTO, MIN_PHOTOS, MAX_PHOTOS = 0.06, 40, 240
 JPEG_QUALITY = 95
-
-
-def is_video(path: Path) -> bool:
-    """Return whether a file name is that of a video that recon reads."""
-    return path.suffix.lower() in EXTENSIONS
+# A video is cut short if less than this fraction of the frames that it should have can be decoded;
+# the file in the cache that says so.
+MIN_COMPLETE, NOTE = 0.9, "note.txt"
 
 
 def read_video(path: Path, count: int | None) -> Capture:
@@ -43,22 +39,41 @@ def read_video(path: Path, count: int | None) -> Capture:
     """
     if count is not None and count < 2:
         raise ConfigError(f"frames must be at least 2, got {count}", "frames")
-    folder = cache_folder() / "frames" / content_key([(path.name, path)], count)
+    if not path.is_file() or path.stat().st_size == 0:
+        reason = "the file is empty" if path.is_file() else "it is no file"
+        raise InputError(
+            f"cannot read {path}: it cannot be decoded as a video, {reason}; copy it again"
+        )
+    space = color_space(path)
+    settings = count, space and space.name
+    folder = cache_folder() / "frames" / content_key([(path.name, path)], *settings)
     if not folder.is_dir():
-        indices, sharpness, motion = _measure_frames(path)
-        number = default_count(motion) if count is None else count
-        selected = set(select_frames(indices, sharpness, motion, number).tolist())
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_output(folder) as temporary:
-            temporary.mkdir()
-            for index, image in _decoded(path):
-                if index in selected:
-                    file = temporary / f"frame_{index:06d}.jpg"
-                    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-                    # Not by imwrite, which ignores a full disk.
-                    file.write_bytes(cv2.imencode(".jpg", image, quality)[1].tobytes())
+        _extract(path, space, count, folder)
+    if (note := folder / NOTE).is_file():
+        found = note.read_text(encoding="utf-8")
+        warn(f"{path} is cut short or damaged: {found} frames can be decoded and are used")
     frames = tuple(Frame(file.name, file) for file in sorted(folder.glob("*.jpg")))
     return Capture(folder, "video", frames, origin=path)
+
+
+def _extract(path: Path, space: RgbSpace | None, count: int | None, folder: Path) -> None:
+    """Write the selected frames into a new folder."""
+    expected = count_frames(path) or sum(1 for _ in decoded(path, None))
+    indices, sharpness, motion = _measure_frames(path, space, expected)
+    number = default_count(motion) if count is None else count
+    selected = set(select_frames(indices, sharpness, motion, number).tolist())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_output(folder) as temporary:
+        temporary.mkdir()
+        index = -1
+        for index, image in decoded(path, space):
+            if index in selected:
+                file = temporary / f"frame_{index:06d}.jpg"
+                quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+                # Not by imwrite, which ignores a full disk.
+                file.write_bytes(cv2.imencode(".jpg", image, quality)[1].tobytes())
+        if index + 1 < MIN_COMPLETE * expected:
+            (temporary / NOTE).write_text(f"{index + 1} of {expected}", encoding="utf-8")
 
 
 def default_count(motion: Float[np.ndarray, "f"]) -> int:
@@ -99,14 +114,12 @@ def select_frames(
 
 
 def _measure_frames(
-    path: Path,
+    path: Path, space: RgbSpace | None, total: int
 ) -> tuple[Int[np.ndarray, "f"], Float[np.ndarray, "f"], Float[np.ndarray, "f"]]:
     """Return the indices, sharpness and motion of the frames that are analysed."""
-    with _opened(path) as video:
-        total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     stride = max(1, -(-total // MAX_ANALYSED_FRAMES))
     rows, previous = [], None
-    for index, image in _decoded(path):
+    for index, image in decoded(path, space):
         if index % stride:
             continue
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
@@ -128,32 +141,3 @@ def _measure_frames(
 
 def _shrunk(grey: np.ndarray, long_side: int) -> np.ndarray:
     return resized(grey, scaled_size(grey.shape[1::-1], long_side / max(grey.shape)))
-
-
-def _decoded(path: Path) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the index and the image (BGR, upright) of every frame."""
-    with _opened(path) as video:
-        index = 0
-        while True:
-            found, image = video.read()
-            if not found:
-                return
-            yield index, image
-            index += 1
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
-    # OpenCV and the decoder would print their own messages.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        if path.stat().st_size == 0 or not video.isOpened():
-            raise InputError(
-                f"cannot read {path}: it cannot be decoded as a video; "
-                "export it again as .mp4 (H.264)"
-            )
-        yield video
-    finally:
-        video.release()

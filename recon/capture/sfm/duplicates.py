@@ -6,12 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
-from recon.capture.images import DECODE_ERRORS, open_image
+from recon.capture.photo_files import THUMBNAIL_PX, thumbnail
 
-# Size of the thumbnails that are compared (px).
-THUMBNAIL_PX = 48
 # Largest root mean square difference of the thumbnails of copies, relative to their standard
 # deviation. Copies at two thirds of the size and JPEG quality 50 differ by 0.02 to 0.06, frames of
 # captures by 0.13 and more (docs/experiments/many-photos.md).
@@ -35,27 +32,14 @@ def distinct_photos(files: Sequence[Path]) -> list[int]:
         if digest in seen:
             continue
         seen.add(digest)
-        thumbnail = _thumbnail(file)
-        if _is_copy(thumbnail, thumbnails[: len(kept)]):
+        small = thumbnail(file)
+        if _is_copy(small, thumbnails[: len(kept)]):
             continue
-        thumbnails[len(kept)] = thumbnail
+        thumbnails[len(kept)] = small
         kept.append(index)
     return kept
 
 
-def _is_copy(thumbnail: Float[np.ndarray, "p"], others: Float[np.ndarray, "n p"]) -> bool:
-    differences = np.sqrt(((others - thumbnail) ** 2).mean(1))
-    return bool((differences <= MAX_DIFFERENCE * thumbnail.std()).any())
-
-
-def _thumbnail(file: Path) -> Float[np.ndarray, "p"]:
-    """Return the grey values of a small square copy; NaN if the pixels cannot be decoded."""
-    with open_image(file) as image:
-        try:
-            # JPEG files are decoded at a fraction of their size.
-            image.draft("L", (4 * THUMBNAIL_PX, 4 * THUMBNAIL_PX))
-            small = image.convert("L").resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
-        except DECODE_ERRORS:
-            # Reported by the stage that needs the pixels. NaN is like no other photo.
-            return np.full(THUMBNAIL_PX**2, np.nan, np.float32)
-    return np.asarray(small, np.float32).ravel()
+def _is_copy(small: Float[np.ndarray, "p"], others: Float[np.ndarray, "n p"]) -> bool:
+    differences = np.sqrt(((others - small) ** 2).mean(1))
+    return bool((differences <= MAX_DIFFERENCE * small.std()).any())

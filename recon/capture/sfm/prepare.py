@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from recon.capture.exif import exif_down, exif_focal
+from recon.capture.exif import exif_down, exif_focals
 from recon.capture.images import read_image, resized, scaled_size
 from recon.capture.types import Frame
 
@@ -35,15 +35,16 @@ def prepare_images(frames: Sequence[Frame], folder: Path) -> PreparedImages:
     """
     originals = {}
     groups: dict[tuple[int, int, float | None, str], dict[str, Any]] = {}
-    for index, frame in enumerate(frames):
+    focals = exif_focals([frame.image_path for frame in frames])
+    for index, (frame, exif) in enumerate(zip(frames, focals, strict=True)):
         name = f"{index:05d}.jpg"
         (width, height), small = _write_copy(frame.image_path, folder / name)
         down = exif_down(frame.image_path)
         originals[name] = {"name": frame.name, "width": width, "height": height, "down": down}
-        focal, model = exif_focal(frame.image_path)
+        focal = exif.focal_px
         scaled = None if focal is None else focal * small[0] / width
         group = {"names": [], "width": small[0], "height": small[1], "focal_px": scaled}
-        groups.setdefault((width, height, focal, model), group)["names"].append(name)
+        groups.setdefault((width, height, focal, exif.camera), group)["names"].append(name)
     return PreparedImages(folder, tuple(groups.values()), originals)
 
 

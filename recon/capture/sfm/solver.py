@@ -10,8 +10,9 @@ import torch
 
 from recon.capture.cache import cache_folder, content_key
 from recon.capture.colmap import read_colmap
-from recon.capture.exif import exif_down, exif_focal
+from recon.capture.exif import exif_down, exif_focals, warn_of_focals
 from recon.capture.images import image_size
+from recon.capture.photo_files import checked_photos
 from recon.capture.sfm.duplicates import distinct_photos
 from recon.capture.sfm.outcome import FILE_NAME as OUTCOME_FILE
 from recon.capture.sfm.outcome import Outcome
@@ -59,6 +60,9 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
         InputError: A stage failed or ran into its time limit, or fewer than two photos could be
             registered.
     """
+    if capture.kind != "video":
+        capture = checked_photos(capture, decode=True)
+    warn_of_focals([frame.image_path for frame in capture.frames])
     if len(capture.frames) == 1:
         frame = _with_default_camera(capture.frames[0])
         return PosedCapture(replace(capture, frames=(frame,)), "none")
@@ -91,7 +95,7 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
 
 def _with_default_camera(frame: Frame) -> Frame:
     width, height = image_size(frame.image_path)
-    focal = exif_focal(frame.image_path)[0] or DEFAULT_FOCAL_RATIO * max(width, height)
+    focal = exif_focals([frame.image_path])[0].focal_px or DEFAULT_FOCAL_RATIO * max(width, height)
     K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
     x, y = exif_down(frame.image_path)
     viewmat = torch.eye(4, dtype=torch.float64)

@@ -14,7 +14,7 @@ from recon import ReconError
 from recon.capture import Capture, load_capture, load_views, select_spread
 from recon.capture.cameras import transform_frame
 from recon.capture.colmap import read_colmap
-from recon.capture.exif import exif_focal
+from recon.capture.exif import exif_focals
 from recon.capture.sfm import PosedCapture, SolveConfig, export_colmap, solve_cameras, stages
 from recon.capture.sfm import solver as solver_module
 from recon.cli import main as cli
@@ -233,8 +233,8 @@ def test_exif_focal(focal_35mm: int | None, expected: float | None, tmp_path: Pa
     if focal_35mm is not None:
         exif.get_ifd(0x8769)[0xA405] = focal_35mm
     Image.new("RGB", (60, 100)).save(tmp_path / "a.jpg", exif=exif)
-    focal, camera = exif_focal(tmp_path / "a.jpg")
-    assert focal == expected and camera.startswith("Phone")
+    (exif,) = exif_focals([tmp_path / "a.jpg"])
+    assert exif.focal_px == expected and exif.camera.startswith("Phone")
 
 
 def test_alignment_undoes_a_sim3(sample: Path) -> None:

@@ -1,0 +1,144 @@
+"""Checks of photo files: unreadable ones are left out, and conversions are told."""
+
+import functools
+import os
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from recon.capture.color import conversion_of
+from recon.capture.images import (
+    DAMAGED,
+    DECODE_ERRORS,
+    UnreadablePhoto,
+    developed,
+    is_adobe_rgb,
+    is_raw,
+    open_image,
+)
+from recon.capture.types import Capture
+from recon.errors import InputError, LeftOutWarning, listed, warn
+
+# Size of the thumbnails of photos (px).
+THUMBNAIL_PX = 48
+# Formats that may hold several images, as pages or as an animation.
+SEVERAL_IMAGES = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
+# Last bytes of a file (number of bytes, pattern) that show that nothing is cut off.
+ENDINGS = {"JPEG": (1024, b"\xff\xd9"), "MPO": (1024, b"\xff\xd9"), "PNG": (64, b"IEND")}
+# Smallest photo that shows anything (px).
+MIN_SIDE_PX = 4
+MAX_THREADS = 4
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What is known about a file."""
+
+    problem: str = ""
+    """Why it cannot be read; empty if it can."""
+    notes: tuple[str, ...] = ()
+    """What happens to its pixels."""
+
+
+def checked_photos(capture: Capture, decode: bool) -> Capture:
+    """Return a capture without the photos that cannot be read, which a warning names.
+
+    Warnings also say which colours are converted.
+
+    Args:
+        capture: The capture.
+        decode: Whether all photos are decoded, to thumbnails that the solver needs anyway. If not,
+            only the header and the end of a file are read, unless these do not show that the file
+            is whole.
+
+    Raises:
+        InputError: None of the photos can be read.
+    """
+    threads = min(MAX_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        paths = [frame.image_path for frame in capture.frames]
+        findings = list(pool.map(lambda path: _inspect(path, decode), paths))
+    problems, notes = defaultdict(list), defaultdict(list)
+    for frame, finding in zip(capture.frames, findings, strict=True):
+        if finding.problem:
+            problems[finding.problem].append(frame.name)
+        for note in finding.notes:
+            notes[note].append(frame.name)
+    kept = [f for f, finding in zip(capture.frames, findings, strict=True) if not finding.problem]
+    lost = tuple(name for names in problems.values() for name in names)
+    total = len(capture.frames)
+    if total and not kept:
+        reason, names = next(iter(problems.items()))
+        raise InputError(f"cannot read any photo of {capture.title}: {listed(names)}: {reason}")
+    for reason, names in problems.items():
+        count = f"{len(names)} of {total} photos"
+        warn(f"left out {count} of {capture.title}, {listed(names)}: {reason}", LeftOutWarning)
+    for note, names in notes.items():
+        warn(f"{len(names)} of {total} photos of {capture.title}, {listed(names)}: {note}")
+    return replace(capture, frames=tuple(kept), left_out=(*capture.left_out, *lost))
+
+
+def _inspect(path: Path, decode: bool) -> _Finding:
+    try:
+        notes = () if is_raw(path) else _notes(path)
+        if decode or is_raw(path) or not _is_whole(path):
+            thumbnail(path)
+    except UnreadablePhoto as error:
+        return _Finding(error.reason)
+    return _Finding("", notes)
+
+
+def _notes(path: Path) -> tuple[str, ...]:
+    """Return what happens to the pixels of an image; UnreadablePhoto if it is of no use."""
+    with open_image(path) as image:
+        try:
+            size, several = image.size, image.format in SEVERAL_IMAGES
+            notes = [conversion_of(image, is_adobe_rgb(image))]
+            if several and getattr(image, "n_frames", 1) > 1:
+                notes.append("the file holds several images, of which the first is used")
+        except DECODE_ERRORS as error:
+            raise UnreadablePhoto(path, DAMAGED) from error
+    if min(size) < MIN_SIDE_PX:
+        raise UnreadablePhoto(path, f"it is only {size[0]}x{size[1]} px; remove it")
+    return tuple(filter(None, notes))
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether the end of the file shows that nothing is cut off."""
+    with open_image(path) as image:
+        length, pattern = ENDINGS.get(image.format or "", (0, b""))
+    if length == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - length, 0))
+        return pattern in file.read()
+
+
+def thumbnail(path: Path) -> Float[np.ndarray, "p"]:
+    """Return the grey values of a small square copy.
+
+    Raises:
+        UnreadablePhoto: The pixels cannot be decoded.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UnreadablePhoto(path, "image not found; check the path") from error
+    return _thumbnail(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=2000)
+def _thumbnail(path: Path, _mtime_ns: int, _bytes: int) -> Float[np.ndarray, "p"]:
+    with developed(path, half=True) if is_raw(path) else open_image(path) as image:
+        try:
+            # JPEG files are decoded at a fraction of their size.
+            image.draft("L", (4 * THUMBNAIL_PX, 4 * THUMBNAIL_PX))
+            small = image.convert("L").resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
+        except DECODE_ERRORS as error:
+            raise UnreadablePhoto(path, DAMAGED) from error
+    return np.asarray(small, np.float32).ravel()

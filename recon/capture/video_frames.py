@@ -1,0 +1,173 @@
+"""Decoding of videos into upright frames in sRGB.
+
+OpenCV decodes most videos. PyAV (extra `video`), if it is installed, decodes those that OpenCV
+cannot, such as AV1, and HDR videos at their full bit depth.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from recon.capture.color import HLG, PQ, SDR_BT2020, SDR_P3, RgbSpace, srgb_from
+from recon.errors import InputError, warn
+
+EXTENSIONS = (
+    ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".mpg",
+    ".mpeg", ".wmv", ".flv", ".ogv", ".mxf", ".asf", ".vob",
+)  # fmt: skip
+# Colour spaces by the numbers of ITU-T H.273 for transfer characteristics, and of primaries.
+BY_TRANSFER: dict[int, RgbSpace] = {16: PQ, 18: HLG}
+BY_PRIMARIES: dict[int, RgbSpace] = {9: SDR_BT2020, 12: SDR_P3}
+# Larger headers of a video are not searched, and larger numbers of frames not believed.
+MAX_HEADER_BYTES, MAX_FRAMES = 64 << 20, 100_000_000
+
+
+def is_video(path: Path) -> bool:
+    """Return whether a file name is that of a video that recon reads; hidden files do not count."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def count_frames(path: Path) -> int:
+    """Return the number of frames that a video should have; 0 if its header does not tell."""
+    with _opened(path) as video:
+        count = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
+    return count if 0 < count <= MAX_FRAMES else 0
+
+
+def decoded(path: Path, space: RgbSpace | None) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the index and the image (BGR, upright, sRGB) of every frame.
+
+    Args:
+        path: Video.
+        space: Its colour space (see `color_space`); None for sRGB.
+
+    Raises:
+        InputError: There is no frame that can be decoded.
+    """
+    av = _pyav()
+    found = 0
+    if space is None:
+        for image in _by_opencv(path):
+            yield found, image
+            found += 1
+    if found == 0 and av is not None:
+        for image in _by_pyav(av, path, space is not None):
+            yield found, image if space is None else srgb_from(space, image)[..., ::-1]
+            found += 1
+    if found == 0:
+        more = "" if av else "; or pip install 'reconsplat[video]', which reads more kinds"
+        raise InputError(
+            f"cannot read {path}: it cannot be decoded as a video; "
+            f"export it again as .mp4 (H.264){more}"
+        )
+
+
+def color_space(path: Path) -> RgbSpace | None:
+    """Return the colour space of a video that `decoded` has to convert; None for sRGB and BT.709.
+
+    A warning says what is converted, or that it cannot be.
+    """
+    space = _declared_space(path)
+    if space is None:
+        return None
+    if _pyav() is None:
+        warn(
+            f"the colours of {path} are {space.name}, which are converted to sRGB only roughly "
+            "without PyAV; pip install 'reconsplat[video]'"
+        )
+        return None
+    warn(f"the colours of {path} are converted from {space.name} to sRGB")
+    return space
+
+
+def _declared_space(path: Path) -> RgbSpace | None:
+    av = _pyav()
+    if av is None:
+        primaries, transfer = _mp4_colors(path)
+    else:
+        try:
+            with av.open(str(path)) as container:
+                context = container.streams.best("video").codec_context
+                primaries, transfer = int(context.color_primaries), int(context.color_trc)
+        except (av.error.FFmpegError, AttributeError, ValueError, OSError):
+            return None
+    return BY_TRANSFER.get(transfer, BY_PRIMARIES.get(primaries))
+
+
+def _mp4_colors(path: Path) -> tuple[int, int]:
+    """Return primaries and transfer characteristics of an .mp4 or .mov (ISO 23001-8), 0 if unknown.
+
+    They are in a box `colr` inside of the box `moov`.
+    """
+    end = path.stat().st_size
+    with path.open("rb") as file:
+        start = 0
+        while start + 16 <= end:
+            file.seek(start)
+            head = file.read(16)
+            size, name = int.from_bytes(head[:4], "big"), head[4:8]
+            if size == 1:
+                size = int.from_bytes(head[8:], "big")
+            if name == b"moov":
+                content = file.read(min(size, MAX_HEADER_BYTES))
+                for kind in (b"colrnclx", b"colrnclc"):
+                    at = content.find(kind)
+                    if 0 <= at <= len(content) - 12:
+                        numbers = content[at + 8 : at + 12]
+                        return int.from_bytes(numbers[:2], "big"), int.from_bytes(
+                            numbers[2:], "big"
+                        )
+            if size < 8:
+                break
+            start += size
+    return 0, 0
+
+
+def _pyav() -> Any:
+    """Return the module of PyAV; None if it is not installed."""
+    try:
+        import av
+    except ImportError:
+        return None
+    return av
+
+
+def _by_pyav(av: Any, path: Path, deep: bool) -> Iterator[np.ndarray]:
+    """Yield BGR codes of 8 bits, or RGB codes of 16 bits if `deep`; a damaged video ends early."""
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                return
+            for frame in container.decode(stream):
+                image = frame.to_ndarray(format="rgb48le" if deep else "bgr24")
+                # Counterclockwise, in degrees.
+                yield np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+    except (av.error.FFmpegError, ValueError, OSError):
+        return
+
+
+def _by_opencv(path: Path) -> Iterator[np.ndarray]:
+    with _opened(path) as video:
+        while video.isOpened():
+            found, image = video.read()
+            if not found:
+                return
+            yield image
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
+    # OpenCV and the decoder would print their own messages.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        yield video
+    finally:
+        video.release()
