@@ -129,7 +129,8 @@ def read_colmap(root: Path, model: Path) -> Capture:
             oriented = fits_oriented(path, (camera.width, camera.height))
             points = _seen(content, entry)
             frames.append(Frame(name.as_posix(), path, camera, oriented=oriented, points=points))
-    return Capture(root, "colmap", tuple(frames))
+    lost = tuple(e.name for e, path in zip(entries, paths, strict=True) if path is None)
+    return Capture(root, "colmap", tuple(frames), left_out=lost)
 
 
 def _project(root: Path, model: Path) -> Path:

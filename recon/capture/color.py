@@ -88,7 +88,7 @@ def srgb_from(space: RgbSpace, codes: Shaped[np.ndarray, "h w 3"]) -> UInt8[np.n
     linear = _linear_table(space, codes.dtype.itemsize)[codes]
     converted = cv2.transform(linear, matrix)
     index = np.clip(converted * np.float32((TABLE_SIZE - 1) / MAX_LINEAR), 0, TABLE_SIZE - 1)
-    return _srgb_table(space.knee)[index.astype(np.uint16)]
+    return np.asarray(_srgb_table(space.knee)[index.astype(np.uint16)])
 
 
 @functools.lru_cache(maxsize=8)

@@ -100,10 +100,10 @@ def warn_of_focals(files: Sequence[Path]) -> None:
         if lens.equivalent_mm not in (0, mm):
             wrong[mm].append(f"{file.name} ({lens.equivalent_mm:g} mm)")
     for mm, names in wrong.items():
-        instead = f"{mm:g} mm as for most photos is used" if mm > 0 else "they are not used"
+        instead = f"{mm:g} mm as for most photos is used" if mm > 0 else "it is not used"
         warn(
-            f"EXIF of {len(names)} photos gives a 35 mm equivalent focal length that cannot be "
-            f"right, and {instead}: {listed(names)}"
+            "EXIF gives a 35 mm equivalent focal length that cannot be right, and "
+            f"{instead}, for {len(names)} of {len(files)} photos: {listed(names)}"
         )
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from recon.capture.geometry import Intrinsics, checked_K, viewmat_from_c2w
 from recon.capture.images import image_size, list_images
 from recon.capture.masks import without_masks
-from recon.capture.names import FOLDERS
+from recon.capture.names import FOLDERS, find_photos
 from recon.capture.orientation import fits_oriented
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.errors import InputError, warn
@@ -33,11 +33,15 @@ def read_llff(path: Path) -> Capture:
     """
     table = _read_table(path)
     images = _images(path.parent, len(table), path)
+    # Only photos whose header can be read.
+    found = find_photos(path.parent, [str(image) for image in images], str(path))
     frames = tuple(
         _frame(row, image, path.parent, f"{path}, row {i}")
-        for i, (row, image) in enumerate(zip(table, images, strict=True))
+        for i, (row, image) in enumerate(zip(table, found, strict=True))
+        if image is not None
     )
-    return Capture(path.parent, "llff", frames)
+    lost = tuple(image.name for image in images if image not in found)
+    return Capture(path.parent, "llff", frames, left_out=lost)
 
 
 def _images(folder: Path, count: int, path: Path) -> list[Path]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from recon.capture.images import EXTENSIONS, is_image
-from recon.errors import InputError, listed, warn
+from recon.capture.images import EXTENSIONS, UnreadablePhoto, image_size, is_image
+from recon.errors import InputError, LeftOutWarning, listed, warn
 
 # Folders in the order in which they are searched if several have a photo of the same name.
 FOLDERS = ("images", ".", "input", "photos", "rgb", "color", "image")
@@ -90,6 +90,8 @@ def find_photos(
 ) -> list[Path | None]:
     """Find photos by their names, and warn of those that are missing or have another name.
 
+    Photos whose header cannot be read count as missing.
+
     A name may be that of another computer (absolute, with backslashes), in another case, without
     extension or with another one. Then all names with the same beginning are looked up in the one
     folder that has most of them by the last parts of their names.
@@ -106,6 +108,27 @@ def find_photos(
     Raises:
         InputError: There is none of the photos.
     """
+    found = _located(root, names, where, folders)
+    reasons: dict[str, str] = {}
+    for i, path in enumerate(found):
+        if path is not None:
+            try:
+                image_size(path)
+            except UnreadablePhoto as error:
+                found[i], reasons[names[i]] = None, error.reason
+    if reasons:
+        first = next(iter(reasons.values()))
+        text = f"{where}: {len(reasons)} of {len(names)} photos, {listed(list(reasons))}: {first}"
+        if not any(found):
+            raise InputError(f"cannot read any photo of {text}")
+        warn(f"left out photos of {text}", LeftOutWarning)
+    return found
+
+
+def _located(
+    root: Path, names: Sequence[str], where: str, folders: Sequence[str]
+) -> list[Path | None]:
+    """Find photos by their names."""
     for folder in folders:
         exact = [_exact(root / folder, name) for name in names]
         if all(exact):
@@ -121,7 +144,8 @@ def find_photos(
     if missing:
         warn(
             f"{where}: {len(missing)} of {len(names)} photos are missing and left out: "
-            f"{listed(missing)}"
+            f"{listed(missing)}",
+            LeftOutWarning,
         )
     return found
 

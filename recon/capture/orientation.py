@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from recon.capture.exif import ORIENTATION
-from recon.capture.images import DECODE_ERRORS, image_size, open_image
+from recon.capture.exif import exif_orientation
+from recon.capture.images import image_size
 from recon.capture.types import Frame
 from recon.errors import InputError
 
@@ -79,7 +79,7 @@ def mask_as_stored(
     found = mask.shape[1], mask.shape[0]
     if same_shape(found, size):
         return mask
-    rotations = QUARTER_ROTATIONS.get(_orientation(frame.image_path))
+    rotations = QUARTER_ROTATIONS.get(exif_orientation(frame.image_path))
     if same_shape(_swapped(found), size) and rotations is not None and not frame.oriented:
         return np.rot90(mask, rotations)
     raise InputError(
@@ -93,12 +93,4 @@ def _swapped(size: Size) -> Size:
 
 
 def _rotated(path: Path) -> bool:
-    return _orientation(path) in QUARTER_ROTATIONS
-
-
-def _orientation(path: Path) -> int:
-    with open_image(path) as image:
-        try:
-            return int(image.getexif().get(ORIENTATION, 1))
-        except (*DECODE_ERRORS, TypeError):
-            return 1
+    return exif_orientation(path) in QUARTER_ROTATIONS

@@ -261,7 +261,8 @@ def _capture(source: Path, shots: list[_Shot], root: Path | None = None) -> Capt
             camera, oriented = _camera(shot, photo, f"{source}, camera {shot.name}")
             name = photo.relative_to(root) if photo.is_relative_to(root) else photo
             frames.append(Frame(name.as_posix(), photo, camera, oriented=oriented))
-    return Capture(root, "exported", tuple(frames))
+    lost = tuple(shot.name for shot, photo in zip(shots, photos, strict=True) if photo is None)
+    return Capture(root, "exported", tuple(frames), left_out=lost)
 
 
 def _camera(shot: _Shot, photo: Path, where: str) -> tuple[FrameCamera, bool]:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from recon.capture.color import conversion_of
+from recon.capture.exif import warn_of_focals
 from recon.capture.images import (
     DAMAGED,
     DECODE_ERRORS,
@@ -54,7 +55,7 @@ def checked_photos(capture: Capture, decode: bool) -> Capture:
         capture: The capture.
         decode: Whether all photos are decoded, to thumbnails that the solver needs anyway. If not,
             only the header and the end of a file are read, unless these do not show that the file
-            is whole.
+            is whole. Then warnings also name photos whose focal length in EXIF is not believed.
 
     Raises:
         InputError: None of the photos can be read.
@@ -80,6 +81,8 @@ def checked_photos(capture: Capture, decode: bool) -> Capture:
         warn(f"left out {count} of {capture.title}, {listed(names)}: {reason}", LeftOutWarning)
     for note, names in notes.items():
         warn(f"{len(names)} of {total} photos of {capture.title}, {listed(names)}: {note}")
+    if decode:
+        warn_of_focals([frame.image_path for frame in kept])
     return replace(capture, frames=tuple(kept), left_out=(*capture.left_out, *lost))
 
 

@@ -85,7 +85,8 @@ def read_transforms(path: Path, photos: bool = True) -> Capture:
                     points=seen,
                 )
             )
-    return Capture(root=path.parent, kind="transforms", frames=tuple(frames))
+    lost = tuple(name for name, photo in zip(names, photo_paths, strict=True) if photo is None)
+    return Capture(path.parent, "transforms", tuple(frames), left_out=lost)
 
 
 def _name(path: Path, index: int, entry: Any) -> str:

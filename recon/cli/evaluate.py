@@ -7,7 +7,7 @@ from typing import Annotated
 from recon.cli.arguments import Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_outputs
-from recon.errors import ReconError
+from recon.errors import ReconError, strictly
 from recon.reporting import check_json, prints_json, progress_reporter, say, write_json
 
 
@@ -42,6 +42,10 @@ class Evaluate:
 
     def run(self) -> None:
         """Print a table; output files appear complete or not at all."""
+        with strictly(self.options.strict):
+            self._evaluate()
+
+    def _evaluate(self) -> None:
         from recon.files import atomic_output
 
         config = self.options.config()

@@ -66,6 +66,9 @@ class ReconstructOptions:
     """Device to compute on: auto, cpu, cuda or cuda:N; auto uses a CUDA GPU if there is one."""
     seed: int = ReconstructConfig.seed
     """Seed of the random number generators."""
+    strict: bool = False
+    """Stop if a photo cannot be read or a file is not used, instead of leaving it out with a
+    warning."""
 
     def config(self) -> ReconstructConfig:
         """Build the configuration of the library."""

@@ -12,7 +12,7 @@ from recon.cli.arguments import OUTPUT, Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_capture_stays, check_outputs, scene_bytes
 from recon.config import ReconstructConfig
-from recon.errors import ReconError, listed
+from recon.errors import ReconError, listed, strictly
 from recon.interrupts import hold_interrupt
 from recon.reporting import (
     megabytes,
@@ -36,9 +36,10 @@ START_S = 0.3
 class Reconstruct:
     """Turn photos into a scene of 3D Gaussians."""
 
-    input: Annotated[Path, Arg(positional=True, metavar="INPUT")]
-    """Folder of photos, or a video. If the folder has a transforms.json, a COLMAP project or a
-    poses_bounds.npy, its cameras are used; otherwise they are estimated from the photos."""
+    input: Annotated[tuple[Path, ...], Arg(positional=True, metavar="INPUT")]
+    """Folder or .zip of photos, a video, or several photos, folders and patterns (photos/*.jpg). If
+    there is one folder and it has a transforms.json, a COLMAP project or a poses_bounds.npy, its
+    cameras are used; otherwise they are estimated from the photos."""
     output: Annotated[Path, OUTPUT]
     """Scene file to write; the extension selects the format ({scene_extensions})."""
     options: ReconstructOptions = field(default_factory=ReconstructOptions)
@@ -72,6 +73,10 @@ class Reconstruct:
 
     def run(self) -> None:
         """Reconstruct; outputs are checked first, so that a typo wastes no time."""
+        with strictly(self.options.strict):
+            self._reconstruct()
+
+    def _reconstruct(self) -> None:
         from recon.files import check_space
 
         start = time.perf_counter()
@@ -92,7 +97,7 @@ class Reconstruct:
                 "seconds": round(time.perf_counter() - start, 2),
                 "model": made.config.model,
                 "views_used": list(made.view_names),
-                "views_found": len(capture.frames),
+                "views_found": len(capture.frames) + len(capture.left_out),
                 "cameras": made.camera_source,
                 "left_out": list(made.left_out),
                 "depth_is_guessed": made.depth_is_guessed,
@@ -115,18 +120,19 @@ class Reconstruct:
         format_of(self.output)
         files = {"-o": self.output, "--save-cameras": self.save_cameras, "--json": self.json}
         folders = {"--save-colmap": self.save_colmap}
-        check_outputs(files, folders, inputs=[self.input], force=self.force)
-        capture = load_capture(self.input, self.video_frames, invert_masks=self.invert_masks)
+        source = self.input[0] if len(self.input) == 1 else self.input
+        check_outputs(files, folders, inputs=self.input, force=self.force)
+        capture = load_capture(source, self.video_frames, invert_masks=self.invert_masks)
         check_capture_stays(files, capture, self.force)
         given = capture.has_cameras and self.options.cameras != "solve"
         if self.save_colmap is not None and given:
             raise ReconError(
-                f"--save-colmap writes estimated cameras, and {self.input} comes with "
+                f"--save-colmap writes estimated cameras, and {capture.title} comes with "
                 "cameras; omit it, or estimate them anew (--camera-source solve)"
             )
         if self.save_colmap is not None and len(capture.frames) == 1:
             raise ReconError(
-                f"--save-colmap writes estimated cameras, and {self.input} is one photo: there "
+                f"--save-colmap writes estimated cameras, and {capture.title} is one photo: there "
                 "is nothing to estimate; omit it or add photos"
             )
         return capture
@@ -204,11 +210,11 @@ def _expected_count(config: ReconstructConfig, capture: "Capture") -> int:
 def _closing_line(summary: dict[str, Any], size: str) -> str:
     used, found = len(summary["views_used"]), summary["views_found"]
     photos = f"{used} photos" if used > 1 else "1 photo"
-    if used < found:
+    if used + len(summary["left_out"]) < found:
         photos = f"{used} of {found} photos (see --max-views)"
     note = "; one photo: its depth is a guess" if summary["depth_is_guessed"] else ""
     if summary["left_out"]:
-        note += f"; no camera found for {listed(summary['left_out'])}"
+        note += f"; left out: {listed(summary['left_out'])}"
     if summary.get("interrupted"):
         note += f"; interrupted after {summary['steps']} steps"
     return (

@@ -10,7 +10,7 @@ import torch
 
 from recon.capture.cache import cache_folder, content_key
 from recon.capture.colmap import read_colmap
-from recon.capture.exif import exif_down, exif_focals, warn_of_focals
+from recon.capture.exif import exif_down, exif_focals
 from recon.capture.images import image_size
 from recon.capture.photo_files import checked_photos
 from recon.capture.sfm.duplicates import distinct_photos
@@ -60,9 +60,8 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
         InputError: A stage failed or ran into its time limit, or fewer than two photos could be
             registered.
     """
-    if capture.kind != "video":
+    if capture.kind not in ("images", "video"):
         capture = checked_photos(capture, decode=True)
-    warn_of_focals([frame.image_path for frame in capture.frames])
     if len(capture.frames) == 1:
         frame = _with_default_camera(capture.frames[0])
         return PosedCapture(replace(capture, frames=(frame,)), "none")

@@ -106,7 +106,7 @@ def test_command_line(solved: PosedCapture, photos: Capture, tmp_path: Path, cap
     scene, cameras = tmp_path / "s.ply", tmp_path / "c.json"
     options = ["--resolution", "96", "--max-views", "3", "--save-cameras", str(cameras)]
     cli.main([str(photos.root), "-o", str(scene), *options])
-    assert capsys.readouterr().out.endswith("; no camera found for noise.png\n")
+    assert capsys.readouterr().out.endswith("; left out: noise.png\n")
     given = load_capture(cameras)
     assert len(given.frames) == 8 and given.has_cameras
     used = [given.frames[i] for i in select_spread(given, 3)]
