@@ -118,8 +118,11 @@ def read_pixels(
     """
     with open_image(path) as image:
         try:
+            # Before the pixels, after which the file is closed.
+            adobe_rgb = is_adobe_rgb(image)
             image.load()
-            return _to_arrays(ImageOps.exif_transpose(image) if apply_orientation else image)
+            upright = ImageOps.exif_transpose(image) if apply_orientation else image
+            return _to_arrays(upright, adobe_rgb)
         except DECODE_ERRORS as error:
             raise UnreadablePhoto(path, DAMAGED) from error
 
@@ -215,7 +218,7 @@ def _missing(path: Path, kind: str, extra: str) -> UnreadablePhoto:
 
 
 def _to_arrays(
-    image: Image.Image,
+    image: Image.Image, adobe_rgb: bool
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"] | None]:
     if image.mode.startswith(("I", "F")):
         # 16-bit grey; Pillow would clip it to 8 bits in a conversion.
@@ -223,7 +226,7 @@ def _to_arrays(
         peak = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1.0)
         grey = (255 * (values / peak).clip(0, 1)).round().astype(np.uint8)
         return np.repeat(grey[..., None], 3, -1), None
-    colors = np.array(srgb_image(image, is_adobe_rgb(image)))
+    colors = np.array(srgb_image(image, adobe_rgb))
     if not image.has_transparency_data:
         return colors, None
     return colors, np.array(image.convert("RGBA").getchannel("A"))

@@ -66,7 +66,9 @@ def test_nothing_to_read(tmp_path: Path):
     (tmp_path / "movie.xyz").write_text("x")
     with pytest.raises(ReconError, match=r"found only \.xyz files, expected .*\.heic"):
         load_capture(tmp_path)
-    with pytest.raises(ReconError, match=r"movie\.xyz is a file; expected a folder of images"):
+    with pytest.raises(
+        ReconError, match=r"movie\.xyz is a file; expected a folder or .zip of images"
+    ):
         load_capture(tmp_path / "movie.xyz")
     with pytest.raises(ReconError, match=r"input not found: .*gone"):
         load_capture(tmp_path / "gone")

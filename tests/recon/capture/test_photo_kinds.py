@@ -1,0 +1,180 @@
+"""Photos of many formats and colour spaces, and what EXIF says about their lenses."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from photo_generators import (
+    ADOBE_XYZ,
+    P3_XYZ,
+    icc_profile,
+    quarter_means,
+    quarters,
+    srgb_codes,
+    textured,
+    write_dng,
+    write_in_profile,
+)
+from PIL import ExifTags, Image, ImageCms
+
+from recon.capture import load_capture
+from recon.capture.exif import exif_focals, exif_orientation
+from recon.capture.images import image_size, read_pixels
+from recon.errors import ReconWarning
+
+EXPECTED = srgb_codes(quarters())
+RED = (200, 30, 10)
+
+
+def colors_of(path: Path) -> np.ndarray:
+    return read_pixels(path, apply_orientation=False)[0].astype(float)
+
+
+@pytest.mark.parametrize(
+    "name, primaries, gamma, embedded",
+    [
+        ("Display P3", P3_XYZ, 2.2, True),
+        ("Adobe RGB (1998)", ADOBE_XYZ, 563 / 256, True),
+        ("another space", (P3_XYZ[1], P3_XYZ[0], P3_XYZ[2]), 1.8, True),
+        ("Adobe RGB", ADOBE_XYZ, 563 / 256, False),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_profiles_become_srgb(
+    name: str, primaries: tuple, gamma: float, embedded: bool, suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    profile = icc_profile(gamma, primaries, name) if embedded else b""
+    write_in_profile(path, profile, np.linalg.inv(np.array(primaries)), gamma)
+    if not embedded:
+        # As cameras that are set to Adobe RGB write it.
+        exif = Image.Exif()
+        exif[ExifTags.Base.Model] = "Cam"
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ColorSpace] = 2
+        Image.open(path).save(path, exif=exif, quality=100, subsampling=0)
+    difference = np.abs(quarter_means(colors_of(path)) - quarter_means(EXPECTED))
+    assert difference.max() < (8 if suffix == ".webp" else 4)
+    with pytest.warns(ReconWarning, match=rf"a\{suffix}: .*{name[:9]}"):
+        load_capture([path])
+
+
+def test_profiles_that_are_srgb_or_broken_change_nothing(tmp_path: Path, recwarn) -> None:
+    image = Image.fromarray(srgb_codes(quarters()).round().astype(np.uint8))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image.save(tmp_path / "srgb.png", icc_profile=srgb)
+    np.testing.assert_array_equal(colors_of(tmp_path / "srgb.png"), np.asarray(image))
+    load_capture([tmp_path / "srgb.png"])
+    assert not recwarn.list
+    image.save(tmp_path / "broken.png", icc_profile=srgb[:90])
+    np.testing.assert_array_equal(colors_of(tmp_path / "broken.png"), np.asarray(image))
+    with pytest.warns(ReconWarning, match=r"broken\.png: .*cannot be read"):
+        load_capture([tmp_path / "broken.png"])
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".gif", ".tga", ".jp2", ".avif", ".ppm", ".jfif"])
+def test_other_formats(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    kind = {".jfif": "JPEG"}.get(suffix)
+    Image.new("RGB", (32, 24), RED).save(path, kind)
+    assert image_size(path) == (32, 24)
+    np.testing.assert_allclose(colors_of(path)[12, 16], RED, atol=6)
+    assert len(load_capture([path]).frames) == 1
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB", "I;16"])
+def test_every_mode(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr", "LAB") else "a.png")
+    grey = np.full((16, 16), 128, np.uint8)
+    image = Image.fromarray(grey)
+    if mode == "I;16":
+        Image.fromarray(np.full((16, 16), 128 * 257, np.uint16)).save(path)
+    elif mode == "LAB":
+        Image.merge("LAB", (image, image, image)).save(path)
+    else:
+        image.convert("RGB").convert(mode).save(path)
+    colors = read_pixels(path, apply_orientation=False)[0]
+    assert colors.shape == (16, 16, 3) and colors.dtype == np.uint8
+    mean = colors.mean()
+    assert abs(mean - (127.5 if mode == "1" else 119 if mode == "LAB" else 128)) < 4
+
+
+def test_jxl(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_jxl")
+    textured(0).save(tmp_path / "a.jxl", lossless=True)
+    (tmp_path / "a.jxl").rename(tmp_path / "called.jpg")
+    np.testing.assert_array_equal(colors_of(tmp_path / "called.jpg"), np.asarray(textured(0)))
+
+
+def test_avif_that_is_called_heic(tmp_path: Path) -> None:
+    avif = tmp_path / "a.avif"
+    textured(1).save(avif)
+    avif.rename(tmp_path / "a.heic")
+    assert colors_of(tmp_path / "a.heic").shape == (64, 96, 3)
+
+
+def test_raw(tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    path = tmp_path / "a.dng"
+    write_dng(path, quarters(), orientation=6)
+    assert image_size(path) == (96, 64) and exif_orientation(path) == 6
+    assert np.abs(quarter_means(colors_of(path)) - quarter_means(EXPECTED)).max() < 2
+    assert read_pixels(path, apply_orientation=True)[0].shape == (96, 64, 3)
+    assert len(load_capture(tmp_path).frames) == 1
+    textured(0).save(tmp_path / "a.JPG")
+    with pytest.warns(ReconWarning, match=r"a\.dng: RAW beside a developed photo"):
+        assert load_capture(tmp_path).left_out == ("a.dng",)
+
+
+def test_raw_without_rawpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dng(tmp_path / "b.dng", quarters())
+    textured(0).save(tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    with pytest.warns(ReconWarning, match=r"b\.dng: RAW needs .*reconsplat\[raw\]"):
+        assert load_capture(tmp_path).left_out == ("b.dng",)
+
+
+def with_lens(
+    path: Path, equivalent: object, focal: float = 2.8, zoom: float | None = None
+) -> Path:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Model] = "Cam"
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    details[ExifTags.Base.FocalLength] = focal
+    details[ExifTags.Base.FocalLengthIn35mmFilm] = equivalent
+    if zoom is not None:
+        details[ExifTags.Base.DigitalZoomRatio] = zoom
+    Image.new("RGB", (72, 48)).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize(
+    "equivalents, expected",
+    [
+        ((1, 1, 1), (None, None, None)),
+        ((65535, 65535), (None, None)),
+        ((4000, 28, 28), (56, 56, 56)),
+        ((28, 3, 28, 28), (56, 56, 56, 56)),
+        ((28, 280, 28, 28), (56, 56, 56, 56)),
+        ((28, 0, 28), (56, None, 56)),
+        ((28, 29, 28), (56, 58, 56)),
+    ],
+)
+def test_focal_lengths_that_cannot_be(equivalents: tuple, expected: tuple, tmp_path: Path) -> None:
+    files = [with_lens(tmp_path / f"{i}.jpg", mm) for i, mm in enumerate(equivalents)]
+    assert tuple(exif.focal_px for exif in exif_focals(files)) == expected
+    wrong = [i for i, mm in enumerate(equivalents) if mm not in (0, 28, 29)]
+    if wrong:
+        with pytest.warns(ReconWarning, match=rf"35 mm equivalent .*\b{wrong[0]}\.jpg"):
+            load_capture(files)
+
+
+def test_zoom_lenses_and_digital_zoom_differ_rightly(tmp_path: Path, recwarn) -> None:
+    files = [
+        with_lens(tmp_path / "a.jpg", 28, 5.0),
+        with_lens(tmp_path / "b.jpg", 28, 5.0),
+        with_lens(tmp_path / "c.jpg", 56, 10.0),
+        with_lens(tmp_path / "d.jpg", 56, 5.0, zoom=2.0),
+    ]
+    assert [exif.focal_px for exif in exif_focals(files)] == [56, 56, 112, 112]
+    assert not recwarn.list
