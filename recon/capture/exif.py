@@ -12,6 +12,8 @@ from recon.capture.images import DECODE_ERRORS, image_size, is_raw, open_image
 from recon.errors import listed, warn
 
 ORIENTATION = int(ExifTags.Base.Orientation)
+# 35 mm equivalent of the focal length.
+EQUIVALENT = 0xA405
 # EXIF orientation -> the down direction of the photo, in pixels (x, y) as they are stored.
 DOWN = {3: (0, -1), 4: (0, -1), 5: (1, 0), 6: (1, 0), 7: (-1, 0), 8: (-1, 0)}
 # Width of the full-frame sensor that 35 mm equivalents refer to (mm).
@@ -117,7 +119,7 @@ def _lens(path: Path) -> _Lens:
     return _Lens(
         str(model),
         _number(details.get(ExifTags.Base.FocalLength)),
-        _number(details.get(ExifTags.Base.FocalLengthIn35mmFilm)),
+        _number(details.get(EQUIVALENT)),
         _number(details.get(ExifTags.Base.DigitalZoomRatio)) or 1.0,
     )
 

@@ -111,9 +111,9 @@ def write_dng(path: Path, linear: np.ndarray, orientation: int = 1) -> None:
         data = values if kind == "s" else struct.pack(f"<{len(values)}{letter}", *values)
         count = len(values) // 2 if kind in "iJ" else len(values)
         if len(data) > 4:
-            place = struct.pack("<I", offset + len(extra))
+            position = struct.pack("<I", offset + len(extra))
             extra += data + bytes(len(data) % 2)
-            data = place
+            data = position
         fields.append((tag, kinds[kind], count, data.ljust(4, b"\0")))
     start = struct.pack("<I", offset + len(extra))
     table = b"".join(
