@@ -64,7 +64,7 @@ class MemoryEstimate:
         predicted = geometry * view_pixels
         kept = predicted
         if config.optimise.steps > 0:
-            kept = min((1 - config.simplify.fraction) * predicted, config.simplify.limit)
+            kept = min((1 - config.simplify.fraction) * predicted, _max_gaussians(config))
         return MemoryEstimate(
             photos=count * pixels * PHOTO_PIXEL,
             prediction=forward + predicted * PREDICTED_GAUSSIAN,
@@ -163,8 +163,12 @@ def _fewer_geometry_views(config: ReconstructConfig) -> ReconstructConfig:
 
 
 def _fewer_gaussians(config: ReconstructConfig) -> ReconstructConfig:
-    fewer = _less(config.simplify.limit, 0.75, MIN_GAUSSIANS)
+    fewer = _less(_max_gaussians(config), 0.75, MIN_GAUSSIANS)
     return replace(config, simplify=replace(config.simplify, max_gaussians=fewer))
+
+
+def _max_gaussians(config: ReconstructConfig) -> int:
+    return config.simplify.limit(config.views.resolution)
 
 
 def _smaller_photos(config: ReconstructConfig) -> ReconstructConfig:
@@ -200,7 +204,7 @@ def _summary(
             min(used, after.fusion.max_views),
             f"depth of {after.fusion.max_views} photos",
         ),
-        (before.simplify.limit, after.simplify.limit, f"{after.simplify.limit:,} Gaussians"),
+        (_max_gaussians(before), _max_gaussians(after), f"{_max_gaussians(after):,} Gaussians"),
     ]
     reduced = [text for old, new, text in changes if old != new]
     return f"{reason}: {', '.join(reduced)}" if reduced else None

@@ -204,7 +204,8 @@ def _expected_count(config: ReconstructConfig, capture: "Capture") -> int:
     """Estimate the number of Gaussians, if photos are as large as the resolution permits."""
     photos = min(len(capture.frames), config.views.max_views)
     pixels = (3 * config.views.resolution**2) // 4
-    return min(photos * pixels, config.simplify.limit) if config.optimise.steps else pixels
+    most = config.simplify.limit(config.views.resolution)
+    return min(photos * pixels, most) if config.optimise.steps else pixels
 
 
 def _closing_line(summary: dict[str, Any], size: str) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from recon.errors import ConfigError
 from recon.validation import check_types
 
-# Maximum number of Gaussians of a scene that is optimised, unless the user sets another.
-DEFAULT_MAX_GAUSSIANS = 400_000
+# Maximum number of Gaussians of a scene that is optimised, unless the user sets another: up to this
+# size of images, and for any size. Between them it grows with the number of pixels.
+DEFAULT_MAX_GAUSSIANS, DEFAULT_SIDE_PX, LARGEST_DEFAULT = 400_000, 512, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class SimplifyConfig:
     """Fraction of the Gaussians to remove, in [0, 1), if that many can be pruned or merged."""
     max_gaussians: int | None = None
     """Maximum number of Gaussians to leave, for which more than the fraction is removed. None
-    stands for DEFAULT_MAX_GAUSSIANS before an optimisation, and for no limit without one."""
+    stands for 400,000 up to 512 px and more for larger images before an optimisation, and for no
+    limit without one."""
     min_weight: float = 0.004
     """Gaussians whose weight is below this in every pixel are pruned; 1 / 255 is invisible."""
     cluster_sizes_px: tuple[float, ...] = (2.0, 3.0, 4.0, 6.0)
@@ -39,7 +41,13 @@ class SimplifyConfig:
         limit = sys.maxsize if self.max_gaussians is None else self.max_gaussians
         return replace(self, fraction=0.0, max_gaussians=limit)
 
-    @property
-    def limit(self) -> int:
-        """Maximum number of Gaussians to leave."""
-        return DEFAULT_MAX_GAUSSIANS if self.max_gaussians is None else self.max_gaussians
+    def limit(self, side_px: int) -> int:
+        """Return the maximum number of Gaussians to leave.
+
+        Args:
+            side_px: Long side of the images.
+        """
+        if self.max_gaussians is not None:
+            return self.max_gaussians
+        more = max(side_px / DEFAULT_SIDE_PX, 1.0) ** 2
+        return min(int(more * DEFAULT_MAX_GAUSSIANS), LARGEST_DEFAULT)

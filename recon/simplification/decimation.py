@@ -77,7 +77,8 @@ def simplify_indexed(
         own, or that of the merged Gaussian that has the greatest weight in the cameras' images.
     """
     index = torch.arange(len(gaussians), device=gaussians.device)
-    target = min(round(len(gaussians) * (1 - config.fraction)), config.limit)
+    limit = config.limit(max(cameras.width, cameras.height))
+    target = min(round(len(gaussians) * (1 - config.fraction)), limit)
     if target == len(gaussians):
         return gaussians, index
     cameras = cameras[spread_cameras(cameras, MAX_CAMERAS)]
@@ -96,8 +97,8 @@ def simplify_indexed(
             break
     groups = _cheapest(gaussians, weight, groups, len(gaussians) - target)
     simplified, heaviest = _merged(gaussians, footprints.size, groups, weight)
-    if len(simplified) > config.limit:
-        best = contribution(simplified, cameras).topk(config.limit).indices.sort().values
+    if len(simplified) > limit:
+        best = contribution(simplified, cameras).topk(limit).indices.sort().values
         simplified, heaviest = simplified[best], heaviest[best]
     return simplified, index[heaviest]
 

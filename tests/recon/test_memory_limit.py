@@ -23,7 +23,8 @@ def test_whatever_takes_most_is_reduced(sample: Path) -> None:
     sizes = []
     for limit in (2.0, 1.0, 0.8, 0.65):
         fitting, line = fit_memory(replace(config, memory_gb=limit), frames)
-        sizes.append((fitting.fusion.resolution, fitting.simplify.limit, fitting.views.resolution))
+        size = fitting.views.resolution
+        sizes.append((fitting.fusion.resolution, fitting.simplify.limit(size), size))
         assert line is None or line.startswith(f"limiting memory to {limit:g} GB: ")
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < sizes[0]

@@ -107,6 +107,7 @@ def test_qualities_differ_in_effort() -> None:
     assert standard == ReconstructConfig()
     assert draft.optimise.steps < standard.optimise.steps < high.optimise.steps
     assert draft.fusion.max_views < standard.fusion.max_views < high.fusion.max_views
-    assert draft.simplify.limit < standard.simplify.limit < high.simplify.limit
+    most = [config.simplify.limit(512) for config in (draft, standard, high)]
+    assert most[0] < most[1] < most[2]
     own = ReconstructOptions(quality="draft", refine="7", max_gaussians=99).config()
-    assert own.optimise.steps == 7 and own.simplify.limit == 99
+    assert own.optimise.steps == 7 and own.simplify.limit(4096) == 99

@@ -129,3 +129,9 @@ def test_prune_option_of_the_command_line(sample: Path, tmp_path: Path) -> None:
 def test_bad_fraction_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"fraction must be in \[0, 1\), got 1.0"):
         SimplifyConfig(fraction=1.0)
+
+
+def test_larger_images_are_worth_more_gaussians() -> None:
+    limits = [SimplifyConfig().limit(side) for side in (256, 512, 700, 1024, 4096)]
+    assert limits[0] == limits[1] == 400_000 < limits[2] < limits[3] == limits[4] == 1_000_000
+    assert SimplifyConfig(max_gaussians=7).limit(4096) == 7
