@@ -12,6 +12,8 @@ from recon.simplification.config import SimplifyConfig as SimplifyConfig
 from recon.validation import check_types
 
 MIN_RESOLUTION_PX = 32
+# Range of the scale factor: world units are in single precision.
+MIN_SCALE, MAX_SCALE = 1e-9, 1e9
 PoseSource = Literal["auto", "given", "solve"]
 Quality = Literal["draft", "standard", "high"]
 
@@ -56,6 +58,12 @@ class PoseConfig:
         if not 0 < self.metric_scale < math.inf:
             raise ConfigError(
                 f"metric_scale must be above 0, got {self.metric_scale}", "metric_scale"
+            )
+        if not MIN_SCALE <= self.metric_scale <= MAX_SCALE:
+            raise ConfigError(
+                f"metric_scale must be from {MIN_SCALE:g} to {MAX_SCALE:g}, got "
+                f"{self.metric_scale}",
+                "metric_scale",
             )
 
 

@@ -7,12 +7,14 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from render import TensorStruct
+
 DistortionModel = Literal["none", "opencv", "fisheye", "lens"]
 CaptureKind = Literal["images", "transforms", "colmap", "llff", "exported", "solved", "video"]
 
 
 @dataclass(frozen=True)
-class FrameCamera:
+class FrameCamera(TensorStruct):
     """A calibrated camera, before undistortion."""
 
     viewmat: Float[Tensor, "4 4"]
@@ -30,7 +32,7 @@ class FrameCamera:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Frame(TensorStruct):
     """A photo: its file, and what the capture says about it."""
 
     name: str

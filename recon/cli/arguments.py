@@ -22,7 +22,17 @@ from recon.reporting import STDOUT
 from recon.scene_extensions import SCENE_EXTENSIONS_TEXT
 
 NAMES = {int: "a whole number", float: "a number"}
+# Letters of a mistaken value that a message repeats.
+MAX_SHOWN = 40
 METAVARS = {int: "N", float: "X", Path: "FILE", str: "TEXT"}
+
+# Numbers beyond are mistakes, and more than some libraries take; so is NaN.
+MAX_NUMBER = 1e18
+
+
+def shortened(text: str) -> str:
+    """Return what a user typed, in quotes, and cut if it is very long."""
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}...")
 
 
 class UsageError(ReconError):
@@ -111,12 +121,15 @@ class Option:
                 if str(choice) == text:
                     return choice
             listed = ", ".join(map(str, choices))
-            raise UsageError(f"{self.name}: expected one of {listed}, found {text!r}")
+            raise UsageError(f"{self.name}: expected one of {listed}, found {shortened(text)}")
         try:
-            return self.kind(text)
+            value = self.kind(text)
+            if self.kind in NAMES and not abs(value) <= MAX_NUMBER:
+                raise ValueError
         except ValueError:
             expected = NAMES[self.kind]
-            raise UsageError(f"{self.name}: expected {expected}, found {text!r}") from None
+            raise UsageError(f"{self.name}: expected {expected}, found {shortened(text)}") from None
+        return value
 
 
 def nested_type(command: type, field: str) -> Any:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from recon.cli.arguments import Arg, UsageError
+from recon.cli.arguments import Arg, UsageError, shortened
 from recon.config import (
     CAMERA_LR,
     OptimiseConfig,
@@ -15,6 +15,10 @@ from recon.config import (
     SimplifyConfig,
     ViewConfig,
 )
+
+# A time, and a number of steps, of few enough digits to make sense.
+TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)")
+STEPS = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -92,17 +96,18 @@ class ReconstructOptions:
 
 def parse_time(flag: str, text: str) -> float:
     """Read "40s", "3m" or "1.5h" as seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    match = TIME.fullmatch(text)
     if match is None:
-        raise UsageError(f"{flag}: expected a time such as 40s, 3m or 1h, found {text!r}")
+        raise UsageError(f"{flag}: expected a time such as 40s, 3m or 1h, found {shortened(text)}")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def parse_refine(text: str) -> OptimiseConfig:
-    """Read "45" as a number of steps and "20s" as a time limit."""
-    number = text.removesuffix("s")
-    if not number.isdecimal():
-        raise UsageError(f"--refine: expected steps (45) or seconds (20s), found {text!r}")
-    if text.endswith("s"):
-        return OptimiseConfig.for_seconds(float(number))
-    return OptimiseConfig(steps=int(number))
+    """Read "45" as a number of steps, and "20s" or "1m" as a time limit."""
+    if STEPS.fullmatch(text):
+        return OptimiseConfig(steps=int(text))
+    if TIME.fullmatch(text):
+        return OptimiseConfig.for_seconds(parse_time("--refine", text))
+    raise UsageError(
+        f"--refine: expected steps such as 45 or a time such as 20s, found {shortened(text)}"
+    )

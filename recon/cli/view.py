@@ -53,12 +53,15 @@ class View:
 
     def _check(self) -> None:
         from recon.files import check_new_folder
+        from viewer.server import check_address
 
         if not 0 < self.port < 65536:
             raise ReconError(f"--port must be between 1 and 65535, found {self.port}")
         if self.max_splats < 1:
             raise ReconError(f"--max-splats must be at least 1, found {self.max_splats}")
-        if self.static is not None:
+        if self.static is None:
+            check_address(self.host)
+        else:
             if len(self.scenes) > 1:
                 raise ReconError("--static writes a page of one scene; give one scene file")
             check_new_folder(self.static)

@@ -1,6 +1,7 @@
 """Configuration of the fusion of many views. Imports nothing heavy."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 from recon.errors import ConfigError
 from recon.validation import check_types
@@ -46,6 +47,8 @@ class FusionConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("min_views", "max_views", "group_size"):
-            if getattr(self, name) < 2:
-                raise ConfigError(f"{name} must be at least 2, got {getattr(self, name)}", name)
+        at_least = {"min_views": 2, "max_views": 2, "group_size": 2, "resolution": 32}
+        for field in fields(self):
+            least, value = at_least.get(field.name, 0), getattr(self, field.name)
+            if not least <= value < math.inf:
+                raise ConfigError(f"{field.name} must be at least {least}, got {value}", field.name)

@@ -114,7 +114,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata() or {}
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path} is not a complete safetensors file ({error}); copy or download it again"
         ) from None
@@ -122,4 +122,20 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         raise InputError(
             f"{path} holds weights that recon did not write: its header lacks the key {KEY!r}"
         )
-    return json.loads(metadata[KEY]), tensors
+    return _checked_header(path, metadata[KEY]), tensors
+
+
+def _checked_header(path: Path, text: str) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        header = None
+    kinds = {"network": str, "config": dict, "provenance": dict}
+    if not isinstance(header, dict) or any(
+        not isinstance(header.get(key), kind) for key, kind in kinds.items()
+    ):
+        raise InputError(
+            f"{path} has a damaged header: expected the network, its config and its provenance; "
+            "copy or download it again"
+        )
+    return header

@@ -51,7 +51,7 @@ class OptimiseConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("steps", "seconds"):
+        for name in ("steps", "seconds", "lr_exposure", "lr_camera", *SCENE_LRS):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {value}", name)

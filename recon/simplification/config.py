@@ -1,5 +1,6 @@
 """Configuration of the simplification. Imports nothing heavy."""
 
+import math
 import sys
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,13 @@ class SimplifyConfig:
         if self.max_gaussians is not None and self.max_gaussians < 1:
             raise ConfigError(
                 f"max_gaussians must be at least 1, got {self.max_gaussians}", "max_gaussians"
+            )
+
+        if not 0 <= self.min_weight < 1:
+            raise ConfigError(f"min_weight must be in [0, 1), got {self.min_weight}", "min_weight")
+        if not all(0 < size < math.inf for size in self.cluster_sizes_px):
+            raise ConfigError(
+                f"cluster_sizes_px must be above 0, got {self.cluster_sizes_px}", "cluster_sizes_px"
             )
 
     def without_optimisation(self) -> "SimplifyConfig":

@@ -310,3 +310,60 @@ def test_outputs_that_the_system_refuses(small_scene: Path, tmp_path: Path, caps
 def test_numbers_are_decimal_digits(small_scene: Path, tmp_path: Path, capsys) -> None:
     command = ["render", str(small_scene), "-o", f"{tmp_path}/a.png", "--size", "²x²"]
     expect_error(command, capsys, "--size")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--refine", "1" * 5000], "expected steps such as 45 or a time such as 20s, found '111"),
+        (["--refine", "9" * 400 + "s"], "--refine: expected steps"),
+        (["--time", "9" * 400 + "s"], "--time: expected a time"),
+        (["--max-views", "9" * 5000], "--max-views: expected a whole number, found '999"),
+        (["--seed", "1" + "0" * 200], "--seed: expected a whole number"),
+        (["--metric-scale", "nan"], "--metric-scale: expected a number"),
+        (["--metric-scale", "1e308"], "--metric-scale: expected a number"),
+        (["--metric-scale", "1e12"], "--metric-scale must be from 1e-09 to 1e+09"),
+    ],
+)
+def test_absurd_numbers(words: list[str], part: str, tmp_path: Path, capsys) -> None:
+    # The photos do not matter: options are read before.
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "photos" / "a.png")
+    code, text = run([f"{tmp_path}/photos", "-o", f"{tmp_path}/o.ply", *words], capsys)
+    assert code == 2 and part in text and text.count("\n") == 1 and len(text) < 300
+
+
+def test_view_refuses_an_address_of_another_machine(small_scene: Path, capsys) -> None:
+    for host in ("no.such.host.invalid", "192.0.2.1", "a" * 80):
+        expect_error(["view", str(small_scene), "--host", host], capsys, f"cannot listen on {host}")
+
+
+def test_damaged_headers_of_checkpoints(tmp_path: Path) -> None:
+    from safetensors.torch import save
+
+    from recon.errors import InputError
+    from recon.model.registry import load_checkpoint
+
+    for text in ("", "{", "[]", "null", "[" * 5000, '{"network": 3}', '{"network": "x"}'):
+        (tmp_path / "a.safetensors").write_bytes(save({"x": torch.zeros(1)}, {"recon": text}))
+        with pytest.raises(InputError, match="damaged header"):
+            load_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_a_cache_that_cannot_be_written_is_replaced(tmp_path: Path, monkeypatch) -> None:
+    from recon.capture.cache import cache_folder
+    from recon.errors import ReconWarning
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RECON_CACHE", f"{tmp_path}/file/cache")
+    with pytest.warns(ReconWarning, match="cannot write the cache .*; set RECON_CACHE"):
+        folder = cache_folder()
+    assert folder.is_dir() and cache_folder() == folder
+
+
+def test_captures_are_compared(sample: Path) -> None:
+    from recon.capture import load_capture
+
+    first, second = load_capture(sample), load_capture(sample)
+    assert first == second and len({first, second}) == 1
+    assert first.frames[0] != second.frames[1]
