@@ -56,7 +56,7 @@ class Compress:
         from recon.compression import compress
         from recon.config import ViewConfig
         from recon.files import check_space
-        from recon.formats import format_of, open_scene
+        from recon.formats import format_of, open_scene, scene_bytes
 
         started = time.perf_counter()
         ViewConfig(self.max_views, self.resolution)
@@ -67,7 +67,7 @@ class Compress:
             force=self.force,
         )
         source = open_scene(self.scene)
-        before = megabytes(self.scene)
+        before = scene_bytes(self.scene) / 1e6
         if self.target_size is not None:
             check_space(self.output, 1e6 * self.target_size)
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from recon.cli.arguments import Arg, JsonOutput
 from recon.cli.outputs import check_outputs
 from recon.errors import warn
-from recon.reporting import check_json, megabytes, prints_json, progress_reporter, say, write_json
+from recon.reporting import check_json, prints_json, progress_reporter, say, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,18 +62,18 @@ def _text(value: Any) -> str:
 
 
 def _scene_facts(path: Path) -> dict[str, Any]:
-    from recon.formats import attribute_bytes, open_scene
+    from recon.formats import attribute_bytes, open_scene, scene_bytes
 
     source = open_scene(path)
     scene = source.load()
     facts: dict[str, Any] = {
         "file": str(path),
-        "megabytes": round(megabytes(path), 3),
+        "megabytes": round(scene_bytes(path) / 1e6, 3),
         "gaussians": len(scene),
         "sh_degree": scene.sh_degree,
     }
     return facts | {
-        "bytes_per_gaussian": path.stat().st_size / len(scene),
+        "bytes_per_gaussian": scene_bytes(path) / len(scene),
         "bytes_by_attribute": attribute_bytes(path, len(scene), scene.sh_degree),
         "antialiased": source.antialiased,
         "bounds_min": _moved(scene.means.amin(0), source.origin),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from recon.cli.arguments import Arg
-from recon.errors import ReconError
+from recon.errors import ReconError, warn
 from recon.reporting import megabytes, say, shown_size
 
 if TYPE_CHECKING:
@@ -79,17 +79,24 @@ class View:
         return Photos.of(relative_to(capture, origin))
 
     def _load(self) -> "list[ViewerScene]":
-        from recon.formats import open_scene
+        from recon.formats import open_scene, scene_bytes
         from viewer import ViewerScene
 
         loaded: list[ViewerScene] = []
         for path in self.scenes:
             source = open_scene(path)
             # All relative to the origin of the first.
+            if source.antialiased:
+                warn(
+                    f"{path} is for antialiased rendering (Mip-Splatting), which the viewer does "
+                    "not offer: thin Gaussians look too opaque; recon render does"
+                )
             source = source.around(loaded[0].origin) if loaded else source
             name = path.name if [p.name for p in self.scenes].count(path.name) == 1 else str(path)
             loaded.append(
-                ViewerScene(name, source.load(), megabytes(path), source.origin, source.antialiased)
+                ViewerScene(
+                    name, source.load(), scene_bytes(path) / 1e6, source.origin, source.antialiased
+                )
             )
         return loaded
 

@@ -6,22 +6,37 @@ from recon.errors import InputError, warn
 from recon.formats.registry import FORMATS as FORMATS
 from recon.formats.registry import SceneFormat as SceneFormat
 from recon.formats.registry import format_of as format_of
-from recon.formats.sog_archive import is_sog_meta
+from recon.formats.sog_archive import Archive, is_sog_meta
 from recon.formats.source import SceneSource as SceneSource
 from recon.precision import WORLD, Origin
 from render import Gaussians
+
+# Description of a scene in several levels of detail (PlayCanvas).
+LOD_META = "lod-meta.json"
 
 
 def is_scene(path: Path) -> bool:
     """Return whether a path is that of a scene file, or of an unbundled SOG (see `scene_path`)."""
     path = scene_path(path)
-    return not path.is_dir() and (path.name.lower().endswith(tuple(FORMATS)) or is_sog_meta(path))
+    known = path.name.lower().endswith(tuple(FORMATS)) or path.name == LOD_META
+    return not path.is_dir() and (known or is_sog_meta(path))
 
 
 def scene_path(path: Path) -> Path:
     """Return the file that describes a scene: in a folder with an unbundled SOG its meta.json."""
-    inside = path / "meta.json"
-    return inside if path.is_dir() and is_sog_meta(inside) else path
+    if not path.is_dir():
+        return path
+    if (path / LOD_META).is_file():
+        return path / LOD_META
+    return path / "meta.json" if is_sog_meta(path / "meta.json") else path
+
+
+def scene_bytes(path: Path) -> int:
+    """Return the size of a scene: of its file, or of all files of an unbundled SOG."""
+    path = scene_path(path)
+    if is_sog_meta(path):
+        return sum(Archive(path).sizes().values())
+    return path.stat().st_size
 
 
 def save_gaussians(
@@ -83,7 +98,7 @@ def open_scene(path: Path) -> SceneSource:
         InputError: The file is missing, damaged, empty or of an unknown format.
     """
     path = scene_path(path)
-    if path.name == "lod-meta.json":
+    if path.name == LOD_META and path.is_file():
         raise InputError(
             f"{path} describes levels of detail of a scene, which recon does not read; pass the "
             "meta.json of one level, in one of the folders beside it"

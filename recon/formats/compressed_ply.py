@@ -12,14 +12,14 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from recon.errors import InputError
+from recon.errors import InputError, warn
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.far_gaussians import Survey, pull_in
 from recon.formats.morton import in_morton_order
 from recon.formats.ply_header import NUM_REST_BY_DEGREE, PlyHeader, degree_of_rest, mapped_table
 from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
-from recon.precision import WORLD, Origin, local_origin
+from recon.precision import WORLD, Origin, float32_error, local_origin
 from render import Gaussians
 from render.sh import C0
 
@@ -145,6 +145,11 @@ def open_compressed_ply(path: Path, file: BinaryIO, header: PlyHeader) -> SceneS
     degree = degree_of_rest(path, terms)
     corners = bounds[:, :6].astype(np.float64).reshape(-1, 3)
     origin = local_origin(corners)
+    if origin != WORLD:
+        warn(
+            f"{path}: its positions are rounded by up to {float32_error(origin):.3g} units, since "
+            "it stores coordinates far from zero as float32"
+        )
 
     def blocks() -> Iterator[Gaussians]:
         for start in range(0, count, BLOCK_SIZE):

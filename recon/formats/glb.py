@@ -16,7 +16,7 @@ from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.gltf import Document, read_document
 from recon.formats.source import SceneSource
-from recon.precision import WORLD, Origin, local_origin
+from recon.precision import WORLD, Origin, float32_error, local_origin
 from render import Gaussians, Sim3
 from render.sh import C0, degree_of
 
@@ -186,6 +186,14 @@ def open_glb(path: Path) -> SceneSource:
     if any(block.sh_degree != degree for block in blocks):
         raise InputError(f"{path} has Gaussians of several SH degrees; expected one")
     origin = local_origin(np.concatenate(positions))
+    if (
+        origin != WORLD
+        and max(float(block.means.abs().max()) for block in blocks) > max(map(abs, origin)) / 2
+    ):
+        warn(
+            f"{path}: its positions are rounded by up to {float32_error(origin):.3g} units, since "
+            "it stores coordinates far from zero as float32, without a node that moves them"
+        )
     placed = [
         replace(block, means=torch.from_numpy((world - origin).astype(np.float32)))
         for block, world in zip(blocks, positions, strict=True)

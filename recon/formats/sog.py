@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recon.errors import warn
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.attribute_sizes import sum_by_attribute
@@ -26,6 +27,8 @@ SH_TERMS = (0, 3, 8, 15)
 PALETTE_COLUMNS = 64
 # Alpha is this plus the index of the largest component of a quaternion.
 LARGEST_BASE = 252
+# Fraction of the Gaussians that may be rounded by more than their size without a warning.
+MAX_COARSE = 0.05
 
 
 def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
@@ -43,6 +46,8 @@ def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
     files: dict[str, bytes] = {}
     means = scene.means.double().numpy() + source.origin
     _add_means(means, meta, files, dropped_bits)
+    if dropped_bits == 0:
+        _tell_coarse(path, means, scene)
     _add_quats(scene, meta, files)
     logs = encodings.encode_scales(scene.scales.double().numpy())
     book = codebook(logs)
@@ -60,6 +65,18 @@ def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
         for name, data in {"meta.json": json.dumps(meta).encode(), **files}.items():
             archive.writestr(zipfile.ZipInfo(name), data)
     source.report(1.0)
+
+
+def _tell_coarse(path: Path, means: np.ndarray, scene: Gaussians) -> None:
+    """Warn if positions are rounded by more than the sizes of many Gaussians."""
+    logs = np.log1p(np.abs(means)) * np.sign(means)
+    errors = ((1 + np.abs(means)) * (logs.max(0) - logs.min(0)) / 131070).max(1)
+    coarse = errors > scene.scales.median(1).values.numpy()
+    if coarse.mean() > MAX_COARSE:
+        warn(
+            f"{path}: SOG rounds positions by more than the size of the Gaussian for "
+            f"{coarse.sum()} of {len(scene)}, by up to {errors.max():.3g} units; write .ply"
+        )
 
 
 def _add_means(

@@ -111,7 +111,7 @@ def _fitted(path: Path, source: SceneSource) -> tuple[SceneSource, int]:
             f"{path}: positions up to {offset + farthest:.3g} are beyond the range of SPZ, "
             f"{POSITION_MAX:,}; they are clipped"
         )
-    elif step > survey.size:
+    elif step > survey.size and source.origin == WORLD:
         warn(
             f"{path}: positions are rounded by up to {step / 2:.3g} units, and a tenth of the "
             f"Gaussians are smaller than {survey.size:.3g}: too coarse for SPZ; write .ply"
@@ -188,6 +188,11 @@ def open_spz(path: Path) -> SceneSource:
     header, streams = read_spz(path)
     sample = _means(header, streams["positions"][:: 1 + header.count // MAX_SAMPLE])
     origin = local_origin(sample[np.isfinite(sample).all(1)])
+    if origin != WORLD:
+        warn(
+            f"{path}: its positions are rounded by up to {0.5 ** (header.fraction_bits + 1):.3g} "
+            "units, since SPZ stores coordinates far from zero with few digits"
+        )
     axes = AXES[header.axes]
     if axes not in ("", SCENE_AXES):
         warn(f"{path} declares the axes {axes}; they are changed to those of a PLY, {SCENE_AXES}")

@@ -13,10 +13,11 @@ from recon.capture.cameras import relative_to, transform_frame
 from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 from recon.errors import InputError
 from recon.formats import save_gaussians
-from recon.local_frame import unit_scale
+from recon.local_frame import unit_scale, world_cameras
 from recon.precision import WORLD, local_origin
 from recon.scene import Scene
 from render import Cameras, Sim3, rasterize
+from render.cameras import camera_centers
 
 CONFIG = ReconstructConfig(
     views=ViewConfig(max_views=3, resolution=64), optimise=OptimiseConfig(steps=3)
@@ -116,6 +117,16 @@ def test_renders_do_not_depend_on_the_scale(factor: float) -> None:
     camera = Cameras.from_fov(torch.eye(4)[None], 60.0, 32, 24)
     one, two = (rasterize(each, camera).rgb for each in (cloud, other))
     assert torch.allclose(one, two, atol=1e-3)
+
+
+def test_cameras_return_to_the_world(capture: Capture) -> None:
+    there = moved(capture, 1.0, UTM)
+    local = pinhole_cameras(relative_to(there, UTM))
+    given = torch.stack([frame.camera.viewmat for frame in there.frames if frame.camera])
+    assert torch.allclose(world_cameras(local, UTM).viewmats[:, :3, :3], given[:, :3, :3])
+    # Float32 rotations move positions 5e6 units away, but not where the cameras stand.
+    centers = camera_centers(world_cameras(local, UTM).viewmats)
+    assert torch.allclose(centers, camera_centers(given), rtol=0, atol=1e-4)
 
 
 def test_units_are_powers_of_two(capture: Capture) -> None:

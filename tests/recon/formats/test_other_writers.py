@@ -235,7 +235,9 @@ def test_sog_version_1(tmp_path: Path) -> None:
 def test_levels_of_detail_are_named(tmp_path: Path) -> None:
     (tmp_path / "lod-meta.json").write_text("{}")
     with pytest.raises(ReconError, match="levels of detail"):
-        open_scene(tmp_path / "lod-meta.json")
+        open_scene(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["info", str(tmp_path)])
 
 
 def change_glb(path: Path, **changes: object) -> None:
