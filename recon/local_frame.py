@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from recon.capture.types import Frame
-from recon.precision import Origin, local_origin, typical_distance
+from recon.precision import WORLD, Origin, local_origin, typical_distance
 from recon.scene import Scene
 from recon.types import PackedViews, Views
 from render import Cameras, Gaussians
 from render.cameras import camera_centers
+from render.quaternions import nearest_rotmats
 
 # Typical distance of the cameras from their middle that needs no scaling (units).
 MIN_SPREAD, MAX_SPREAD = 0.01, 1000.0
@@ -76,8 +77,16 @@ def scale_scene(scene: Scene, factor: float) -> Scene:
 
 
 def world_cameras(cameras: Cameras, origin: Origin) -> Cameras:
-    """Express cameras that are relative to an origin in the world frame, in float64."""
+    """Express cameras that are relative to an origin in the world frame, in float64.
+
+    Rotations of float32 are made exact: their rounding would move cameras that are far from zero.
+    """
+    if origin == WORLD:
+        return cameras
     viewmats = cameras.viewmats.double().clone()
     shift = torch.tensor(origin, dtype=torch.float64, device=viewmats.device)
-    viewmats[..., :3, 3] -= viewmats[..., :3, :3] @ shift
+    centers = camera_centers(viewmats) + shift
+    rotmats = nearest_rotmats(viewmats[..., :3, :3])
+    viewmats[..., :3, :3] = rotmats
+    viewmats[..., :3, 3] = -(rotmats @ centers[..., None])[..., 0]
     return replace(cameras, viewmats=viewmats)
