@@ -20,8 +20,10 @@ from recon.capture.images import (
     developed,
     is_adobe_rgb,
     is_raw,
+    list_images,
     open_image,
 )
+from recon.capture.masks import without_masks
 from recon.capture.types import Capture
 from recon.errors import InputError, LeftOutWarning, listed, warn
 
@@ -31,6 +33,8 @@ THUMBNAIL_PX = 48
 SEVERAL_IMAGES = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
 # Last bytes of a file (number of bytes, pattern) that show that nothing is cut off.
 ENDINGS = {"JPEG": (1024, b"\xff\xd9"), "MPO": (1024, b"\xff\xd9"), "PNG": (64, b"IEND")}
+# Parts of the names of images that are no photos, as nerfstudio and NeRF synthetic have them.
+NOT_PHOTOS = ("depth", "normal", "mask", "alpha", "semantic")
 # Smallest photo that shows anything (px).
 MIN_SIDE_PX = 4
 MAX_THREADS = 4
@@ -84,6 +88,32 @@ def checked_photos(capture: Capture, decode: bool) -> Capture:
     if decode:
         warn_of_focals([frame.image_path for frame in kept])
     return replace(capture, frames=tuple(kept), left_out=(*capture.left_out, *lost))
+
+
+def photos_without_camera(capture: Capture) -> Capture:
+    """Return a capture that names the photos beside its own that none of its cameras belongs to.
+
+    A warning names them, too. Masks and images of depth or normals are not photos.
+    """
+    used = {frame.image_path.resolve() for frame in capture.frames}
+    used |= {frame.mask_path.resolve() for frame in capture.frames if frame.mask_path is not None}
+    folders = sorted({frame.image_path.parent for frame in capture.frames})
+    beside = [path for folder in folders for path in without_masks(list_images(folder))]
+    named = {Path(name).name for name in capture.left_out}
+    rest = [
+        path.name
+        for path in beside
+        if path.resolve() not in used
+        and path.name not in named
+        and not any(word in path.stem.lower() for word in NOT_PHOTOS)
+    ]
+    if rest:
+        warn(
+            f"left out {len(rest)} photos of {capture.title}, {listed(rest)}: the capture has no "
+            "cameras for them; pass --cameras solve to solve the cameras of all photos",
+            LeftOutWarning,
+        )
+    return replace(capture, left_out=(*capture.left_out, *rest))
 
 
 def _inspect(path: Path, decode: bool) -> _Finding:

@@ -13,7 +13,7 @@ from recon.capture.lenses import pinhole_photos
 from recon.capture.llff import read_llff
 from recon.capture.masks import with_masks
 from recon.capture.other_tools import find_other_cameras, first_readable
-from recon.capture.photo_files import checked_photos
+from recon.capture.photo_files import checked_photos, photos_without_camera
 from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
 from recon.capture.video import read_video
@@ -57,6 +57,8 @@ def load_capture(
         capture = read_several([Path(file) for file in source], frames)
     else:
         capture = _read_path(Path(source), frames, photos)
+    if photos and capture.has_cameras:
+        capture = photos_without_camera(capture)
     if photos and capture.kind != "video":
         capture = checked_photos(capture, decode=capture.kind == "images")
         capture = with_masks(capture, invert_masks)
