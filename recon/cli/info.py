@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from recon.cli.arguments import Arg, JsonOutput
 from recon.cli.outputs import check_outputs
-from recon.errors import warn
+from recon.errors import InputError, warn
 from recon.reporting import check_json, prints_json, progress_reporter, say, write_json
 
 if TYPE_CHECKING:
@@ -119,12 +119,26 @@ def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
         "sizes_px": dict(sizes),
         "cameras": capture.has_cameras,
         "masks": sum(frame.mask_path is not None for frame in capture.frames),
+        **_solved_facts(capture),
         **_camera_facts(capture.frames),
         **_geometry_facts(capture),
         "photos_looked_at": check.num_checked,
         "overlap_partners_median": check.median_overlaps,
         "overlap_groups": check.groups,
     }
+
+
+def _solved_facts(capture: "Capture") -> dict[str, Any]:
+    """Return how many cameras were solved in an earlier run, and warn as that run did."""
+    from recon.capture.sfm import SolveConfig, solved_before
+
+    try:
+        posed = None if capture.has_cameras else solved_before(capture, SolveConfig())
+    except InputError as error:
+        # All photos are copies of one.
+        warn(str(error))
+        return {}
+    return {} if posed is None else {"cameras_solved_before": len(posed.capture.frames)}
 
 
 def _geometry_facts(capture: "Capture") -> dict[str, Any]:

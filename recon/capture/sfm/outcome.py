@@ -12,7 +12,7 @@ from recon.errors import listed
 PHOTOS_PER_UNREGISTERED, MIN_POINTS = 4, 100
 # Limits below which the user is warned: fraction of verified matches that agree with the cameras,
 # angle between the rays to a point (degrees), points that a photo sees.
-MIN_AGREEMENT, MIN_PARALLAX_DEG, MIN_POINTS_PER_PHOTO = 0.75, 2.0, 60
+MIN_AGREEMENT, MIN_PARALLAX_DEG, MIN_POINTS_PER_PHOTO = 0.9, 2.0, 60
 # Name of the file with the outcome beside a solved model.
 FILE_NAME = "outcome.json"
 
@@ -121,7 +121,8 @@ class Outcome:
         if self.uncertain:
             lines.append(
                 f"the cameras of {len(self.uncertain)} photos of {title} are uncertain, since many "
-                f"matches contradict them: {listed(self.uncertain)}; check them, or leave them out"
+                f"matches contradict them: {listed(self.uncertain)}; parts of the scene may not "
+                "meet, so take more photos there, or leave these out"
             )
         if self.static_background:
             lines.append(

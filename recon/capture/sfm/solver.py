@@ -72,11 +72,29 @@ def solve_cameras(capture: Capture, config: SolveConfig, report: StageProgress) 
             "transforms.json"
         )
     reduced = _reduced(_without_duplicates(capture))
-    files = [(frame.name, frame.image_path) for frame in reduced.frames]
-    settings = SOLVER_VERSION, config.seed, config.matchers(len(files))
-    model = cache_folder() / "cameras" / content_key(files, *settings)
+    model = _model_folder(reduced, config)
     if not (config.use_cache and model.is_dir()):
         _solve_into(model, reduced, config, report)
+    return _read_solution(capture, reduced, model)
+
+
+def solved_before(capture: Capture, config: SolveConfig) -> PosedCapture | None:
+    """Return the cameras that were solved before for these photos and settings, if any."""
+    if len(capture.frames) == 1:
+        return None
+    reduced = _reduced(_without_duplicates(capture))
+    model = _model_folder(reduced, config)
+    return _read_solution(capture, reduced, model) if model.is_dir() else None
+
+
+def _model_folder(reduced: Capture, config: SolveConfig) -> Path:
+    files = [(frame.name, frame.image_path) for frame in reduced.frames]
+    settings = SOLVER_VERSION, config.seed, config.matchers(len(files))
+    return cache_folder() / "cameras" / content_key(files, *settings)
+
+
+def _read_solution(capture: Capture, reduced: Capture, model: Path) -> PosedCapture:
+    """Read solved cameras, and warn of what is wrong with them."""
     registered = {f.image_path: f for f in read_colmap(reduced.root, model).frames}
     frames = tuple(
         replace(frame, camera=solved.camera, points=solved.points, depth_bounds=None)

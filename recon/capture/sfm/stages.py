@@ -27,8 +27,10 @@ MAX_FEATURES, LARGE_CAPTURE, MAX_FEATURES_LARGE = 8192, 24, 4096
 # The mapper tries up to four settings in a row and may finish each within this fraction of its
 # limit, before the process is stopped.
 MAPPER_TIME_FRACTION = 0.2
-# Time of mapping: this fraction of the time of matching, and seconds per photo.
-MAPPING_FRACTION, MAPPING_SECONDS_PER_PHOTO = 0.5, 0.3
+# Time of mapping on an idle core (s): start-up, per photo, and per photo and photo since bundle
+# adjustments of all photos get longer. Times on a busy machine are longer, by a limited factor
+# since it does not stay busy (docs/experiments/many-photos.md).
+MAPPING_SECONDS, MAX_SLOWDOWN = (2.0, 0.2, 0.003), 4.0
 # The first release of kornia with ALIKED.
 MIN_KORNIA = (0, 9)
 WEIGHTS = "aliked_lightglue.safetensors"
@@ -163,18 +165,19 @@ def make_job(prepared: PreparedImages, work: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def expected_time(num_pairs: int, seconds: float, photos: int) -> str:
+def expected_time(num_pairs: int, seconds: float, slowdown: float, photos: int) -> str:
     """Return how long matching and mapping take, to print after the stage.
 
     Args:
         num_pairs: Number of pairs to match.
         seconds: Time to match them in one process (s).
+        slowdown: How many times longer than on an idle machine something takes.
         photos: Number of photos.
     """
-    seconds /= count_processes(num_pairs)
-    mapping = MAPPING_FRACTION * seconds + MAPPING_SECONDS_PER_PHOTO * photos
-    both = f"about {_shown_time(seconds + mapping)} until the cameras are solved"
-    return f": {num_pairs:,} pairs, {both}"
+    constant, linear, quadratic = MAPPING_SECONDS
+    mapping = constant + photos * (linear + photos * quadratic)
+    total = seconds / count_processes(num_pairs) + min(slowdown, MAX_SLOWDOWN) * mapping
+    return f": {num_pairs:,} pairs, about {_shown_time(total)} until the cameras are solved"
 
 
 def _shown_time(seconds: float) -> str:

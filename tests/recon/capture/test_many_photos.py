@@ -24,6 +24,7 @@ from recon.capture.sfm import solver as solver_module
 from recon.capture.sfm.duplicates import distinct_photos
 from recon.capture.sfm.matching import match_pairs
 from recon.capture.sfm.prepare import PreparedImages
+from recon.cli import main as cli
 from recon.errors import InputError
 
 COUNT = 120
@@ -110,12 +111,22 @@ def test_identical_photos_are_one_line_at_once(
     assert "\n" not in str(end.value)
 
 
+def test_info_tells_identical_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        scene(0).save(tmp_path / f"{number}.png")
+    cli.main(["info", str(tmp_path)])
+    assert "they are copies of one photo (0.png)" in capsys.readouterr().err
+
+
 def test_the_time_is_told_before_it_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "count_processes", lambda num_pairs: 2)
-    told = [stages.expected_time(1225, 34.4, 50), stages.expected_time(40_000, 600.0, 200)]
+    told = [
+        stages.expected_time(1225, 34.4, 1.0, 50),
+        stages.expected_time(40_000, 600.0, 9.0, 200),
+    ]
     assert told == [
-        ": 1,225 pairs, about 41 s until the cameras are solved",
-        ": 40,000 pairs, about 8 min until the cameras are solved",
+        ": 1,225 pairs, about 37 s until the cameras are solved",
+        ": 40,000 pairs, about 16 min until the cameras are solved",
     ]
 
 
@@ -128,7 +139,9 @@ def test_a_late_attempt_does_not_lose_the_model(
     def run_stage(stage: stages.Stage, job: Path, limit: float) -> None:
         told.append(stage.description)
         if stage is stages.PAIRS:
-            (job.parent / "plan.json").write_text('{"num_pairs": 3, "seconds": 2.0}')
+            (job.parent / "plan.json").write_text(
+                '{"num_pairs": 3, "seconds": 2.0, "slowdown": 1.0}'
+            )
         if stage is stages.MAPPING:
             summary = dict(num_registered=2, num_points=9, num_matched_pairs=3, unconnected=["a"])
             (job.parent / "summary.json").write_text(json.dumps(summary))
@@ -141,7 +154,7 @@ def test_a_late_attempt_does_not_lose_the_model(
         prepared, tmp_path, 0, ("sift",), lambda stage, done: lines.append(stage)
     )
     assert outcome.num_registered == 2 and outcome.unconnected == ("a",)
-    assert lines[2].startswith("matching photos: 3 pairs, about 4 s")
+    assert lines[2].startswith("matching photos: 3 pairs, about 5 s")
 
 
 GROUPS = """

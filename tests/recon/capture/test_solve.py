@@ -1,5 +1,6 @@
 """Structure from motion on photos without cameras."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,14 @@ def test_command_line(solved: PosedCapture, photos: Capture, tmp_path: Path, cap
     views, gaussians = load_views(used, 96), load_gaussians(scene)
     shown = rasterize(gaussians, views.cameras).rgb
     assert psnr(shown, views.images) > 22
+
+
+@pytest.mark.slow
+def test_info_knows_what_was_solved(solved: PosedCapture, photos: Capture, capsys) -> None:
+    cli.main(["info", str(photos.root)])
+    shown = capsys.readouterr()
+    assert re.search(r"cameras solved before +8\n", shown.out)
+    assert "do not overlap with the others: noise.png" in shown.err
 
 
 @pytest.mark.slow
