@@ -97,13 +97,15 @@ def test_given_cameras_are_not_saved_as_solved(capture: Path, capsys) -> None:
 
 def test_unreadable_image(capture: Path, capsys) -> None:
     (capture / "images" / "001.jpg").write_bytes(b"this is not an image")
-    expect_error([str(capture), "-o", f"{capture}/o.ply"], capsys, "001.jpg")
+    arguments = [str(capture), "-o", f"{capture}/o.ply", "--strict"]
+    expect_error(arguments, capsys, "001.jpg")
 
 
 def test_truncated_jpg(capture: Path, capsys) -> None:
     whole = (capture / "images" / "001.jpg").read_bytes()
     (capture / "images" / "001.jpg").write_bytes(whole[: len(whole) // 2])
-    expect_error([str(capture), "-o", f"{capture}/o.ply"], capsys, "001.jpg", "cut short")
+    arguments = [str(capture), "-o", f"{capture}/o.ply", "--strict"]
+    expect_error(arguments, capsys, "001.jpg", "cut short", "--strict")
     assert not list(capture.glob("*.ply")) and not list(capture.glob(".recon-*"))
 
 
