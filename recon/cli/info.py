@@ -116,6 +116,7 @@ def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
         "capture": str(path),
         "kind": capture.kind,
         "photos": len(capture.frames),
+        "left_out": list(capture.left_out),
         "sizes_px": dict(sizes),
         "cameras": capture.has_cameras,
         "masks": sum(frame.mask_path is not None for frame in capture.frames),

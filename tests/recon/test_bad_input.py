@@ -178,7 +178,7 @@ def test_failure_while_writing_keeps_the_old_file(capture: Path, capsys, monkeyp
     def fail(*args) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recon.formats.ply._rows", fail)
+    monkeypatch.setattr("recon.formats.ply._others", fail)
     code, text = run(
         [str(capture), "-o", str(out), "--resolution", "64", "--quiet", "--force"], capsys
     )
