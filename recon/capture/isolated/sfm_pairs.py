@@ -27,6 +27,8 @@ Pairs = list[tuple[int, int]]
 
 # Up to this many images, all pairs are matched.
 MAX_EXHAUSTIVE = 80
+# Images with fewer features cannot be matched, such as those of blank walls or the sky.
+MIN_FEATURES = 30
 # Number of most similar images that each of many images is matched with.
 NUM_SIMILAR = 20
 # Distances in the order of names of further images that an image is matched with.
@@ -44,7 +46,11 @@ TIMED_FRACTION, MAX_TIMED_PAIRS = 0.1, 40
 
 def main(job: dict[str, Any]) -> None:
     """Write the list of pairs, their number, and the time that a pair takes."""
-    names, descriptors = _read_descriptors(job)
+    names, counts, descriptors = _read_features(job)
+    detailed = sum(count >= MIN_FEATURES for count in counts)
+    if detailed < 2:
+        Path(job["plan"]).write_text(json.dumps({"num_detailed": detailed}), encoding="utf-8")
+        return
     if len(names) <= MAX_EXHAUSTIVE:
         pairs = list(itertools.combinations(range(len(names)), 2))
     else:
@@ -53,7 +59,12 @@ def main(job: dict[str, Any]) -> None:
     timed = min(math.ceil(TIMED_FRACTION * len(lines)), MAX_TIMED_PAIRS)
     seconds, slowdown = _seconds_per_pair(job, lines[:timed])
     Path(job["pairs"]).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    plan = {"num_pairs": len(lines), "seconds": seconds * len(lines), "slowdown": slowdown}
+    plan = {
+        "num_detailed": detailed,
+        "num_pairs": len(lines),
+        "seconds": seconds * len(lines),
+        "slowdown": slowdown,
+    }
     Path(job["plan"]).write_text(json.dumps(plan), encoding="utf-8")
 
 
@@ -118,15 +129,18 @@ def _vlad(rows: np.ndarray, words: np.ndarray) -> np.ndarray:
     return np.asarray(residuals.ravel() / max(float(np.linalg.norm(residuals)), 1e-6))
 
 
-def _read_descriptors(job: dict[str, Any]) -> tuple[list[str], list[np.ndarray]]:
+def _read_features(job: dict[str, Any]) -> tuple[list[str], list[int], list[np.ndarray]]:
+    """Return the names of the images, their numbers of features, and the descriptors of many."""
     import pycolmap
 
     with pycolmap.Database.open(job["database"]) as database:
         images = sorted(database.read_all_images(), key=lambda image: image.name)
         names = [image.name for image in images]
+        counts = [database.num_keypoints_for_image(image.image_id) for image in images]
         if len(names) <= MAX_EXHAUSTIVE:
-            return names, []
-        return names, [np.asarray(database.read_descriptors(i.image_id).data) for i in images]
+            return names, counts, []
+        found = [np.asarray(database.read_descriptors(i.image_id).data) for i in images]
+        return names, counts, found
 
 
 def _seconds_per_pair(job: dict[str, Any], lines: list[str]) -> tuple[float, float]:

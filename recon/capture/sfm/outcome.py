@@ -35,6 +35,8 @@ class Outcome:
     """Whether matches did not move while others did: an object on a turntable."""
     only_turned: bool = False
     """Whether rotations of the camera explain all matches."""
+    featureless: bool = False
+    """Whether at most one photo has features to match."""
     uncertain: tuple[str, ...] = ()
     """Names of registered photos whose matches contradict the solved cameras too often."""
     agreement: float = 1.0
@@ -77,6 +79,11 @@ class Outcome:
 
     def failure(self, photos: int) -> str:
         """Return why cameras could not be solved, and what was expected."""
+        if self.featureless:
+            return (
+                "there is no detail to match in them (blank walls, sky, dark, or out of focus); "
+                "expected sharp photos of things with texture"
+            )
         if self.static_background:
             return (
                 "the background does not move between them while other things do (an object on a "

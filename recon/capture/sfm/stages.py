@@ -109,7 +109,7 @@ def run_sfm(
             continue
         if best is None or outcome.is_better_than(best):
             best = outcome
-        if best.is_good_enough(len(prepared.originals)):
+        if best.featureless or best.is_good_enough(len(prepared.originals)):
             break
     assert best is not None
     return best
@@ -139,6 +139,8 @@ def _run_matcher(
             )
         if stage is PAIRS:
             plan = json.loads((work / "plan.json").read_text(encoding="utf-8"))
+            if plan.pop("num_detailed") < 2:
+                return Outcome(0, 0, 0, work / "model", featureless=True)
             num_pairs, hint = plan["num_pairs"], expected_time(**plan, photos=count)
     return Outcome.read(summary, work / "model")
 

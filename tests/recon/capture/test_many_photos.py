@@ -140,7 +140,7 @@ def test_a_late_attempt_does_not_lose_the_model(
         told.append(stage.description)
         if stage is stages.PAIRS:
             (job.parent / "plan.json").write_text(
-                '{"num_pairs": 3, "seconds": 2.0, "slowdown": 1.0}'
+                '{"num_detailed": 4, "num_pairs": 3, "seconds": 2.0, "slowdown": 1.0}'
             )
         if stage is stages.MAPPING:
             summary = dict(num_registered=2, num_points=9, num_matched_pairs=3, unconnected=["a"])

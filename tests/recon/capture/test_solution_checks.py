@@ -53,6 +53,14 @@ def test_rotation_without_parallax_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(end.value)
 
 
+def test_photos_without_detail_are_one_line(tmp_path: Path) -> None:
+    """No learned matching is tried, which takes minutes."""
+    ramps = [np.linspace(40 * i, 80 + 40 * i, 320)[None, :, None] for i in range(3)]
+    scenes.save(tmp_path, [np.broadcast_to(r, (240, 320, 3)).astype(np.uint8) for r in ramps])
+    with pytest.raises(ReconError, match="no detail to match in them"):
+        solve_cameras(load_capture(tmp_path), SolveConfig(use_cache=False), lambda *_: None)
+
+
 @pytest.mark.slow
 def test_an_object_on_a_turntable(tmp_path: Path) -> None:
     """Its background stands still, and would outvote the object."""
