@@ -20,7 +20,7 @@ from recon.capture.colmap_files import (
 from recon.capture.geometry import Intrinsics, canonical_distortion, checked_K
 from recon.capture.images import natural_key
 from recon.capture.lenses import lens_camera
-from recon.capture.names import find_photos
+from recon.capture.names import find_photos, images_below
 from recon.capture.orientation import fits_oriented
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.errors import InputError, listed, warn
@@ -114,28 +114,43 @@ def read_colmap(root: Path, model: Path) -> Capture:
         InputError: The model cannot be read or has an unsupported camera model, or all its images
             are missing.
     """
-    content = read_model(model)
-    if not content.images:
-        raise InputError(f"the COLMAP model {model} has no registered image; run the mapper again")
-    entries = sorted(content.images, key=lambda entry: natural_key(entry.name))
+    cameras = read_cameras(model)
     root = _project(root, model)
-    paths = _find_images(root, model, [entry.name for entry in entries])
+    names = sorted(cameras, key=natural_key)
+    paths = _find_images(root, model, names)
     frames = []
-    for entry, path in zip(entries, paths, strict=True):
+    for name, path in zip(names, paths, strict=True):
         if path is not None:
-            where = f"{model}, image {entry.name}"
-            camera = _camera(content, entry, where)
-            name = path.relative_to(root) if path.is_relative_to(root) else path
+            camera, points = cameras[name]
             oriented = fits_oriented(path, (camera.width, camera.height))
-            points = _seen(content, entry)
-            frames.append(Frame(name.as_posix(), path, camera, oriented=oriented, points=points))
-    lost = tuple(e.name for e, path in zip(entries, paths, strict=True) if path is None)
+            shown = path.relative_to(root) if path.is_relative_to(root) else path
+            frames.append(Frame(shown.as_posix(), path, camera, oriented=oriented, points=points))
+    lost = tuple(name for name, path in zip(names, paths, strict=True) if path is None)
     return Capture(root, "colmap", tuple(frames), left_out=lost)
 
 
+def read_cameras(model: Path) -> dict[str, tuple[FrameCamera, Float[Tensor, "m 3"] | None]]:
+    """Read the camera of each registered image of a COLMAP model, and the points that it sees.
+
+    Returns:
+        By name of the image: the camera, and points in the world frame (None if the model has
+        none).
+
+    Raises:
+        InputError: The model cannot be read, or has an unsupported camera model or no image.
+    """
+    content = read_model(model)
+    if not content.images:
+        raise InputError(f"the COLMAP model {model} has no registered image; run the mapper again")
+    return {
+        entry.name: (_camera(content, entry, f"{model}, image {entry.name}"), _seen(content, entry))
+        for entry in content.images
+    }
+
+
 def _project(root: Path, model: Path) -> Path:
-    """Return the folder of the project if only that of the model is given."""
-    if root.resolve() != model.resolve():
+    """Return the folder of the project if only that of the model is given, without photos."""
+    if root.resolve() != model.resolve() or next(images_below(root), None) is not None:
         return root
     project = model.absolute()
     while OF_MODEL.fullmatch(project.name):

@@ -69,7 +69,7 @@ def _images(folder: Path, count: int, path: Path) -> list[Path]:
 def _read_table(path: Path) -> Float[np.ndarray, "n 17"]:
     try:
         table = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, TokenError) as error:
+    except (ValueError, OSError, EOFError, SyntaxError, MemoryError, TokenError) as error:
         raise InputError(
             f"{path} is not a NumPy array file; expected LLFF's n x 17 array of numbers"
         ) from error

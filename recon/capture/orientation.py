@@ -7,8 +7,8 @@ from jaxtyping import UInt8
 
 from recon.capture.exif import exif_orientation
 from recon.capture.images import image_size
-from recon.capture.types import Frame
-from recon.errors import InputError
+from recon.capture.types import Capture, Frame
+from recon.errors import InputError, listed, warn
 
 # EXIF orientations that exchange width and height, with the number of quarter rotations
 # counterclockwise from the photo as shown to its stored pixels; those that mirror it as well have
@@ -56,7 +56,14 @@ def size_for_center(path: Path, center: tuple[float, float] | None) -> tuple[Siz
     """
     stored = image_size(path)
     shown = _swapped(stored)
-    if center is None or stored == shown or not _rotated(path):
+    if stored == shown or not _rotated(path):
+        return stored, False
+    if center is None:
+        # The text is the same for all photos, so that it is told once.
+        warn(
+            f"{path.parent}: the cameras of photos that EXIF rotates, without size and principal "
+            "point, are taken to be those of the photos as they are stored"
+        )
         return stored, False
     distances = [np.hypot(center[0] - w / 2, center[1] - h / 2) for w, h in (stored, shown)]
     oriented = bool(distances[1] < distances[0])
@@ -86,6 +93,34 @@ def mask_as_stored(
         f"the mask {frame.mask_path} is {found[0]}x{found[1]} px and its photo {frame.name} "
         f"{size[0]}x{size[1]}; expected the same aspect ratio; correct or remove the mask"
     )
+
+
+def warn_of_orientation(capture: Capture) -> None:
+    """Warn of photos whose EXIF rotation their cameras may or may not include.
+
+    Half rotations, mirrored photos and square ones have the same shape with it and without.
+    """
+    doubtful = [
+        frame.name
+        for frame in capture.frames
+        if frame.camera is not None and not frame.oriented and _doubtful(frame)
+    ]
+    if doubtful:
+        warn(
+            f"{capture.title}: the cameras of photos that EXIF rotates are taken to be those of "
+            f"the photos as they are stored: {listed(doubtful)}; if the scene is wrong, rotate the "
+            "photos and remove their EXIF orientation"
+        )
+
+
+def _doubtful(frame: Frame) -> bool:
+    try:
+        orientation = exif_orientation(frame.image_path)
+        size = image_size(frame.image_path)
+    except InputError:
+        return False
+    rotated = orientation in QUARTER_ROTATIONS and same_shape(size, _swapped(size))
+    return rotated or orientation in (2, 3, 4)
 
 
 def _swapped(size: Size) -> Size:

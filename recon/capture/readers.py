@@ -1,5 +1,6 @@
 """Captures of every kind: folders of photos, videos, and the file formats of other tools."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ from recon.capture.inputs import is_pattern, read_photos, read_several
 from recon.capture.lenses import pinhole_photos
 from recon.capture.llff import read_llff
 from recon.capture.masks import with_masks
+from recon.capture.orientation import warn_of_orientation
 from recon.capture.other_tools import find_other_cameras, first_readable
 from recon.capture.photo_files import checked_photos, photos_without_camera
 from recon.capture.transforms import read_transforms
@@ -22,6 +24,7 @@ from recon.errors import InputError, listed, warn
 
 # The second is the training split of a NeRF synthetic scene; the other splits are for testing.
 TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
+OTHER_SPLIT = re.compile(r"transforms_(?!train\b).*\.json")
 LLFF_NAME = "poses_bounds.npy"
 
 
@@ -62,6 +65,7 @@ def load_capture(
     if photos and capture.kind != "video":
         capture = checked_photos(capture, decode=capture.kind == "images")
         capture = with_masks(capture, invert_masks)
+        warn_of_orientation(capture)
     return pinhole_photos(capture, photos)
 
 
@@ -113,7 +117,8 @@ def _read_folder(folder: Path, frames: int | None, photos: bool) -> Capture:
     if not kinds:
         return first_readable(folder, others) or read_photos(folder, frames)
     kinds += others
-    if len(kinds) > 1:
-        rest = [text for text, _ in kinds[1:]]
+    rest = [text for text, _ in kinds[1:]]
+    rest += [p.name for n, p in names.items() if OTHER_SPLIT.fullmatch(n) and kinds[0][0] != p.name]
+    if rest:
         warn(f"{folder} has several sets of cameras; {kinds[0][0]} is used, and not {listed(rest)}")
     return kinds[0][1]()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from recon.capture.cache import cache_folder, content_key
-from recon.capture.colmap import read_colmap
+from recon.capture.colmap import read_cameras
 from recon.capture.exif import exif_down, exif_focals
 from recon.capture.images import image_size
 from recon.capture.photo_files import checked_photos
@@ -95,14 +95,15 @@ def _model_folder(reduced: Capture, config: SolveConfig) -> Path:
 
 def _read_solution(capture: Capture, reduced: Capture, model: Path) -> PosedCapture:
     """Read solved cameras, and warn of what is wrong with them."""
-    registered = {f.image_path: f for f in read_colmap(reduced.root, model).frames}
+    registered = read_cameras(model)
     frames = tuple(
-        replace(frame, camera=solved.camera, points=solved.points, depth_bounds=None)
+        replace(frame, camera=camera, points=points, depth_bounds=None, oriented=False)
         for frame in reduced.frames
-        if (solved := registered.get(frame.image_path)) is not None
+        for camera, points in [registered.get(frame.name, (None, None))]
+        if camera is not None
     )
-    unregistered = tuple(f.name for f in capture.frames if f.image_path not in registered)
-    left_out = [f.name for f in reduced.frames if f.image_path not in registered]
+    unregistered = tuple(f.name for f in capture.frames if f.name not in registered)
+    left_out = [f.name for f in reduced.frames if f.name not in registered]
     for line in Outcome.read(model / OUTCOME_FILE, model).warnings(str(capture.title), left_out):
         warn(line)
     return PosedCapture(
@@ -118,7 +119,7 @@ def _with_default_camera(frame: Frame) -> Frame:
     viewmat = torch.eye(4, dtype=torch.float64)
     viewmat[:2, :2] = torch.tensor([[y, x], [-x, y]])
     camera = FrameCamera(viewmat, K.double(), width, height)
-    return replace(frame, camera=camera, points=None, depth_bounds=None)
+    return replace(frame, camera=camera, points=None, depth_bounds=None, oriented=False)
 
 
 def _without_duplicates(capture: Capture) -> Capture:

@@ -13,6 +13,7 @@ from PIL import Image
 from recon.capture import Frame, FrameCamera, load_capture, load_views, select_spread
 from recon.capture.frame_views import packed_views
 from recon.capture.types import Capture
+from recon.errors import ReconWarning
 
 # Half of the distance of two of the 256 levels of a photo.
 LEVEL = 0.51 / 255
@@ -199,8 +200,8 @@ def test_select_spread_of_one_position():
     assert len(set(select_spread(Capture(Path(), "transforms", frames), 3))) == 3
 
 
-def test_opening_reads_no_pixels(tmp_path: Path):
-    """Damaged photos raise when views are loaded, not before."""
+def test_damaged_photos_are_left_out(tmp_path: Path):
     write_transforms_capture(tmp_path, shots(centered=False))
     (tmp_path / "images" / "0.png").write_bytes(b"")
-    assert len(load_capture(tmp_path).frames) == 3
+    with pytest.warns(ReconWarning, match=r"images/0\.png"):
+        assert len(load_capture(tmp_path).frames) == 2

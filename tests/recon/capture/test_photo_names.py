@@ -171,3 +171,71 @@ def test_cameras_of_the_photo_as_shown(tmp_path: Path, orientation: int, sized: 
     views = load_views([capture.frames[0]], 40)
     assert views.images.shape == (1, 3, 40, 20)
     assert views.cameras.Ks[0, :2, 2].tolist() == [10, 20]
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(3, (40, 20)), (2, (40, 20)), (6, (30, 30))])
+def test_doubtful_orientations_are_told(tmp_path: Path, orientation: int, size: tuple[int, int]):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", size).save(tmp_path / "a.jpg", exif=exif)
+    frame = {"file_path": "a.jpg", "fl_x": 30, "transform_matrix": np.eye(4).tolist()}
+    document = {"w": size[0], "h": size[1], "frames": [frame]}
+    (tmp_path / "transforms.json").write_text(json.dumps(document))
+    capture, warning = told(tmp_path)
+    assert not capture.frames[0].oriented
+    assert "photos as they are stored: a.jpg; if the scene is wrong, rotate" in warning
+
+
+@pytest.mark.parametrize("write", [colmap, transforms])
+def test_photos_without_cameras_are_named(tmp_path: Path, write: Callable[[Path], None]):
+    write(tmp_path)
+    photos(tmp_path, "images/extra.jpg", "images/0_mask.png")
+    capture, warning = told(tmp_path)
+    assert len(capture.frames) == 3
+    assert "left out 1 photos" in warning and "extra.jpg: the capture has no cameras" in warning
+
+
+def test_largest_model_is_used(tmp_path: Path):
+    colmap(tmp_path)
+    write_colmap_capture(tmp_path, shots(centered=False, count=2), "PINHOLE", PINHOLE, "sparse/1")
+    write_colmap_capture(
+        tmp_path, shots(centered=False, count=1), "PINHOLE", PINHOLE, "distorted/sparse/0"
+    )
+    (tmp_path / "sparse" / "0").rename(tmp_path / "sparse" / "2")
+    capture, warning = told(tmp_path)
+    assert len(capture.frames) == 3
+    expected = "sparse/2 (3 photos) is used, and not sparse/1 (2 photos), distorted/sparse/0 (1"
+    assert expected in warning
+
+
+def without_point_lines(text: str) -> str:
+    lines = text.splitlines()
+    return "\n".join(lines[::2]) + "\n"
+
+
+def spaced(text: str) -> str:
+    return text.replace(" 0.png", " a  photo (0).png").replace(" 2.png", " 7 8 9.png")
+
+
+def without_points(text: str) -> str:
+    lines = text.splitlines()
+    return "\n\n".join(lines[::2]) + "\n\n"
+
+
+@pytest.mark.parametrize("change", [without_point_lines, spaced, without_points, str.upper])
+def test_text_models_of_other_tools(tmp_path: Path, change: Callable[[str], str]):
+    colmap(tmp_path)
+    expected = load_capture(tmp_path).frames
+    sparse = tmp_path / "sparse" / "0"
+    (sparse / "images.txt").write_text(change((sparse / "images.txt").read_text()))
+    if change is spaced:
+        (tmp_path / "images" / "0.png").rename(tmp_path / "images" / "a  photo (0).png")
+        (tmp_path / "images" / "2.png").rename(tmp_path / "images" / "7 8 9.png")
+    else:
+        (sparse / "points3D.txt").unlink()
+        for path in list(sparse.iterdir()):
+            path.rename(path.with_name(path.name.capitalize()))
+    frames, _ = told(tmp_path)
+    poses = {tuple(f.camera.viewmat.flatten().tolist()) for f in frames.frames if f.camera}
+    assert poses == {tuple(f.camera.viewmat.flatten().tolist()) for f in expected if f.camera}
+    assert all((f.points is None) == (change is not spaced) for f in frames.frames)
