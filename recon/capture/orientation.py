@@ -96,10 +96,16 @@ def mask_as_stored(
 
 
 def warn_of_orientation(capture: Capture) -> None:
-    """Warn of photos whose EXIF rotation their cameras may or may not include.
+    """Warn of photos whose EXIF rotation their cameras include, or may include.
 
     Half rotations, mirrored photos and square ones have the same shape with it and without.
     """
+    rotated = [frame.name for frame in capture.frames if frame.oriented]
+    if rotated:
+        warn(
+            f"{capture.title}: {len(rotated)} of {len(capture.frames)} photos are rotated as EXIF "
+            f"says, since their cameras have this shape: {listed(rotated)}"
+        )
     doubtful = [
         frame.name
         for frame in capture.frames

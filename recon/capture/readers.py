@@ -8,11 +8,13 @@ from pathlib import Path
 
 from recon.capture.archive import is_archive, unpacked
 from recon.capture.colmap import find_colmap, read_colmap
-from recon.capture.images import is_image
+from recon.capture.colmap_files import model_files
+from recon.capture.images import is_image, list_images
 from recon.capture.inputs import is_pattern, read_photos, read_several
 from recon.capture.lenses import pinhole_photos
 from recon.capture.llff import read_llff
 from recon.capture.masks import with_masks
+from recon.capture.names import FOLDERS, SMALLER_COPIES
 from recon.capture.orientation import warn_of_orientation
 from recon.capture.other_tools import find_other_cameras, first_readable
 from recon.capture.photo_files import checked_photos, photos_without_camera
@@ -25,6 +27,7 @@ from recon.errors import InputError, listed, warn
 # The second is the training split of a NeRF synthetic scene; the other splits are for testing.
 TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
 OTHER_SPLIT = re.compile(r"transforms_(?!train\b).*\.json")
+MODELS_BESIDE = ("sparse/0", "sparse", "colmap/sparse/0")
 LLFF_NAME = "poses_bounds.npy"
 
 
@@ -115,10 +118,32 @@ def _read_folder(folder: Path, frames: int | None, photos: bool) -> Capture:
         kinds.append((table.name, partial(read_llff, table)))
     others = find_other_cameras(folder)
     if not kinds:
-        return first_readable(folder, others) or read_photos(folder, frames)
+        return first_readable(folder, others) or _read_without_cameras(folder, frames, photos)
     kinds += others
     rest = [text for text, _ in kinds[1:]]
     rest += [p.name for n, p in names.items() if OTHER_SPLIT.fullmatch(n) and kinds[0][0] != p.name]
     if rest:
         warn(f"{folder} has several sets of cameras; {kinds[0][0]} is used, and not {listed(rest)}")
     return kinds[0][1]()
+
+
+def _read_without_cameras(folder: Path, frames: int | None, photos: bool) -> Capture:
+    """Read a folder without cameras of its own; a subfolder or the folder above may have some."""
+    names = (*TRANSFORMS_NAMES, LLFF_NAME)
+    children = sorted(child for child in folder.iterdir() if child.is_dir())
+    below = [child / name for child in children for name in names if (child / name).is_file()]
+    if len(below) == 1 and not list_images(folder):
+        warn(f"{folder} has no cameras itself; those of {below[0].relative_to(folder)} are used")
+        return _read_file(below[0], frames, photos)
+    above = folder.absolute().parent
+    beside = [above / name for name in names if (above / name).is_file()]
+    beside += [above / name for name in MODELS_BESIDE if model_files(above / name)]
+    unread = [str(path) for path in below]
+    if folder.name.lower() in FOLDERS or SMALLER_COPIES.fullmatch(folder.name):
+        unread += [str(path) for path in beside]
+    if unread:
+        warn(
+            f"the cameras of {folder} are estimated from the photos, and not read from "
+            f"{listed(unread)}; pass the folder of one of these to use its cameras"
+        )
+    return read_photos(folder, frames)

@@ -166,7 +166,8 @@ def test_cameras_of_the_photo_as_shown(tmp_path: Path, orientation: int, sized: 
         entries[0].update(w=20, h=40)
         entries[1].update(w=40, h=20)
     (tmp_path / "transforms.json").write_text(json.dumps({"frames": entries}))
-    capture = load_capture(tmp_path)
+    capture, warning = told(tmp_path)
+    assert "1 of 2 photos are rotated as EXIF says" in warning and "a.jpg" in warning
     assert [frame.oriented for frame in capture.frames] == [True, False]
     views = load_views([capture.frames[0]], 40)
     assert views.images.shape == (1, 3, 40, 20)
@@ -239,3 +240,27 @@ def test_text_models_of_other_tools(tmp_path: Path, change: Callable[[str], str]
     poses = {tuple(f.camera.viewmat.flatten().tolist()) for f in frames.frames if f.camera}
     assert poses == {tuple(f.camera.viewmat.flatten().tolist()) for f in expected if f.camera}
     assert all((f.points is None) == (change is not spaced) for f in frames.frames)
+
+
+@pytest.mark.parametrize("write", [transforms, llff])
+def test_cameras_in_a_subfolder(tmp_path: Path, write: Callable[[Path], None]):
+    write(tmp_path / "a")
+    capture, warning = told(tmp_path)
+    assert capture.has_cameras and "no cameras itself; those of a/" in warning
+    write(tmp_path / "b")
+    capture, warning = told(tmp_path)
+    assert not capture.has_cameras and "not read from" in warning and "pass the folder" in warning
+
+
+@pytest.mark.parametrize("write", [colmap, transforms, llff])
+def test_cameras_above_the_folder_of_photos(tmp_path: Path, write: Callable[[Path], None]):
+    write(tmp_path)
+    capture, warning = told(tmp_path / "images")
+    assert not capture.has_cameras
+    assert "are estimated from the photos, and not read from" in warning
+
+
+def test_the_folder_of_a_model_leads_to_its_photos(tmp_path: Path):
+    colmap(tmp_path)
+    capture, warning = told(tmp_path / "sparse" / "0")
+    assert capture.root == tmp_path and len(capture.frames) == 3 and not warning
