@@ -29,7 +29,7 @@ MAX_EPIPOLAR_PX = 4.0
 # 127 to 8 degrees), and the largest factor between that of EXIF and the solved one.
 MIN_FOCAL_RATIO, MAX_FOCAL_RATIO, MAX_EXIF_FACTOR = 0.25, 7.0, 1.6
 # Photos are named as uncertain below this agreement.
-CERTAIN_AGREEMENT = 0.6
+CERTAIN_AGREEMENT = 0.7
 # Number of points that the parallax is measured at.
 MAX_MEASURED_POINTS = 2000
 # A camera only turned if a rotation brings this fraction of matches within MAX_ROTATION_ERROR of

@@ -31,6 +31,8 @@ MAPPER_TIME_FRACTION = 0.2
 # adjustments of all photos get longer. Times on a busy machine are longer, by a limited factor
 # since it does not stay busy (docs/experiments/many-photos.md).
 MAPPING_SECONDS, MAX_SLOWDOWN = (2.0, 0.2, 0.003), 4.0
+# Time in which ALIKED and LightGlue match a pair on two cores (s).
+LEARNED_PAIR_SECONDS = 4.0
 # The first release of kornia with ALIKED.
 MIN_KORNIA = (0, 9)
 WEIGHTS = "aliked_lightglue.safetensors"
@@ -124,6 +126,8 @@ def _run_matcher(
     path = work / "job.json"
     path.write_text(json.dumps(job), encoding="utf-8")
     summary, num_pairs, hint = work / "summary.json", count * (count - 1) // 2, ""
+    if matcher == "aliked":
+        hint = f": {num_pairs} pairs, about {_shown_time(LEARNED_PAIR_SECONDS * num_pairs)}"
     for index, stage in enumerate(stages):
         report(stage.description + hint, index / len(stages))
         hint = ""
