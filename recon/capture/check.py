@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from recon.capture.images import read_image, resized, scaled_size
+from recon.capture.sfm.duplicates import distinct_photos
 from recon.capture.types import Frame
+from recon.errors import listed
 from recon.types import StageProgress
 
 # All pairs of photos are compared, which takes about a minute for this many: only the first ones of
@@ -22,6 +24,8 @@ MAX_FEATURES = 1500
 MAX_DISTANCE_RATIO = 0.8
 # Matches that must agree on a fundamental matrix for two photos to count as overlapping.
 MIN_INLIERS = 16
+# Features below which a photo has no detail: clouds have dozens, blurred photos of things hundreds.
+MIN_FEATURES = 20
 # Thresholds of warnings: sharpness and brightness relative to the median of the photos.
 MIN_SHARPNESS, MIN_BRIGHTNESS, MAX_BRIGHTNESS = 0.2, 0.4, 2.5
 
@@ -49,8 +53,14 @@ class PhotoCheck:
 
 
 def check_photos(frames: Sequence[Frame], report: StageProgress) -> PhotoCheck:
-    """Check photos for blur, exposure and overlap, on downsampled copies and for advice only."""
+    """Check photos for copies, detail, blur, exposure and overlap, for advice only.
+
+    Downsampled copies are checked, and of photos that are copies of each other only the first.
+    """
     frames = frames[:MAX_CHECKED_PHOTOS]
+    distinct = set(distinct_photos([frame.image_path for frame in frames]))
+    copies = [frame.name for i, frame in enumerate(frames) if i not in distinct]
+    frames = [frame for i, frame in enumerate(frames) if i in distinct]
     greys, brightness, features = [], [], []
     for index, frame in enumerate(frames):
         report("checking photos", index / len(frames))
@@ -62,8 +72,26 @@ def check_photos(frames: Sequence[Frame], report: StageProgress) -> PhotoCheck:
     for a, b in combinations(range(len(frames)), 2):
         overlap[a, b] = overlap[b, a] = _num_inliers(features[a], features[b]) >= MIN_INLIERS
     names = [frame.name for frame in frames]
-    warnings = (*_exposure_warnings(names, greys, brightness), *_overlap_warnings(names, overlap))
+    bare = [n for n, (points, _) in zip(names, features, strict=True) if len(points) < MIN_FEATURES]
+    warnings = (
+        *_content_warnings(copies, bare),
+        *_exposure_warnings(names, greys, brightness),
+        *_overlap_warnings(names, overlap),
+    )
     return PhotoCheck(len(frames), overlap, warnings)
+
+
+def _content_warnings(copies: list[str], bare: list[str]) -> list[str]:
+    """Warn of photos that add nothing."""
+    warnings = []
+    if copies:
+        warnings.append(f"{listed(copies)}: the same image as another photo; remove copies")
+    if bare:
+        warnings.append(
+            f"{listed(bare)}: hardly any detail (sky, a bare wall, water, or out of focus), which "
+            "neither cameras nor depth can be found from; take photos of something with texture"
+        )
+    return warnings
 
 
 def _small_grey(frame: Frame) -> tuple[np.ndarray, float]:

@@ -3,10 +3,16 @@
 import importlib.metadata
 import importlib.util
 import platform
+import shutil
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from recon.cli.arguments import JsonOutput
+from recon.errors import ReconError
+from recon.files import temporary_folder
+from recon.memory import available_memory
 from recon.reporting import check_json, prints_json, say, write_json
 
 # package -> (extra that installs it, what it is for)
@@ -21,6 +27,9 @@ OPTIONAL = {
     "av": ("video", "writing mp4 videos, reading AV1 and HDR videos"),
     "zstandard": ("spz", "reading SPZ files of version 4"),
     "accelerate": ("train", "training"),
+    "tensorboard": ("train", "logs of training"),
+    "trimesh": ("train", "training on meshes"),
+    "embreex": ("train", "training on meshes"),
     "torchmetrics": ("train", "recon eval"),
     "stlpips_pytorch": ("perceptual", "the ST-LPIPS column of recon eval"),
 }
@@ -41,9 +50,9 @@ class Doctor:
             write_json(facts, self.json)
         if prints_json(self.json):
             return
-        for key in ("recon", "python", "platform", "torch", "threads", "device"):
-            say(f"{key:<10}  {facts[key]}")
-        say(f"{'cpu kernel':<10}  {facts['cpu_kernel']}")
+        for key, value in facts.items():
+            if key != "optional":
+                say(f"{key.replace('_', ' '):<10}  {value}")
         for name, version in facts["optional"].items():
             extra, use = OPTIONAL[name]
             found = version or f"not installed: pip install 'reconsplat[{extra}]'"
@@ -52,8 +61,10 @@ class Doctor:
 
 def _facts() -> dict[str, Any]:
     import torch
+    from PIL import features
 
     import recon
+    from recon.capture.cache import chosen_folder
 
     cuda = torch.cuda.is_available()
     return {
@@ -64,6 +75,11 @@ def _facts() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if cuda else "cpu (torch sees no CUDA GPU)",
         "cpu_kernel": _cpu_kernel(),
+        "weights": _weights(),
+        "memory": _memory(),
+        "cache": _folder(chosen_folder()),
+        "temporary": _folder(Path(tempfile.gettempdir())),
+        "images": ", ".join(name for name in ("webp", "avif") if features.check(name)) or "basic",
         "optional": {name: _version(name) for name in OPTIONAL},
     }
 
@@ -78,6 +94,36 @@ def _cpu_kernel() -> str:
         )
     except RuntimeError as error:
         return f"missing: {error}"
+
+
+def _weights() -> str:
+    from recon.model.registry import NETWORKS, build_model
+
+    names = [name for name, kind in NETWORKS.items() if kind.weights is not None]
+    try:
+        for name in names:
+            build_model(name)
+    except ReconError as error:
+        return f"damaged: {error}"
+    return f"{', '.join(names)}: ok"
+
+
+def _memory() -> str:
+    available = available_memory()
+    return "unknown" if available is None else f"{available / 1e9:.1f} GB available"
+
+
+def _folder(folder: Path | None) -> str:
+    """Return a folder, whether it can be written, and the free space."""
+    if folder is None:
+        return "none: there is no home folder"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return f"{folder}: cannot be written ({error.strerror})"
+    return f"{folder}: {free / 1e9:.1f} GB free"
 
 
 def _version(name: str) -> str | None:

@@ -48,8 +48,21 @@ def test_warnings_name_the_photos(photos: Path, capsys) -> None:
 
 def test_photos_without_corners(tmp_path: Path) -> None:
     for number in range(3):
-        Image.new("RGB", (64, 48), (10, 20, 30)).save(tmp_path / f"{number}.png")
+        color = (10 + 20 * number, 20, 30)
+        Image.new("RGB", (64, 48), color).save(tmp_path / f"{number}.png")
     check = check_photos(load_capture(tmp_path).frames, ignore)
     assert check.groups == 3 and check.median_overlaps == 0
     one = check_photos(load_capture(tmp_path).frames[:1], ignore)
-    assert one.warnings == ()
+    assert all("hardly any detail" in warning for warning in one.warnings)
+
+
+def test_copies_and_photos_without_detail_are_told(photos: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in photos.iterdir())
+    for i in range(30):
+        shutil.copy(photos / names[0], tmp_path / f"z{i}.jpg")
+    sky = np.linspace(120, 200, 300, dtype=np.uint8)[:, None, None].repeat(400, 1).repeat(3, 2)
+    Image.fromarray(sky).save(tmp_path / "sky.png")
+    check = check_photos(load_capture(tmp_path).frames, ignore)
+    assert check.num_checked == 2
+    assert check.warnings[0].startswith("z1.jpg, z2.jpg, z3.jpg, z4.jpg, z5.jpg and 24 more: the s")
+    assert check.warnings[1].startswith("sky.png: hardly any detail")
