@@ -118,23 +118,53 @@ class _Profile:
     broken: bool = False
 
 
-def conversion_of(image: Image.Image, is_adobe_rgb: bool) -> str:
+# Colour spaces by the numbers of ITU-T H.273 for transfer characteristics, and of primaries.
+BY_TRANSFER: dict[int, RgbSpace] = {16: PQ, 18: HLG}
+BY_PRIMARIES: dict[int, RgbSpace] = {9: SDR_BT2020, 12: SDR_P3}
+
+
+def space_by_codes(primaries: int, transfer: int) -> RgbSpace | None:
+    """Return the colour space with these numbers of ITU-T H.273; None for sRGB and unknown ones."""
+    return BY_TRANSFER.get(transfer, BY_PRIMARIES.get(primaries))
+
+
+def space_in_header(head: bytes) -> RgbSpace | None:
+    """Return the colour space that the first bytes of a photo declare by numbers; None for sRGB.
+
+    They are in a box `colr` of AVIF and HEIC (ISO 23001-8) and in the chunk `cICP` of PNG.
+    """
+    if (at := head.find(b"colrnclx")) >= 0 and len(head) >= at + 12:
+        numbers = head[at + 8 : at + 12]
+        return space_by_codes(
+            int.from_bytes(numbers[:2], "big"), int.from_bytes(numbers[2:], "big")
+        )
+    if head.startswith(b"\x89PNG") and 0 <= (at := head.find(b"cICP")) <= len(head) - 6:
+        return space_by_codes(head[at + 4], head[at + 5])
+    return None
+
+
+def conversion_of(image: Image.Image, declared: RgbSpace | None) -> str:
     """Return what `srgb_image` converts the colours of an image from; empty for sRGB.
 
     Args:
         image: The image, which need not be loaded.
-        is_adobe_rgb: Whether EXIF says that the colours are Adobe RGB.
+        declared: Colour space that other metadata declare, in the absence of a profile.
     """
     profile = _profile_of(image)
     if profile is not None:
         return profile.name if profile.transform is not None or profile.broken else ""
     if image.mode == "CMYK":
         return "CMYK without a colour profile"
-    return ADOBE_RGB.name if is_adobe_rgb else ""
+    return declared.name if declared else ""
 
 
-def srgb_image(image: Image.Image, is_adobe_rgb: bool) -> Image.Image:
-    """Return the colours of an image in sRGB, in mode RGB; transparency is dropped."""
+def srgb_image(image: Image.Image, declared: RgbSpace | None) -> Image.Image:
+    """Return the colours of an image in sRGB, in mode RGB; transparency is dropped.
+
+    Args:
+        image: The image.
+        declared: Colour space that other metadata declare, in the absence of a profile.
+    """
     profile = _profile_of(image)
     if profile is not None and profile.transform is not None:
         flat = image.convert(_flat_mode(image))
@@ -147,8 +177,8 @@ def srgb_image(image: Image.Image, is_adobe_rgb: bool) -> Image.Image:
         assert converted is not None
         return converted
     colors = image.convert("RGB")
-    if profile is None and is_adobe_rgb:
-        return Image.fromarray(srgb_from(ADOBE_RGB, np.asarray(colors)))
+    if profile is None and declared is not None:
+        return Image.fromarray(srgb_from(declared, np.asarray(colors)))
     return colors
 
 

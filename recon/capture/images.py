@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageOps
 
-from recon.capture.color import srgb_image
+from recon.capture.color import ADOBE_RGB, RgbSpace, space_in_header, srgb_image
 from recon.errors import InputError
 
 RAW_EXTENSIONS = (
@@ -32,6 +32,8 @@ EXTENSIONS_TEXT = (
 )
 # First bytes of HEIC files, which are often called .jpg, and of AVIF files, which need no plugin.
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+# First bytes of a photo in which its colour space is searched.
+HEADER_BYTES = 1 << 16
 # LibRaw's rotation of a photo -> EXIF orientation.
 RAW_FLIPS = {3: 3, 5: 8, 6: 6}
 AVIF_HEADS = (b"ftypavif", b"ftypavis")
@@ -119,10 +121,10 @@ def read_pixels(
     with open_image(path) as image:
         try:
             # Before the pixels, after which the file is closed.
-            adobe_rgb = is_adobe_rgb(image)
+            declared = declared_space(path, image)
             image.load()
             upright = ImageOps.exif_transpose(image) if apply_orientation else image
-            return _to_arrays(upright, adobe_rgb)
+            return _to_arrays(upright, declared)
         except DECODE_ERRORS as error:
             raise UnreadablePhoto(path, DAMAGED) from error
 
@@ -172,6 +174,7 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         UnreadablePhoto: It is missing or not an image, or needs a package that is not installed.
     """
+    _check_regular(path)
     try:
         with path.open("rb") as file:
             head = file.read(32)
@@ -192,6 +195,12 @@ def open_image(path: Path) -> Image.Image:
             "image; replace or remove it"
         )
         raise UnreadablePhoto(path, reason) from error
+
+
+def _check_regular(path: Path) -> None:
+    """Raise UnreadablePhoto for a pipe or a device, which would be waited for without end."""
+    if path.exists() and not path.is_file():
+        raise UnreadablePhoto(path, "it is no regular file; remove it")
 
 
 def _register_plugins(path: Path, head: bytes) -> None:
@@ -218,7 +227,7 @@ def _missing(path: Path, kind: str, extra: str) -> UnreadablePhoto:
 
 
 def _to_arrays(
-    image: Image.Image, adobe_rgb: bool
+    image: Image.Image, declared: RgbSpace | None
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"] | None]:
     if image.mode.startswith(("I", "F")):
         # 16-bit grey; Pillow would clip it to 8 bits in a conversion.
@@ -226,18 +235,27 @@ def _to_arrays(
         peak = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1.0)
         grey = (255 * (values / peak).clip(0, 1)).round().astype(np.uint8)
         return np.repeat(grey[..., None], 3, -1), None
-    colors = np.array(srgb_image(image, adobe_rgb))
+    colors = np.array(srgb_image(image, declared))
     if not image.has_transparency_data:
         return colors, None
     return colors, np.array(image.convert("RGBA").getchannel("A"))
 
 
-def is_adobe_rgb(image: Image.Image) -> bool:
-    """Return whether EXIF says that the colours are Adobe RGB (DCF 2.0, or ColorSpace 2)."""
+def declared_space(path: Path, image: Image.Image) -> RgbSpace | None:
+    """Return the colour space that a photo declares without an ICC profile; None for sRGB.
+
+    That is by numbers in its header, or Adobe RGB in EXIF (DCF 2.0, or ColorSpace 2).
+    """
+    if image.format in ("AVIF", "HEIF", "PNG"):
+        with path.open("rb") as file:
+            space = space_in_header(file.read(HEADER_BYTES))
+        if space is not None:
+            return space
     exif = image.getexif()
-    space = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace)
+    color_space = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace)
     interoperability = exif.get_ifd(ExifTags.IFD.Interop).get(ExifTags.Interop.InteropIndex)
-    return space == 2 or str(interoperability).strip("\0 ") == "R03"
+    is_adobe = color_space == 2 or str(interoperability).strip("\0 ") == "R03"
+    return ADOBE_RGB if is_adobe else None
 
 
 def raw_size(path: Path) -> tuple[int, int]:
@@ -275,6 +293,7 @@ def _opened_raw(path: Path) -> Iterator[Any]:
         import rawpy
     except ImportError as error:
         raise _missing(path, "RAW", "raw") from error
+    _check_regular(path)
     try:
         with rawpy.imread(str(path)) as raw:
             yield raw

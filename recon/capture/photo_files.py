@@ -17,8 +17,8 @@ from recon.capture.images import (
     DAMAGED,
     DECODE_ERRORS,
     UnreadablePhoto,
+    declared_space,
     developed,
-    is_adobe_rgb,
     is_raw,
     list_images,
     open_image,
@@ -131,7 +131,7 @@ def _notes(path: Path) -> tuple[str, ...]:
     with open_image(path) as image:
         try:
             size, several = image.size, image.format in SEVERAL_IMAGES
-            notes = [conversion_of(image, is_adobe_rgb(image))]
+            notes = [conversion_of(image, declared_space(path, image))]
             if several and getattr(image, "n_frames", 1) > 1:
                 notes.append("the file holds several images, of which the first is used")
         except DECODE_ERRORS as error:

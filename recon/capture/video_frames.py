@@ -13,16 +13,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from recon.capture.color import HLG, PQ, SDR_BT2020, SDR_P3, RgbSpace, srgb_from
+from recon.capture.color import RgbSpace, space_by_codes, srgb_from
 from recon.errors import InputError, warn
 
 EXTENSIONS = (
     ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".mpg",
     ".mpeg", ".wmv", ".flv", ".ogv", ".mxf", ".asf", ".vob",
 )  # fmt: skip
-# Colour spaces by the numbers of ITU-T H.273 for transfer characteristics, and of primaries.
-BY_TRANSFER: dict[int, RgbSpace] = {16: PQ, 18: HLG}
-BY_PRIMARIES: dict[int, RgbSpace] = {9: SDR_BT2020, 12: SDR_P3}
 # Larger headers of a video are not searched, and larger numbers of frames not believed.
 MAX_HEADER_BYTES, MAX_FRAMES = 64 << 20, 100_000_000
 
@@ -96,7 +93,7 @@ def _declared_space(path: Path) -> RgbSpace | None:
                 primaries, transfer = int(context.color_primaries), int(context.color_trc)
         except (av.error.FFmpegError, AttributeError, ValueError, OSError):
             return None
-    return BY_TRANSFER.get(transfer, BY_PRIMARIES.get(primaries))
+    return space_by_codes(primaries, transfer)
 
 
 def _mp4_colors(path: Path) -> tuple[int, int]:

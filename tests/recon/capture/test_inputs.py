@@ -1,6 +1,7 @@
 """Several inputs, archives, patterns and broken files: every photo is used or named."""
 
 import json
+import os
 import random
 import shutil
 import struct
@@ -73,9 +74,11 @@ def test_all_kinds_of_unusable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.psd").write_bytes(b"8BPS")
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "._0.jpg").write_bytes(b"resource fork")
+    os.mkfifo(tmp_path / "8.jpg")
+    (tmp_path / "9.jpg").symlink_to(tmp_path / "gone.jpg")
     capture, text = quietly(tmp_path)
     assert names(capture) == ["0.jpg", "5.jpg", "6.jpg", "7.jpg"]
-    lost = {"1.jpg", "2.jpg", "3.jpg", "4.jpg", "IMG_1", "a.psd"}
+    lost = {"1.jpg", "2.jpg", "3.jpg", "4.jpg", "8.jpg", "9.jpg", "IMG_1", "a.psd"}
     assert set(capture.left_out) == lost and all(name in text for name in lost)
 
 

@@ -1,6 +1,8 @@
 """Photos of many formats and colour spaces, and what EXIF says about their lenses."""
 
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,32 @@ def test_avif_that_is_called_heic(tmp_path: Path) -> None:
     textured(1).save(avif)
     avif.rename(tmp_path / "a.heic")
     assert colors_of(tmp_path / "a.heic").shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize(
+    "name, primaries, transfer", [("P3", 12, 13), ("BT.2020", 9, 1), ("PQ", 9, 16), ("HLG", 9, 18)]
+)
+@pytest.mark.parametrize("suffix", [".avif", ".png"])
+def test_spaces_declared_by_numbers(
+    name: str, primaries: int, transfer: int, suffix: str, tmp_path: Path
+) -> None:
+    """White of HDR is at code 149 of PQ and 191 of HLG; sRGB primaries become less saturated."""
+    path, white = tmp_path / f"a{suffix}", {16: 148, 18: 191}.get(transfer, 255)
+    codes = np.full((32, 48, 3), white, np.uint8)
+    codes[:, :16] = 128, 60, 60
+    Image.fromarray(codes).save(path, quality=100)
+    data = bytearray(path.read_bytes())
+    if suffix == ".avif":
+        struct.pack_into(">HH", data, data.find(b"colrnclx") + 8, primaries, transfer)
+    else:
+        chunk = b"cICP" + bytes([primaries, transfer, 0, 1])
+        data[33:33] = struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(data)
+    colors = colors_of(path)
+    assert 245 <= colors[16, 40].min() <= colors[16, 40].max() <= 255
+    assert colors[16, 8, 0] > 128 + 4 and colors[16, 8, 1] != 60
+    with pytest.warns(ReconWarning, match=name):
+        load_capture([path])
 
 
 def test_raw(tmp_path: Path) -> None:
