@@ -9,7 +9,7 @@ class ViewCountPolicy:
 
     The gain of a row over its removal is the mean over development captures, in dB of PSNR on
     held-out views. Setup, single values, and rows that were removed because they were worth less
-    than 0.1 dB: docs/experiments/view-count-policy.md and docs/experiments/whole-captures.md.
+    than 0.1 dB: docs/experiments/view-count-policy.md and docs/experiments/steps-and-colors.md.
 
     | row                         | views      | reason                           | gain       |
     |-----------------------------|------------|----------------------------------|------------|
