@@ -51,7 +51,8 @@ class Info:
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        # Coordinates far from zero need their last digits.
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.2f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, dict):

@@ -16,7 +16,7 @@ from torch import Tensor
 from recon.compression.objective import RateDistortionObjective
 from recon.errors import ReconWarning
 from recon.files import temporary_folder
-from recon.formats import encodings, open_scene, write_scene
+from recon.formats import check_kept, encodings, open_scene, write_scene
 from recon.formats.registry import SceneFormat
 from recon.formats.source import SceneSource
 from recon.precision import WORLD, Origin
@@ -125,6 +125,7 @@ class Encoder:
             else:
                 quantised = quantise(scene, steps)
                 source = SceneSource.of(quantised, self.origin, self.antialiased)
+                check_kept(path, source)
                 self.scene_format.write_quantised(path, source, steps.dropped_bits)
         self.warnings[path] = [str(warning.message) for warning in caught]
         return path

@@ -62,6 +62,16 @@ def write_scene(path: Path, source: SceneSource) -> None:
     Raises:
         InputError: There are no Gaussians, or the file cannot be written.
     """
+    check_kept(path, source)
+    format_of(path).write(path, source)
+
+
+def check_kept(path: Path, source: SceneSource) -> None:
+    """Warn of what the format of the extension cannot keep of a scene.
+
+    Raises:
+        InputError: There are no Gaussians.
+    """
     scene_format = format_of(path)
     if source.count == 0:
         raise InputError(f"cannot write {path}: the scene is empty; it needs at least one Gaussian")
@@ -76,7 +86,6 @@ def write_scene(path: Path, source: SceneSource) -> None:
             f"{scene_format.error_at(source.origin):.3g} units or more at these coordinates (up to "
             f"{max(map(abs, source.origin)):,.0f}); write .ply or .glb, which hold them"
         )
-    scene_format.write(path, source)
 
 
 def load_gaussians(path: Path) -> Gaussians:

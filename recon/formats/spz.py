@@ -133,7 +133,9 @@ def _tell_clipped(path: Path, source: SceneSource) -> None:
         counts[rest] += int((block.sh[:, 1:].abs() > 1.01 * MAX_SH).flatten(1).any(1).sum())
     found = [f"{name} ({count})" for name, count in counts.items() if count]
     if found:
-        warn(f"{path}: SPZ clips, of {source.count} Gaussians: {', '.join(found)}")
+        warn(
+            f"{path}: SPZ clips, of {source.count} Gaussians: {', '.join(found)}; .ply and .sog keep them"
+        )
 
 
 def spz_error(origin: Origin) -> float:

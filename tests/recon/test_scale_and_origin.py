@@ -1,5 +1,6 @@
 """Scenes of any scale at any coordinates: the same quality, and files where the capture is."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,3 +159,14 @@ def test_files_hold_coordinates_or_tell(extension: str, tmp_path: Path) -> None:
     limit = 2 * float(ERRORS[extension]) if extension in ERRORS else 1e-3
     assert float(nearest.max()) < limit
     assert len(found) == 300
+
+
+def test_compressed_files_tell_their_rounding(tmp_path: Path) -> None:
+    cloud = random_gaussians(60, torch.Generator().manual_seed(3), dtype=torch.float32)
+    save_gaussians(tmp_path / "a.glb", cloud, UTM)
+    with pytest.warns(ReconWarning, match=r"b\.spz: \.spz rounds positions by 0\.5 units"):
+        load(tmp_path / "a.glb").compress(tmp_path / "b.spz", keep_fraction=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ReconWarning)
+        found = load(tmp_path / "a.glb").compress(tmp_path / "b.sog", keep_fraction=0.9)
+    assert found.loss_db < 5
