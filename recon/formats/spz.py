@@ -134,7 +134,8 @@ def _tell_clipped(path: Path, source: SceneSource) -> None:
     found = [f"{name} ({count})" for name, count in counts.items() if count]
     if found:
         warn(
-            f"{path}: SPZ clips, of {source.count} Gaussians: {', '.join(found)}; .ply and .sog keep them"
+            f"{path}: SPZ clips, of {source.count} Gaussians: {', '.join(found)}; .ply and "
+            ".sog keep them"
         )
 
 
