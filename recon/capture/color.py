@@ -144,18 +144,22 @@ def space_in_header(head: bytes) -> RgbSpace | None:
 
 
 def conversion_of(image: Image.Image, declared: RgbSpace | None) -> str:
-    """Return what `srgb_image` converts the colours of an image from; empty for sRGB.
+    """Return what `srgb_image` does with the colours of an image; empty if nothing.
 
     Args:
         image: The image, which need not be loaded.
         declared: Colour space that other metadata declare, in the absence of a profile.
     """
     profile = _profile_of(image)
+    if profile is not None and profile.broken:
+        return f"colours are taken as sRGB, since there is {profile.name}"
     if profile is not None:
-        return profile.name if profile.transform is not None or profile.broken else ""
-    if image.mode == "CMYK":
-        return "CMYK without a colour profile"
-    return declared.name if declared else ""
+        name = "" if profile.transform is None else profile.name
+    elif image.mode == "CMYK":
+        name = "CMYK without a colour profile, roughly,"
+    else:
+        name = declared.name if declared else ""
+    return f"colours are converted from {name} to sRGB" if name else ""
 
 
 def srgb_image(image: Image.Image, declared: RgbSpace | None) -> Image.Image:

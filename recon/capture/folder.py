@@ -9,7 +9,7 @@ from recon.capture.images import EXTENSIONS, is_image, natural_key
 from recon.capture.masks import without_masks
 from recon.capture.names import FOLDERS, SMALLER_COPIES, images_below
 from recon.capture.types import Capture, Frame
-from recon.errors import InputError, listed, warn
+from recon.errors import InputError, LeftOutWarning, listed, warn
 
 
 def read_folder(folder: Path) -> Capture:
@@ -33,7 +33,10 @@ def read_folder(folder: Path) -> Capture:
         raise _nothing_found(folder)
     _warn_of_folders(folder, by_folder, chosen)
     names = sorted((p.relative_to(folder).as_posix() for p in images), key=natural_key)
-    return Capture(folder, "images", tuple(Frame(name, folder / name) for name in names))
+    frames = tuple(Frame(name, folder / name) for name in names)
+    rest = [path for name in _not_chosen(by_folder, chosen) for path in by_folder[name]]
+    lost = tuple(path.relative_to(folder).as_posix() for path in rest)
+    return Capture(folder, "images", frames, left_out=lost)
 
 
 def _chosen(by_folder: dict[str, list[Path]]) -> list[str]:
@@ -57,16 +60,19 @@ def _nothing_found(folder: Path) -> InputError:
     )
 
 
+def _not_chosen(by_folder: dict[str, list[Path]], chosen: list[str]) -> list[str]:
+    """Return the folders of photos that are not used, without those of smaller copies."""
+    names = [name for name in by_folder if name not in [*chosen, "."]]
+    return [name for name in names if not SMALLER_COPIES.fullmatch(name)]
+
+
 def _warn_of_folders(folder: Path, by_folder: dict[str, list[Path]], chosen: list[str]) -> None:
-    rest = [
-        name
-        for name in by_folder
-        if name not in [*chosen, "."] and not SMALLER_COPIES.fullmatch(name)
-    ]
+    rest = _not_chosen(by_folder, chosen)
     if rest:
         counts = [f"{name}/ ({len(by_folder[name])})" for name in rest]
         taken = "the folder itself" if chosen == ["."] else listed([f"{n}/" for n in chosen])
-        warn(f"{folder}: the photos in {taken} are used, and not those in {listed(counts)}")
+        text = f"{folder}: the photos in {taken} are used, and not those in {listed(counts)}"
+        warn(text, LeftOutWarning)
     elif chosen not in (["."], ["images"]):
         names = [f"{name}/ ({len(by_folder[name])})" for name in chosen]
         warn(f"{folder} has no photos itself; those in its subfolders are used: {listed(names)}")
