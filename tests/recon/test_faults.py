@@ -1,0 +1,145 @@
+"""Signals, full disks, closed output and little memory: one line, and nothing left.
+
+`tests/faults.py` tries all commands at random times; these are its fast, deterministic cases.
+"""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import random_gaussians
+
+from recon.cli import main as cli
+from recon.formats import save_gaussians
+from recon.interrupts import hold_interrupt, stoppable
+from recon.memory import out_of_memory_text
+
+ROOT = Path(__file__).resolve().parents[2]
+# A call that keeps the main thread from handling signals.
+STUCK = """
+import hashlib, sys
+from recon.files import temporary_folder
+from recon.interrupts import stoppable
+with stoppable(is_process=True), temporary_folder() as folder:
+    print(folder, flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
+@pytest.fixture()
+def scene(tmp_path: Path) -> Path:
+    path = tmp_path / "s.ply"
+    save_gaussians(path, random_gaussians(200, torch.Generator()).to(torch.float32))
+    return path
+
+
+def started(
+    arguments: list[str], begin: Callable[[], object] | None = None, stdout: int = subprocess.PIPE
+) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, *arguments], stdout=stdout, stderr=subprocess.PIPE, text=True,
+        preexec_fn=begin, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+)
+def test_a_stuck_call_is_ended_and_undone(number: int, word: str) -> None:
+    process = started(["-c", STUCK])
+    assert process.stdout is not None
+    folder = Path(process.stdout.readline().strip())
+    assert folder.is_dir()
+    process.send_signal(number)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number and errors == f"recon: {word}\n"
+    assert time.monotonic() - began < 3 and not folder.exists()
+
+
+def test_a_held_interrupt_is_noted_once() -> None:
+    with (
+        pytest.raises(SystemExit) as end,
+        stoppable(is_process=False),
+        hold_interrupt() as was_asked,
+    ):
+        assert not was_asked()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert was_asked()
+        os.kill(os.getpid(), signal.SIGINT)
+    assert end.value.code == 130
+
+
+def test_ctrl_c_keeps_the_scene_if_asked(
+    sample: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recon.optimisation.parameters import Parameters
+
+    step = Parameters.step
+
+    def interrupted(self: Parameters, *arguments: object) -> float:
+        if self.num_steps == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Parameters, "step", interrupted)
+    out = tmp_path / "s.ply"
+    words = f"{sample} -o {out} --resolution 32 --max-views 2 --refine 90 --quiet"
+    with pytest.raises(SystemExit) as end:
+        cli.main(words.split())
+    assert end.value.code == 130 and not list(tmp_path.iterdir())
+    assert capsys.readouterr().err == "recon: interrupted\n"
+    with pytest.raises(SystemExit) as end:
+        cli.main([*words.replace(" --quiet", "").split(), "--keep-on-interrupt"])
+    shown = capsys.readouterr()
+    assert end.value.code == 130 and out.is_file()
+    assert shown.out.endswith("; interrupted after 3 steps\n") and shown.out.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line(scene: Path, tmp_path: Path) -> None:
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, 4096))
+    before = sorted(tmp_path.iterdir())
+    process = started(["-m", "recon", "convert", str(scene), "-o", f"{tmp_path}/o.glb"], limit)
+    _, errors = process.communicate(timeout=60)
+    last = errors.splitlines()[-1]
+    assert process.returncode == 2 and last.startswith("recon: error: cannot write"), errors
+    assert "File too large" in last and sorted(tmp_path.iterdir()) == before
+
+
+def test_closed_output(scene: Path) -> None:
+    info = ["-m", "recon", "info", str(scene)]
+    closed = started(info, partial(os.close, 1))
+    assert "standard output is closed" in closed.communicate(timeout=60)[1]
+    assert closed.returncode == 2
+    with Path("/dev/full").open("w") as full:
+        process = started(info, stdout=full.fileno())
+    assert "cannot write to standard output: No space" in process.communicate(timeout=60)[1]
+    assert process.returncode == 2
+    read, write = os.pipe()
+    os.close(read)
+    unread = started(info, stdout=write)
+    os.close(write)
+    assert unread.communicate(timeout=60)[1] == "" and unread.returncode == 0
+
+
+def test_words_of_too_little_memory() -> None:
+    for error in (
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        ImportError("libtorch.so: failed to map segment from shared object"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
+    ):
+        assert str(out_of_memory_text(error)).startswith("not enough memory")
+        wrapped = ValueError("a decoder failed")
+        wrapped.__cause__ = error
+        assert out_of_memory_text(wrapped) is not None
+    assert out_of_memory_text(ValueError("a bug")) is None
