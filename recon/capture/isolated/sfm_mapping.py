@@ -45,7 +45,7 @@ MIN_AGREEMENT = 0.97
 # Models with fewer points are dropped: global mapping registers images by their relative rotations
 # alone, without a point that confirms their positions.
 MIN_MODEL_POINTS = 16
-# Focal length over the long side of the image for a second attempt without EXIF: between that of
+# Focal length over the long side of the image for other attempts without EXIF: between that of
 # phones (0.75) and of a 35 mm lens (0.97). COLMAP itself starts from 1.2.
 WIDE_FOCAL_RATIO = 0.85
 # Weight of the image's own down direction against the rule that photos are held level, for photos
@@ -81,12 +81,13 @@ def map_scene(job: Job) -> None:
     if summary["only_turned"]:
         _write_summary(job, summary)
         return
-    for index, attempts in enumerate(FEW_IMAGES_ATTEMPTS if total <= FEW_IMAGES else ATTEMPTS):
+    remaining = list(FEW_IMAGES_ATTEMPTS if total <= FEW_IMAGES else ATTEMPTS)
+    while remaining:
         models: list[Any] = []
-        for attempt in attempts:
+        for attempt in remaining.pop(0):
             # Global mapping needs three images.
             if attempt is not _global or total > 2:
-                folder = Path(job["database"]).parent / f"{index}{attempt.__name__}"
+                folder = Path(job["database"]).parent / attempt.__name__
                 folder.mkdir()
                 pycolmap.set_random_seed(job["seed"])
                 models += [
@@ -97,10 +98,12 @@ def map_scene(job: Job) -> None:
         )
         _write_outcome(job, best, summary, pairs)
         # Models that have nearly all images between them are several scenes.
-        registered = {name for model in models for name in certain_photos(model, pairs)}
-        is_whole = len(registered) >= total - total // IMAGES_PER_UNREGISTERED
-        if is_whole and summary["agreement"] >= MIN_AGREEMENT:
-            break
+        registered = {m.images[i].name for m in models for i in m.reg_image_ids()}
+        if len(registered) >= total - total // IMAGES_PER_UNREGISTERED:
+            if summary["agreement"] >= MIN_AGREEMENT:
+                break
+            # The focal length is wrong rather than the thresholds too strict.
+            remaining.sort(key=lambda attempts: _global not in attempts)
 
 
 def _keep_moving_matches(job: Job) -> bool:
@@ -184,10 +187,12 @@ def _relaxed(job: Job, folder: Path) -> Models:
 
 
 def _relaxed_wide(job: Job, folder: Path) -> Models:
-    """Map with relaxed thresholds and a shorter initial focal length where it is unknown.
+    """Map with relaxed thresholds and a shorter initial focal length where it is unknown."""
+    return _relaxed(job, folder) if _start_wide(job) else {}
 
-    Bundle adjustment refines the focal length, but not far from where it starts.
-    """
+
+def _start_wide(job: Job) -> bool:
+    """Shorten the initial focal lengths that are unknown, and return whether there are any."""
     unknown = False
     with pycolmap.Database.open(job["database"]) as database:
         for camera in database.read_all_cameras():
@@ -195,7 +200,7 @@ def _relaxed_wide(job: Job, folder: Path) -> Models:
                 unknown = True
                 camera.params[0] = WIDE_FOCAL_RATIO * max(camera.width, camera.height)
                 database.update_camera(camera)
-    return _relaxed(job, folder) if unknown else {}
+    return unknown
 
 
 def _incremental_options(job: Job) -> Any:
@@ -212,6 +217,8 @@ def _incremental_options(job: Job) -> Any:
 
 
 def _global(job: Job, folder: Path) -> Models:
+    """Map all images at once, with initial focal lengths that are those of most cameras."""
+    _start_wide(job)
     options = pycolmap.GlobalPipelineOptions(
         min_model_size=2, random_seed=job["seed"], num_threads=1, image_names=job["names"]
     )
@@ -220,7 +227,7 @@ def _global(job: Job, folder: Path) -> Models:
 
 # The attempts of one group are compared; the next group runs only if too many are unregistered.
 ATTEMPTS: tuple[tuple[Callable[[Job, Path], Models], ...], ...]
-ATTEMPTS = ((_incremental,), (_relaxed, _relaxed_wide), (_global,))
+ATTEMPTS = ((_incremental,), (_relaxed,), (_global,))
 FEW_IMAGES_ATTEMPTS = ((_relaxed, _relaxed_wide), (_global,))
 
 

@@ -24,9 +24,9 @@ MAX_PHOTOS_LEARNED = 16
 # SIFT features per photo. The time to match all pairs is quadratic in the number of features,
 # so that large captures get fewer.
 MAX_FEATURES, LARGE_CAPTURE, MAX_FEATURES_LARGE = 8192, 24, 4096
-# The mapper tries up to four settings in a row and may finish each within this fraction of its
+# The mapper tries up to three settings in a row and may finish each within this fraction of its
 # limit, before the process is stopped.
-MAPPER_TIME_FRACTION = 0.2
+MAPPER_TIME_FRACTION = 0.25
 # Time of mapping on an idle core (s): start-up, per photo, and per photo and photo since bundle
 # adjustments of all photos get longer. Times on a busy machine are longer, by a limited factor
 # since it does not stay busy (docs/experiments/many-photos.md).

@@ -131,6 +131,51 @@ def test_rotation_alone_is_told_from_parallax() -> None:
     assert not checks.only_turned([], cameras)
 
 
+class Pose:
+    """What the checks use of pycolmap.Rigid3d."""
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        self.matrix = matrix
+        self.rotation = SimpleNamespace(matrix=lambda: matrix[:3, :3])
+        self.translation = matrix[:3, 3]
+
+    def __mul__(self, other: "Pose") -> "Pose":
+        return Pose(self.matrix @ other.matrix)
+
+    def inverse(self) -> "Pose":
+        return Pose(np.linalg.inv(self.matrix))
+
+
+def solution(viewmats: list[np.ndarray]) -> SimpleNamespace:
+    """Return what the checks use of pycolmap.Reconstruction."""
+    camera = SimpleNamespace(
+        cam_from_img=lambda pixels: (pixels - [320, 240]) / 500, mean_focal_length=lambda: 500.0
+    )
+    images = {
+        i: SimpleNamespace(name=f"{i}.jpg", camera_id=1, cam_from_world=lambda m=m: Pose(m))
+        for i, m in enumerate(viewmats, 1)
+    }
+    return SimpleNamespace(images=images, cameras={1: camera}, reg_image_ids=lambda: list(images))
+
+
+def test_left_out_matches_contradict_a_wrong_camera() -> None:
+    points = np.random.default_rng(0).uniform([-2, -1.5, -2], [2, 1.5, 2], (200, 3))
+    viewmats = scenes.orbit(np.arange(4) * 20.0)
+    pixels = []
+    for viewmat in viewmats:
+        local = points @ viewmat[:3, :3].T + viewmat[:3, 3]
+        pixels.append(500 * local[:, :2] / local[:, 2:] + [320, 240])
+    pairs = [
+        checks.Pair((a + 1, b + 1), pixels[a], pixels[b]) for a in range(4) for b in range(a + 1, 4)
+    ]
+    assert set(checks.photo_agreement(solution(viewmats), pairs).values()) == {1.0}
+    wrong = [*viewmats[:3], scenes.orbit(np.array([77.0]))[0]]
+    agreement = checks.photo_agreement(solution(wrong), pairs)
+    assert agreement[4] < checks.MIN_AGREEMENT < min(agreement[i] for i in (1, 2, 3))
+    assert checks.certain_photos(solution(viewmats), pairs) == {f"{i}.jpg" for i in range(1, 5)}
+    assert "4.jpg" not in checks.certain_photos(solution(wrong), pairs)
+
+
 def test_the_more_certain_solution_wins() -> None:
     one = Outcome(7, 900, 20, Path(), uncertain=("a", "b", "c"), agreement=0.6)
     other = Outcome(5, 2000, 10, Path())

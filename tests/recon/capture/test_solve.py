@@ -150,7 +150,7 @@ def test_exported_project_gives_the_same_scene(
 @pytest.mark.slow
 def test_photos_of_different_things(photos: Capture, tmp_path: Path) -> None:
     for number in range(2):
-        noise = np.random.default_rng(number).integers(0, 255, (64, 128, 3), dtype=np.uint8)
+        noise = np.random.default_rng(number).integers(0, 255, (192, 256, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"{number}.png")
     with pytest.raises(
         ReconError,
