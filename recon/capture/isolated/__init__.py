@@ -8,13 +8,18 @@ No file here may have the name of a module of the standard library: Python puts 
 script first on its import path.
 """
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
+
+from recon.files import temporary_folder
+from recon.interrupts import undone
 
 SCRIPTS = Path(__file__).parent
 
@@ -46,6 +51,8 @@ def run_scripts(calls: Sequence[tuple[str, list[str]]], limit_s: float) -> str |
     """
     end, running = time.monotonic() + limit_s, []
     with ExitStack() as stack:
+        # COLMAP writes its log there, even if nobody wants it.
+        environment = os.environ | {"TMPDIR": str(stack.enter_context(temporary_folder()))}
         for name, arguments in calls:
             # A file, since a pipe that nobody reads would stop the script.
             errors = stack.enter_context(TemporaryFile("w+", errors="replace"))
@@ -54,8 +61,9 @@ def run_scripts(calls: Sequence[tuple[str, list[str]]], limit_s: float) -> str |
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
+                env=environment,
             )
-            stack.callback(_stop, process)
+            stack.enter_context(undone(partial(_stop, process)))
             running.append((process, errors))
         for process, errors in running:
             process.wait(max(end - time.monotonic(), 0.0))
