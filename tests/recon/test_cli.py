@@ -66,8 +66,10 @@ def test_main_job_end_to_end(sample: Path, tmp_path: Path, capsys) -> None:
     assert "Gaussians from 3 of 8 photos" in line and "MB" in line
     cli.main(["info", str(scene), "--json"])
     facts = json.loads(capsys.readouterr().out)
-    assert 0.45 < facts["gaussians"] / (3 * 128 * 96) <= 0.55 and facts["sh_degree"] == 0
-    assert sum(facts["bytes_by_attribute"].values()) == 68 and len(facts["opacity_histogram"]) == 10
+    assert 0.45 < facts["gaussians"] / (3 * 128 * 96) <= 0.55 and facts["sh_degree"] == 1
+    assert (
+        sum(facts["bytes_by_attribute"].values()) == 104 and len(facts["opacity_histogram"]) == 10
+    )
     cli.main(["info", str(cameras)])
     assert "photos" in capsys.readouterr().out
     image = tmp_path / "p.png"

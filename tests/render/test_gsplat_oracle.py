@@ -18,7 +18,8 @@ def test_projection(generator: torch.Generator) -> None:
         scene.means, scene.covars(), cameras.viewmats, cameras.Ks, *size, near_plane=0.01
     )
     for v in range(2):
-        ours = _project(scene, cameras.viewmats[v], cameras.Ks[v], size, RasterizeSettings())
+        settings = RasterizeSettings(near=0.01)
+        ours = _project(scene, cameras.viewmats[v], cameras.Ks[v], size, settings)
         visible = (radii[v] > 0).all(-1)
         order = torch.argsort(depths[v][visible], stable=True)
         assert len(ours.means2d) == int(visible.sum())
