@@ -80,7 +80,8 @@ def _read_path(path: Path, frames: int | None, photos: bool) -> Capture:
     if is_pattern(path):
         return read_several([path], frames)
     raise InputError(
-        f"input not found: {path}; expected photos, a video, a .zip or a transforms.json; check the path"
+        f"input not found: {path}; expected photos, a video, a .zip or a transforms.json; check "
+        "the path"
     )
 
 
