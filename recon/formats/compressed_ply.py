@@ -138,6 +138,12 @@ def open_compressed_ply(path: Path, file: BinaryIO, header: PlyHeader) -> SceneS
     bounds = _columns(tables["chunk"], _BOUNDS)
     if not (np.abs(bounds) < MAX_BOUND).all():
         raise InputError(f"{path} has bounds beyond {MAX_BOUND:g}; the file is damaged")
+    huge = int((bounds[:, 9:12] > encodings.MAX_LOG_SCALE).any(1).sum())
+    if huge:
+        warn(
+            f"{path}: {huge} of {len(bounds)} chunks have scales above {encodings.MAX_SCALE:.2g} "
+            "units; they are clipped"
+        )
     names = () if rest is None else rest.dtype.names or ()
     terms = len(names)
     if set(names) != {f"f_rest_{i}" for i in range(terms)}:

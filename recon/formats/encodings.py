@@ -20,6 +20,9 @@ from jaxtyping import Float, Int, UInt
 
 # exp(-40) is far below any float32 scene; log(0) would be -inf, which viewers reject.
 MIN_LOG_SCALE = -40.0
+# Squares of larger scales, which covariances consist of, come near the end of float32.
+MAX_LOG_SCALE = 40.0
+MAX_SCALE = float(np.exp(MAX_LOG_SCALE))
 # Opacities of exactly 0 and 1 have infinite logits.
 MAX_LOGIT = 16.0
 SQRT_HALF = float(np.sqrt(0.5))
@@ -28,13 +31,13 @@ _SH_PARITY = "1 y z x xy yz 1 xz 1 y xyz y z x z x xy yz xy yz 1 xz 1 xz 1".spli
 
 
 def encode_scales(scales: np.ndarray) -> np.ndarray:
-    """Convert linear scales to log scales."""
-    return np.asarray(np.log(np.maximum(scales, np.exp(MIN_LOG_SCALE))))
+    """Convert linear scales to log scales, which are clipped to stay finite."""
+    return np.asarray(np.log(np.clip(scales, np.exp(MIN_LOG_SCALE), MAX_SCALE)))
 
 
 def decode_scales(logs: np.ndarray) -> np.ndarray:
-    """Convert log scales to linear scales."""
-    return np.asarray(np.exp(logs))
+    """Convert log scales to linear scales; they are clipped, so that none is infinite."""
+    return np.asarray(np.exp(np.clip(logs, MIN_LOG_SCALE, MAX_LOG_SCALE)))
 
 
 def encode_opacities(opacities: np.ndarray) -> np.ndarray:

@@ -254,10 +254,20 @@ def _primitive(
     columns += [document.accessor(attributes, name, 3) for name in _sh_names(degree)]
     if len({len(column) for column in columns}) != 1:
         raise InputError(f"{path} is damaged: attributes of one primitive differ in length")
+    zero = (columns[1] == 0).all(1) & (columns[2] == 0).all(1)
     columns[2], columns[3] = _activated(path, columns[2], columns[3])
     good = np.logical_and.reduce([np.isfinite(column).all(1) for column in columns])
-    if not good.all():
-        warn(f"{path}: dropped {(~good).sum()} of {len(good)} Gaussians with non-finite values")
+    good &= ~zero & (columns[2] <= encodings.MAX_SCALE).all(1)
+    if zero.any():
+        warn(
+            f"{path}: dropped {zero.sum()} of {len(good)} Gaussians of zeros (rotation and "
+            "scales); the file seems to be partly empty"
+        )
+    if not (good | zero).all():
+        warn(
+            f"{path}: dropped {(~good & ~zero).sum()} of {len(good)} Gaussians with non-finite "
+            f"values or scales above {encodings.MAX_SCALE:.2g} units"
+        )
     means, quats, scales, opacities, *rest = (column[good] for column in columns)
     sh = np.stack(rest, 1) * encodings.sh_signs(FLIPS, len(rest))
     if color_space == LINEAR:
@@ -281,7 +291,8 @@ def _activated(
             f"{path}: negative scales, which glTF does not allow; all are read as logarithms, as "
             "older writers stored them"
         )
-        scales = encodings.decode_scales(np.maximum(scales, encodings.MIN_LOG_SCALE))
+        linear = encodings.decode_scales(scales)
+        scales = np.where(scales > encodings.MAX_LOG_SCALE, np.float32(np.inf), linear)
     finite = opacities[np.isfinite(opacities)]
     if finite.min(initial=0) < -OPACITY_ROUNDING or finite.max(initial=0) > 1 + OPACITY_ROUNDING:
         warn(

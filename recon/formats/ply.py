@@ -1,5 +1,6 @@
 """The PLY of 3D Gaussian Splatting (Kerbl et al. 2023, INRIA's reference code)."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -91,7 +92,8 @@ def open_ply(path: Path) -> SceneSource:
 
     Numbers may be of any type and encoding. 2D Gaussians (without scale_2) become flat ones, and
     the 3D filter of Mip-Splatting (filter_3D) is applied. Rows with NaN or infinite values are
-    dropped, apart from infinite opacities, which are 0 or 1. Warnings tell all of this.
+    dropped, apart from infinite opacities, which are 0 or 1; so are rows with scales above
+    MAX_SCALE and rows of zeros. Warnings tell all of this.
 
     Raises:
         InputError: The file is damaged or has no Gaussians.
@@ -154,14 +156,25 @@ def _tell_unusual(path: Path, header: PlyHeader, names: list[str]) -> None:
 
 def _count(path: Path, table: np.ndarray, rest: int) -> int:
     """Count the usable rows; warn of the others, and of opacities that may not be logits."""
-    count, low, high = 0, np.inf, -np.inf
+    count, low, high, unrotated = 0, np.inf, -np.inf, 0
+    dropped: Counter[str] = Counter()
     for rows in _chunks(table):
-        count += int(_usable(_groups(rows, rest)).sum())
+        columns = _groups(rows, rest)
+        usable = _usable(columns)
+        count += int(usable.sum())
+        unrotated += int((usable & (columns["quats"] == 0).all(1)).sum())
+        dropped.update({fault: int(bad.sum()) for fault, bad in _faults(columns).items()})
         opacity = rows["opacity"][~np.isnan(rows["opacity"])]
         low = min(low, float(opacity.min(initial=np.inf)))
         high = max(high, float(opacity.max(initial=-np.inf)))
-    if count < len(table):
-        warn(f"{path}: dropped {len(table) - count} of {len(table)} rows with non-finite values")
+    for fault, number in dropped.items():
+        if number:
+            warn(f"{path}: dropped {number} of {len(table)} rows {fault}")
+    if unrotated:
+        warn(
+            f"{path}: {unrotated} of {len(table)} rotations are quaternions of length zero; they "
+            "are read as no rotation"
+        )
     if len(table) >= MIN_SUSPICIOUS and low >= 0 and high <= 1:
         warn(
             f"{path}: all opacities are from {low:.3g} to {high:.3g}; they are read as logits, as "
@@ -197,19 +210,33 @@ def _groups(rows: np.ndarray, rest: int, origin: Origin = WORLD) -> dict[str, np
 
 
 def _usable(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Return which rows have a meaning: infinite logits and log scales of -infinity have one."""
-    good = ~np.isnan(columns["opacity"]).any(1) & (columns["scales"] < np.inf).all(1)
+    """Return which rows have a meaning."""
+    return np.asarray(~np.logical_or.reduce(list(_faults(columns).values())))
+
+
+def _faults(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return which rows to drop for which fault; each row has one at most.
+
+    Infinite logits and log scales of -infinity have a meaning.
+    """
+    finite = ~np.isnan(columns["opacity"]).any(1) & (columns["scales"] < np.inf).all(1)
     for name, column in columns.items():
         if name not in ("opacity", "scales"):
-            good &= np.isfinite(column).all(1)
-    return np.asarray(good)
+            finite &= np.isfinite(column).all(1)
+    zero = (columns["quats"] == 0).all(1) & (columns["scales"][:, :2] == 0).all(1)
+    huge = (columns["scales"] > encodings.MAX_LOG_SCALE).any(1)
+    return {
+        "with non-finite values": ~finite,
+        f"with scales above {encodings.MAX_SCALE:.2g} units": finite & huge,
+        "of zeros (rotation and scales); the file seems to be partly empty": finite & zero & ~huge,
+    }
 
 
 def _decoded(rows: np.ndarray, rest: int, origin: Origin) -> Gaussians:
     columns = _groups(rows, rest, origin)
     usable = _usable(columns)
     good = {name: column[usable] for name, column in columns.items()}
-    scales = encodings.decode_scales(np.maximum(good["scales"], encodings.MIN_LOG_SCALE))
+    scales = encodings.decode_scales(good["scales"])
     opacities = encodings.decode_opacities(good["opacity"][:, 0])
     if "filter" in good:
         scales, opacities = _filtered(scales, opacities, good["filter"])

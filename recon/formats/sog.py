@@ -134,11 +134,14 @@ def open_sog(path: Path) -> SceneSource:
         three = (quats[:, :3].astype(np.float32) / 255 - 0.5) / encodings.SQRT_HALF
         largest = np.clip(quats[:, 3].astype(np.int64) - LARGEST_BASE, 0, 3)
         scales, f_dc, opacities = _values(archive, meta, count)
+        huge = int((scales > encodings.MAX_LOG_SCALE).any(1).sum())
+        if huge:
+            warn(f"{path}: clipped {huge} of {count} scales to {encodings.MAX_SCALE:.2g} units")
         rest = _palette_values(archive, meta, count) if "shN" in meta else np.zeros((count, 0))
     scene = Gaussians(
         means=torch.from_numpy((means - origin).astype(np.float32)),
         quats=torch.from_numpy(encodings.decode_smallest_three(largest, three)),
-        scales=torch.from_numpy(encodings.decode_scales(np.minimum(scales, 80))),
+        scales=torch.from_numpy(encodings.decode_scales(scales)),
         opacities=torch.from_numpy(opacities),
         sh=torch.from_numpy(encodings.decode_sh(f_dc, rest.astype(np.float32))),
     )

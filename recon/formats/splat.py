@@ -38,7 +38,8 @@ def write_splat(path: Path, source: SceneSource) -> None:
 def open_splat(path: Path) -> SceneSource:
     """Open a .splat; raise InputError unless its size is a multiple of the record size.
 
-    Rows with non-finite values are dropped, and counted in a warning.
+    Rows with non-finite values, with scales above MAX_SCALE and of zeros are dropped, and counted
+    in a warning.
     """
     size = path.stat().st_size
     if size == 0 or size % _RECORD.itemsize:
@@ -60,22 +61,28 @@ def open_splat(path: Path) -> SceneSource:
             yield _decoded(table[start : start + BLOCK_SIZE], origin)
 
     count = sum(
-        int(_is_finite(table[at : at + BLOCK_SIZE]).sum())
+        int(_is_usable(table[at : at + BLOCK_SIZE]).sum())
         for at in range(0, len(table), BLOCK_SIZE)
     )
     if count == 0:
         raise InputError(f"{path} has no Gaussian with finite values; it is not a .splat file")
     if count < len(table):
-        warn(f"{path}: dropped {len(table) - count} of {len(table)} rows with non-finite values")
+        warn(
+            f"{path}: dropped {len(table) - count} of {len(table)} rows with non-finite values, "
+            f"scales above {encodings.MAX_SCALE:.2g} units or nothing but zeros"
+        )
     return SceneSource(count, 0, lambda: regroup(blocks()), origin)
 
 
-def _is_finite(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(np.isfinite(rows["means"]).all(1) & np.isfinite(rows["scales"]).all(1))
+def _is_usable(rows: np.ndarray) -> np.ndarray:
+    """Return which rows have a meaning; those of partly empty files are nothing but zeros."""
+    good = np.isfinite(rows["means"]).all(1)
+    good &= (np.abs(rows["scales"]) <= encodings.MAX_SCALE).all(1)
+    return np.asarray(good & ((rows["quats"] != 0).any(1) | (rows["scales"] != 0).any(1)))
 
 
 def _decoded(rows: np.ndarray, origin: Origin) -> Gaussians:
-    rows = rows[_is_finite(rows)]
+    rows = rows[_is_usable(rows)]
     color = encodings.decode_steps(rows["color"], 8).astype(np.float32)
     quats = (rows["quats"].astype(np.float32) - 128) / 128
     return Gaussians(

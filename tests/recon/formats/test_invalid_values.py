@@ -1,0 +1,58 @@
+"""Values that no scene can have: huge scales, rows of zeros, values that must not be saved."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_ply import scene_of, table_of, write_table
+
+from recon import ReconWarning
+from recon.formats import (
+    FORMATS,
+    SceneSource,
+    format_of,
+    load_gaussians,
+    open_scene,
+    save_gaussians,
+    write_scene,
+)
+
+
+def test_scales_that_overflow_are_dropped_and_every_format_stays_readable(tmp_path: Path) -> None:
+    save_gaussians(tmp_path / "a.ply", scene_of(0))
+    table = table_of(tmp_path / "a.ply")
+    table["scale_0"][3] = 89
+    table["scale_1"][4] = 1e30
+    write_table(tmp_path / "b.ply", table, "ascii")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with pytest.warns(ReconWarning, match="2 of 50 rows with scales above"):
+            source = open_scene(tmp_path / "b.ply")
+        for extension in FORMATS:
+            path = tmp_path / f"out{extension}"
+            write_scene(path, source)
+            read = load_gaussians(path)
+            read.validate()
+            assert len(read) == 48, extension
+
+
+def test_rows_of_zeros_are_dropped_and_counted(tmp_path: Path) -> None:
+    save_gaussians(tmp_path / "a.ply", scene_of(1))
+    table = table_of(tmp_path / "a.ply")
+    table[40:] = 0
+    write_table(tmp_path / "b.ply", table, "binary_little_endian")
+    with pytest.warns(ReconWarning, match="10 of 50 rows of zeros.*partly empty"):
+        assert len(load_gaussians(tmp_path / "b.ply")) == 40
+
+
+@pytest.mark.parametrize("extension", [".splat", ".glb"])
+def test_zeros_and_huge_scales_of_other_formats_are_dropped(extension: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{extension}"
+    scene = scene_of(0)
+    scales, quats = scene.scales.clone(), scene.quats.clone()
+    scales[0], scales[1:5], quats[1:5] = 1e30, 0, -1 if extension == ".splat" else 0
+    # The writer alone, since saving checks the values.
+    format_of(path).write(path, SceneSource.of(replace(scene, scales=scales, quats=quats)))
+    with pytest.warns(ReconWarning, match="dropped"):
+        assert len(load_gaussians(path)) == 45
