@@ -13,7 +13,7 @@ from recon.capture import Frame
 from recon.capture.sfm import CameraSource, PosedCapture
 from recon.compression import EncodedScene, compress
 from recon.config import ReconstructConfig
-from recon.formats import SceneSource, format_of, open_scene, save_gaussians
+from recon.formats import SceneSource, check_values, format_of, open_scene, save_gaussians
 from recon.precision import WORLD, Origin
 from recon.simplification.decimation import importance_order
 from recon.types import StageProgress, Views
@@ -132,10 +132,12 @@ class Scene:
         Formats that keep the order of Gaussians get the most important ones first.
 
         Raises:
-            InputError: The format is unknown, the scene is empty, or the file cannot be written.
+            InputError: The format is unknown, the scene is empty or has invalid values, such as NaN
+                or opacities above 1, or the file cannot be written.
         """
         path = Path(path)
         keeps_order = format_of(path).keeps_order
+        check_values(path, self.gaussians)
         scene = self.by_importance() if keeps_order else self
         save_gaussians(path, scene.gaussians, self.origin, self.antialiased)
 

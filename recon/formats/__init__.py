@@ -1,8 +1,10 @@
 """Scene files, read and written by extension; `recon.formats.registry` lists the formats."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from recon.errors import InputError, warn
+from recon.formats.encodings import MAX_SCALE
 from recon.formats.registry import FORMATS as FORMATS
 from recon.formats.registry import SceneFormat as SceneFormat
 from recon.formats.registry import format_of as format_of
@@ -51,9 +53,29 @@ def save_gaussians(
         antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
 
     Raises:
-        InputError: There are no Gaussians, or the file cannot be written.
+        InputError: There are no Gaussians, values are invalid, or the file cannot be written.
     """
-    write_scene(path, SceneSource.of(gaussians, origin, antialiased))
+    check_values(path, gaussians)
+    write_scene(path, SceneSource.of(_clipped(path, gaussians), origin, antialiased))
+
+
+def check_values(path: Path, gaussians: Gaussians) -> None:
+    """Raise InputError that names the first attribute with values that no file can hold, if any."""
+    try:
+        gaussians.validate()
+    except ValueError as error:
+        raise InputError(
+            f"cannot write {path}: {error}; correct these values, or leave these Gaussians out"
+        ) from error
+
+
+def _clipped(path: Path, gaussians: Gaussians) -> Gaussians:
+    """Clip scales that no reader accepts, and say so."""
+    count = int((gaussians.scales > MAX_SCALE).any(-1).sum())
+    if count == 0:
+        return gaussians
+    warn(f"{path}: clipped the scales of {count} of {len(gaussians)} Gaussians to {MAX_SCALE:.2g}")
+    return replace(gaussians, scales=gaussians.scales.clamp_max(MAX_SCALE))
 
 
 def write_scene(path: Path, source: SceneSource) -> None:

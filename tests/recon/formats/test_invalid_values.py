@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from test_ply import scene_of, table_of, write_table
 
-from recon import ReconWarning
+from recon import InputError, ReconWarning, Scene
 from recon.formats import (
     FORMATS,
     SceneSource,
@@ -56,3 +57,39 @@ def test_zeros_and_huge_scales_of_other_formats_are_dropped(extension: str, tmp_
     format_of(path).write(path, SceneSource.of(replace(scene, scales=scales, quats=quats)))
     with pytest.warns(ReconWarning, match="dropped"):
         assert len(load_gaussians(path)) == 45
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("opacities", 1.5),
+        ("opacities", -0.1),
+        ("means", torch.nan),
+        ("scales", -1.0),
+        ("sh", torch.inf),
+        ("quats", 0.0),
+    ],
+)
+@pytest.mark.parametrize("extension", [".ply", ".sog"])
+def test_invalid_values_are_not_saved(
+    name: str, value: float, extension: str, tmp_path: Path
+) -> None:
+    scene = scene_of(0)
+    values = getattr(scene, name).clone()
+    values[3:5] = value
+    broken = replace(scene, **{name: values})
+    path = tmp_path / f"a{extension}"
+    for save in (lambda: save_gaussians(path, broken), lambda: Scene(broken).save(path)):
+        with pytest.raises(InputError, match=rf"cannot write .*Gaussians\.{name}"):
+            save()
+    assert not list(tmp_path.iterdir())
+
+
+def test_huge_scales_in_memory_are_clipped(tmp_path: Path) -> None:
+    scene = scene_of(0)
+    scales = scene.scales.clone()
+    scales[3] = 1e38
+    for extension in FORMATS:
+        with pytest.warns(ReconWarning, match="clipped the scales of 1 of 50"):
+            save_gaussians(tmp_path / f"a{extension}", replace(scene, scales=scales))
+        assert len(load_gaussians(tmp_path / f"a{extension}")) == 50, extension
