@@ -1,7 +1,7 @@
 """The PLY of 3D Gaussian Splatting (Kerbl et al. 2023, INRIA's reference code)."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from recon.formats.ply_header import (
 from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
 from recon.precision import WORLD, Origin, float32_error, local_origin
 from render import Gaussians
+from render.sh import C0
 
 _GROUPS = {
     "means": ("x", "y", "z"),
@@ -33,6 +34,8 @@ _GROUPS = {
 }
 # Written by many tools, and without a meaning for Gaussians.
 _UNUSED = {"nx", "ny", "nz"}
+# Colours of point clouds, which some tools write instead of f_dc.
+_RGB = ("red", "green", "blue")
 # Thickness of 2D Gaussians, relative to the smaller one of their two scales.
 FLATNESS = 1e-3
 # Comments that say whether the scene is for rendering with the 2D filter of Mip-Splatting, as Brush
@@ -146,6 +149,9 @@ def _tell_unusual(path: Path, header: PlyHeader, names: list[str]) -> None:
     if "filter_3D" in names:
         warn(f"{path}: its 3D filter (filter_3D of Mip-Splatting) is applied to scales and opacity")
     known = {name for group in _GROUPS.values() for name in group} | _UNUSED | {"filter_3D"}
+    if not _has_f_dc(names):
+        warn(f"{path}: its colours are red, green and blue instead of f_dc; they are converted")
+        known |= set(_RGB)
     extra = [n for n in names if n not in known and not n.startswith("f_rest_")]
     others = [e.name for i, e in enumerate(header.elements) if i != header.vertex and e.count]
     unread = [f"properties {listed(extra)}"] * bool(extra)
@@ -204,6 +210,8 @@ def _groups(rows: np.ndarray, rest: int, origin: Origin = WORLD) -> dict[str, np
         columns["means"] = (world - origin).astype(np.float32)
     if "scale_2" not in known:
         columns["scales"][:, 2] = columns["scales"][:, :2].min(1) + np.log(FLATNESS)
+    if not _has_f_dc(known):
+        columns["f_dc"] = _f_dc_of_rgb(rows)
     if "filter_3D" in known:
         columns["filter"] = _columns(rows, ("filter_3D",))
     return columns
@@ -271,8 +279,21 @@ def _columns(table: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     return out
 
 
+def _f_dc_of_rgb(rows: np.ndarray) -> np.ndarray:
+    """Convert red, green and blue: integers up to the largest of their type, or floats up to 1."""
+    kind = rows.dtype["red"]
+    top = np.iinfo(kind).max if kind.kind in "iu" else 1
+    return np.asarray((_columns(rows, _RGB) / np.float32(top) - 0.5) / np.float32(C0))
+
+
+def _has_f_dc(names: Iterable[str]) -> bool:
+    """Return whether properties have SH of degree 0, or at least no colours instead of it."""
+    return bool({*_GROUPS["f_dc"]} & {*names}) or not {*_RGB} <= {*names}
+
+
 def _check_properties(path: Path, names: list[str]) -> None:
-    needed = [n for group in _GROUPS.values() for n in group if n != "scale_2"]
+    optional = {"scale_2"} if _has_f_dc(names) else {"scale_2", *_GROUPS["f_dc"]}
+    needed = [n for group in _GROUPS.values() for n in group if n not in optional]
     missing = [n for n in needed if n not in names]
     if missing:
         raise InputError(

@@ -42,9 +42,9 @@ def without(table: np.ndarray, *names: str) -> np.ndarray:
     return out
 
 
-def with_column(table: np.ndarray, name: str, values: np.ndarray) -> np.ndarray:
+def with_column(table: np.ndarray, name: str, values: np.ndarray, kind: str = "<f4") -> np.ndarray:
     out = np.zeros(
-        len(table), [*((n, table.dtype[n]) for n in table.dtype.names or ()), (name, "<f4")]
+        len(table), [*((n, table.dtype[n]) for n in table.dtype.names or ()), (name, kind)]
     )
     for known in table.dtype.names or ():
         out[known] = table[known]
@@ -72,6 +72,18 @@ def test_2d_gaussians_are_flat(tmp_path: Path) -> None:
         found = open_scene(tmp_path / "b.ply").load()
     assert torch.allclose(found.scales[:, :2], scene().scales[:, :2], rtol=1e-5)
     assert torch.allclose(found.scales[:, 2], 1e-3 * scene().scales[:, :2].amin(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "top"), [("u1", 255), ("<f4", 1)])
+def test_colors_of_point_clouds_are_read(kind: str, top: int, tmp_path: Path) -> None:
+    table = without(ply_of(tmp_path / "a.ply", 0), "f_dc_0", "f_dc_1", "f_dc_2")
+    for name, value in {"red": 1.0, "green": 0.2, "blue": 0.0}.items():
+        table = with_column(table, name, np.full(COUNT, value * top), kind)
+    write_table(tmp_path / "b.ply", table, "binary_little_endian")
+    with pytest.warns(ReconWarning) as caught:
+        found = open_scene(tmp_path / "b.ply").load()
+    assert len(caught) == 1 and "red, green and blue instead of f_dc" in str(caught[0].message)
+    assert torch.allclose(0.5 + C0 * found.sh[:, 0], torch.tensor([1.0, 0.2, 0.0]), atol=1e-6)
 
 
 @pytest.mark.parametrize("lines", [b"property float focal", b"property list uchar int v"])
