@@ -17,7 +17,13 @@ from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.far_gaussians import Survey, pull_in
 from recon.formats.morton import in_morton_order
-from recon.formats.ply_header import NUM_REST_BY_DEGREE, PlyHeader, degree_of_rest, mapped_table
+from recon.formats.ply_header import (
+    NUM_REST_BY_DEGREE,
+    PlyHeader,
+    degree_of_rest,
+    mapped_table,
+    tell_ignored,
+)
 from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
 from recon.precision import WORLD, Origin, float32_error, local_origin
 from render import Gaussians
@@ -183,6 +189,7 @@ def _tables(path: Path, file: BinaryIO, header: PlyHeader) -> dict[str, np.ndarr
             )
         tables[element.name] = mapped_table(path, offset, layout, element.count)
         offset = end
+    tell_ignored(path, size - offset, max(header.dtype.itemsize, 1))
     wanted = {"chunk": _BOUNDS, "vertex": _PACKED}
     for name, properties in wanted.items():
         # Older files have no bounds of colours, which are then 0 and 1.

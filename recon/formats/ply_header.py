@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Float
 
-from recon.errors import InputError
+from recon.errors import InputError, warn
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -134,7 +134,11 @@ def degree_of_rest(path: Path, rest: int) -> int:
 
 
 def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
-    """Return the vertices as a structured array; raise InputError if the file is too short."""
+    """Return the vertices as a structured array, and warn of bytes that no element has.
+
+    Raises:
+        InputError: The file is too short.
+    """
     before = header.elements[: header.vertex]
     if header.encoding == "ascii":
         for _ in range(sum(element.count for element in before)):
@@ -153,7 +157,20 @@ def read_table(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
         raise InputError(
             f"{path} is truncated: {header.count} vertices need {expected} bytes, found {found}"
         )
+    after = range(header.vertex + 1, len(header.elements))
+    if not any(header.elements[i].counts for i in after):
+        following = sum(header.elements[i].count * header.layout(i).itemsize for i in after)
+        tell_ignored(path, found - expected - following, max(header.dtype.itemsize, 1))
     return mapped_table(path, file.tell(), header.dtype, header.count)
+
+
+def tell_ignored(path: Path, size: int, row_size: int) -> None:
+    """Warn of bytes at the end of a file that its header does not declare; a line end is none."""
+    if size > len("\r\n"):
+        warn(
+            f"{path}: {size:,} bytes at its end are ignored ({size // row_size:,} vertices), since "
+            "its header declares fewer; the file may be damaged"
+        )
 
 
 def _skip_lists(path: Path, file: BinaryIO, element: PlyElement, order: str) -> None:
@@ -209,6 +226,13 @@ def _read_ascii(path: Path, file: BinaryIO, header: PlyHeader) -> np.ndarray:
             f"{path} is truncated: expected {header.count} vertices of {len(header.properties)} "
             f"values, found {rows.shape[0]} of {rows.shape[1]}"
         )
+    if header.vertex == len(header.elements) - 1:
+        ignored = sum(bool(line.strip()) for line in file)
+        if ignored:
+            warn(
+                f"{path}: {ignored:,} lines at its end are ignored, since its header declares "
+                f"{header.count:,} vertices; the file may be damaged"
+            )
     table = np.zeros(header.count, header.dtype)
     for column, (name, _) in enumerate(header.properties):
         table[name] = rows[:, column]

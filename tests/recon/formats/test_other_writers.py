@@ -16,6 +16,7 @@ from test_ply import assert_same, table_of, write_table
 from recon import ReconError, ReconWarning, load
 from recon.cli.main import main
 from recon.formats import open_scene, save_gaussians
+from recon.formats.glb import write_glb
 from recon.formats.source import SceneSource
 from recon.formats.spz import AXES
 from render import Gaussians
@@ -84,6 +85,25 @@ def test_colors_of_point_clouds_are_read(kind: str, top: int, tmp_path: Path) ->
         found = open_scene(tmp_path / "b.ply").load()
     assert len(caught) == 1 and "red, green and blue instead of f_dc" in str(caught[0].message)
     assert torch.allclose(0.5 + C0 * found.sh[:, 0], torch.tensor([1.0, 0.2, 0.0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", ["binary_big_endian", "ascii"])
+def test_more_data_than_the_header_declares_is_told(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.ply"
+    write_table(path, ply_of(path, 0), encoding)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"vertex 40", b"vertex 37"))
+    told = "3 lines" if encoding == "ascii" else r"204 bytes at its end are ignored \(3 vertices"
+    with pytest.warns(ReconWarning, match=told):
+        assert len(open_scene(path).load()) == 37
+
+
+def test_more_data_than_a_compressed_header_declares_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.compressed.ply"
+    save_gaussians(path, scene())
+    path.write_bytes(path.read_bytes() + bytes(160))
+    with pytest.warns(ReconWarning, match="160 bytes at its end are ignored"):
+        assert len(open_scene(path).load()) == COUNT
 
 
 @pytest.mark.parametrize("lines", [b"property float focal", b"property list uchar int v"])
@@ -271,7 +291,8 @@ def test_glb_with_logarithms(tmp_path: Path) -> None:
     logs = Gaussians(
         whole.means, whole.quats, whole.scales.log(), torch.logit(whole.opacities), whole.sh
     )
-    save_gaussians(tmp_path / "a.glb", logs)
+    # The writer alone, since saving checks the values.
+    write_glb(tmp_path / "a.glb", SceneSource.of(logs))
     with (
         pytest.warns(ReconWarning, match="all are read as logarithms"),
         pytest.warns(ReconWarning, match="all are read as logits"),
