@@ -76,6 +76,7 @@ def reconstruct(
     limit = TimeLimit(config.seconds)
     device, model = choose_device(config.device), build_model(config.model)
     if isinstance(source, Views):
+        source.validate()
         shown: Watch | None = None if watch is None else (lambda scene: watch(scene, None))
         return reconstruct_views(source.to(device), model, config, progress, shown, limit=limit)
     poses = estimate_cameras(load_capture(source), config.poses, config.seed, progress)

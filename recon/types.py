@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from recon.errors import InputError
 from render import Cameras, Gaussians, TensorStruct
 
 
@@ -37,6 +38,36 @@ class Views(TensorStruct, axis="v"):
     """Name of each view; that of its photo, if there is one."""
     depth_bounds: Float[Tensor, "*v 2"] | None = None
     """Nearest and farthest depth per view (z, world units); None unless the capture states them."""
+
+    def validate(self) -> None:
+        """Raise an InputError that names the first attribute with wrong shapes or values, if any.
+
+        Cameras must have the number and the size of the images, and rigid poses.
+        """
+        count, size = len(self.images), tuple(self.images.shape[-2:])
+        found = (self.cameras.height, self.cameras.width)
+        viewmats = self.cameras.viewmats
+        if self.images.dtype != torch.float32:
+            raise InputError(f"Views.images must be float32 in [0, 1], got {self.images.dtype}")
+        if len(viewmats) != count or len(self.names) != count or found != size:
+            raise InputError(
+                f"Views.cameras are {len(viewmats)} of {found[1]}x{found[0]} px with "
+                f"{len(self.names)} names; expected those of {count} images of {size[1]}x{size[0]}"
+            )
+        # Resizing by interpolation may exceed the range a little.
+        if not bool(((self.images > -0.1) & (self.images < 1.1)).all()):
+            raise InputError(
+                "Views.images must be finite and in [0, 1]; divide 8-bit values by 255"
+            )
+        rotations = viewmats[..., :3, :3].double()
+        errors = (rotations @ rotations.mT - torch.eye(3).to(rotations)).abs().amax((-2, -1))
+        is_rigid = (errors < 1e-3) & (torch.linalg.det(rotations) > 0)
+        is_rigid &= torch.isfinite(viewmats).all(-1).all(-1)
+        if not bool(is_rigid.all()):
+            raise InputError(
+                f"Views.cameras.viewmats[{int((~is_rigid).nonzero()[0])}] is not a rotation and a "
+                "translation; expected finite camera-from-world matrices, not mirrored or scaled"
+            )
 
     def resized(self, scale: float) -> "Views":
         """Return the views at `scale` times their size, at least 8 px, averaged over areas."""

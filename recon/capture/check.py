@@ -131,7 +131,11 @@ def _num_inliers(
     a = first[0][[match.queryIdx for match in good]]
     b = second[0][[match.trainIdx for match in good]]
     cv2.setRNGSeed(0)
-    _, inliers = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, 1.5, 0.99, 2000)
+    try:
+        _, inliers = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, 1.5, 0.99, 2000)
+    except cv2.error:
+        # The same photo twice: any matrix fits, and OpenCV finds none.
+        return len(good)
     return 0 if inliers is None else int(inliers.sum())
 
 

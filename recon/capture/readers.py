@@ -59,6 +59,11 @@ def load_capture(
     """
     if isinstance(source, Capture):
         return source
+    if source is None or not str(source).strip():
+        raise InputError(
+            f"expected the path of photos, a video or a capture, found {source!r}; pass '.' for "
+            "the current folder"
+        )
     if not isinstance(source, (str, Path)):
         capture = read_several([Path(file) for file in source], frames)
     else:

@@ -210,6 +210,24 @@ def test_images_in_memory_that_do_not_fit(views: Views) -> None:
         recon.load_views(images[:, :1], cameras=views.cameras)
 
 
+def test_views_with_wrong_values_are_named(views: Views) -> None:
+    mirrored, absent = views.cameras.viewmats.clone(), views.cameras.viewmats.clone()
+    mirrored[1, :, 0] *= -1
+    absent[2] = torch.nan
+    wrong = {
+        "in .0, 1.; divide 8-bit": {"images": 255 * views.images},
+        "must be finite": {"images": views.images * torch.nan},
+        "must be float32": {"images": views.images.double()},
+        r"viewmats.1. is not a rotation": {"cameras": replace(views.cameras, viewmats=mirrored)},
+        r"viewmats.2. is not a rotation": {"cameras": replace(views.cameras, viewmats=absent)},
+        "Views.cameras are 2 of": {"cameras": views.cameras[:2]},
+        "expected those of": {"cameras": replace(views.cameras, width=960)},
+    }
+    for message, changes in wrong.items():
+        with pytest.raises(recon.ReconError, match=message):
+            recon.reconstruct(replace(views, **changes))
+
+
 def test_one_image_without_a_camera_is_seen_from_the_origin(views: Views) -> None:
     loaded = recon.load_views(views.images[0])
     assert torch.equal(loaded.cameras.viewmats[0], torch.eye(4)) and len(loaded) == 1

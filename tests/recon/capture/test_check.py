@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
@@ -66,3 +67,16 @@ def test_copies_and_photos_without_detail_are_told(photos: Path, tmp_path: Path)
     assert check.num_checked == 2
     assert check.warnings[0].startswith("z1.jpg, z2.jpg, z3.jpg, z4.jpg, z5.jpg and 24 more: the s")
     assert check.warnings[1].startswith("sky.png: hardly any detail")
+
+
+def test_photos_that_any_fundamental_matrix_fits(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV fails for a photo and a copy of it in another format."""
+
+    def fails(*arguments: object) -> None:
+        raise cv2.error("!model.empty()")
+
+    monkeypatch.setattr(cv2, "findFundamentalMat", fails)
+    frames = load_capture(photos).frames[:2]
+    assert check_photos(frames, ignore).groups == 1

@@ -52,6 +52,12 @@ def test_photos_in_natural_order(tmp_path: Path):
     assert found == ["a.TIF", "B.heif", "c.webp", "img1.png", "img2.JPEG", "img10.jpg"]
 
 
+@pytest.mark.parametrize("source", ["", " "])
+def test_no_path_at_all(source: str):
+    with pytest.raises(ReconError, match="expected the path of photos"):
+        load_capture(source)
+
+
 def test_photos_in_a_subfolder(tmp_path: Path):
     photo(tmp_path / "images" / "2²_b.png")
     photo(tmp_path / "images" / "2_a.png")
