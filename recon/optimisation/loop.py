@@ -21,8 +21,9 @@ from render import Cameras, Gaussians
 
 # Called with the scene during the optimisation, detached from the parameters.
 Watch = Callable[[Gaussians], None]
-# Steps between two calls of it.
-WATCH_EVERY = 5
+# Steps and time (s) between two calls of it: a browser cannot display small scenes as fast as they
+# change.
+WATCH_EVERY, WATCH_SECONDS = 5, 3.0
 # Fraction of the steps after which small corrections of the cameras are dropped.
 SETTLED_FRACTION = 1 / 3
 
@@ -65,10 +66,13 @@ def optimise(
     """
     config = config or OptimiseConfig().for_num_views(len(views))
     scene, losses = Parameters(gaussians, views.cameras, config), []
+    watched = -math.inf
     for step, loss in take_steps(scene, views, config, progress):
         losses.append(loss)
-        if watch is not None and step % WATCH_EVERY == 0:
+        is_due = step % WATCH_EVERY == 0 and time.monotonic() >= watched + WATCH_SECONDS
+        if watch is not None and is_due:
             watch(scene.gaussians().detach())
+            watched = time.monotonic()
     final = scene.gaussians().detach()
     corrected = None if scene.corrections is None else scene.corrections.cameras()
     exposures = scene.exposures().detach()
