@@ -1,5 +1,7 @@
 """Local origins: float32 cannot hold positions far from zero, such as UTM coordinates."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -10,6 +12,8 @@ WORLD: Origin = (0.0, 0.0, 0.0)
 MAX_ROUNDING = 2e-5
 # Smallest extent of a scene, relative to the distance from zero.
 MIN_EXTENT = 1e-9
+# Number of rows of a file that its origin is chosen by.
+MAX_SAMPLE = 100_000
 # Relative rounding error of float32.
 EPSILON = 2.0**-24
 
@@ -34,6 +38,19 @@ def local_origin(points: Float[np.ndarray, "n 3"]) -> Origin:
     grid = 2.0 ** np.ceil(np.log2(extent))
     x, y, z = (float(value) for value in np.round(center / grid) * grid)
     return x, y, z
+
+
+def origin_of_rows(
+    rows: np.ndarray, positions: Callable[[np.ndarray], Float[np.ndarray, "n 3"]]
+) -> Origin:
+    """Choose the origin for a table of a file by some of its rows, of which the finite ones count.
+
+    Args:
+        rows: The rows of the file.
+        positions: Returns the positions in some of them, float64.
+    """
+    points = positions(rows[:: 1 + len(rows) // MAX_SAMPLE])
+    return local_origin(points[np.isfinite(points).all(1)])
 
 
 def typical_distance(points: Float[np.ndarray, "n 3"], center: Float[np.ndarray, "3"]) -> float:

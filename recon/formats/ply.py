@@ -17,11 +17,12 @@ from recon.formats.ply_header import (
     NUM_REST_BY_DEGREE,
     PlyHeader,
     degree_of_rest,
+    positions,
     read_header,
     read_table,
 )
 from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
-from recon.precision import WORLD, Origin, float32_error, local_origin
+from recon.precision import WORLD, Origin, float32_error, origin_of_rows
 from render import Gaussians
 from render.sh import C0
 
@@ -44,8 +45,6 @@ MIP_COMMENTS = ("splatrendermode: mip", "antialiased 1")
 DEFAULT_COMMENTS = ("splatrendermode: default", "antialiased 0")
 # Number of rows from which on opacities that all lie in [0, 1] are suspicious.
 MIN_SUSPICIOUS = 30
-# Number of rows that the origin is chosen by.
-MAX_SAMPLE = 100_000
 
 
 def write_ply(path: Path, source: SceneSource) -> None:
@@ -112,7 +111,7 @@ def open_ply(path: Path) -> SceneSource:
     _tell_unusual(path, header, names)
     rest = sum(name.startswith("f_rest_") for name in names)
     degree = degree_of_rest(path, rest)
-    origin = _origin(table)
+    origin = origin_of_rows(table, positions)
     if origin != WORLD and header.dtype["x"].itemsize < 8:
         warn(
             f"{path}: its positions are rounded by up to {float32_error(origin):.3g} units, since "
@@ -166,10 +165,11 @@ def _count(path: Path, table: np.ndarray, rest: int) -> int:
     dropped: Counter[str] = Counter()
     for rows in _chunks(table):
         columns = _groups(rows, rest)
-        usable = _usable(columns)
+        faults = _faults(columns)
+        usable = _usable(faults)
         count += int(usable.sum())
         unrotated += int((usable & (columns["quats"] == 0).all(1)).sum())
-        dropped.update({fault: int(bad.sum()) for fault, bad in _faults(columns).items()})
+        dropped.update({fault: int(bad.sum()) for fault, bad in faults.items()})
         opacity = rows["opacity"][~np.isnan(rows["opacity"])]
         low = min(low, float(opacity.min(initial=np.inf)))
         high = max(high, float(opacity.max(initial=-np.inf)))
@@ -190,12 +190,6 @@ def _count(path: Path, table: np.ndarray, rest: int) -> int:
     return count
 
 
-def _origin(table: np.ndarray) -> Origin:
-    sample = table[:: 1 + len(table) // MAX_SAMPLE]
-    points = np.stack([sample[axis].astype(np.float64) for axis in "xyz"], 1)
-    return local_origin(points[np.isfinite(points).all(1)])
-
-
 def _chunks(table: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(table), BLOCK_SIZE):
         yield table[start : start + BLOCK_SIZE]
@@ -206,8 +200,7 @@ def _groups(rows: np.ndarray, rest: int, origin: Origin = WORLD) -> dict[str, np
     columns = {group: _columns(rows, names) for group, names in _GROUPS.items()}
     columns["f_rest"] = _columns(rows, tuple(f"f_rest_{i}" for i in range(rest)))
     if origin != WORLD:
-        world = np.stack([rows[axis].astype(np.float64) for axis in "xyz"], 1)
-        columns["means"] = (world - origin).astype(np.float32)
+        columns["means"] = (positions(rows) - origin).astype(np.float32)
     if "scale_2" not in known:
         columns["scales"][:, 2] = columns["scales"][:, :2].min(1) + np.log(FLATNESS)
     if not _has_f_dc(known):
@@ -217,9 +210,9 @@ def _groups(rows: np.ndarray, rest: int, origin: Origin = WORLD) -> dict[str, np
     return columns
 
 
-def _usable(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Return which rows have a meaning."""
-    return np.asarray(~np.logical_or.reduce(list(_faults(columns).values())))
+def _usable(faults: dict[str, np.ndarray]) -> np.ndarray:
+    """Return which rows have no fault (see `_faults`)."""
+    return np.asarray(~np.logical_or.reduce(list(faults.values())))
 
 
 def _faults(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -242,7 +235,7 @@ def _faults(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _decoded(rows: np.ndarray, rest: int, origin: Origin) -> Gaussians:
     columns = _groups(rows, rest, origin)
-    usable = _usable(columns)
+    usable = _usable(_faults(columns))
     good = {name: column[usable] for name, column in columns.items()}
     scales = encodings.decode_scales(good["scales"])
     opacities = encodings.decode_opacities(good["opacity"][:, 0])

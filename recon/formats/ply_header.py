@@ -200,7 +200,11 @@ def read_points(path: Path) -> Float[np.ndarray, "n 3"]:
         missing = {"x", "y", "z"} - {name for name, _ in header.properties}
         if missing:
             raise InputError(f"{path}: its vertices have no {', '.join(sorted(missing))}")
-        table = read_table(path, file, header)
+        return positions(read_table(path, file, header))
+
+
+def positions(table: np.ndarray) -> Float[np.ndarray, "n 3"]:
+    """Return x, y and z of the rows of a table of vertices, as float64."""
     return np.stack([table[axis].astype(np.float64) for axis in "xyz"], 1)
 
 

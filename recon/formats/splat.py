@@ -10,15 +10,13 @@ from recon.errors import InputError, warn
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
-from recon.precision import WORLD, Origin, float32_error, local_origin
+from recon.precision import WORLD, Origin, float32_error, origin_of_rows
 from render import Gaussians
 from render.sh import C0
 
 _RECORD = np.dtype(
     [("means", "<f4", 3), ("scales", "<f4", 3), ("color", "u1", 4), ("quats", "u1", 4)]
 )
-# Number of rows that the origin is chosen by.
-MAX_SAMPLE = 100_000
 
 
 def write_splat(path: Path, source: SceneSource) -> None:
@@ -48,8 +46,7 @@ def open_splat(path: Path) -> SceneSource:
             f"bytes, found {size} bytes"
         )
     table = np.memmap(path, dtype=_RECORD, mode="r")
-    sample = table["means"][:: 1 + len(table) // MAX_SAMPLE].astype(np.float64)
-    origin = local_origin(sample[np.isfinite(sample).all(1)])
+    origin = origin_of_rows(table["means"], lambda means: means.astype(np.float64))
     if origin != WORLD:
         warn(
             f"{path}: its positions are rounded by up to {float32_error(origin):.3g} units, since "

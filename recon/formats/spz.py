@@ -24,7 +24,7 @@ from recon.formats.far_gaussians import Survey, pull_in
 from recon.formats.morton import in_morton_order
 from recon.formats.source import BLOCK_SIZE, SceneSource
 from recon.formats.spz_container import ANTIALIASED, MAGIC, SpzHeader, read_spz
-from recon.precision import WORLD, Origin, local_origin
+from recon.precision import WORLD, Origin, origin_of_rows
 from render import Gaussians, Sim3
 
 VERSION = 3
@@ -40,8 +40,6 @@ AXES = (
     "LFD", "RFD", "LFU", "RFU", "LBD", "RBD", "LBU", "RBU",
 )  # fmt: skip
 SCENE_AXES, OPPOSITE = "RDF", dict(zip("LRDUFB", "RLUDBF", strict=True))
-# Number of rows that the origin is chosen by.
-MAX_SAMPLE = 100_000
 # Scales that the format can store, and the largest higher SH.
 MIN_SCALE, MAX_SCALE = math.exp(-LOG_OFFSET), math.exp(255 / LOG_STEPS - LOG_OFFSET)
 MAX_COLOR, MAX_SH = 0.5 / COLOR_SPAN, 1.0
@@ -189,8 +187,7 @@ def open_spz(path: Path) -> SceneSource:
     A file that declares its axes is converted to those of a PLY (x right, y down, z ahead).
     """
     header, streams = read_spz(path)
-    sample = _means(header, streams["positions"][:: 1 + header.count // MAX_SAMPLE])
-    origin = local_origin(sample[np.isfinite(sample).all(1)])
+    origin = origin_of_rows(streams["positions"], partial(_means, header))
     if origin != WORLD:
         warn(
             f"{path}: its positions are rounded by up to {0.5 ** (header.fraction_bits + 1):.3g} "
