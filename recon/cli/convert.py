@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
-from recon.cli.outputs import check_outputs, scene_bytes
+from recon.cli.outputs import check_outputs, expected_bytes
 from recon.errors import ReconError
 from recon.reporting import (
     megabytes,
@@ -53,7 +53,7 @@ class Convert:
         if self.sh_degree is not None:
             source = source.cut_to(self.sh_degree)
         degree = min(source.sh_degree, scene_format.max_sh_degree)
-        check_space(self.output, scene_bytes(self.output, source.count, degree))
+        check_space(self.output, expected_bytes(self.output, source.count, degree))
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             write_scene(self.output, replace(source, report=lambda d: progress("converting", d)))
         summary = {

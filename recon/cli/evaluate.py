@@ -8,7 +8,7 @@ from recon.cli.arguments import Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_outputs
 from recon.errors import ReconError, strictly
-from recon.reporting import check_json, prints_json, progress_reporter, say, write_json
+from recon.reporting import prints_json, progress_reporter, say, write_json
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Evaluate:
 
         config = self.options.config()
         self._check()
-        check_json(self.json, is_result=True)
         check_outputs(
             {"--markdown": self.markdown, "--json": self.json},
             {"--save-renders": self.save_renders},
             inputs=[self.capture, self.suite],
             force=self.force,
+            is_result=True,
         )
         from training.evaluation.benchmark import evaluate
         from training.evaluation.captures import EvaluateConfig

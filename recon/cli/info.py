@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from recon.cli.arguments import Arg, JsonOutput
 from recon.cli.outputs import check_outputs
 from recon.errors import InputError, warn
-from recon.reporting import check_json, prints_json, progress_reporter, say, write_json
+from recon.reporting import prints_json, progress_reporter, say, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +34,7 @@ class Info:
         """Describe a scene if the extension is that of a scene format, otherwise a capture."""
         from recon.formats import is_scene
 
-        check_json(self.json, is_result=True)
-        check_outputs({"--json": self.json}, inputs=[self.path], force=self.force)
+        check_outputs({"--json": self.json}, inputs=[self.path], force=self.force, is_result=True)
         if is_scene(self.path):
             facts = _scene_facts(self.path)
         else:

@@ -26,6 +26,7 @@ def check_outputs(
     *,
     inputs: Iterable[Path | None] = (),
     force: bool = False,
+    is_result: bool = False,
 ) -> None:
     """Check that all outputs can be written, are different, and replace no input.
 
@@ -34,17 +35,19 @@ def check_outputs(
         folders: New folders to write, by option.
         inputs: Files that are read, and folders of captures.
         force: Whether inputs and files in folders of captures may be replaced.
+        is_result: Whether standard output is needed without `--json FILE`.
 
     Raises:
         InputError: The message names the output and what is in the way.
     """
     chosen = {flag: path for flag, path in files.items() if path is not None and path != STDOUT}
     new = {flag: path for flag, path in (folders or {}).items() if path is not None}
+    check_json(files.get("--json"), is_result)
     for flag, path in chosen.items():
-        check_output(path)
-        if flag in ("--json", "--save-cameras"):
+        if flag != "--json":
+            check_output(path)
+        if flag == "--save-cameras":
             check_json_name(flag, path)
-    check_json(files.get("--json"))
     for path in new.values():
         check_new_folder(path)
     for (flag, path), (other, second) in combinations((chosen | new).items(), 2):
@@ -118,7 +121,7 @@ def check_capture_stays(
             raise _would_replace(flag, path, capture.title)
 
 
-def scene_bytes(path: Path, count: int, sh_degree: int = 0) -> float:
+def expected_bytes(path: Path, count: int, sh_degree: int = 0) -> float:
     """Estimate the size of a scene file (bytes).
 
     Args:

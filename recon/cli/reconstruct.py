@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from recon.cli.arguments import OUTPUT, Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
-from recon.cli.outputs import check_capture_stays, check_outputs, scene_bytes
+from recon.cli.outputs import check_capture_stays, check_outputs, expected_bytes
 from recon.config import ReconstructConfig
 from recon.errors import ReconError, listed, strictly
 from recon.interrupts import hold_interrupt
@@ -82,7 +82,9 @@ class Reconstruct:
         start = time.perf_counter()
         capture = self._checked()
         config = replace(self.options.config(), memory_gb=self.memory)
-        check_space(self.output, scene_bytes(self.output, _expected_count(config, capture)))
+        degree = config.optimise.for_num_views(len(capture.frames)).sh_degree or 0
+        count = _expected_count(config, capture)
+        check_space(self.output, expected_bytes(self.output, count, degree))
         if config.seconds is not None:
             spent = time.perf_counter() - start
             config = replace(config, seconds=max(config.seconds - spent - START_S, 1.0))
