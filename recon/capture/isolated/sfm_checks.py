@@ -214,9 +214,13 @@ def has_plausible_focals(model: Any, priors: dict[int, Any]) -> bool:
 
 def certain_photos(model: Any, pairs: list[Pair]) -> set[str]:
     """Return the names of the solved images that enough of their matches agree with."""
-    agreement = photo_agreement(model, pairs)
-    certain = [i for i in model.reg_image_ids() if agreement.get(i, 1.0) >= CERTAIN_AGREEMENT]
-    return {model.images[i].name for i in certain}
+    uncertain = _uncertain(model, photo_agreement(model, pairs))
+    return {model.images[i].name for i in set(model.reg_image_ids()) - set(uncertain)}
+
+
+def _uncertain(model: Any, agreement: dict[int, float]) -> list[int]:
+    """Return the solved images that too few of their matches agree with, in order."""
+    return [i for i in sorted(model.reg_image_ids()) if agreement.get(i, 1.0) < CERTAIN_AGREEMENT]
 
 
 def facts_of(model: Any, pairs: list[Pair], originals: dict[str, Any]) -> dict[str, Any]:
@@ -228,10 +232,10 @@ def facts_of(model: Any, pairs: list[Pair], originals: dict[str, Any]) -> dict[s
         originals: What is known of the photo of each image, by the name of the image.
     """
     registered = sorted(model.reg_image_ids())
-    certain, agreement = certain_photos(model, pairs), photo_agreement(model, pairs)
-    names = [model.images[i].name for i in registered]
+    agreement = photo_agreement(model, pairs)
+    uncertain = [model.images[i].name for i in _uncertain(model, agreement)]
     return {
-        "uncertain": [originals[name]["name"] for name in names if name not in certain],
+        "uncertain": [originals[name]["name"] for name in uncertain],
         "agreement": float(np.mean(list(agreement.values()) or [1.0])),
         "parallax_deg": _parallax_deg(model),
         "points_per_photo": float(np.median([model.images[i].num_points3D for i in registered])),
