@@ -4,7 +4,7 @@ import importlib
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,20 @@ def read_pixels(
             return _to_arrays(upright, declared)
         except DECODE_ERRORS as error:
             raise UnreadablePhoto(path, DAMAGED) from error
+
+
+def write_pixels(
+    path: Path, pixels: UInt8[np.ndarray, "h w *c"], parameters: Sequence[int] = ()
+) -> None:
+    """Write an image (BGR or grey) in the format of the extension.
+
+    Args:
+        path: Image file.
+        pixels: Its pixels.
+        parameters: OpenCV's settings of the encoder.
+    """
+    # Not by imwrite, which ignores a full disk.
+    path.write_bytes(cv2.imencode(path.suffix, pixels, parameters)[1].tobytes())
 
 
 def read_mask(path: Path, inverted: bool = False) -> UInt8[np.ndarray, "h w"]:

@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from recon.capture.cache import cache_folder, content_key
-from recon.capture.images import read_mask, read_pixels
+from recon.capture.images import read_mask, read_pixels, write_pixels
 from recon.capture.isolated import run_script
 from recon.capture.orientation import mask_as_stored, photo_size
 from recon.capture.types import Capture, Frame, FrameCamera
@@ -198,9 +198,9 @@ def _write_photos(folder: Path, frame: Frame, lens: _Lens, step: int, faces: lis
         covered = cv2.remap(whole, x - 0.5, y - 0.5, cv2.INTER_LINEAR, borderMode=border)
         inside = (x >= 0) & (x <= size[0]) & (y >= 0) & (y <= size[1])
         covered = np.where(inside, covered, 0).astype(np.uint8)
-        cv2.imwrite(str(folder / f"photo{suffix}.jpg"), _bgr(photo), JPEG_QUALITY)
+        write_pixels(folder / f"photo{suffix}.jpg", _bgr(photo), JPEG_QUALITY)
         if covered.min() < 255:
-            cv2.imwrite(str(folder / f"mask{suffix}.png"), covered)
+            write_pixels(folder / f"mask{suffix}.png", covered)
 
 
 def _bgr(colors: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

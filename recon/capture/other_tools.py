@@ -24,6 +24,7 @@ from jaxtyping import Float
 from recon.capture.geometry import (
     OPENGL_FLIP,
     Intrinsics,
+    c2w_from_viewmat,
     canonical_distortion,
     checked_K,
     viewmat_from_c2w,
@@ -241,8 +242,7 @@ def read_bundle(path: Path) -> Capture:
         if focal > 0:
             viewmat = np.eye(4)
             viewmat[:3, :3], viewmat[:3, 3] = row[3:12].reshape(3, 3), row[12:]
-            c2w = np.eye(4)
-            c2w[:3, :3], c2w[:3, 3] = viewmat[:3, :3].T, -viewmat[:3, :3].T @ viewmat[:3, 3]
+            c2w = c2w_from_viewmat(torch.from_numpy(viewmat))
             shots.append(
                 _Shot(name, c2w * OPENGL_FLIP, (focal, focal), coefficients=(k1, k2, 0.0, 0.0, 0.0))
             )

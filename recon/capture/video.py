@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from recon.capture.cache import cache_folder, content_key
 from recon.capture.color import RgbSpace
-from recon.capture.images import resized, scaled_size
+from recon.capture.images import resized, scaled_size, write_pixels
 from recon.capture.types import Capture, Frame
 from recon.capture.video_frames import color_space, count_frames, decoded
 from recon.errors import ConfigError, InputError, warn
@@ -70,8 +70,7 @@ def _extract(path: Path, space: RgbSpace | None, count: int | None, folder: Path
             if index in selected:
                 file = temporary / f"frame_{index:06d}.jpg"
                 quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-                # Not by imwrite, which ignores a full disk.
-                file.write_bytes(cv2.imencode(".jpg", image, quality)[1].tobytes())
+                write_pixels(file, image, quality)
         if index + 1 < MIN_COMPLETE * expected:
             (temporary / NOTE).write_text(f"{index + 1} of {expected}", encoding="utf-8")
 

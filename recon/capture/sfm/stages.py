@@ -14,6 +14,7 @@ from recon.capture.sfm.outcome import Outcome
 from recon.capture.sfm.prepare import SOLVE_LONG_SIDE_PX, PreparedImages
 from recon.errors import InputError, warn
 from recon.files import WEIGHT_FOLDERS
+from recon.reporting import shown_time
 from recon.types import StageProgress
 
 Matcher = Literal["sift", "aliked"]
@@ -127,7 +128,7 @@ def _run_matcher(
     path.write_text(json.dumps(job), encoding="utf-8")
     summary, num_pairs, hint = work / "summary.json", count * (count - 1) // 2, ""
     if matcher == "aliked":
-        hint = f": {num_pairs} pairs, about {_shown_time(LEARNED_PAIR_SECONDS * num_pairs)}"
+        hint = f": {num_pairs} pairs, about {shown_time(LEARNED_PAIR_SECONDS * num_pairs)}"
     for index, stage in enumerate(stages):
         report(stage.description + hint, index / len(stages))
         hint = ""
@@ -183,11 +184,7 @@ def expected_time(num_pairs: int, seconds: float, slowdown: float, photos: int) 
     constant, linear, quadratic = MAPPING_SECONDS
     mapping = constant + photos * (linear + photos * quadratic)
     total = seconds / count_processes(num_pairs) + min(slowdown, MAX_SLOWDOWN) * mapping
-    return f": {num_pairs:,} pairs, about {_shown_time(total)} until the cameras are solved"
-
-
-def _shown_time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    return f": {num_pairs:,} pairs, about {shown_time(total)} until the cameras are solved"
 
 
 def _run_stage(stage: Stage, job: Path, limit: float) -> None:
