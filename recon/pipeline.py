@@ -84,11 +84,12 @@ def reconstruct(
     config, reduced = fit_memory(config, capture.frames)
     if reduced is not None:
         warn(reduced)
-    frames = tuple(capture.frames[i] for i in select_spread(capture, config.views.max_views))
+    chosen = select_spread(capture, config.views.max_views)
+    frames = tuple(capture.frames[i] for i in chosen)
     origin = camera_origin(frames)
     local = relative_to(capture, origin)
     views = packed_views(
-        relative_to(replace(capture, frames=frames), origin).frames,
+        [local.frames[i] for i in chosen],
         config.views.resolution,
         lambda done: progress("reading photos", done),
     ).to(device)
@@ -145,9 +146,9 @@ def reconstruct_views(
     # Everything is computed at the scale of a room (see `recon.local_frame`).
     scale = unit_scale(views.cameras)
     views = scale_views(views, scale)
-    shown: Watch | None = None
-    if watch is not None:
-        shown = lambda gaussians: watch(scale_gaussians(gaussians, 1 / scale))  # noqa: E731
+    shown: Watch | None = (
+        None if watch is None else (lambda scene: watch(scale_gaussians(scene, 1 / scale)))
+    )
     prediction = predict_for_scene(views, model, config, progress, limit)
     if len(prediction.gaussians) == 0:
         raise InputError(f"no Gaussians from {title}: the masks leave nothing of the photos")

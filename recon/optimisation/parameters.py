@@ -14,6 +14,7 @@ from recon.optimisation.view_count_policy import POLICY
 from recon.types import PackedViews, Views
 from render import Cameras, Gaussians, GradientRender, RasterizeSettings
 from render.footprints import Footprints
+from render.rasterize import with_near_plane
 
 SETTINGS = RasterizeSettings(render_mode="RGB")
 # No Gaussian gets thinner than this fraction of a pixel, or than it was: the views cannot tell,
@@ -40,6 +41,8 @@ class Parameters:
         """
         start = start.detach().extend_sh(config.sh_degree or 0)
         self.scene = AdamScene.of(start, _min_scales(start, cameras))
+        # Once, since it is measured on the scene, which on a GPU would wait for every step.
+        self.settings = with_near_plane(SETTINGS, start)
         self.rates = {
             "means": config.lr_mean,
             "quats": config.lr_quat,
@@ -91,7 +94,7 @@ class Parameters:
         corrections = self.corrections
         for i, (v, target) in enumerate(zip(chosen, targets, strict=True)):
             camera = target.cameras if corrections is None else corrections.camera(v)
-            render = GradientRender(self.scene.gaussians, camera.detach(), SETTINGS)
+            render = GradientRender(self.scene.gaussians, camera.detach(), self.settings)
             exposure = exposures[v][:, None, None]
             # The sign of each error, by which the mean absolute error grows with the exposed image.
             error = render.rgb * exposure
