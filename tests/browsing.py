@@ -61,7 +61,8 @@ def visit(browser) -> Iterator[Callable]:
 
     yield open_page
     for page in pages:
-        page.close()
+        if browser.is_connected():
+            page.close()
 
 
 def wait_for(page, condition: Callable[[], bool], seconds: float = 300.0) -> None:

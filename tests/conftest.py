@@ -1,7 +1,6 @@
 """Fixtures of all tests."""
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +8,10 @@ from pathlib import Path
 import pytest
 import shape_checks
 import torch
+from chromium import Chromium, find
 
 shape_checks.install()
 ROOT = Path(__file__).resolve().parent.parent
-# A browser that renders without a graphics card and makes no requests to the network.
-BROWSER_FLAGS = [
-    "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
-    "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-]  # fmt: skip
 # A shell script's background jobs ignore Ctrl-C, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -57,15 +51,25 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator:
-    """Return Chromium, driven by playwright; skip the test without it."""
+def chromium() -> Iterator[Chromium]:
+    """Return what starts Chromium; skip the test without it."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
+    executable = find()
+    if executable is None:
         pytest.skip("no chromium on the PATH (Debian: apt-get install chromium)")
     with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=chromium, headless=True, args=BROWSER_FLAGS
-        )
+        yield Chromium(driver, executable)
+
+
+@pytest.fixture()
+def browser(chromium: Chromium) -> Iterator:
+    """Return a browser, which is killed when it stops answering."""
+    with chromium.limited() as browser:
         yield browser
-        browser.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run tests again whose browser was killed because it had stopped answering."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["TargetClosedError"]))

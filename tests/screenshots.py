@@ -1,11 +1,11 @@
 """Take the screenshots of docs/viewer.md: `python tests/screenshots.py SCENE [CAPTURE]`."""
 
-import shutil
 import sys
 from pathlib import Path
 
 from browsing import choose, free_port, wait_for
-from conftest import BROWSER_FLAGS, ROOT
+from chromium import FLAGS, find
+from conftest import ROOT
 from playwright.sync_api import Page, sync_playwright
 
 from recon.capture import load_capture
@@ -63,13 +63,12 @@ def take_all(page: Page, viewer: Viewer) -> None:
 def main(scene: Path, capture: Path = ROOT / "assets" / "sample") -> None:
     """Serve a scene with a capture's photos and take every screenshot of it."""
     FOLDER.mkdir(exist_ok=True)
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     scenes = [ViewerScene(scene.name, load_gaussians(scene), scene.stat().st_size / 1e6)]
     with (
         Viewer(scenes, Photos.of(load_capture(capture)), port=free_port()) as viewer,
         sync_playwright() as driver,
     ):
-        browser = driver.chromium.launch(executable_path=chromium, args=BROWSER_FLAGS)
+        browser = driver.chromium.launch(executable_path=find(), args=FLAGS)
         page = browser.new_page(viewport=SIZE)
         page.set_default_timeout(300_000)
         take_all(page, viewer)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from browsing import choose, free_port, gaussians, photos, viewer, visit, wait_for
+from chromium import Chromium
 from helpers import psnr, random_gaussians
 
 from recon.formats import load_gaussians
@@ -357,3 +358,11 @@ def test_view_dependent_colours_follow_the_camera(visit) -> None:
         wait_for(page, lambda: not session.sent[0].settings.use_sh)
         flat = expected(viewer, session)
         wait_for_image(page, session, lambda image: psnr(image, flat) > 20)
+
+
+def test_browser_that_stops_answering_is_killed(chromium: Chromium) -> None:
+    api = pytest.importorskip("playwright.sync_api")
+    with chromium.limited(2) as browser, pytest.raises(api.Error, match="closed"):
+        browser.new_page().wait_for_timeout(120_000)
+    with chromium.limited() as browser:
+        assert browser.is_connected()
