@@ -12,7 +12,13 @@ from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 from recon.types import Views
 from render import Gaussians, rasterize
 from training.baselines import McmcConfig, optimise_mcmc, random_points, surface_points
-from training.baselines.compare import RANDOM, CompareConfig, as_lines, compare_case
+from training.baselines.compare import (
+    RANDOM,
+    CompareConfig,
+    as_lines,
+    compare_budgets,
+    compare_case,
+)
 from training.baselines.gsplat_mcmc import McmcScene, position_noise, relocated, sample_indices
 from training.evaluation.suite import Case
 
@@ -85,6 +91,16 @@ def test_it_learns_from_random_points(views: Views) -> None:
     assert bool(torch.isfinite(found.gaussians.means).all())
 
 
+def test_colours_get_further_degrees(views: Views) -> None:
+    start = random_points(views, 500, seed=1)
+    config = McmcConfig(seconds=math.inf, max_steps=10, relocate_every=4, sh_every=2)
+    found = optimise_mcmc(start, views, config).gaussians
+    assert found.sh_degree == 3
+    # Every degree has learned something, and the last one least.
+    sizes = [float(found.sh[:, n * n : (n + 1) ** 2].abs().sum()) for n in range(4)]
+    assert min(sizes) > 0 and sizes[0] > sizes[3]
+
+
 def test_time_limit_ends_the_optimisation(views: Views) -> None:
     start = random_points(views, 500, seed=1)
     found = optimise_mcmc(start, views, McmcConfig(seconds=0.0, max_steps=60))
@@ -100,6 +116,15 @@ def test_comparison_of_one_case() -> None:
     assert [each["times"] for each in row["baseline"]] == [0.5, 1.0, 0.5, 1.0]
     assert row["recon"] > max(e["psnr"] for e in row["baseline"] if e["start"] == RANDOM)
     assert "predicted points, 0.5x" in as_lines([row]) and json.dumps(row)
+
+
+def test_comparison_at_equal_times() -> None:
+    case = Case(ROOT / "assets" / "sample", "2v")
+    recon_config = ReconstructConfig(ViewConfig(resolution=64), model="plane-sweep")
+    row = compare_budgets(case, recon_config, CompareConfig(budgets=(0.5, 1.0)))
+    assert [each["budget"] for each in row["budgets"]] == [0.5, 1.0]
+    assert all(each["recon_steps"] > 0 and each["steps"] > 0 for each in row["budgets"])
+    assert "| sample | 2v | 0.5 |" in as_lines([row]) and json.dumps(row)
 
 
 def test_surface_points_keep_only_positions_and_colours(views: Views) -> None:

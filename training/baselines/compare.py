@@ -1,24 +1,28 @@
 """Comparison with 3DGS-MCMC, optimised for the same time as recon takes and for multiples of it.
 
 python -m training.baselines.compare configs/captures.yaml --times 1 10 --json compare.json
+
+With --budgets, recon and the baseline each get the same total times instead (s).
+
+python -m training.baselines.compare configs/whole_captures.yaml --budgets 60 180 600
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from recon.capture import load_capture
 from recon.config import OptimiseConfig, ReconstructConfig
 from recon.model.registry import build_model
-from recon.pipeline import finish_scene, predict_for_scene
+from recon.pipeline import finish_scene, predict_for_scene, reconstruct_views
 from recon.reporting import say
 from render import Gaussians
 from training.baselines.gsplat_mcmc import McmcConfig, optimise_mcmc
-from training.baselines.initialisation import random_points, surface_points
+from training.baselines.initialisation import random_points, random_subset, surface_points
 from training.evaluation.captures import context_and_targets
 from training.evaluation.scoring import mean_psnr
 from training.evaluation.suite import Case, read_split, read_suite
@@ -38,6 +42,8 @@ class CompareConfig:
     """Initial points of the baseline."""
     random_count: int = 200_000
     """Number of random points."""
+    budgets: tuple[float, ...] = ()
+    """Total times (s) of both, instead of `times`."""
 
 
 def compare_case(
@@ -76,8 +82,44 @@ def compare_case(
     return row
 
 
+def compare_budgets(
+    case: Case, recon_config: ReconstructConfig, config: CompareConfig
+) -> dict[str, Any]:
+    """Return the mean PSNR of the held-out targets (dB) of all methods for the same total times."""
+    split = read_split(load_capture(case.capture), case.split)
+    context, targets = context_and_targets(split, recon_config.views.resolution)
+    model = build_model(recon_config.model)
+    began = time.monotonic()
+    prediction = predict_for_scene(context, model, recon_config)
+    prediction_seconds = time.monotonic() - began
+    points = surface_points(prediction.gaussians, context)
+    side = max(context.cameras.width, context.cameras.height)
+    points = random_subset(points, recon_config.simplify.limit(side), recon_config.seed)
+    row: dict[str, Any] = {"capture": case.capture.name, "split": case.split, "budgets": []}
+    for budget in config.budgets:
+        began = time.monotonic()
+        scene = reconstruct_views(context, model, replace(recon_config, seconds=budget))
+        seconds = time.monotonic() - began
+        limit = McmcConfig(max(budget - prediction_seconds, 0.0), seed=recon_config.seed)
+        result = optimise_mcmc(points, context, limit)
+        assert scene.provenance is not None
+        row["budgets"].append(
+            {
+                "budget": budget,
+                "seconds": seconds,
+                "recon": mean_psnr(scene.gaussians, targets),
+                "recon_steps": scene.provenance.num_steps,
+                "baseline": mean_psnr(result.gaussians, targets),
+                "steps": result.steps,
+            }
+        )
+    return row
+
+
 def as_lines(rows: list[dict[str, Any]]) -> str:
     """Return a Markdown table of PSNR and, for the baseline, the number of steps."""
+    if "budgets" in rows[0]:
+        return _budget_lines(rows)
     names = [f"{each['start']}, {each['times']:g}x" for each in rows[0]["baseline"]]
     lines = ["| capture | split | s | recon | " + " | ".join(names) + " |"]
     lines.append("|" + "---|" * (4 + len(names)))
@@ -88,11 +130,27 @@ def as_lines(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _budget_lines(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| capture | split | budget, s | recon | taken, s | steps | baseline | steps |",
+        "|" + "---|" * 8,
+    ]
+    for row in rows:
+        for each in row["budgets"]:
+            lines.append(
+                f"| {row['capture']} | {row['split']} | {each['budget']:g} | {each['recon']:.2f} | "
+                f"{each['seconds']:.0f} | {each['recon_steps']} | {each['baseline']:.2f} | "
+                f"{each['steps']} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Compare the cases of a suite."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", type=Path)
     parser.add_argument("--times", type=float, nargs="+", default=[1.0, 10.0])
+    parser.add_argument("--budgets", type=float, nargs="*", default=[], help="total times, s")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     parser.add_argument("--only", nargs="*", default=[], help="cases: fox, fox/4v")
     parser.add_argument("--steps", type=int, default=OptimiseConfig.steps, help="steps of recon")
@@ -103,11 +161,14 @@ def main() -> None:
     if options.seconds is not None:
         optimise_config = OptimiseConfig.for_seconds(options.seconds)
     recon_config = ReconstructConfig(optimise=optimise_config)
-    config = CompareConfig(tuple(options.times), tuple(options.starts))
+    config = CompareConfig(
+        tuple(options.times), tuple(options.starts), budgets=tuple(options.budgets)
+    )
+    compare = compare_budgets if config.budgets else compare_case
     rows = []
     for case in read_suite(options.suite).select(options.only):
-        rows.append(compare_case(case, recon_config, config))
-        say(as_lines(rows[-1:]).splitlines()[-1])
+        rows.append(compare(case, recon_config, config))
+        say("\n".join(as_lines(rows[-1:]).splitlines()[2:]))
         if options.json:
             options.json.write_text(json.dumps(rows, indent=1) + "\n")
     say(as_lines(rows))

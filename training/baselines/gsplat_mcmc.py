@@ -19,15 +19,13 @@ from render.types import NEAR
 SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 # Maximum number of copies of one Gaussian, as in gsplat.
 MAX_COPIES = 51
+# Degree of SH of the reference implementation.
+MAX_SH_DEGREE = 3
 
 
 @dataclass(frozen=True)
 class McmcConfig:
-    """Learning rates of 3DGS (Kerbl et al. 2023), regularisers of MCMC, as in gsplat's trainer.
-
-    Colours do not depend on the direction: these schedules are too short to reach the first band
-    of SH.
-    """
+    """Learning rates of 3DGS (Kerbl et al. 2023), regularisers of MCMC, as in gsplat's trainer."""
 
     seconds: float
     """Length of the schedule (s)."""
@@ -40,7 +38,9 @@ class McmcConfig:
     lr_opacities: float = 5e-2
     """Learning rate of the opacity logits."""
     lr_sh: float = 2.5e-3
-    """Learning rate of the SH coefficients."""
+    """Learning rate of the constant SH coefficients; a twentieth for the others."""
+    sh_every: int = 1000
+    """Steps after which colours get the next degree of SH, up to 3."""
     dssim: float = 0.2
     """Weight of DSSIM in the photometric loss; the rest is the absolute error."""
     opacity_weight: float = 0.01
@@ -88,6 +88,8 @@ def optimise_mcmc(start: Gaussians, views: Views, config: McmcConfig) -> McmcRes
         losses.append(scene.step(views, order.pop(), progress))
         if len(losses) % config.relocate_every == 0:
             scene.relocate()
+        if len(losses) % config.sh_every == 0:
+            scene.grow_sh()
     return McmcResult(scene.gaussians().detach(), len(losses), tuple(losses))
 
 
@@ -125,12 +127,15 @@ class McmcScene:
     def gaussians(self) -> Gaussians:
         """Return the current Gaussians, attached to the parameters."""
         values = self.values
+        sh = values["sh"]
+        if "sh_rest" in values:
+            sh = torch.cat([sh, values["sh_rest"]], 1)
         return Gaussians(
             values["means"],
             torch.nn.functional.normalize(values["quats"], dim=-1),
             values["scales"].exp(),
             torch.sigmoid(values["opacities"]),
-            values["sh"],
+            sh,
         )
 
     def step(self, views: Views, index: int, progress: float) -> float:
@@ -151,6 +156,26 @@ class McmcScene:
             noise = position_noise(gaussians.covars(), gaussians.opacities, lr * config.noise)
             self.values["means"] += noise
         return float(loss.detach())
+
+    @torch.no_grad()
+    def grow_sh(self) -> None:
+        """Give colours the next degree of spherical harmonics, from zero, up to MAX_SH_DEGREE."""
+        degree = self.gaussians().sh_degree + 1
+        if degree > MAX_SH_DEGREE:
+            return
+        missing = 2 * degree + 1
+        old = self.values.get("sh_rest", self.values["sh"][:, :0])
+        new = torch.nn.functional.pad(old.detach(), (0, 0, 0, missing)).requires_grad_()
+        self.values["sh_rest"] = new
+        if degree == 1:
+            group = {"params": [new], "lr": self.config.lr_sh / 20, "name": "sh_rest"}
+            self.adam.add_param_group(group)
+            return
+        self.adam.param_groups[-1]["params"] = [new]
+        state = self.adam.state.pop(old)
+        for moment in ("exp_avg", "exp_avg_sq"):
+            state[moment] = torch.nn.functional.pad(state[moment], (0, 0, 0, missing))
+        self.adam.state[new] = state
 
     @torch.no_grad()
     def relocate(self) -> None:

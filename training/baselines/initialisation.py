@@ -41,6 +41,12 @@ def surface_points(gaussians: Gaussians, views: Views) -> Gaussians:
     return _isotropic(gaussians.means, sizes, gaussians.sh[:, :1])
 
 
+def random_subset(gaussians: Gaussians, count: int, seed: int) -> Gaussians:
+    """Keep at most `count` Gaussians, drawn at random."""
+    order = torch.randperm(len(gaussians), generator=torch.Generator().manual_seed(seed))
+    return gaussians[order[:count]]
+
+
 def _isotropic(
     means: Float[Tensor, "n 3"], sizes: Float[Tensor, "n"], sh: Float[Tensor, "n k 3"]
 ) -> Gaussians:
