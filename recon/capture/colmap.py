@@ -14,6 +14,7 @@ from recon.capture.colmap_files import (
     Model,
     ModelImage,
     count_images,
+    missing_file,
     model_files,
     read_model,
 )
@@ -57,12 +58,13 @@ _LAYOUTS: dict[str, tuple[bool, DistortionModel, tuple[int | None, ...]]] = {
 def find_colmap(folder: Path) -> Path | None:
     """Return the folder of the largest COLMAP model where a project most likely has it, or None.
 
-    A warning names the other models.
+    Warnings name the other models, and those without their cameras or images.
     """
-    locations = [
-        [path for path in _matching(folder, pattern) if model_files(path)]
-        for pattern in MODEL_FOLDERS
-    ]
+    matching = [_matching(folder, pattern) for pattern in MODEL_FOLDERS]
+    locations = [[path for path in paths if model_files(path)] for paths in matching]
+    for path in dict.fromkeys(path for paths in matching for path in paths):
+        if missing := missing_file(path):
+            warn(f"the COLMAP model in {path} is not used: it has no {missing}; export it again")
     models = list(dict.fromkeys(path for location in locations for path in location))
     if not models:
         return None

@@ -99,6 +99,23 @@ def model_files(folder: Path) -> dict[str, Path]:
     return {}
 
 
+def missing_file(folder: Path) -> str | None:
+    """Return the name of the file that a model in a folder lacks, or None if there is no model."""
+    try:
+        names = {path.name.lower() for path in folder.iterdir() if path.is_file()}
+    except OSError:
+        return None
+    if model_files(folder):
+        return None
+    for extension in (".bin", ".txt"):
+        needed = {"cameras" + extension, "images" + extension}
+        # Text files may have such names for other reasons; points beside them decide.
+        sure = extension == ".bin" or "points3d" + extension in names
+        if sure and needed & names:
+            return (needed - names).pop()
+    return None
+
+
 def count_images(folder: Path) -> int:
     """Return how many images with poses a model has, 0 if it cannot be read."""
     path = model_files(folder)["images"]

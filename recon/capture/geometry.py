@@ -9,16 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture.types import DistortionModel
-from recon.errors import InputError
+from recon.errors import InputError, warn
 
 # Signs of the columns of a camera-to-world matrix: OpenGL cameras look along -z with y up, recon's
 # along +z with y down.
 OPENGL_FLIP = np.array([1.0, -1.0, -1.0, 1.0])
 # Largest deviation of R R^T from the identity that counts as rounding.
 ROTATION_TOLERANCE = 1e-2
-# A focal length of this fraction of the width has a field of view of 169 degrees: it is given in
-# another unit, most often as a fraction of the width.
-MIN_FOCAL_RATIO = 0.05
+# Focal length over the long side: below the first, the field of view is over 157 degrees, above the
+# second, below 1.2 degrees. It is given in another unit, most often as a fraction of the width.
+MIN_FOCAL_RATIO, MAX_FOCAL_RATIO = 0.1, 50.0
 
 
 class Intrinsics(NamedTuple):
@@ -77,7 +77,10 @@ def c2w_from_viewmat(viewmat: Float[Tensor, "4 4"]) -> Float[np.ndarray, "4 4"]:
 
 
 def checked_K(values: Intrinsics, where: str) -> Float[Tensor, "3 3"]:
-    """Return K without skew, float64; InputError, naming `where`, if it contradicts the size."""
+    """Return K without skew, float64; InputError, naming `where`, if it contradicts the size.
+
+    A principal point of exactly 0, 0 is the image centre that an exporter left empty; one warning.
+    """
     fx, fy, cx, cy, width, height = values
     if not all(math.isfinite(value) for value in values):
         raise InputError(
@@ -90,10 +93,18 @@ def checked_K(values: Intrinsics, where: str) -> Float[Tensor, "3 3"]:
         )
     if fx <= 0 or fy <= 0:
         raise InputError(f"{where}: the focal length must be above 0 px, found {fx:g}, {fy:g}")
-    if fx < MIN_FOCAL_RATIO * width or fy < MIN_FOCAL_RATIO * height:
+    ratios = fx / max(width, height), fy / max(width, height)
+    if min(ratios) < MIN_FOCAL_RATIO or max(ratios) > MAX_FOCAL_RATIO:
         raise InputError(
             f"{where}: a focal length of {fx:g}, {fy:g} px contradicts the size "
             f"{width} x {height}; expected pixels of that size"
+        )
+    if cx == 0 and cy == 0:
+        cx, cy = width / 2, height / 2
+        # Without `where`, so that cameras of many photos give the same line, which is shown once.
+        warn(
+            "the principal point of cameras is 0, 0, as of an export that leaves it empty; "
+            "the image centre is used"
         )
     # A crop may have its principal point outside, but not by far.
     if not (-0.5 <= cx / width <= 1.5 and -0.5 <= cy / height <= 1.5):

@@ -199,3 +199,29 @@ def test_errors_are_one_line(tmp_path: Path):
     with pytest.raises(ReconError) as caught:
         load_capture(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["images.txt", "cameras.txt"])
+def test_colmap_model_without_a_file_is_told(missing: str, tmp_path: Path):
+    model = write_colmap_capture(tmp_path, shots(centered=True), "PINHOLE", PINHOLE)
+    (model / missing).unlink()
+    with pytest.warns(ReconWarning, match=f"sparse/0 is not used: it has no {missing}") as told:
+        capture = load_capture(tmp_path)
+    assert not capture.has_cameras
+    assert sum(missing in str(warning.message) for warning in told) == 1
+
+
+@pytest.mark.parametrize("focal", [1e9, 1e-3])
+def test_focal_lengths_of_another_unit(focal: float, tmp_path: Path):
+    write_colmap_capture(tmp_path, shots(centered=True), "PINHOLE", [focal, 154.0, 87.0, 55.0])
+    with pytest.raises(ReconError, match="contradicts the size"):
+        load_capture(tmp_path)
+
+
+def test_empty_principal_point_is_the_centre(tmp_path: Path):
+    cameras = shots(centered=True)
+    write_colmap_capture(tmp_path, cameras, "PINHOLE", [150.0, 154.0, 0.0, 0.0])
+    with pytest.warns(ReconWarning, match="principal point of cameras is 0, 0"):
+        camera = load_capture(tmp_path).frames[0].camera
+    assert camera is not None
+    assert camera.K[:2, 2].tolist() == [cameras[0].width / 2, cameras[0].height / 2]
