@@ -9,7 +9,8 @@ from pathlib import Path
 
 from recon import __version__
 from recon.capture import Capture, Frame, load_capture, select_spread
-from recon.capture.cameras import relative_to
+from recon.capture.cameras import relative_to, spread_cameras
+from recon.capture.exif import exif_down
 from recon.capture.frame_views import packed_views
 from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.config import FusionConfig, PoseConfig, ReconstructConfig
@@ -30,6 +31,7 @@ from recon.model.registry import build_model
 from recon.optimisation.loop import Watch, optimise
 from recon.scene import Provenance, Scene
 from recon.simplification.decimation import simplify_indexed
+from recon.start_camera import rotated_upright
 from recon.time_limit import TimeLimit
 from recon.types import Model, PackedViews, Prediction, Progress, StageProgress, Views
 from render import Cameras, Gaussians
@@ -105,7 +107,17 @@ def reconstruct(
     provenance = replace(
         scene.provenance, camera_source=poses.camera_source, frames=frames, poses=poses
     )
-    return replace(scene, provenance=provenance, origin=origin)
+    central = frames[spread_cameras(scene.cameras, 1)[0]]
+    return replace(scene, provenance=provenance, origin=origin, start=_upright_camera(central))
+
+
+def _upright_camera(frame: Frame) -> Cameras | None:
+    """Return the camera of a photo as EXIF says to look at it, in the world frame."""
+    if frame.camera is None:
+        return None
+    known = frame.camera
+    camera = Cameras(known.viewmat[None], known.K[None], known.width, known.height)
+    return camera if frame.oriented else rotated_upright(camera, *exif_down(frame.image_path))
 
 
 def _without_undecoded(

@@ -10,12 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon.capture import Frame
+from recon.capture.cameras import spread_cameras
 from recon.capture.sfm import CameraSource, PosedCapture
 from recon.compression import EncodedScene, compress
 from recon.config import ReconstructConfig
 from recon.formats import SceneSource, check_values, format_of, open_scene, save_gaussians
 from recon.precision import WORLD, Origin
 from recon.simplification.decimation import importance_order
+from recon.start_camera import world_start
 from recon.types import StageProgress, Views
 from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
 
@@ -103,6 +105,9 @@ class Scene:
     the world frame."""
     antialiased: bool = False
     """Whether the scene is for rendering with the 2D filter of Mip-Splatting."""
+    start: Cameras | None = None
+    """Camera from which to look at the scene first, in the world frame; by default the
+    one in the middle of `cameras`. Files of most formats keep it."""
     ordered: bool = field(default=False, repr=False)
     """Whether the Gaussians are in order of importance."""
 
@@ -139,7 +144,13 @@ class Scene:
         keeps_order = format_of(path).keeps_order
         check_values(path, self.gaussians)
         scene = self.by_importance() if keeps_order else self
-        save_gaussians(path, scene.gaussians, self.origin, self.antialiased)
+        save_gaussians(path, scene.gaussians, self.origin, self.antialiased, self._start())
+
+    def _start(self) -> Cameras | None:
+        if self.start is not None or self.cameras is None:
+            return self.start
+        central = spread_cameras(self.cameras, 1)
+        return world_start(self.cameras[central], self.origin)
 
     def render(
         self,
@@ -202,7 +213,7 @@ class Scene:
             InputError: The extension is unknown, or the scene is empty or does not match the views.
         """
         return compress(
-            SceneSource.of(self.gaussians, self.origin, self.antialiased),
+            SceneSource.of(self.gaussians, self.origin, self.antialiased, self._start()),
             path,
             max_loss_db=max_loss_db,
             target_mb=target_mb,
@@ -220,4 +231,6 @@ def load(path: str | Path) -> Scene:
         InputError: The file is missing, damaged, empty, or in an unknown format.
     """
     source = open_scene(Path(path))
-    return Scene(source.load(), origin=source.origin, antialiased=source.antialiased)
+    return Scene(
+        source.load(), origin=source.origin, antialiased=source.antialiased, start=source.start
+    )

@@ -45,6 +45,7 @@ class LiveViewer:
         if self.viewer is not None:
             scene = self.viewer.state.scenes[0]
             scene.name, scene.megabytes, scene.origin = self.name, megabytes, made.origin
+            scene.start = made.start
             self.viewer.state.changed.emit()
 
     def serve_forever(self) -> None:

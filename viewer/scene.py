@@ -53,6 +53,8 @@ class ViewerScene:
     """World coordinates of the point that the Gaussians are relative to."""
     antialiased: bool = False
     """Whether the scene is for rendering with the 2D filter of Mip-Splatting."""
+    start: Cameras | None = None
+    """Camera from which to look at it first, in the world frame; None if that is not known."""
     visible: bool = True
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Position in the browser's frame (browser units)."""

@@ -31,10 +31,20 @@ class StartView:
 
     @staticmethod
     def of(
-        gaussians: Gaussians, cameras: Cameras | None, normalisation: SceneNormalisation
+        gaussians: Gaussians,
+        cameras: Cameras | None,
+        normalisation: SceneNormalisation,
+        start: Cameras | None = None,
     ) -> "StartView":
-        """Start a little behind the camera that sees most of the scene, with the same focus."""
-        known = cameras if cameras is not None else default_camera(gaussians, 768, 512)
+        """Start a little behind the camera that sees most of the scene, with the same focus.
+
+        Args:
+            gaussians: The scene.
+            cameras: Its cameras, if they are known.
+            normalisation: The frame of the browser.
+            start: Camera to start from without `cameras`; None guesses one.
+        """
+        known = cameras or start or default_camera(gaussians, 768, 512)
         best = _best_camera(gaussians, known)
         first = known[[best]]
         focus = focus_point(gaussians, first)

@@ -13,6 +13,7 @@ import viser
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.start_camera import local_start
 from render import Cameras, Gaussians, rasterize
 from render.paths import focus_point
 from render.quaternions import rotmats_to_quats
@@ -78,7 +79,10 @@ class ViewerState:
                 scene.contribution_cameras = contribution_cameras
         first = self.scenes[0].state.gaussians
         self.normalisation = SceneNormalisation.of(first)
-        self.start = StartView.of(first, cameras, self.normalisation)
+        start = self.scenes[0].start
+        if start is not None:
+            start = local_start(start, self.scenes[0].origin)
+        self.start = StartView.of(first, cameras, self.normalisation, start)
         self.changed, self.sent, self.reset = Signal(), Signal(), Signal()
         self.send_seconds: float | None = None
         """Time that the last transfer to a browser took; None while one is due."""

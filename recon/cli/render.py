@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from recon.capture import Capture
+    from recon.formats import SceneSource
     from recon.precision import Origin
     from recon.types import StageProgress
     from render import Cameras, Gaussians
@@ -33,7 +34,7 @@ class Render:
     """Image (.png, .jpg), video (.mp4), or a folder for one image per camera."""
     cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
     """Capture or transforms.json (the photos need not exist) whose cameras to use; if omitted, the
-    pose of the camera is guessed from the scene."""
+    one that the scene file tells (.splat and .spz cannot), or else a guess."""
     camera_index: Annotated[str | None, Arg(metavar="N|PHOTO", replaces=("--view",))] = None
     """Camera to use, by its index from 0 or the name of its photo; if omitted, the first."""
     path: Literal["orbit", "wave", "interpolate"] | None = None
@@ -79,7 +80,7 @@ class Render:
             _check_video_support()
         source = open_scene(self.scene)
         gaussians = source.load().to(choose_render_device(self.device))
-        cameras, names = self._cameras(gaussians, suffix, source.origin)
+        cameras, names = self._cameras(gaussians, suffix, source)
         if not suffix:
             check_output_folder(self.output, [f"{name}.png" for name in names])
         with progress_reporter(self.quiet) as progress:
@@ -88,23 +89,22 @@ class Render:
         if not self.quiet:
             size = f"{cameras.width}x{cameras.height}"
             count = f"{len(cameras)} images" if len(cameras) > 1 else "1 image"
-            hint = "" if self.cameras else "; camera guessed, see --cameras"
+            known = self.cameras is not None or source.start is not None
+            hint = "" if known else "; camera guessed, see --cameras"
             say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians{hint}")
 
     def _cameras(
-        self, gaussians: "Gaussians", suffix: str, origin: "Origin"
+        self, gaussians: "Gaussians", suffix: str, source: "SceneSource"
     ) -> tuple["Cameras", list[str]]:
-        """Return the cameras to render, relative to an origin, and the names of their images."""
-        from render.guess import default_camera
+        """Return the cameras to render, relative to the origin, and the names of their images."""
         from render.paths import PATHS
 
-        width, height = parse_size(self.size) if self.size else DEFAULT_SIZE_PX
         if self.cameras is None:
             if self.camera_index is not None:
                 raise ReconError("--camera-index selects one of --cameras; pass both")
-            given, names = default_camera(gaussians, width, height), ["view"]
+            given, names = self._first_camera(gaussians, source), ["view"]
         else:
-            given, names = self._given_cameras(self.cameras, origin)
+            given, names = self._given_cameras(self.cameras, source.origin)
             given = given.to(gaussians.device)
         if self.camera_index is not None:
             index = _camera_index(self.camera_index, names)
@@ -118,6 +118,20 @@ class Render:
         if suffix in IMAGE_FORMATS:
             return given[[0]], names[:1]
         return given, names
+
+    def _first_camera(self, gaussians: "Gaussians", source: "SceneSource") -> "Cameras":
+        """Return the camera that the file tells to start from, or else a guess."""
+        from recon.start_camera import fitted, local_start
+        from render.guess import default_camera
+
+        size = parse_size(self.size) if self.size else None
+        if source.start is None:
+            return default_camera(gaussians, *(size or DEFAULT_SIZE_PX))
+        start = local_start(source.start, source.origin).to(gaussians.device)
+        if size is None:
+            scale = max(DEFAULT_SIZE_PX) / max(start.width, start.height)
+            size = max(1, round(scale * start.width)), max(1, round(scale * start.height))
+        return fitted(start, *size)
 
     def _given_cameras(self, path: Path, origin: "Origin") -> tuple["Cameras", list[str]]:
         """Return the pinhole cameras of a capture, without distortion, at one size."""

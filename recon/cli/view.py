@@ -95,7 +95,12 @@ class View:
             name = path.name if [p.name for p in self.scenes].count(path.name) == 1 else str(path)
             loaded.append(
                 ViewerScene(
-                    name, source.load(), scene_bytes(path) / 1e6, source.origin, source.antialiased
+                    name,
+                    source.load(),
+                    scene_bytes(path) / 1e6,
+                    source.origin,
+                    source.antialiased,
+                    source.start,
                 )
             )
         return loaded

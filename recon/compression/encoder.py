@@ -20,7 +20,7 @@ from recon.formats import check_kept, encodings, open_scene, write_scene
 from recon.formats.registry import SceneFormat
 from recon.formats.source import SceneSource
 from recon.precision import WORLD, Origin
-from render import Gaussians
+from render import Cameras, Gaussians
 
 # Numbers per Gaussian of each attribute. The loss is divided among attributes in this ratio: errors
 # grow with the square of a step, so this is the smallest size for a loss (reverse water-filling;
@@ -96,17 +96,22 @@ class Encoder:
     """World coordinates of the point that the scenes are relative to."""
     antialiased: bool = False
     """Whether the scenes are for rendering with the 2D filter of Mip-Splatting."""
+    start: Cameras | None = None
+    """Camera from which to look at the scenes first."""
     warnings: dict[Path, list[str]] = field(default_factory=dict)
     """What the writer warned of, by file: only the file that is kept matters."""
 
     @staticmethod
     @contextmanager
     def temporary(
-        scene_format: SceneFormat, origin: Origin = WORLD, antialiased: bool = False
+        scene_format: SceneFormat,
+        origin: Origin = WORLD,
+        antialiased: bool = False,
+        start: Cameras | None = None,
     ) -> Iterator["Encoder"]:
         """Create an encoder whose files are deleted when the context ends."""
         with temporary_folder() as folder:
-            yield Encoder(scene_format, folder, origin, antialiased)
+            yield Encoder(scene_format, folder, origin, antialiased, start)
 
     @property
     def quantises(self) -> bool:
@@ -121,14 +126,16 @@ class Encoder:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ReconWarning)
             if self.scene_format.write_quantised is None:
-                write_scene(path, SceneSource.of(scene, self.origin, self.antialiased))
+                write_scene(path, self._source(scene))
             else:
-                quantised = quantise(scene, steps)
-                source = SceneSource.of(quantised, self.origin, self.antialiased)
+                source = self._source(quantise(scene, steps))
                 check_kept(path, source)
                 self.scene_format.write_quantised(path, source, steps.dropped_bits)
         self.warnings[path] = [str(warning.message) for warning in caught]
         return path
+
+    def _source(self, scene: Gaussians) -> SceneSource:
+        return SceneSource.of(scene, self.origin, self.antialiased, self.start)
 
     def decode(self, path: Path) -> Gaussians:
         """Read an encoded file, relative to the same origin."""

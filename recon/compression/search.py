@@ -19,6 +19,7 @@ from recon.errors import ConfigError, InputError, warn
 from recon.files import atomic_output
 from recon.formats import SceneSource, format_of
 from recon.simplification.decimation import importance_order
+from recon.start_camera import local_start
 from recon.types import Progress, StageProgress, Views
 from render import Cameras, Gaussians
 
@@ -111,12 +112,14 @@ def compress(
     scene, path = source.load(), Path(path)
     scene_format = format_of(path)
     progress("rendering", 0.0)
-    objective = _objective(scene, views, cameras)
+    start = None if source.start is None else local_start(source.start, source.origin)
+    objective = _objective(scene, views, cameras, start)
 
     def report(done: float) -> None:
         progress("compressing", done)
 
-    with Encoder.temporary(scene_format, source.origin, source.antialiased) as encoder:
+    kept = source.origin, source.antialiased, source.start
+    with Encoder.temporary(scene_format, *kept) as encoder:
         report(0.0)
         if "keep_fraction" in limits:
             found = for_fraction(scene, encoder, objective, limits["keep_fraction"])
@@ -145,11 +148,11 @@ def _checked_limits(
 
 
 def _objective(
-    scene: Gaussians, views: Views | None, cameras: Cameras | None
+    scene: Gaussians, views: Views | None, cameras: Cameras | None, start: Cameras | None
 ) -> RateDistortionObjective:
     """Render the scene from its views, its cameras, or synthetic cameras."""
     if views is None:
-        groups = synthetic_cameras(scene) if cameras is None else (cameras,)
+        groups = synthetic_cameras(scene, start) if cameras is None else (cameras,)
         return RateDistortionObjective.of(scene, *groups)
     objective = RateDistortionObjective.of(scene, views.cameras, photos=views)
     if objective.scene_error > MAX_SCENE_ERROR:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.start_camera import fitted
 from render import Cameras, Gaussians
 from render.cameras import look_at
 from render.directions import spread_directions
@@ -20,9 +21,19 @@ SPHERE_VIEWS, WAVE_VIEWS, IMAGE_PX, SPHERE_FOV_DEG = 12, 6, 512, 50.0
 CLOSE_UP_DISTANCE = 0.6
 
 
-def synthetic_cameras(scene: Gaussians) -> tuple[Cameras, Cameras, Cameras]:
-    """Create three groups of cameras: a sphere, the estimated capture pose, and close-ups."""
-    guess = default_camera(scene, IMAGE_PX, IMAGE_PX)
+def synthetic_cameras(
+    scene: Gaussians, start: Cameras | None = None
+) -> tuple[Cameras, Cameras, Cameras]:
+    """Create three groups of cameras: a sphere, the pose of the capture, and close-ups.
+
+    Args:
+        scene: The Gaussians.
+        start: One camera of the capture, in their frame; None guesses one.
+    """
+    if start is None:
+        guess = default_camera(scene, IMAGE_PX, IMAGE_PX)
+    else:
+        guess = fitted(start, IMAGE_PX, IMAGE_PX).to(scene.device)
     near = _moved_closer(guess, focus_point(scene, guess))
     return sphere_cameras(scene), wave(scene, guess, WAVE_VIEWS), wave(scene, near, WAVE_VIEWS)
 

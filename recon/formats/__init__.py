@@ -11,7 +11,7 @@ from recon.formats.registry import format_of as format_of
 from recon.formats.sog_archive import Archive, is_sog_meta
 from recon.formats.source import SceneSource as SceneSource
 from recon.precision import WORLD, Origin
-from render import Gaussians
+from render import Cameras, Gaussians
 
 # Description of a scene in several levels of detail (PlayCanvas).
 LOD_META = "lod-meta.json"
@@ -42,7 +42,11 @@ def scene_bytes(path: Path) -> int:
 
 
 def save_gaussians(
-    path: Path, gaussians: Gaussians, origin: Origin = WORLD, antialiased: bool = False
+    path: Path,
+    gaussians: Gaussians,
+    origin: Origin = WORLD,
+    antialiased: bool = False,
+    start: Cameras | None = None,
 ) -> None:
     """Write a scene in the format of the extension, completely or not at all.
 
@@ -51,12 +55,13 @@ def save_gaussians(
         gaussians: At least one Gaussian.
         origin: World coordinates of the point that the means are relative to.
         antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
+        start: Camera from which to look at it first (see `SceneSource.start`).
 
     Raises:
         InputError: There are no Gaussians, values are invalid, or the file cannot be written.
     """
     check_values(path, gaussians)
-    write_scene(path, SceneSource.of(_clipped(path, gaussians), origin, antialiased))
+    write_scene(path, SceneSource.of(_clipped(path, gaussians), origin, antialiased, start))
 
 
 def check_values(path: Path, gaussians: Gaussians) -> None:

@@ -26,6 +26,7 @@ from recon.formats.ply_header import (
 )
 from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
 from recon.precision import WORLD, Origin, float32_error, local_origin
+from recon.start_camera import to_comment
 from render import Gaussians
 from render.sh import C0
 
@@ -57,7 +58,7 @@ def write_compressed_ply(path: Path, source: SceneSource) -> None:
     chunks = -(-source.count // CHUNK_SIZE)
     rest = NUM_REST_BY_DEGREE[source.sh_degree]
     header = ["ply", "format binary_little_endian 1.0"]
-    header += [f"comment {MIP_COMMENT}"] if source.antialiased else []
+    header += comment_lines(source)
     header += [f"element chunk {chunks}"]
     header += [f"property float {name}" for name in _BOUNDS]
     header += [f"element vertex {source.count}", *(f"property uint {name}" for name in _PACKED)]
@@ -75,6 +76,12 @@ def write_compressed_ply(path: Path, source: SceneSource) -> None:
         for index, section in enumerate(sections):
             for block in source.read(index, len(sections)):
                 file.write(section(in_morton_order(block)).tobytes())
+
+
+def comment_lines(source: SceneSource) -> list[str]:
+    """Return what a PLY says about a scene in the comments of its header."""
+    lines = [f"comment {MIP_COMMENT}"] if source.antialiased else []
+    return lines if source.start is None else [*lines, f"comment {to_comment(source.start)}"]
 
 
 def _values(origin: Origin, block: Gaussians) -> np.ndarray:

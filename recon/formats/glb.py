@@ -1,6 +1,7 @@
 """glTF binary with KHR_gaussian_splatting: float32 attributes of a point primitive, +y up."""
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,8 @@ from recon.formats import encodings
 from recon.formats.gltf import Document, read_document
 from recon.formats.source import SceneSource
 from recon.precision import WORLD, Origin, float32_error, local_origin
-from render import Gaussians, Sim3
+from recon.start_camera import checked_camera
+from render import Cameras, Gaussians, Sim3
 from render.sh import C0, degree_of
 
 EXTENSION = "KHR_gaussian_splatting"
@@ -29,6 +31,10 @@ LINEAR = "lin_rec709_display"
 KERNELS, COLOR_SPACES = ("ellipse",), ("srgb_rec709_display", LINEAR)
 # Opacities beyond their range by no more than this are rounded.
 OPACITY_ROUNDING = 0.01
+# OpenCV cameras have +y down and look along +z, those of glTF +y up and along -z.
+CAMERA_AXES = np.array([1.0, -1.0, -1.0, 1.0])
+# Longer side of the image of a camera, whose size glTF does not tell (px).
+SIDE_PX = 1000
 Section = Callable[[Gaussians], np.ndarray]
 
 
@@ -130,12 +136,17 @@ def _document(source: SceneSource, sections: dict[str, Section]) -> dict[str, An
             }
         },
     }  # fmt: skip
-    return {
+    nodes: list[dict[str, Any]] = [{"mesh": 0} | _translation(source.origin)]
+    cameras: dict[str, Any] = {}
+    if source.start is not None:
+        nodes.append({"camera": 0, "name": "start"} | _pose(source.start))
+        cameras = {"cameras": [_perspective(source.start)]}
+    return cameras | {
         "asset": {"version": "2.0", "generator": "recon"},
         "extensionsUsed": [EXTENSION],
         "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0} | _translation(source.origin)],
+        "scenes": [{"nodes": list(range(len(nodes)))}],
+        "nodes": nodes,
         "meshes": [{"primitives": [primitive]}],
         "buffers": [{"byteLength": offset}],
         "bufferViews": views,
@@ -148,6 +159,40 @@ def _translation(origin: Origin) -> dict[str, Any]:
     if origin == WORLD:
         return {}
     return {"translation": [float(v * FLIPS[axis]) for v, axis in zip(origin, "xyz", strict=True)]}
+
+
+def _pose(start: Cameras) -> dict[str, Any]:
+    """Return the part of a node with the pose of a camera, which looks along -z with +y up."""
+    signs = np.append(_flip_axes(), 1).astype(np.float64)
+    matrix = signs[:, None] * start.c2w[0].numpy() * CAMERA_AXES
+    return {"matrix": matrix.T.ravel().tolist()}
+
+
+def _perspective(start: Cameras) -> dict[str, Any]:
+    """Describe the lens of a camera: its principal point is the middle, as glTF has it."""
+    fov = 2 * math.atan(start.height / 2 / float(start.Ks[0, 1, 1]))
+    aspect = start.width / float(start.Ks[0, 0, 0]) / (start.height / float(start.Ks[0, 1, 1]))
+    # The near plane must be positive; it has no meaning for Gaussians.
+    perspective = {"yfov": fov, "aspectRatio": aspect, "znear": 0.01}
+    return {"type": "perspective", "perspective": perspective}
+
+
+def _start(document: Document) -> Cameras | None:
+    """Return the first perspective camera that is complete, if there is one."""
+    signs = np.append(_flip_axes(), 1).astype(np.float64)
+    for matrix, lens in document.perspective_cameras():
+        try:
+            fov, aspect = float(lens["yfov"]), float(lens.get("aspectRatio", 1))
+            width, height = SIDE_PX * min(aspect, 1), SIDE_PX / max(aspect, 1)
+            focal = height / 2 / math.tan(fov / 2)
+            size = round(width), round(height)
+        except (KeyError, TypeError, ValueError, ArithmeticError):
+            continue
+        pose = torch.from_numpy(signs[:, None] * matrix * CAMERA_AXES)
+        start = checked_camera(pose, (focal, focal, width / 2, height / 2), *size)
+        if start is not None:
+            return start
+    return None
 
 
 def _kind(name: str) -> str:
@@ -198,7 +243,7 @@ def open_glb(path: Path) -> SceneSource:
         replace(block, means=torch.from_numpy((world - origin).astype(np.float32)))
         for block, world in zip(blocks, positions, strict=True)
     ]
-    return SceneSource.of(Gaussians.cat(placed), origin)
+    return SceneSource.of(Gaussians.cat(placed), origin, start=_start(document))
 
 
 def _check_extension(path: Path, extension: dict[str, Any]) -> None:

@@ -27,11 +27,21 @@ class Document:
 
     def primitives(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
         """Yield the world-from-mesh matrix [4 4] and the primitive of every mesh of a node."""
-        for matrix, mesh in self._meshes():
-            for primitive in _objects(self._item("meshes", mesh).get("primitives")):
-                yield matrix, primitive
+        for matrix, node in self._nodes():
+            if "mesh" in node:
+                for primitive in _objects(self._item("meshes", node["mesh"]).get("primitives")):
+                    yield matrix, primitive
 
-    def _meshes(self) -> Iterator[tuple[np.ndarray, Any]]:
+    def perspective_cameras(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        """Yield the world-from-camera matrix [4 4] and the perspective of the nodes' cameras."""
+        for matrix, node in self._nodes():
+            if "camera" in node:
+                perspective = self._item("cameras", node["camera"]).get("perspective")
+                if isinstance(perspective, dict):
+                    yield matrix, perspective
+
+    def _nodes(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        """Yield every node with its world-from-node matrix [4 4]."""
         nodes = self.json.get("nodes")
         if not isinstance(nodes, list):
             return
@@ -47,8 +57,7 @@ class Document:
             seen.add(index)
             matrix = parent @ self._matrix(node)
             pending += [(matrix, child) for child in _list(node.get("children"))]
-            if "mesh" in node:
-                yield matrix, node["mesh"]
+            yield matrix, node
 
     def _matrix(self, node: dict[str, Any]) -> np.ndarray:
         try:

@@ -12,7 +12,7 @@ from recon.errors import InputError, listed, warn
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.attribute_sizes import sum_by_attribute
-from recon.formats.compressed_ply import MIP_COMMENT, is_compressed, open_compressed_ply
+from recon.formats.compressed_ply import comment_lines, is_compressed, open_compressed_ply
 from recon.formats.ply_header import (
     NUM_REST_BY_DEGREE,
     PlyHeader,
@@ -23,6 +23,7 @@ from recon.formats.ply_header import (
 )
 from recon.formats.source import BLOCK_SIZE, SceneSource, regroup
 from recon.precision import WORLD, Origin, float32_error, origin_of_rows
+from recon.start_camera import from_comments
 from render import Gaussians
 from render.sh import C0
 
@@ -64,7 +65,7 @@ def write_ply(path: Path, source: SceneSource) -> None:
     names += [f"f_rest_{i}" for i in range(rest)]
     names += ["opacity", *_GROUPS["scales"], *_GROUPS["quats"]]
     header = ["ply", "format binary_little_endian 1.0"]
-    header += [f"comment {MIP_COMMENT}"] if source.antialiased else []
+    header += comment_lines(source)
     header += [f"element vertex {source.count}"]
     header += [f"property {kind} {axis}" for axis in "xyz"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
@@ -104,7 +105,9 @@ def open_ply(path: Path) -> SceneSource:
         header = read_header(path, file)
         if is_compressed(header):
             opened = open_compressed_ply(path, file, header)
-            return replace(opened, antialiased=is_antialiased(header))
+            return replace(
+                opened, antialiased=is_antialiased(header), start=from_comments(header.comments)
+            )
         names = [name for name, _ in header.properties]
         _check_properties(path, names)
         table = read_table(path, file, header)
@@ -123,7 +126,8 @@ def open_ply(path: Path) -> SceneSource:
         return regroup(_decoded(rows, rest, origin) for rows in _chunks(table))
 
     antialiased = is_antialiased(header) or "filter_3D" in names
-    return SceneSource(count, degree, blocks, origin, antialiased)
+    start = from_comments(header.comments)
+    return SceneSource(count, degree, blocks, origin, antialiased, start)
 
 
 def is_antialiased(header: PlyHeader) -> bool:

@@ -20,6 +20,7 @@ from recon.formats.morton import in_texture_order
 from recon.formats.sog_archive import Archive, texture_size, webp
 from recon.formats.source import SceneSource
 from recon.precision import local_origin
+from recon.start_camera import from_json, to_json
 from render import Gaussians
 
 # Number of SH coefficients above degree 0 by degree; the format ends at degree 3.
@@ -43,6 +44,8 @@ def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
     meta: dict[str, Any] = {"version": 2, "asset": {"generator": "recon"}, "count": len(scene)}
     if source.antialiased:
         meta["model"] = "antialiased"
+    if source.start is not None:
+        meta["asset"]["start_camera"] = to_json(source.start)
     files: dict[str, bytes] = {}
     means = scene.means.double().numpy() + source.origin
     _add_means(means, meta, files, dropped_bits)
@@ -145,7 +148,9 @@ def open_sog(path: Path) -> SceneSource:
         opacities=torch.from_numpy(opacities),
         sh=torch.from_numpy(encodings.decode_sh(f_dc, rest.astype(np.float32))),
     )
-    return SceneSource.of(scene, origin, meta.get("model") == "antialiased")
+    asset = meta.get("asset")
+    start = from_json(asset.get("start_camera")) if isinstance(asset, dict) else None
+    return SceneSource.of(scene, origin, meta.get("model") == "antialiased", start)
 
 
 def _values(

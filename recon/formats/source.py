@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from recon.precision import WORLD, Origin
-from render import Gaussians
+from render import Cameras, Gaussians
 
 # Gaussians per block; a multiple of the 256 of a chunk of compressed PLY.
 BLOCK_SIZE = 1 << 18
@@ -35,12 +35,18 @@ class SceneSource:
     antialiased: bool = False
     """Whether the scene was made for rendering with the 2D filter of Mip-Splatting, which lowers
     the opacity of Gaussians thinner than a pixel (`RasterizeSettings.antialiased`)."""
+    start: Cameras | None = None
+    """Camera from which to look at the scene first, in the world frame, float64 (see
+    `recon.start_camera`); None if the file does not tell."""
     report: Callable[[float], None] = ignore_progress
     """Receives the progress of `read` (0 to 1)."""
 
     @staticmethod
     def of(
-        gaussians: Gaussians, origin: Origin = WORLD, antialiased: bool = False
+        gaussians: Gaussians,
+        origin: Origin = WORLD,
+        antialiased: bool = False,
+        start: Cameras | None = None,
     ) -> "SceneSource":
         """Return a source of a scene in memory."""
         scene = gaussians.detach().to("cpu")
@@ -49,7 +55,7 @@ class SceneSource:
             for start in range(0, len(scene), BLOCK_SIZE):
                 yield scene[start : start + BLOCK_SIZE]
 
-        return SceneSource(len(scene), scene.sh_degree, blocks, origin, antialiased)
+        return SceneSource(len(scene), scene.sh_degree, blocks, origin, antialiased, start)
 
     def read(self, index: int = 0, passes: int = 1) -> Iterator[Gaussians]:
         """Iterate over the blocks and report the progress.

@@ -25,7 +25,7 @@ from recon.compression.encoder import find_steps, quantise
 from recon.compression.reduction import reduce_count
 from recon.compression.search import adjust_steps, encode
 from recon.errors import ConfigError
-from recon.formats import FORMATS, load_gaussians, save_gaussians
+from recon.formats import FORMATS, load_gaussians, open_scene, save_gaussians
 from recon.simplification.decimation import contribution, importance_order
 from render import rasterize
 
@@ -301,7 +301,7 @@ def test_library_entry(scene: Path, sample: Path, tmp_path: Path) -> None:
     views = load_views([capture.frames[i] for i in select_spread(capture, 3)], 64)
     stages: list[str] = []
     found = compress(
-        whole,
+        open_scene(scene),
         tmp_path / "a.ply",
         keep_fraction=0.3,
         views=views,
