@@ -8,7 +8,15 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from recon.capture.images import DECODE_ERRORS, image_size, is_raw, open_image
+from recon.capture.images import (
+    DECODE_ERRORS,
+    exif_of,
+    exif_value,
+    image_size,
+    is_raw,
+    open_image,
+    orientation_of,
+)
 from recon.errors import listed, warn
 
 ORIENTATION = int(ExifTags.Base.Orientation)
@@ -111,27 +119,24 @@ def warn_of_focals(files: Sequence[Path]) -> None:
 
 def _lens(path: Path) -> _Lens:
     try:
-        with open_metadata(path) as exif:
-            details = exif.get_ifd(ExifTags.IFD.Exif)
-            model = exif.get(ExifTags.Base.Model, "")
+        with open_metadata(path) as (exif, _):
+            model = exif_value(exif, ExifTags.Base.Model)
+            tags = ExifTags.Base.FocalLength, EQUIVALENT, ExifTags.Base.DigitalZoomRatio
+            focal, equivalent, zoom = (
+                _number(exif_value(exif, tag, ExifTags.IFD.Exif)) for tag in tags
+            )
     except DECODE_ERRORS:
         return _Lens("", 0.0, 0.0, 1.0)
-    return _Lens(
-        str(model),
-        _number(details.get(ExifTags.Base.FocalLength)),
-        _number(details.get(EQUIVALENT)),
-        _number(details.get(ExifTags.Base.DigitalZoomRatio)) or 1.0,
-    )
+    return _Lens(str(model or ""), focal, equivalent, zoom or 1.0)
 
 
 def exif_orientation(path: Path) -> int:
     """Return the orientation by EXIF, 1 to 8; 1 (as stored) if EXIF does not give a valid one."""
     try:
-        with open_metadata(path) as exif:
-            orientation = int(exif.get(ORIENTATION, 1))
+        with open_metadata(path) as (exif, image):
+            return orientation_of(exif, image)
     except DECODE_ERRORS:
         return 1
-    return orientation if 1 <= orientation <= 8 else 1
 
 
 def exif_down(path: Path) -> tuple[int, int]:
@@ -140,17 +145,17 @@ def exif_down(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def open_metadata(path: Path) -> Iterator[Image.Exif]:
-    """Open the EXIF data of a photo, without decoding its pixels."""
+def open_metadata(path: Path) -> Iterator[tuple[Image.Exif, Image.Image | None]]:
+    """Open the EXIF data of a photo, and the photo unless it is RAW; its pixels are not decoded."""
     if is_raw(path):
         # Most RAW formats are TIFF files.
         with path.open("rb") as file:
             exif = Image.Exif()
             exif.load_from_fp(file)
-            yield exif
+            yield exif, None
     else:
         with open_image(path) as image:
-            yield image.getexif()
+            yield exif_of(image), image
 
 
 def _number(value: object) -> float:

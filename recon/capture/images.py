@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from recon.capture.color import ADOBE_RGB, RgbSpace, space_in_header, srgb_image
 from recon.errors import InputError
@@ -36,6 +36,16 @@ HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"
 HEADER_BYTES = 1 << 16
 # LibRaw's rotation of a photo -> EXIF orientation.
 RAW_FLIPS = {3: 3, 5: 8, 6: 6}
+# EXIF orientation -> what shows the stored pixels upright.
+TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 AVIF_HEADS = (b"ftypavif", b"ftypavis")
 # Larger photos exist, but a decompression bomb must not exhaust the memory of the machine.
 Image.MAX_IMAGE_PIXELS = 400_000_000
@@ -123,7 +133,7 @@ def read_pixels(
             # Before the pixels, after which the file is closed.
             declared = declared_space(path, image)
             image.load()
-            upright = ImageOps.exif_transpose(image) if apply_orientation else image
+            upright = _upright(image) if apply_orientation else image
             return _to_arrays(upright, declared)
         except DECODE_ERRORS as error:
             raise UnreadablePhoto(path, DAMAGED) from error
@@ -265,11 +275,45 @@ def declared_space(path: Path, image: Image.Image) -> RgbSpace | None:
             space = space_in_header(file.read(HEADER_BYTES))
         if space is not None:
             return space
-    exif = image.getexif()
-    color_space = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace)
-    interoperability = exif.get_ifd(ExifTags.IFD.Interop).get(ExifTags.Interop.InteropIndex)
+    exif = exif_of(image)
+    color_space = exif_value(exif, ExifTags.Base.ColorSpace, ExifTags.IFD.Exif)
+    interoperability = exif_value(exif, ExifTags.Interop.InteropIndex, ExifTags.IFD.Interop)
     is_adobe = color_space == 2 or str(interoperability).strip("\0 ") == "R03"
     return ADOBE_RGB if is_adobe else None
+
+
+def exif_of(image: Image.Image) -> Image.Exif:
+    """Return the EXIF data of an image; empty if they are too damaged to be read."""
+    try:
+        return image.getexif()
+    except DECODE_ERRORS:
+        return Image.Exif()
+
+
+def exif_value(exif: Image.Exif, tag: int, directory: int | None = None) -> Any:
+    """Return a value of EXIF data, or of one of its directories; None if missing or damaged."""
+    try:
+        return (exif if directory is None else exif.get_ifd(directory)).get(tag)
+    except DECODE_ERRORS:
+        return None
+
+
+def orientation_of(exif: Image.Exif, image: Image.Image | None = None) -> int:
+    """Return the orientation, 1 to 8; 1 (as stored) if EXIF does not give a valid one.
+
+    That of a TIFF is 1: Pillow gives its pixels as they are to be shown.
+    """
+    if image is not None and image.format == "TIFF":
+        return 1
+    value = exif_value(exif, ExifTags.Base.Orientation)
+    return next((known for known in range(1, 9) if value == known), 1)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Rotate and mirror an image as EXIF says."""
+    # ImageOps.exif_transpose writes EXIF anew, which fails where other values are damaged.
+    method = TRANSPOSITIONS.get(orientation_of(exif_of(image), image))
+    return image if method is None else image.transpose(method)
 
 
 def raw_size(path: Path) -> tuple[int, int]:
