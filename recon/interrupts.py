@@ -66,6 +66,8 @@ class StopRequests:
         """The signal that came last."""
         self.raised = False
         """Whether the main thread has got its KeyboardInterrupt."""
+        self.is_process = False
+        """Whether the process may end in the handler of a signal."""
         self.holding = False
         """Whether a first Ctrl-C is only noted; see `hold`."""
         self.told = False
@@ -127,9 +129,13 @@ class StopRequests:
             return
         is_noted = self.holding and self.signal is None and number == signal.SIGINT
         self.signal = number
-        if not is_noted:
-            self.raised = True
-            raise KeyboardInterrupt
+        if is_noted:
+            return
+        self.raised = True
+        if self.is_process and _is_importing(frame):
+            # Libraries in C++ that import Python modules abort the process on an exception.
+            self._end(number)
+        raise KeyboardInterrupt
 
     def _watch(self, read: int) -> None:
         """End the process if it does not end by itself in time after a signal."""
@@ -149,10 +155,27 @@ class StopRequests:
             keeps = self.holding and asked == 1 and number == signal.SIGINT
             grace = KEEPING_GRACE_S if keeps else GRACE_S
             deadline = min(deadline, time.monotonic() + grace)
+        self._end(number)
+
+    def _end(self, number: int) -> None:
         undo_all()
         if not self.told:
             os.write(2, f"recon: {WORDS[signal.Signals(number)]}\n".encode())
         os._exit(128 + number)
+
+    def ignore(self) -> None:
+        """Ignore the signals: the work is done, and Python takes a while to end."""
+        for number in self._previous:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported, directly or by a call of its own."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
@@ -169,9 +192,12 @@ def stoppable(is_process: bool) -> Iterator[None]:
     if is_process:
         _prepare_streams()
     requests = StopRequests.taken()
+    requests.is_process = is_process
     _current.append(requests)
     try:
         yield
+        if is_process:
+            requests.ignore()
     except BaseException as error:
         # A library may have made another error of the interruption.
         if not (requests.raised or isinstance(error, KeyboardInterrupt)):

@@ -65,6 +65,43 @@ def test_a_stuck_call_is_ended_and_undone(number: int, word: str) -> None:
     assert time.monotonic() - began < 3 and not folder.exists()
 
 
+# C++ calls Python, which imports a module: an exception there would abort the process.
+IMPORTING = """
+import os, signal, sys
+from pathlib import Path
+from recon.files import temporary_folder
+from recon.interrupts import stoppable
+folder = Path(sys.argv[1])
+(folder / "slow.py").write_text("import os, signal\\nos.kill(os.getpid(), signal.SIGTERM)")
+sys.path.insert(0, str(folder))
+with stoppable(is_process=True), temporary_folder(folder):
+    try:
+        import slow
+    except BaseException:
+        os.abort()
+"""
+# The work is done, and a signal comes while Python ends.
+ENDING = """
+import atexit, os, signal
+from recon.interrupts import stoppable
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))
+with stoppable(is_process=True):
+    print("done")
+"""
+
+
+def test_a_signal_during_an_import_ends_at_once(tmp_path: Path) -> None:
+    process = started(["-c", IMPORTING, str(tmp_path)])
+    assert process.communicate(timeout=30)[1] == "recon: terminated\n"
+    assert process.returncode == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["slow.py"]
+
+
+def test_a_signal_after_the_work_changes_nothing() -> None:
+    process = started(["-c", ENDING])
+    assert process.communicate(timeout=30) == ("done\n", "") and process.returncode == 0
+
+
 def test_a_held_interrupt_is_noted_once() -> None:
     with (
         pytest.raises(SystemExit) as end,
