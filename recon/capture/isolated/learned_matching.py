@@ -40,6 +40,9 @@ def main(job: dict[str, Any]) -> None:
     with torch.inference_mode():
         for name in names:
             features[name] = extract_features(extractor, _read_image(Path(job["images"]) / name))
+            if job.get("masks"):
+                mask = np.asarray(Image.open(Path(job["masks"]) / f"{name}.png")) > 0
+                features[name] = masked_features(features[name], torch.from_numpy(mask))
             arrays[f"keypoints|{name}"] = (features[name]["keypoints"][0] + 0.5).numpy()
         for first, second in itertools.combinations(names, 2):
             pair = {"image0": features[first], "image1": features[second]}
@@ -83,6 +86,16 @@ def extract_features(extractor: ALIKED, image: torch.Tensor) -> dict[str, torch.
         "descriptors": features.descriptors[None],
         "image_size": torch.tensor([[width, height]]).float(),
     }
+
+
+def masked_features(
+    features: dict[str, torch.Tensor], mask: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Drop the features on pixels where a mask [h w] is false."""
+    x, y = features["keypoints"][0].round().long().unbind(-1)
+    kept = mask[y.clamp(0, mask.shape[0] - 1), x.clamp(0, mask.shape[1] - 1)]
+    dropped = {name: features[name][:, kept] for name in ("keypoints", "descriptors")}
+    return features | dropped
 
 
 def _read_image(path: Path) -> torch.Tensor:

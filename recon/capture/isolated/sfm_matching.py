@@ -28,12 +28,15 @@ def extract_features(job: dict[str, Any]) -> None:
     extraction = pycolmap.FeatureExtractionOptions(max_image_size=job["max_size"])
     extraction.sift.max_num_features = job["max_features"]
     for group in job["groups"]:
+        options = _reader_options(job, group)
+        if job["masks"]:
+            options.mask_path = job["masks"]
         pycolmap.extract_features(
             job["database"],
             job["images"],
             group["names"],
             pycolmap.CameraMode.SINGLE,
-            _reader_options(job, group),
+            options,
             extraction,
             pycolmap.Device.cpu,
         )

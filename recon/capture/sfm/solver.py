@@ -27,7 +27,7 @@ from recon.types import StageProgress
 # Larger captures are reduced to this many photos, evenly spaced.
 MAX_SOLVED_PHOTOS = 500
 # Part of the key of cached cameras; to be changed with what the solver makes of the same photos.
-SOLVER_VERSION = 2
+SOLVER_VERSION = 3
 # Focal length over the long side of a photo without EXIF, as in COLMAP.
 DEFAULT_FOCAL_RATIO = 1.2
 
@@ -89,7 +89,11 @@ def solved_before(capture: Capture, config: SolveConfig) -> PosedCapture | None:
 
 def _model_folder(reduced: Capture, config: SolveConfig) -> Path:
     files = [(frame.name, frame.image_path) for frame in reduced.frames]
-    settings = SOLVER_VERSION, config.seed, config.matchers(len(files))
+    # Features on black are ignored.
+    for frame in reduced.frames:
+        if frame.mask_path is not None:
+            files.append((f"mask {frame.mask_inverted} {frame.name}", frame.mask_path))
+    settings = SOLVER_VERSION, config.seed, config.matchers(len(reduced.frames))
     return cache_folder() / "cameras" / content_key(files, *settings)
 
 

@@ -128,7 +128,8 @@ def _run_matcher(
     path.write_text(json.dumps(job), encoding="utf-8")
     summary, num_pairs, hint = work / "summary.json", count * (count - 1) // 2, ""
     if matcher == "aliked":
-        hint = f": {num_pairs} pairs, about {shown_time(LEARNED_PAIR_SECONDS * num_pairs)}"
+        seconds = LEARNED_PAIR_SECONDS * num_pairs * _slowdown(work.with_name("sift"))
+        hint = f": {num_pairs} pairs, about {shown_time(seconds)}"
     for index, stage in enumerate(stages):
         report(stage.description + hint, index / len(stages))
         hint = ""
@@ -150,11 +151,21 @@ def _run_matcher(
     return Outcome.read(summary, work / "model")
 
 
+def _slowdown(work: Path) -> float:
+    """Return how many times longer than on an idle machine an earlier matcher took; 1 if none."""
+    try:
+        plan = json.loads((work / "plan.json").read_text(encoding="utf-8"))
+        return min(float(plan["slowdown"]), MAX_SLOWDOWN)
+    except (OSError, KeyError):
+        return 1.0
+
+
 def make_job(prepared: PreparedImages, work: Path, seed: int) -> dict[str, Any]:
     """Return what the scripts are told: their input, output and settings."""
     count = len(prepared.originals)
     return {
         "images": str(prepared.folder),
+        "masks": None if prepared.masks is None else str(prepared.masks),
         "database": str(work / "database.db"),
         "keypoints": str(work / "keypoints.npz"),
         "weights": [str(folder / WEIGHTS) for folder in WEIGHT_FOLDERS],

@@ -69,3 +69,13 @@ def test_all_weights_are_loaded() -> None:
         for name, value in a.state_dict().items():
             assert torch.equal(value, b.state_dict()[name]), name
     assert float(first[1].state_dict()["transformers.0.self_attn.Wqkv.weight"].std()) < 0.2
+
+
+def test_features_outside_of_a_mask_are_dropped() -> None:
+    keypoints = torch.tensor([[[0.0, 0.0], [3.4, 1.0], [5.0, 2.6], [9.4, 3.2]]])
+    features = {"keypoints": keypoints, "descriptors": torch.arange(4.0)[None, :, None]}
+    mask = torch.zeros(4, 10, dtype=torch.bool)
+    mask[1, 3] = mask[3, 9] = True
+    kept = learned_matching.masked_features(features, mask)
+    assert kept["descriptors"].flatten().tolist() == [1, 3]
+    assert torch.equal(kept["keypoints"], keypoints[:, [1, 3]])

@@ -1,8 +1,12 @@
 """Solved cameras that are wrong are refused or told; photos that do not fit are named."""
 
+import json
 import shutil
+import sqlite3
 import time
 import warnings
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +17,12 @@ from PIL import Image
 
 from recon import ReconError
 from recon.capture import load_capture
+from recon.capture.isolated import run_script
 from recon.capture.isolated import sfm_checks as checks
 from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.capture.sfm.outcome import Outcome
+from recon.capture.sfm.prepare import prepare_images
+from recon.capture.sfm.stages import make_job
 from recon.errors import ReconWarning
 
 pytest.importorskip("pycolmap", reason="needs the extra sfm")
@@ -61,18 +68,48 @@ def test_photos_without_detail_are_one_line(tmp_path: Path) -> None:
         solve_cameras(load_capture(tmp_path), SolveConfig(use_cache=False), lambda *_: None)
 
 
+def test_features_on_what_masks_leave_out_are_ignored(tmp_path: Path) -> None:
+    """So are those on transparent pixels; a photo without a mask is used whole."""
+    view = scenes.photo(scenes.boxes(0) + scenes.room(1), scenes.orbit(np.zeros(1))[0])
+    left = np.zeros(view.shape[:2], np.uint8)
+    left[:, :160] = 255
+    scenes.save(tmp_path, [view, view])
+    clear = np.concatenate([view, np.rot90(left, 2)[..., None]], 2)
+    Image.fromarray(clear).save(tmp_path / "002.png")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(left).save(tmp_path / "masks" / "000.png")
+    capture, work = load_capture(tmp_path), tmp_path / "work"
+    (work / "images").mkdir(parents=True)
+    prepared = prepare_images(capture.frames, work / "images")
+    assert prepared.masks is not None
+    (work / "job.json").write_text(json.dumps(make_job(prepared, work, 0)))
+    assert run_script("sfm_matching.py", ["features", str(work / "job.json")], 60.0) is None
+    with closing(sqlite3.connect(work / "database.db")) as database:
+        rows = database.execute("SELECT rows, cols, data FROM keypoints ORDER BY image_id")
+        x = [np.frombuffer(data, np.float32).reshape(n, c)[:, 0] for n, c, data in rows]
+    assert min(map(len, x)) > 50
+    assert x[0].max() < 161 and x[2].min() > 159
+    assert x[1].min() < 100 and x[1].max() > 220
+
+
 @pytest.mark.slow
-def test_an_object_on_a_turntable(tmp_path: Path) -> None:
-    """Its background stands still, and would outvote the object."""
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_object_on_a_turntable(masked: bool, tmp_path: Path) -> None:
+    """Its background stands still, and would outvote the object; masks leave it out."""
     background, camera = scenes.room(1), scenes.orbit(np.zeros(1))[0]
     turned = [[q.moved(scenes.rotation_y(15.0 * i)) for q in scenes.boxes(0)] for i in range(6)]
     scenes.save(tmp_path, [scenes.photo(quads + background, camera) for quads in turned])
+    if masked:
+        white = [[replace(q, texture=np.full((9, 9, 3), 255.0)) for q in quads] for quads in turned]
+        shapes = [scenes.photo(quads, camera) > 200 for quads in white]
+        masks = [np.where(shape, 255, 0).astype(np.uint8) for shape in shapes]
+        scenes.save(tmp_path / "masks", masks)
     posed, told = solve(tmp_path)
     assert len(posed.capture.frames) >= 5
     found = rotations(posed)
     for i in range(len(found) - 1):
         assert angle_deg(found[i] @ found[i + 1].T) == pytest.approx(15.0, abs=1.5)
-    assert any("does not move with the object" in line for line in told)
+    assert any("does not move with the object" in line for line in told) != masked
 
 
 @pytest.mark.slow

@@ -194,7 +194,7 @@ def test_learned_matches_come_second(photos: Capture, monkeypatch: pytest.Monkey
         return stages.Outcome({"sift": by_sift, "aliked": 6}[matcher], 500, 3, work / matcher)
 
     monkeypatch.setattr(stages, "_run_matcher", run_matcher)
-    prepared = stages.PreparedImages(Path(), (), {str(i): {} for i in range(8)})
+    prepared = stages.PreparedImages(Path(), None, (), {str(i): {} for i in range(8)})
     for count, expected in ((8, "sift"), (2, "aliked"), (6, "sift"), (7, "sift")):
         by_sift = count
         outcome = stages.run_sfm(prepared, Path(), 0, stages.available_matchers(8), ignore)
