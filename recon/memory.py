@@ -10,10 +10,11 @@ M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 # Limits of a container.
 CONTROL_GROUP = Path("/sys/fs/cgroup")
-# Words of errors that mean too little memory: torch, the system, C++, OpenCV, Python's threads.
+# Words of errors that mean too little memory: torch, the system, C++, OpenCV, Python's threads,
+# oneDNN.
 TOO_LITTLE_MEMORY = (
     "DefaultCPUAllocator", "annot allocate memory", "bad_alloc", "Insufficient memory",
-    "failed to map segment", "can't start new thread",
+    "failed to map segment", "can't start new thread", "could not create a primitive",
 )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ FIELD_FLAGS = {
     "target_mb": "--target-size",
     "keep_fraction": "--keep",
     "memory_gb": "--memory",
+    "seconds": "--time",
 }
 
 

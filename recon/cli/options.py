@@ -49,8 +49,8 @@ class ReconstructOptions:
     quality: Quality = "standard"
     """draft takes about a third of the time of standard, and high three times as long."""
     time: Annotated[str | None, Arg(metavar="TIME")] = None
-    """Time that the whole run may take, such as 40s or 3m. It is used up, as far as more steps
-    improve the scene."""
+    """Time that the whole run may take, in seconds, minutes or hours (40s, 3m, 1h). It is used up,
+    as far as more steps improve the scene."""
     max_views: int = ViewConfig.max_views
     """Maximum number of photos to use; if there are more, those whose cameras are best spread. With
     a single photo, depth is a guess."""
@@ -60,7 +60,7 @@ class ReconstructOptions:
     resolution: Annotated[int, Arg(metavar="PX")] = ViewConfig.resolution
     """Length of the longer image side in pixels. Every pixel becomes a Gaussian before pruning."""
     refine: Annotated[str | None, Arg(metavar="STEPS|TIME")] = None
-    """Test-time optimisation: number of steps, or a time limit such as 20s; 0 disables it. The
+    """Test-time optimisation: number of steps, or a time limit (20s, 1m); 0 disables it. The
     number is for up to 3 photos and grows with more [default: 45, with --quality draft 15 and
     high 135]."""
     prune: Annotated[float | None, Arg(metavar="FRACTION")] = SimplifyConfig.fraction
@@ -89,7 +89,7 @@ class ReconstructOptions:
             model=self.model,
             simplify=SimplifyConfig(self.prune, most),
             optimise=optimise,
-            seconds=None if self.time is None else parse_time("--time", self.time),
+            seconds=None if self.time is None else parse_limit("--time", self.time),
             device=self.device,
             seed=self.seed,
         )
@@ -101,6 +101,14 @@ def parse_time(flag: str, text: str) -> float:
     if match is None:
         raise UsageError(f"{flag}: expected a time such as 40s, 3m or 1h, found {shortened(text)}")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def parse_limit(flag: str, text: str) -> float:
+    """Read a time above zero as seconds."""
+    seconds = parse_time(flag, text)
+    if seconds == 0:
+        raise UsageError(f"{flag}: expected a time above 0 such as 40s, found {shortened(text)}")
+    return seconds
 
 
 def parse_refine(text: str) -> OptimiseConfig:

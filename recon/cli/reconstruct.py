@@ -118,6 +118,7 @@ class Reconstruct:
         """Return the capture, after a check that all outputs can be written."""
         from recon.capture import load_capture
         from recon.formats import format_of
+        from recon.local_frame import camera_origin
 
         format_of(self.output)
         files = {"-o": self.output, "--save-cameras": self.save_cameras, "--json": self.json}
@@ -127,6 +128,14 @@ class Reconstruct:
         capture = load_capture(source, self.video_frames, invert_masks=self.invert_masks)
         check_capture_stays(files, capture, self.force)
         given = capture.has_cameras and self.options.cameras != "solve"
+        if given and not self.options.center:
+            farthest = self.options.metric_scale * max(map(abs, camera_origin(capture.frames)))
+            if farthest > format_of(self.output).max_position:
+                raise ReconError(
+                    f"cannot write {self.output}: the cameras are at coordinates up to "
+                    f"{farthest:,.0f}, beyond the range of the format; write .ply, .glb or .sog, "
+                    "or move the scene to the origin (--center)"
+                )
         if self.save_colmap is not None and given:
             raise ReconError(
                 f"--save-colmap writes estimated cameras, and {capture.title} comes with "

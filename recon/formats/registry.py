@@ -11,6 +11,7 @@ To add a format:
 4. Add a row to the table in `docs/formats.md`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,14 @@ from recon.formats.ply import open_ply, ply_attribute_bytes, write_ply
 from recon.formats.sog import open_sog, sog_attribute_bytes, write_sog
 from recon.formats.source import SceneSource
 from recon.formats.splat import open_splat, splat_attribute_bytes, write_splat
-from recon.formats.spz import SpzConfig, open_spz, spz_attribute_bytes, spz_error, write_spz
+from recon.formats.spz import (
+    POSITION_MAX,
+    SpzConfig,
+    open_spz,
+    spz_attribute_bytes,
+    spz_error,
+    write_spz,
+)
 from recon.precision import Origin, float32_error
 
 
@@ -51,6 +59,8 @@ class SceneFormat:
     """Whether the file can say that the scene is for rendering with the filter of Mip-Splatting."""
     error_at: Callable[[Origin], float] = float32_error
     """Rounding of positions around a point (world units), for formats that do not keep origins."""
+    max_position: float = math.inf
+    """Largest coordinate that can be written (world units)."""
     write_quantised: Callable[[Path, SceneSource, int], None] | None = None
     """Writes with the lowest bits of positions dropped (the last argument is how many), for formats
     whose files shrink when values repeat; None for formats with a fixed size per Gaussian."""
@@ -98,6 +108,7 @@ FORMATS: dict[str, SceneFormat] = {
             keeps_order=False,
             keeps_antialiased=True,
             error_at=spz_error,
+            max_position=float(POSITION_MAX),
             write_quantised=_write_quantised_spz,
         ),
         SceneFormat(

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recon.errors import warn
+from recon.errors import InputError, warn
 from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.attribute_sizes import sum_by_attribute
@@ -105,11 +105,12 @@ def _fitted(path: Path, source: SceneSource) -> tuple[SceneSource, int]:
     bits = min(max(min(max(wanted, LIBRARY_BITS), allowed), 0), 23)
     step = 0.5**bits
     if allowed < 0:
-        warn(
-            f"{path}: positions up to {offset + farthest:.3g} are beyond the range of SPZ, "
-            f"{POSITION_MAX:,}; they are clipped"
+        raise InputError(
+            f"cannot write {path}: positions up to {offset + farthest:,.0f} units are beyond the "
+            f"range of SPZ, {POSITION_MAX:,}; write .ply, .glb or .sog, or make the scene around "
+            "a local origin (--center)"
         )
-    elif step > survey.size and source.origin == WORLD:
+    if step > survey.size and source.origin == WORLD:
         warn(
             f"{path}: positions are rounded by up to {step / 2:.3g} units, and a tenth of the "
             f"Gaussians are smaller than {survey.size:.3g}: too coarse for SPZ; write .ply"

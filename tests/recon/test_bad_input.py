@@ -320,6 +320,7 @@ def test_numbers_are_decimal_digits(small_scene: Path, tmp_path: Path, capsys) -
         (["--refine", "1" * 5000], "expected steps such as 45 or a time such as 20s, found '111"),
         (["--refine", "9" * 400 + "s"], "--refine: expected steps"),
         (["--time", "9" * 400 + "s"], "--time: expected a time"),
+        (["--time", "0.0m"], "--time: expected a time above 0 such as 40s, found '0.0m'"),
         (["--max-views", "9" * 5000], "--max-views: expected a whole number, found '999"),
         (["--seed", "1" + "0" * 200], "--seed: expected a whole number"),
         (["--metric-scale", "nan"], "--metric-scale: expected a number"),

@@ -174,6 +174,7 @@ def test_words_of_too_little_memory() -> None:
         ImportError("libtorch.so: failed to map segment from shared object"),
         RuntimeError("std::bad_alloc"),
         RuntimeError("can't start new thread"),
+        RuntimeError("could not create a primitive"),
     ):
         assert str(out_of_memory_text(error)).startswith("not enough memory")
         wrapped = ValueError("a decoder failed")

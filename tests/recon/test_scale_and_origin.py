@@ -1,5 +1,6 @@
 """Scenes of any scale at any coordinates: the same quality, and files where the capture is."""
 
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from helpers import psnr, random_gaussians
 from recon import ReconWarning, load, reconstruct
 from recon.capture import Capture, load_capture, load_views, pinhole_cameras
 from recon.capture.cameras import relative_to, transform_frame
+from recon.cli import main as cli
 from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
-from recon.errors import InputError
+from recon.errors import InputError, ReconError
 from recon.formats import save_gaussians
 from recon.local_frame import unit_scale, world_cameras
 from recon.precision import WORLD, local_origin
@@ -24,6 +26,8 @@ CONFIG = ReconstructConfig(
     views=ViewConfig(max_views=3, resolution=64), optimise=OptimiseConfig(steps=3)
 )
 UTM = (5e5, 5.4e6, 300.0)
+# South of the equator, northings are up to 10,000,000.
+SOUTH = (5e5, 9.4e6, 300.0)
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +174,24 @@ def test_compressed_files_tell_their_rounding(tmp_path: Path) -> None:
         warnings.simplefilter("error", ReconWarning)
         found = load(tmp_path / "a.glb").compress(tmp_path / "b.sog", keep_fraction=0.9)
     assert found.loss_db < 5
+
+
+def test_coordinates_beyond_a_format_are_refused_before_the_work(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud = random_gaussians(40, torch.Generator().manual_seed(0)).to(torch.float32)
+    with pytest.raises(ReconError, match="beyond the range of SPZ, 8,388,607; write .ply"):
+        save_gaussians(tmp_path / "a.spz", cloud, SOUTH)
+    save_gaussians(tmp_path / "a.sog", cloud, SOUTH)
+    document = json.loads((sample / "transforms.json").read_text())
+    for frame in document["frames"]:
+        frame["file_path"] = str(sample / frame["file_path"])
+        for row, shift in zip(frame["transform_matrix"], SOUTH, strict=False):
+            row[3] += shift
+    (tmp_path / "transforms.json").write_text(json.dumps(document))
+    with pytest.raises(SystemExit) as end:
+        cli.main([str(tmp_path), "-o", str(tmp_path / "b.spz"), "--quiet"])
+    assert end.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "coordinates up to 9,399,99" in error and "--center" in error
+    assert not (tmp_path / "b.spz").exists()
