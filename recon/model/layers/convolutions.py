@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
@@ -25,7 +26,28 @@ class Conv3d(nn.Conv3d):
     def forward(self, input: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c2 d2 h2 w2"]:
         """Convolve; the size is divided by the stride."""
         with reliable_convolution(input) as values:
-            return super().forward(values)
+            if not _is_slow_in_torch(values):
+                return super().forward(values)
+            sizes = (self.padding, self.stride, self.dilation)
+            convolved: Tensor = torch.mkldnn_convolution(
+                values, self.weight, self.bias, *sizes, self.groups
+            )
+            return convolved
+
+
+def _is_slow_in_torch(values: Tensor) -> bool:
+    """Return whether torch convolves small volumes without oneDNN, a tenth as fast on a CPU.
+
+    torch 2.13 uses oneDNN for a batch of one float32 volume only if the product of its channels,
+    planes and rows exceeds 20,480 (ConvParams::use_mkldnn, which was written for images).
+    """
+    return (
+        values.device.type == "cpu"
+        and values.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+    )
 
 
 CONV = {2: Conv2d, 3: Conv3d}

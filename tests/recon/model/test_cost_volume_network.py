@@ -25,7 +25,7 @@ def level_of(views: list[int], side: int = 64) -> FeatureLevel:
     # Colours as feature maps.
     images = batch.images[0]
     feature_maps = torch.cat([images, images.mean(1, keepdim=True)], 1) - 0.5
-    return FeatureLevel(images, feature_maps, cameras, sources)
+    return FeatureLevel(images, feature_maps, cameras, sources).normalised(2)
 
 
 def test_group_product_is_a_sum_of_products(generator: torch.Generator) -> None:

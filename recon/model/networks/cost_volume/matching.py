@@ -1,7 +1,7 @@
 """Matching of every depth hypothesis against the source views."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +32,12 @@ class FeatureLevel:
     cameras: Cameras
     sources: Int[Tensor, "n s"]
 
+    @full_precision
+    def normalised(self, groups: int) -> "FeatureLevel":
+        """Scale the feature vectors of each group of channels to unit length, in float32."""
+        grouped = self.feature_maps.float().unflatten(1, (groups, -1))
+        return replace(self, feature_maps=normalize(grouped, dim=2).flatten(1, 2))
+
     def match(
         self,
         views: Int[Tensor, "m"],
@@ -40,6 +46,8 @@ class FeatureLevel:
         likelihood: nn.Module | None = None,
     ) -> Float[Tensor, "m e d h w"]:
         """Compute the matching channels of some views at each of their disparities (1 / z).
+
+        The feature maps must be normalised.
 
         The channels are group-wise correlations of the feature maps (Guo et al. 2019, eq. 4),
         then the photometric ones. Each is a mean over the source views that see the point, so
@@ -87,10 +95,8 @@ class FeatureLevel:
         groups: int,
     ) -> Float[Tensor, "m g d h w"]:
         """Compute the cosine similarity of each group of channels."""
-        grouped = self.feature_maps.float().unflatten(1, (groups, -1))
-        unit = normalize(grouped, dim=2).flatten(1, 2)
-        warped = sample_planes(unit[source], pixels)
-        reference = unit[views]
+        warped = sample_planes(self.feature_maps[source], pixels)
+        reference = self.feature_maps[views]
         return group_product(*(t.unflatten(1, (groups, -1)) for t in (reference, warped)))
 
     @torch.no_grad()

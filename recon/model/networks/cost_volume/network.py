@@ -108,7 +108,7 @@ class CostVolumeNetwork(nn.Module):
         every_view = torch.arange(len(images), device=images.device)
         channels = [consistency.evaluate(every_view, disparity)[:, :, 0]]
         if config.evidence:
-            matched = replace(level, feature_maps=self.fine.matched(half))
+            matched = replace(level, feature_maps=self.fine.matched(half)).normalised(config.groups)
             matching = matched.match(every_view, disparity, config.groups)[:, :, 0]
             channels += [matching, pixel_unshuffle(2 * images - 1, FINE_PX)]
         return _Estimate(half, coarse, distributions, torch.cat(channels, 1))

@@ -56,7 +56,9 @@ class CostVolumeStage(nn.Module):
             consistency: Depths of the previous stage, for a stage built `with_consistency`.
             recompute: Recompute the scores in the backward pass, to save memory.
         """
-        matched = replace(level, feature_maps=self.matched(level.feature_maps))
+        matched = replace(level, feature_maps=self.matched(level.feature_maps)).normalised(
+            self.groups
+        )
         views = torch.arange(len(level.images), device=level.images.device)
         parts = (level, matched, hypotheses, consistency)
         if not torch.is_grad_enabled():
