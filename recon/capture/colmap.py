@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from recon.capture.lenses import lens_camera
 from recon.capture.names import find_photos, images_below
 from recon.capture.orientation import fits_oriented
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
+from recon.capture.valid_frames import valid_frames
 from recon.errors import InputError, listed, warn
 from render.quaternions import quats_to_rotmats
 
@@ -113,22 +115,26 @@ def read_colmap(root: Path, model: Path) -> Capture:
         model: Folder of the model.
 
     Raises:
-        InputError: The model cannot be read or has an unsupported camera model, or all its images
-            are missing.
+        InputError: The model cannot be read, or all its images are missing or invalid.
     """
-    cameras = read_cameras(model)
+    content = _read_model(model)
     root = _project(root, model)
-    names = sorted(cameras, key=natural_key)
-    paths = _find_images(root, model, names)
-    frames = []
-    for name, path in zip(names, paths, strict=True):
-        if path is not None:
-            camera, points = cameras[name]
-            oriented = fits_oriented(path, (camera.width, camera.height))
-            shown = path.relative_to(root) if path.is_relative_to(root) else path
-            frames.append(Frame(shown.as_posix(), path, camera, oriented=oriented, points=points))
-    lost = tuple(name for name, path in zip(names, paths, strict=True) if path is None)
-    return Capture(root, "colmap", tuple(frames), left_out=lost)
+    images = sorted(content.images, key=lambda entry: natural_key(entry.name))
+    paths = _find_images(root, model, [entry.name for entry in images])
+    made = [
+        (entry.name, path, partial(_frame, content, entry, root, model))
+        for entry, path in zip(images, paths, strict=True)
+    ]
+    frames, lost = valid_frames(f"the COLMAP model {model}", made)
+    return Capture(root, "colmap", frames, left_out=lost)
+
+
+def _frame(content: Model, entry: ModelImage, root: Path, model: Path, path: Path) -> Frame:
+    camera = _camera(content, entry, f"{model}, image {entry.name}")
+    oriented = fits_oriented(path, (camera.width, camera.height))
+    name = path.relative_to(root) if path.is_relative_to(root) else path
+    points = _seen(content, entry)
+    return Frame(name.as_posix(), path, camera, oriented=oriented, points=points)
 
 
 def read_cameras(model: Path) -> dict[str, tuple[FrameCamera, Float[Tensor, "m 3"] | None]]:
@@ -141,13 +147,18 @@ def read_cameras(model: Path) -> dict[str, tuple[FrameCamera, Float[Tensor, "m 3
     Raises:
         InputError: The model cannot be read, or has an unsupported camera model or no image.
     """
-    content = read_model(model)
-    if not content.images:
-        raise InputError(f"the COLMAP model {model} has no registered image; run the mapper again")
+    content = _read_model(model)
     return {
         entry.name: (_camera(content, entry, f"{model}, image {entry.name}"), _seen(content, entry))
         for entry in content.images
     }
+
+
+def _read_model(model: Path) -> Model:
+    content = read_model(model)
+    if not content.images:
+        raise InputError(f"the COLMAP model {model} has no registered image; run the mapper again")
+    return content
 
 
 def _project(root: Path, model: Path) -> Path:

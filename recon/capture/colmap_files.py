@@ -4,6 +4,7 @@ Formats: https://colmap.github.io/format.html. Points, their colours and tracks 
 views need them; files of rigs and frames repeat what the images say.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ NUM_PARAMETERS = dict(MODELS.values())
 # An image has this many numbers before its name, the first one and the last one whole.
 HEADER_NUMBERS = 9
 MAX_NAME = 4096
+NOT_A_NUMBER = re.compile(r"[-+]?(?:nan\(\w*\)|1\.#\w+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ def _text_image(where: str, line: str) -> ModelImage:
     fields = line.split(None, HEADER_NUMBERS)
     try:
         int(fields[0])
-        pose = np.array([float(field) for field in fields[1:8]])
+        pose = np.array([_float(field) for field in fields[1:8]])
         name = fields[HEADER_NUMBERS].rstrip()
         return ModelImage(name, int(fields[8]), pose[:4], pose[4:], np.zeros(0, np.int64))
     except (ValueError, IndexError) as error:
@@ -284,6 +286,11 @@ def _text_image(where: str, line: str) -> ModelImage:
             f"{where}: expected IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, "
             f"found {line[:80]!r}; export the model again"
         ) from error
+
+
+def _float(text: str) -> float:
+    """Read a number, also NaN and infinity as older C libraries write them."""
+    return float("nan") if NOT_A_NUMBER.fullmatch(text) else float(text)
 
 
 def _point_ids(line: str) -> Int[np.ndarray, "k"] | None:

@@ -79,10 +79,10 @@ def _warn_of_folders(folder: Path, by_folder: dict[str, list[Path]], chosen: lis
 
 
 def read_files(files: Sequence[Path]) -> Capture:
-    """Read a list of image files as a capture, in the order of the list.
+    """Read a list of image files as a capture, in the order of the list; each file once.
 
     Raises:
-        InputError: The list is empty or has a file twice, or a file is missing or not an image.
+        InputError: The list is empty, or a file is missing or not an image.
     """
     if not files:
         raise InputError("the list of photos is empty; expected the paths of image files")
@@ -91,10 +91,10 @@ def read_files(files: Sequence[Path]) -> Capture:
             raise InputError(f"image not found: {file}; check the path")
         if not is_image(file):
             raise InputError(f"{file} is not an image; expected one of {', '.join(EXTENSIONS)}")
-    resolved = [file.resolve() for file in files]
-    if len(set(resolved)) < len(resolved):
-        twice = next(file for file in resolved if resolved.count(file) > 1)
-        raise InputError(f"{twice} is in the list of photos twice; remove one")
+    counts = Counter(file.resolve() for file in files)
+    if repeated := [file.name for file, count in counts.items() if count > 1]:
+        warn(f"photos are given several times and used once: {listed(repeated)}")
+    resolved = list(counts)
     root = Path(os.path.commonpath([file.parent for file in resolved]))
     frames = tuple(Frame(file.relative_to(root).as_posix(), file) for file in resolved)
     return Capture(root, "images", frames)

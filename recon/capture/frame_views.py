@@ -17,9 +17,10 @@ from recon.capture.images import (
     resized,
     scaled_size,
 )
-from recon.capture.orientation import mask_as_stored, photo_size, same_shape
+from recon.capture.orientation import mask_as_stored, photo_size
 from recon.capture.types import Frame, FrameCamera
 from recon.capture.undistort import undistort
+from recon.capture.valid_frames import check_shape
 from recon.errors import InputError, LeftOutWarning, listed, warn
 from recon.precision import WORLD, float32_error, local_origin
 from recon.types import PackedViews, Progress, Views
@@ -156,12 +157,7 @@ def _image(frame: Frame, resolution: int) -> _Image:
         raise ValueError(f"frame {frame.name} has no camera")
     colors, mask = read_pixels(frame.image_path, apply_orientation=frame.oriented)
     height, width = colors.shape[:2]
-    if not same_shape((width, height), (camera.width, camera.height)):
-        raise InputError(
-            f"{frame.image_path} is {width}x{height} px but its camera is for "
-            f"{camera.width}x{camera.height}; expected the same aspect ratio; correct the size in "
-            "the camera file or use the original image"
-        )
+    check_shape((width, height), (camera.width, camera.height), frame.image_path)
     if frame.mask_path is not None:
         stored = read_mask(frame.mask_path, frame.mask_inverted)
         kept = resized(mask_as_stored(stored, frame, (width, height)), (width, height))

@@ -58,7 +58,7 @@ def read_several(sources: Sequence[Path], video_frames: int | None) -> Capture:
     Cameras in these folders are not read. Warnings name files that are left out.
 
     Raises:
-        InputError: A path does not exist or is given twice, or there is no photo.
+        InputError: A path does not exist, or there is no photo.
     """
     photos: list[Path] = []
     found: list[Capture] = []

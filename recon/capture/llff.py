@@ -4,6 +4,7 @@ Each row: a 3x5 matrix (camera-to-world with axes down, right, back; then height
 width, focal) and the nearest and farthest depth.
 """
 
+from functools import partial
 from pathlib import Path
 from tokenize import TokenError
 
@@ -16,6 +17,7 @@ from recon.capture.masks import without_masks
 from recon.capture.names import FOLDERS, find_photos
 from recon.capture.orientation import fits_oriented
 from recon.capture.types import Capture, Frame, FrameCamera
+from recon.capture.valid_frames import check_shape, valid_frames
 from recon.errors import InputError, warn
 
 IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8")
@@ -29,19 +31,18 @@ def read_llff(path: Path) -> Capture:
     folder of another usual name.
 
     Raises:
-        InputError: The array or a row of it is invalid, or there are more or fewer images than
+        InputError: The array or all its rows are invalid, or there are more or fewer images than
             rows.
     """
     table = _read_table(path)
     images = _images(path.parent, len(table), path)
     # Only photos whose header can be read.
     found = find_photos(path.parent, [str(image) for image in images], str(path))
-    frames = tuple(
-        _frame(row, image, path.parent, f"{path}, row {i}")
-        for i, (row, image) in enumerate(zip(table, found, strict=True))
-        if image is not None
-    )
-    lost = tuple(image.name for image in images if image not in found)
+    made = [
+        (image.name, photo, partial(_frame, row, path.parent, f"{path}, row {i}"))
+        for i, (row, image, photo) in enumerate(zip(table, images, found, strict=True))
+    ]
+    frames, lost = valid_frames(str(path), made)
     return Capture(path.parent, "llff", frames, left_out=lost)
 
 
@@ -80,7 +81,7 @@ def _read_table(path: Path) -> Float[np.ndarray, "n 17"]:
     return table.astype(np.float64)
 
 
-def _frame(row: Float[np.ndarray, "17"], image: Path, root: Path, where: str) -> Frame:
+def _frame(row: Float[np.ndarray, "17"], root: Path, where: str, image: Path) -> Frame:
     matrix = row[:15].reshape(3, 5)
     c2w = np.eye(4)
     # The columns are down, right, back, position; recon's are right, down, forward, position.
@@ -91,9 +92,11 @@ def _frame(row: Float[np.ndarray, "17"], image: Path, root: Path, where: str) ->
         raise InputError(f"{where}: height and width must be above 0, found {height:g}, {width:g}")
     if not 0 < near < far < np.inf:
         raise InputError(f"{where}: expected 0 < near < far, found near {near:g}, far {far:g}")
+    given = round(width), round(height)
     size = image_size(image)
-    oriented = fits_oriented(image, (round(width), round(height)))
+    oriented = fits_oriented(image, given)
     photo_width, photo_height = size[::-1] if oriented else size
+    check_shape((photo_width, photo_height), given, image)
     fx, fy = focal * photo_width / width, focal * photo_height / height
     center = photo_width / 2, photo_height / 2
     camera = FrameCamera(

@@ -34,10 +34,13 @@ from recon.capture.names import find_photos
 from recon.capture.orientation import fits_oriented, size_for_center
 from recon.capture.text import read_json, read_text
 from recon.capture.types import Capture, Frame, FrameCamera
+from recon.capture.valid_frames import valid_frames
 from recon.errors import InputError, listed, warn
 from render.quaternions import quats_to_rotmats
 
 Reader = Callable[[], Capture]
+# Names of photos, and functions that read their cameras.
+Shots = Sequence[tuple[str, Callable[[], "_Shot"]]]
 # Files that may hold cameras and are not read: RealityCapture, Metashape, VisualSFM, Pix4D,
 # Meshroom, OpenMVG, OpenSfM, trained scenes, IDR and DTU.
 NOT_READ = (
@@ -55,7 +58,6 @@ READ = (
 class _Shot:
     """Camera of a photo as a file gives it."""
 
-    name: str
     c2w: Float[np.ndarray, "4 4"]
     """OpenCV axes."""
     focal: tuple[float, float]
@@ -136,7 +138,7 @@ def read_metashape(path: Path) -> Capture:
         warn(f"{path}: photos outside the largest component are left out: {listed(rest)}")
     sensors = {sensor.get("id"): sensor for sensor in root.iter("sensor")}
     shots = [
-        _metashape_shot(path, camera, sensors.get(camera.get("sensor_id")))
+        (str(camera.get("label")), partial(_metashape_shot, path, camera, sensors))
         for camera in cameras
         if camera.get("component_id") == largest
     ]
@@ -144,10 +146,10 @@ def read_metashape(path: Path) -> Capture:
 
 
 def _metashape_shot(
-    path: Path, camera: ElementTree.Element, sensor: ElementTree.Element | None
+    path: Path, camera: ElementTree.Element, sensors: dict[str | None, ElementTree.Element]
 ) -> _Shot:
-    label = str(camera.get("label"))
-    where = f"{path}, camera {label}"
+    where = f"{path}, camera {camera.get('label')}"
+    sensor = sensors.get(camera.get("sensor_id"))
     calibration = None if sensor is None else sensor.find("calibration")
     if sensor is None or calibration is None or sensor.get("type", "frame") != "frame":
         raise InputError(f"{where} has no calibration of a frame camera")
@@ -164,29 +166,33 @@ def _metashape_shot(
     numbers = str(camera.findtext("transform")).split()
     c2w = _matrix([_number(number, where) for number in numbers], (4, 4), where)
     center = width / 2 + cx, height / 2 + cy
-    return _Shot(label, c2w, (f, f), center, (width, height), (k1, k2, p2, p1, k3))
+    return _Shot(c2w, (f, f), center, (width, height), (k1, k2, p2, p1, k3))
 
 
 def read_polycam(folder: Path, name: str) -> Capture:
     """Read Polycam's cameras, a JSON file each, and the photos of the same names.
 
     Raises:
-        InputError: A file is invalid.
+        InputError: All files are invalid.
     """
-    shots = []
-    for path in sorted((folder / name).glob("*.json")):
-        values = read_json(path, "Polycam's layout")
-        keys = [f"t_{row}{column}" for row in range(3) for column in range(4)]
-        rows = _matrix([_number(values.get(key), f"{path}: {key}") for key in keys], (3, 4), path)
-        c2w = np.concatenate([rows, [[0, 0, 0, 1]]]) * OPENGL_FLIP
-        fx, fy, cx, cy, width, height = (
-            _number(values.get(key), f"{path}: {key}")
-            for key in ("fx", "fy", "cx", "cy", "width", "height")
-        )
-        images = name.replace("cameras", "images")
-        photo = f"{images}/{path.stem}"
-        shots.append(_Shot(photo, c2w, (fx, fy), (cx, cy), (round(width), round(height))))
+    images = name.replace("cameras", "images")
+    shots = [
+        (f"{images}/{path.stem}", partial(_polycam_shot, path))
+        for path in sorted((folder / name).glob("*.json"))
+    ]
     return _capture(folder / name, shots, folder)
+
+
+def _polycam_shot(path: Path) -> _Shot:
+    values = read_json(path, "Polycam's layout")
+    keys = [f"t_{row}{column}" for row in range(3) for column in range(4)]
+    rows = _matrix([_number(values.get(key), f"{path}: {key}") for key in keys], (3, 4), path)
+    c2w = np.concatenate([rows, [[0, 0, 0, 1]]]) * OPENGL_FLIP
+    fx, fy, cx, cy, width, height = (
+        _number(values.get(key), f"{path}: {key}")
+        for key in ("fx", "fy", "cx", "cy", "width", "height")
+    )
+    return _Shot(c2w, (fx, fy), (cx, cy), (round(width), round(height)))
 
 
 def read_record3d(path: Path) -> Capture:
@@ -201,16 +207,13 @@ def read_record3d(path: Path) -> Capture:
     size = round(_number(values.get("w"), path)), round(_number(values.get("h"), path))
     c2w = np.tile(np.eye(4), (len(poses), 1, 1))
     c2w[:, :3, :3] = quats_to_rotmats(torch.from_numpy(poses[:, [3, 0, 1, 2]])).numpy()
+    # Zeros are no rotation, but would count as the identity.
+    c2w[(poses[:, :4] == 0).all(1), :3, :3] = 0
     c2w[:, :3, 3] = poses[:, 4:]
     photos = {image.stem: image.name for image in list_images(path.parent / "rgb")}
+    focal, center = (K[0, 0], K[1, 1]), (K[0, 2], K[1, 2])
     shots = [
-        _Shot(
-            f"rgb/{photos[str(i)]}",
-            c2w[i] * OPENGL_FLIP,
-            (K[0, 0], K[1, 1]),
-            (K[0, 2], K[1, 2]),
-            size,
-        )
+        (f"rgb/{photos[str(i)]}", partial(_Shot, c2w[i] * OPENGL_FLIP, focal, center, size))
         for i in range(len(poses))
         if str(i) in photos
     ]
@@ -234,38 +237,37 @@ def read_bundle(path: Path) -> Capture:
     count = round(_number(numbers[0] if numbers else None, path))
     if count != len(names):
         raise InputError(f"{path} has {count} cameras and {names_path} {len(names)} photos")
-    values = [_number(number, path) for number in numbers[2 : 2 + 15 * count]]
     shots = []
-    for name, row in zip(names, _matrix(values, (count, 15), path), strict=True):
+    table = _matrix(numbers[2 : 2 + 15 * count], (count, 15), path)
+    for name, row in zip(names, table, strict=True):
         focal, k1, k2 = row[:3].tolist()
         # Cameras that were not registered have a focal length of 0.
-        if focal > 0:
+        if focal != 0:
             viewmat = np.eye(4)
             viewmat[:3, :3], viewmat[:3, 3] = row[3:12].reshape(3, 3), row[12:]
             c2w = c2w_from_viewmat(torch.from_numpy(viewmat))
-            shots.append(
-                _Shot(name, c2w * OPENGL_FLIP, (focal, focal), coefficients=(k1, k2, 0.0, 0.0, 0.0))
-            )
+            coefficients = (k1, k2, 0.0, 0.0, 0.0)
+            make = partial(_Shot, c2w * OPENGL_FLIP, (focal, focal), coefficients=coefficients)
+            shots.append((name, make))
     return _capture(path, shots)
 
 
-def _capture(source: Path, shots: list[_Shot], root: Path | None = None) -> Capture:
+def _capture(source: Path, shots: Shots, root: Path | None = None) -> Capture:
     """Make a capture of the cameras whose photos are there."""
     root = root or source.parent
     if not shots:
         raise InputError(f"{source} has no cameras")
-    frames = []
-    photos = find_photos(root, [shot.name for shot in shots], str(source), (".", "images"))
-    for shot, photo in zip(shots, photos, strict=True):
-        if photo is not None:
-            camera, oriented = _camera(shot, photo, f"{source}, camera {shot.name}")
-            name = photo.relative_to(root) if photo.is_relative_to(root) else photo
-            frames.append(Frame(name.as_posix(), photo, camera, oriented=oriented))
-    lost = tuple(shot.name for shot, photo in zip(shots, photos, strict=True) if photo is None)
-    return Capture(root, "exported", tuple(frames), left_out=lost)
+    photos = find_photos(root, [name for name, _ in shots], str(source), (".", "images"))
+    made = [
+        (name, photo, partial(_frame, read, root, f"{source}, camera {name}"))
+        for (name, read), photo in zip(shots, photos, strict=True)
+    ]
+    frames, lost = valid_frames(str(source), made)
+    return Capture(root, "exported", frames, left_out=lost)
 
 
-def _camera(shot: _Shot, photo: Path, where: str) -> tuple[FrameCamera, bool]:
+def _frame(read: Callable[[], _Shot], root: Path, where: str, photo: Path) -> Frame:
+    shot = read()
     if shot.size is None:
         size, oriented = size_for_center(photo, shot.center)
     else:
@@ -273,9 +275,10 @@ def _camera(shot: _Shot, photo: Path, where: str) -> tuple[FrameCamera, bool]:
     cx, cy = shot.center or (size[0] / 2, size[1] / 2)
     K = checked_K(Intrinsics(*shot.focal, cx, cy, *size), where)
     viewmat = viewmat_from_c2w(shot.c2w, f"{where}: camera matrix")
-    return FrameCamera(
-        viewmat, K, *size, *canonical_distortion("opencv", shot.coefficients)
-    ), oriented
+    distortion = canonical_distortion("opencv", shot.coefficients)
+    camera = FrameCamera(viewmat, K, *size, *distortion)
+    name = photo.relative_to(root) if photo.is_relative_to(root) else photo
+    return Frame(name.as_posix(), photo, camera, oriented=oriented)
 
 
 def _matrix(values: Any, shape: tuple[int, ...], where: object) -> Float[np.ndarray, "_ _"]:

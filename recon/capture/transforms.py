@@ -5,6 +5,7 @@ frame of the matrices is the frame of the scene.
 """
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from recon.capture.names import find_masks, find_photos
 from recon.capture.orientation import fits_oriented, size_for_center
 from recon.capture.text import read_json
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
-from recon.errors import InputError, warn
+from recon.capture.valid_frames import Entry, valid_frames
+from recon.errors import InputError, LeftOutWarning, listed, warn
 from recon.formats.ply_header import read_points
 
 MODELS: dict[str, DistortionModel] = {
@@ -62,38 +64,50 @@ def read_transforms(path: Path, photos: bool = True) -> Capture:
     entries = document.get("frames")
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path} has no frames; expected a list 'frames' with one entry per photo")
-    names = [_name(path, i, entry) for i, entry in enumerate(entries)]
-    merged = [_merged(document, entry) for entry in entries]
+    indices, names = _names(path, entries)
+    merged = [_merged(document, entries[i]) for i in indices]
     photo_paths = _photos(path, names, merged, photos)
     mask_paths = _masks(path, merged, photos)
     points = _sparse_points(path, document)
-    frames = []
-    for i, (name, values, photo) in enumerate(zip(names, merged, photo_paths, strict=True)):
-        if photo is not None:
-            where = f"{path}, frame {i} ({name})"
-            camera, oriented = _camera(photo, values, where)
-            seen = None if points is None else points[_inside(points, camera)]
-            inverted = bool(values.get("mask_inverted"))
-            frames.append(
-                Frame(
-                    _shown_name(name, photo, path.parent),
-                    photo,
-                    camera,
-                    mask_paths[i],
-                    inverted,
-                    oriented,
-                    points=seen,
-                )
-            )
-    lost = tuple(name for name, photo in zip(names, photo_paths, strict=True) if photo is None)
-    return Capture(path.parent, "transforms", tuple(frames), left_out=lost)
+    made: list[Entry] = [
+        (name, photo, partial(_frame, path, f"frame {i} ({name})", values, mask, points))
+        for i, name, values, photo, mask in zip(
+            indices, names, merged, photo_paths, mask_paths, strict=True
+        )
+    ]
+    frames, lost = valid_frames(str(path), made, photos)
+    return Capture(path.parent, "transforms", frames, left_out=lost)
 
 
-def _name(path: Path, index: int, entry: Any) -> str:
-    name = entry.get("file_path") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not name.strip():
-        raise InputError(f"{path}, frame {index} has no file_path; expected the name of its photo")
-    return name.removeprefix("./")
+def _names(path: Path, entries: list[Any]) -> tuple[list[int], list[str]]:
+    """Return the indices of the frames that name their photo, and these names."""
+    found: dict[int, str] = {}
+    for i, entry in enumerate(entries):
+        name = entry.get("file_path") if isinstance(entry, dict) else None
+        if isinstance(name, str) and name.strip():
+            found[i] = name.removeprefix("./")
+    unnamed = [f"frame {i}" for i in range(len(entries)) if i not in found]
+    if unnamed:
+        text = f"{listed(unnamed)} has no file_path; expected the name of its photo"
+        if not found:
+            raise InputError(f"{path}, {text}")
+        warn(f"{path}: left out {len(unnamed)} of {len(entries)} photos: {text}", LeftOutWarning)
+    return list(found), list(found.values())
+
+
+def _frame(
+    path: Path,
+    title: str,
+    values: dict[str, Any],
+    mask: Path | None,
+    points: Float[Tensor, "m 3"] | None,
+    photo: Path,
+) -> Frame:
+    camera, oriented = _camera(photo, values, f"{path}, {title}")
+    name = _shown_name(values["file_path"].removeprefix("./"), photo, path.parent)
+    seen = None if points is None else points[_inside(points, camera)]
+    inverted = bool(values.get("mask_inverted"))
+    return Frame(name, photo, camera, mask, inverted, oriented, points=seen)
 
 
 def _shown_name(name: str, photo: Path, folder: Path) -> str:

@@ -130,7 +130,7 @@ def nan_matrix(document: dict[str, Any]) -> None:
 )
 def test_bad_transforms(change, parts: tuple[str, ...], capture: Path, capsys) -> None:
     spoil(capture, change)
-    expect_error([str(capture), "-o", f"{capture}/o.ply"], capsys, *parts)
+    expect_error([str(capture), "-o", f"{capture}/o.ply", "--strict"], capsys, *parts)
     assert not (capture / "o.ply").exists()
 
 

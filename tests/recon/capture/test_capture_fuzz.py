@@ -166,7 +166,8 @@ def test_damaged_captures(kind: str, tmp_path: Path) -> None:
         damage(folder, dice)
         outcomes.append(check(folder))
     assert any(outcomes) or kind == "LLFF"
-    assert not all(outcomes) or "photos" in kind or "points" in kind
+    # One bad value leaves out one photo at most, unless it is of all photos.
+    assert not all(outcomes) or any(word in kind for word in ("photos", "points", "values"))
 
 
 def check(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from capture_files import POINTS, shots, transforms_document, write_transforms_c
 from PIL import Image
 
 from recon.capture import Frame, FrameCamera, load_capture, load_views, write_transforms
-from recon.errors import ReconError, ReconWarning
+from recon.errors import LeftOutWarning, ReconError, ReconWarning, strictly
 
 
 def rewrite(path: Path, change) -> Path:
@@ -205,12 +206,19 @@ BAD_FRAMES = [
 
 @pytest.mark.parametrize(("change", "message"), BAD_FRAMES)
 def test_bad_frame(written: Path, change, message: str):
-    """Each error names the file, the frame and what is wrong, on one line."""
+    """A frame is left out, and a line names the file, the frame and what is wrong."""
     rewrite(written, change)
-    with pytest.raises(ReconError, match=message) as caught:
+    with pytest.warns(LeftOutWarning, match=message) as told:
+        capture = load_capture(written)
+    assert [frame.name for frame in capture.frames] == ["images/1.png", "images/2.png"]
+    assert len(capture.left_out) + len(capture.frames) >= 3
+    text = str(told[0].message)
+    assert str(written) in text and "frame 0" in text and "\n" not in text
+    with pytest.raises(ReconError, match="--strict"), strictly(True):
         load_capture(written)
-    assert f"{written}, frame 0" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    rewrite(written, lambda document: document.update(frames=document["frames"][:1]))
+    with pytest.raises(ReconError, match=message):
+        load_capture(written)
 
 
 @pytest.mark.parametrize(
@@ -237,9 +245,22 @@ def test_size_comes_from_the_image_when_missing(written: Path):
 
 
 def test_camera_of_another_shape_is_refused(written: Path):
+    message = r"0\.png is 160x120 px but its camera is for 120x160"
+    frames = load_capture(written).frames
     rewrite(written, first(w=120, h=160))
-    with pytest.raises(ReconError, match=r"0\.png is 160x120 px but its camera is for 120x160"):
-        load_views(load_capture(written).frames, 64)
+    with pytest.warns(LeftOutWarning, match=message):
+        assert len(load_capture(written).frames) == 2
+    camera = frames[0].camera
+    assert camera is not None
+    turned = replace(frames[0], camera=replace(camera, width=120, height=160))
+    with pytest.raises(ReconError, match=message):
+        load_views([turned], 64)
+
+
+def test_photos_that_are_listed_twice(written: Path):
+    rewrite(written, lambda document: document["frames"].append(dict(document["frames"][1])))
+    with pytest.warns(ReconWarning, match=r"has photos several times, .*: images/1\.png"):
+        assert len(load_capture(written).frames) == 3
 
 
 def test_smaller_copies_of_the_images_are_fine(written: Path):

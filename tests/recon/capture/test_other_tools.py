@@ -111,6 +111,41 @@ def test_cameras_of_other_tools(tmp_path: Path, write, centered: bool, coefficie
         assert frame.camera.viewmat.dtype == torch.float64
 
 
+def spoil(folder: Path) -> None:
+    """Make the second camera of a file of another tool invalid."""
+    files = [*folder.glob("keyframes/cameras/1.json"), *folder.glob("metadata.json")]
+    if files:
+        document = json.loads(files[0].read_text())
+        if "poses" in document:
+            document["poses"][1][:4] = [0, 0, 0, 0]
+        else:
+            document["t_00"] = None
+        files[0].write_text(json.dumps(document))
+    elif (folder / "bundle.out").is_file():
+        lines = (folder / "bundle.out").read_text().splitlines()
+        lines[8] = "nan 0 0"
+        (folder / "bundle.out").write_text("\n".join(lines))
+    else:
+        text = (folder / "cameras.xml").read_text()
+        start = text.index("<transform>", text.index('label="1"')) + len("<transform>")
+        (folder / "cameras.xml").write_text(text[:start] + "0 " * 12 + text[start:])
+
+
+@pytest.mark.parametrize(
+    "write",
+    [write_metashape, write_polycam, write_record3d, write_bundler],
+    ids=lambda w: w.__name__,
+)
+def test_a_bad_camera_leaves_the_others(tmp_path: Path, write):
+    cameras = shots(centered=True)
+    write_images(tmp_path, cameras)
+    write(tmp_path, cameras)
+    spoil(tmp_path)
+    capture, warning = told(tmp_path)
+    assert [frame.image_path.name for frame in capture.frames] == ["0.png", "2.png"]
+    assert "left out 1 of 3 photos" in warning and len(capture.left_out) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [

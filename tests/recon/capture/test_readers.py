@@ -1,6 +1,7 @@
 """What a folder holds, plain photo folders, LLFF's and COLMAP's own errors."""
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from capture_files import (
 from PIL import Image
 
 from recon.capture import load_capture
-from recon.errors import ReconError, ReconWarning
+from recon.errors import LeftOutWarning, ReconError, ReconWarning, strictly
 
 PINHOLE = [150.0, 154.0, 87.0, 55.0]
 
@@ -93,24 +94,13 @@ def test_llff_smaller_copies(tmp_path: Path):
     assert frame.depth_bounds == (1.0, 9.0)
 
 
-def bad_llff(row: int, column: int, value: float) -> np.ndarray:
-    table = llff_table(shots(centered=True))
-    table[row, column] = value
-    return table
-
-
 @pytest.mark.parametrize(
     ("table", "message"),
     [
         (np.zeros((3, 15)), r"has shape \(3, 15\); expected LLFF's \(photos, 17\)"),
         (np.zeros((3, 17), dtype=str), r"does not hold numbers"),
         (llff_table(shots(centered=True, count=2)), r"has 2 cameras but .*images holds 3 images"),
-        (bad_llff(1, 14, 0.0), r"row 1: the focal length must be above 0 px"),
-        (bad_llff(1, 14, np.nan), r"row 1: focal length and principal point must be finite"),
-        (bad_llff(1, 4, 0.0), r"row 1: height and width must be above 0, found 0, 160"),
-        (bad_llff(2, 3, np.inf), r"row 2: camera matrix has NaN or infinite values"),
-        (bad_llff(2, 0, 5.0), r"row 2: camera matrix is off a rotation"),
-        (bad_llff(0, 15, -1.0), r"row 0: expected 0 < near < far, found near -1, far 9"),
+        (np.zeros((3, 17)), r"row 0: height and width must be above 0, found 0, 0"),
     ],
 )
 def test_bad_llff(tmp_path: Path, table: np.ndarray, message: str):
@@ -119,6 +109,98 @@ def test_bad_llff(tmp_path: Path, table: np.ndarray, message: str):
     with pytest.raises(ReconError, match=message) as caught:
         load_capture(tmp_path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "message"),
+    [
+        (1, 14, 0.0, r"row 1: the focal length must be above 0 px"),
+        (1, 14, np.nan, r"row 1: focal length and principal point must be finite"),
+        (1, 4, 0.0, r"row 1: height and width must be above 0, found 0, 160"),
+        (1, 4, 160.0, r"1\.png is 160x120 px but its camera is for 160x160"),
+        (1, 4, np.nan, r"row 1: height and width must be above 0"),
+        (2, 3, np.inf, r"row 2: camera matrix has NaN or infinite values"),
+        (2, 0, 5.0, r"row 2: camera matrix is off a rotation"),
+        (0, 15, -1.0, r"row 0: expected 0 < near < far, found near -1, far 9"),
+    ],
+)
+def test_bad_rows_of_llff(tmp_path: Path, row: int, column: int, value: float, message: str):
+    path = write_llff_capture(tmp_path, shots(centered=True))
+    table = llff_table(shots(centered=True))
+    table[row, column] = value
+    np.save(path, table)
+    with pytest.warns(LeftOutWarning, match=message):
+        capture = load_capture(tmp_path)
+    assert len(capture.frames) == 2 and capture.left_out == (f"{row}.png",)
+
+
+def set_pose(model: Path, row: int, values: str) -> None:
+    """Replace QW to CAMERA_ID of an image of a text model."""
+    lines = (model / "images.txt").read_text().splitlines()
+    fields = lines[2 * row].split()
+    lines[2 * row] = " ".join([fields[0], values, fields[-1]])
+    (model / "images.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("0 0 0 0 0 0 0 1", "no rotation"),
+        ("1 nan 0 0 0 0 0 1", "NaN"),
+        ("1 0 0 0 -nan(ind) 0 0 1", "NaN"),
+        ("1 0 0 0 1.#INF 0 0 1", "NaN or infinite"),
+        ("1 0 0 0 0 0 0 7", "has camera 7, which the model does not have"),
+        ("1 0 0 0 0 0 0 2", "is 160x120 px but its camera is for 100x100"),
+        ("1 0 0 0 0 0 0 3", "focal length of 1e"),
+    ],
+)
+def test_bad_images_of_colmap(tmp_path: Path, values: str, message: str, binary: bool):
+    model = write_colmap_capture(tmp_path, shots(centered=True), "PINHOLE", PINHOLE)
+    with (model / "cameras.txt").open("a") as file:
+        file.write("2 PINHOLE 100 100 100 100 50 50\n3 PINHOLE 160 120 1e9 1e9 80 60\n")
+    set_pose(model, 1, values)
+    if binary:
+        as_binary(model)
+    with pytest.warns(LeftOutWarning, match=message):
+        capture = load_capture(tmp_path)
+    assert [frame.name for frame in capture.frames] == ["images/0.png", "images/2.png"]
+    assert capture.left_out == ("1.png",)
+    with pytest.raises(ReconError, match="--strict"), strictly(True):
+        load_capture(tmp_path)
+
+
+def test_images_of_colmap_that_are_listed_twice(tmp_path: Path):
+    model = write_colmap_capture(tmp_path, shots(centered=True), "PINHOLE", PINHOLE)
+    expected = load_capture(tmp_path).frames[0]
+    with (model / "images.txt").open("a") as file:
+        file.write("9 1 0 0 0 5 5 5 1 0.png\n\n")
+    with pytest.warns(ReconWarning, match=r"has photos several times, .*: 0\.png"):
+        frames = load_capture(tmp_path).frames
+    assert len(frames) == 3
+    assert frames[0].camera is not None and expected.camera is not None
+    np.testing.assert_allclose(frames[0].camera.viewmat, expected.camera.viewmat)
+
+
+def as_binary(model: Path) -> None:
+    """Write cameras and images of a text model as binary files, and delete the text."""
+    cameras = [line.split() for line in (model / "cameras.txt").read_text().splitlines()]
+    content = struct.pack("<Q", len(cameras))
+    for identity, _, width, height, *values in cameras:
+        content += struct.pack(
+            "<IiQQ4d", int(identity), 1, int(width), int(height), *map(float, values)
+        )
+    (model / "cameras.bin").write_bytes(content)
+    lines = (model / "images.txt").read_text().splitlines()[::2]
+    content = struct.pack("<Q", len(lines))
+    for line in lines:
+        identity, *pose, camera, name = line.split()
+        numbers = [float("nan") if "(" in n or "#" in n else float(n) for n in pose]
+        content += struct.pack("<I7dI", int(identity), *numbers, int(camera))
+        content += name.encode() + b"\0" + struct.pack("<Q", 0)
+    (model / "images.bin").write_bytes(content)
+    for name in ("cameras", "images", "points3D"):
+        (model / f"{name}.txt").unlink()
 
 
 def test_llff_never_unpickles(tmp_path: Path):
