@@ -22,6 +22,11 @@ Progress = Callable[[float], None]
 StageProgress = Callable[[str, float], None]
 
 
+def _in_unit_range(values: Tensor) -> bool:
+    """Return whether values are finite and in [0, 1], or hardly outside, as after resizing."""
+    return bool(((values > -0.1) & (values < 1.1)).all())
+
+
 @dataclass(frozen=True)
 class Views(TensorStruct, axis="v"):
     """Images of one size with their pinhole cameras, ready for a model."""
@@ -47,6 +52,8 @@ class Views(TensorStruct, axis="v"):
         count, size = len(self.images), tuple(self.images.shape[-2:])
         found = (self.cameras.height, self.cameras.width)
         viewmats = self.cameras.viewmats
+        if self.images.ndim != 4 or self.images.shape[1] != 3:
+            raise InputError(f"Views.images must be [v 3 h w], got {tuple(self.images.shape)}")
         if self.images.dtype != torch.float32:
             raise InputError(f"Views.images must be float32 in [0, 1], got {self.images.dtype}")
         if len(viewmats) != count or len(self.names) != count or found != size:
@@ -54,10 +61,47 @@ class Views(TensorStruct, axis="v"):
                 f"Views.cameras are {len(viewmats)} of {found[1]}x{found[0]} px with "
                 f"{len(self.names)} names; expected those of {count} images of {size[1]}x{size[0]}"
             )
-        # Resizing by interpolation may exceed the range a little.
-        if not bool(((self.images > -0.1) & (self.images < 1.1)).all()):
+        if not _in_unit_range(self.images):
             raise InputError(
                 "Views.images must be finite and in [0, 1]; divide 8-bit values by 255"
+            )
+        for name, mask in (("masks", self.masks), ("valid", self.valid)):
+            shape = (count, 1, *size)
+            if mask.dtype != torch.float32 or tuple(mask.shape) != shape:
+                raise InputError(
+                    f"Views.{name} must be float32 of shape {shape}, got {mask.dtype} of shape "
+                    f"{tuple(mask.shape)}"
+                )
+            if not _in_unit_range(mask):
+                raise InputError(f"Views.{name} must be finite and in [0, 1]")
+        bounds = self.depth_bounds
+        if bounds is not None and (
+            tuple(bounds.shape) != (count, 2)
+            or not bool(((bounds[:, 0] > 0) & (bounds[:, 0] < bounds[:, 1])).all())
+            or not bool(torch.isfinite(bounds).all())
+        ):
+            raise InputError("Views.depth_bounds must be a finite 0 < near < far for each view")
+        self._validate_cameras()
+
+    def _validate_cameras(self) -> None:
+        viewmats, Ks = self.cameras.viewmats, self.cameras.Ks
+        if tuple(viewmats.shape[1:]) != (4, 4) or tuple(Ks.shape) != (len(viewmats), 3, 3):
+            raise InputError(
+                "Views.cameras must have viewmats [v 4 4] and Ks [v 3 3], got "
+                f"{tuple(viewmats.shape)} and {tuple(Ks.shape)}"
+            )
+        if not (viewmats.is_floating_point() and Ks.is_floating_point()):
+            raise InputError(
+                "Views.cameras must have floating-point viewmats and Ks, got "
+                f"{viewmats.dtype} and {Ks.dtype}"
+            )
+        last = Ks.new_tensor([0, 0, 1])
+        is_pinhole = torch.isfinite(Ks).all(-1).all(-1) & (Ks[:, 0, 0] > 0) & (Ks[:, 1, 1] > 0)
+        is_pinhole &= (Ks[:, 2] == last).all(-1) & (Ks[:, 0, 1] == 0) & (Ks[:, 1, 0] == 0)
+        if not bool(is_pinhole.all()):
+            raise InputError(
+                f"Views.cameras.Ks[{int((~is_pinhole).nonzero()[0])}] is no pinhole camera; "
+                "expected finite rows fx 0 cx, 0 fy cy, 0 0 1 with focal lengths above 0 (px)"
             )
         rotations = viewmats[..., :3, :3].double()
         errors = (rotations @ rotations.mT - torch.eye(3).to(rotations)).abs().amax((-2, -1))

@@ -1,10 +1,12 @@
 """Captures of every kind: folders of photos, videos, and the file formats of other tools."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from recon.capture.archive import is_archive, unpacked
 from recon.capture.colmap import find_colmap, read_colmap
@@ -29,6 +31,8 @@ TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
 OTHER_SPLIT = re.compile(r"transforms_(?!train\b).*\.json")
 MODELS_BESIDE = ("sparse/0", "sparse", "colmap/sparse/0")
 LLFF_NAME = "poses_bounds.npy"
+# Longest text of a value that a message shows.
+MAX_SHOWN = 40
 
 
 def load_capture(
@@ -59,15 +63,10 @@ def load_capture(
     """
     if isinstance(source, Capture):
         return source
-    if source is None or not str(source).strip():
-        raise InputError(
-            f"expected the path of photos, a video or a capture, found {source!r}; pass '.' for "
-            "the current folder"
-        )
-    if not isinstance(source, (str, Path)):
-        capture = read_several([Path(file) for file in source], frames)
+    if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
+        capture = read_several([_path(file) for file in source], frames)
     else:
-        capture = _read_path(Path(source), frames, photos)
+        capture = _read_path(_path(source), frames, photos)
     if photos and capture.has_cameras:
         capture = photos_without_camera(capture)
     if photos and capture.kind != "video":
@@ -75,6 +74,18 @@ def load_capture(
         capture = with_masks(capture, invert_masks)
         warn_of_orientation(capture)
     return pinhole_photos(capture, photos)
+
+
+def _path(source: Any) -> Path:
+    """Return a path that a program gave; InputError if it is none."""
+    if not isinstance(source, (str, os.PathLike)) or not str(source).strip():
+        found = repr(source)
+        raise InputError(
+            "expected the path of photos, a video or a capture, or a list of paths, found "
+            f"{found if len(found) <= MAX_SHOWN else type(source).__name__}; pass '.' for the "
+            "current folder"
+        )
+    return Path(source)
 
 
 def _read_path(path: Path, frames: int | None, photos: bool) -> Capture:

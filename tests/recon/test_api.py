@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -210,6 +211,20 @@ def test_images_in_memory_that_do_not_fit(views: Views) -> None:
         recon.load_views(images[:, :1], cameras=views.cameras)
 
 
+def unchecked(views: Views, **changes: object) -> Views:
+    """Return changed views without the checks of shapes that tests make."""
+    changed = replace(views)
+    for name, value in changes.items():
+        object.__setattr__(changed, name, value)
+    return changed
+
+
+def spoiled_K(views: Views, focal: float) -> torch.Tensor:
+    Ks = views.cameras.Ks.clone()
+    Ks[1, 0, 0] = focal
+    return Ks
+
+
 def test_views_with_wrong_values_are_named(views: Views) -> None:
     mirrored, absent = views.cameras.viewmats.clone(), views.cameras.viewmats.clone()
     mirrored[1, :, 0] *= -1
@@ -222,10 +237,18 @@ def test_views_with_wrong_values_are_named(views: Views) -> None:
         r"viewmats.2. is not a rotation": {"cameras": replace(views.cameras, viewmats=absent)},
         "Views.cameras are 2 of": {"cameras": views.cameras[:2]},
         "expected those of": {"cameras": replace(views.cameras, width=960)},
+        r"Ks.1. is no pinhole": {"cameras": replace(views.cameras, Ks=spoiled_K(views, -50.0))},
+        "focal lengths above 0": {"cameras": replace(views.cameras, Ks=spoiled_K(views, math.nan))},
+        "Views.masks must be finite": {"masks": views.masks * torch.nan},
+        r"Views.masks must be finite and in .0, 1.": {"masks": 255 * views.masks},
+        "Views.masks must be float32 of shape": {"masks": views.masks > 0},
+        "Views.masks must be .* got .* of shape": {"masks": views.masks[..., :-1]},
+        "Views.valid must be float32": {"valid": views.valid.double()},
+        "near < far": {"depth_bounds": torch.tensor([[2.0, 1.0]] * len(views.names))},
     }
     for message, changes in wrong.items():
         with pytest.raises(recon.ReconError, match=message):
-            recon.reconstruct(replace(views, **changes))
+            recon.reconstruct(unchecked(views, **changes))
 
 
 def test_one_image_without_a_camera_is_seen_from_the_origin(views: Views) -> None:

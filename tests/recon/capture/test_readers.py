@@ -1,10 +1,12 @@
 """What a folder holds, plain photo folders, LLFF's and COLMAP's own errors."""
 
+import inspect
 import json
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,10 +55,14 @@ def test_photos_in_natural_order(tmp_path: Path):
     assert found == ["a.TIF", "B.heif", "c.webp", "img1.png", "img2.JPEG", "img10.jpg"]
 
 
-@pytest.mark.parametrize("source", ["", " "])
-def test_no_path_at_all(source: str):
-    with pytest.raises(ReconError, match="expected the path of photos"):
-        load_capture(source)
+@pytest.mark.parametrize(
+    "source", ["", " ", [""], [None], None, 3, [3], b"photos", {}, [["a.png"]], np.zeros((9, 9))]
+)
+def test_no_path_at_all(source: Any):
+    with pytest.raises(ReconError, match="expected the path of photos") as caught:
+        # Without the checks of types that tests make.
+        inspect.unwrap(load_capture)(source)
+    assert len(str(caught.value)) < 200
 
 
 def test_photos_in_a_subfolder(tmp_path: Path):
