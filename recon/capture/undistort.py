@@ -8,6 +8,8 @@ from recon.capture.types import DistortionModel, FrameCamera
 
 # Samples of the radial distortion, to find where it stops being monotonic.
 RADIUS_SAMPLES = 4096
+# Long side of the image at which the effect of a distortion is judged (px).
+PROBE_PX = 128
 
 
 def undistort(
@@ -28,7 +30,35 @@ def undistort(
         The remapped image and mask, and the validity: 1 where a pixel comes from inside the image
         and from the invertible part of the distortion, else 0.
     """
-    size = (mask.shape[1], mask.shape[0])
+    x, y, inside, unfolded = _maps(camera, K, (mask.shape[1], mask.shape[0]))
+    inside &= unfolded
+    # OpenCV's cubic kernel is sharper but shifts what it samples by up to 0.05 px.
+    colors = cv2.remap(colors, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    mask = cv2.remap(mask, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return colors, mask, inside.astype(np.float32)
+
+
+def usable_fractions(camera: FrameCamera) -> tuple[float, float]:
+    """Return which fraction of a pinhole image has pixels, and which fraction is beyond a fold.
+
+    Beyond a fold, the radial distortion decreases again with the radius, so that it says nothing.
+    """
+    scale = PROBE_PX / max(camera.width, camera.height)
+    size = max(round(camera.width * scale), 1), max(round(camera.height * scale), 1)
+    factors = np.array([size[0] / camera.width, size[1] / camera.height, 1.0])
+    _, _, inside, unfolded = _maps(camera, camera.K.numpy() * factors[:, None], size)
+    return float((inside & unfolded).mean()), float((~unfolded).mean())
+
+
+def _maps(
+    camera: FrameCamera, K: Float[np.ndarray, "3 3"], size: tuple[int, int]
+) -> tuple[
+    Float[np.ndarray, "h w"],
+    Float[np.ndarray, "h w"],
+    Bool[np.ndarray, "h w"],
+    Bool[np.ndarray, "h w"],
+]:
+    """Return x and y of the source of each pixel, whether it is in the image, and not folded."""
     # OpenCV counts pixel centres from 0, recon from 0.5.
     opencv_K = K.copy()
     opencv_K[:2, 2] -= 0.5
@@ -40,11 +70,7 @@ def undistort(
     )
     x, y = init(opencv_K, coefficients, np.eye(3), opencv_K, size, cv2.CV_32FC1)
     inside = (x >= -0.5) & (x <= size[0] - 0.5) & (y >= -0.5) & (y <= size[1] - 0.5)
-    inside &= _unfolded(camera.distortion, coefficients, K, mask.shape)
-    # OpenCV's cubic kernel is sharper but shifts what it samples by up to 0.05 px.
-    colors = cv2.remap(colors, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    mask = cv2.remap(mask, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return colors, mask, inside.astype(np.float32)
+    return x, y, inside, _unfolded(camera.distortion, coefficients, K, size[::-1])
 
 
 def _unfolded(

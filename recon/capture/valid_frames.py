@@ -1,15 +1,23 @@
 """Frames of captures with cameras: invalid ones are left out, and photos are taken once."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+
 from recon.capture.orientation import Size, photo_size, same_shape
-from recon.capture.types import Frame
+from recon.capture.types import DistortionModel, Frame, FrameCamera
+from recon.capture.undistort import usable_fractions
 from recon.errors import InputError, LeftOutWarning, listed, warn
 
 # A name for messages, the photo (None if it is missing, which is told already), and a function that
 # makes the frame of the photo.
 Entry = tuple[str, Path | None, Callable[[Path], Frame]]
+# A distortion that leaves less of the image than this is wrong.
+MIN_USABLE = 0.25
+# Fractions of the image beyond a fold of the distortion, and used, that are not worth a warning.
+MAX_FOLDED, MIN_QUIET = 0.01, 0.75
 
 
 def valid_frames(
@@ -31,6 +39,7 @@ def valid_frames(
     frames: dict[Path, Frame] = {}
     errors: dict[str, InputError] = {}
     repeated: list[str] = []
+    usable: dict[Path, int] = {}
     for name, photo, make in entries:
         if photo is not None and photo in frames:
             repeated.append(name)
@@ -40,12 +49,14 @@ def valid_frames(
                 if photos and frame.camera is not None:
                     size = frame.camera.width, frame.camera.height
                     check_shape(photo_size(frame), size, photo)
+                    usable[photo] = _usable_percent(frame.camera, name)
                 frames[photo] = frame
             except InputError as error:
                 # Names of files may lack the extension, or be those of another computer.
                 errors[name if name.endswith(photo.name) else photo.name] = error
     if errors:
         _tell(where, errors, len(entries), bool(frames))
+    _tell_distortion(where, {frames[p].name: percent for p, percent in usable.items()})
     if repeated:
         warn(
             f"{where} has photos several times, of which the first is used: "
@@ -64,6 +75,47 @@ def _tell(where: str, errors: dict[str, InputError], count: int, others: bool) -
         f"{where}: left out {len(errors)} of {count} photos, {listed(list(errors))}: {first}",
         LeftOutWarning,
     )
+
+
+def _usable_percent(camera: FrameCamera, name: str) -> int:
+    """Return how much of the image a distortion leaves; 100 if no more is lost than by cropping."""
+    if camera.distortion in ("none", "lens"):
+        return 100
+    intrinsics = tuple(camera.K.flatten().tolist())
+    usable, folded = _fractions(
+        camera.distortion, camera.coefficients, intrinsics, camera.width, camera.height
+    )
+    if usable < MIN_USABLE:
+        values = ", ".join(f"{value:g}" for value in camera.coefficients)
+        raise InputError(
+            f"the lens distortion of {name} ({values}) cannot be inverted: only {usable:.0%} of "
+            "the photo would be left; correct its coefficients or undistort the photos first"
+        )
+    return 100 if folded <= MAX_FOLDED and usable >= MIN_QUIET else int(100 * usable)
+
+
+@functools.lru_cache(maxsize=1000)
+def _fractions(
+    model: DistortionModel,
+    coefficients: tuple[float, ...],
+    K: tuple[float, ...],
+    width: int,
+    height: int,
+) -> tuple[float, float]:
+    matrix = torch.tensor(K, dtype=torch.float64).reshape(3, 3)
+    pose = torch.eye(4, dtype=torch.float64)
+    return usable_fractions(FrameCamera(pose, matrix, width, height, model, coefficients))
+
+
+def _tell_distortion(where: str, percents: dict[str, int]) -> None:
+    """Warn of photos of which a distortion leaves less than usual."""
+    cut = {name: percent for name, percent in percents.items() if percent < 100}
+    if cut:
+        warn(
+            f"{where}: the lens distortion of {len(cut)} of {len(percents)} photos cannot be "
+            f"inverted over the whole image, of which {min(cut.values())} % or more are used: "
+            f"{listed(list(cut))}; check the coefficients if this is too little"
+        )
 
 
 def check_shape(found: Size, camera: Size, photo: Path) -> None:

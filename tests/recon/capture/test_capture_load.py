@@ -1,5 +1,7 @@
 """Scaling, masks, undistortion and depth bounds of loaded views."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,6 +153,34 @@ def test_non_monotonic_distortion_is_masked(tmp_path: Path):
     radius = torch.hypot(x, y) / 30
     assert valid[radius < 0.98].min() == 1
     assert valid[radius > 1.02].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "k1", "message"),
+    [
+        (
+            "OPENCV",
+            -0.5,
+            "of 1 of 3 photos cannot be inverted over the whole image, of which [789]",
+        ),
+        ("OPENCV", 0.6, "of 1 of 3 photos cannot be inverted over the whole image"),
+        ("OPENCV", -9.0, "left out 1 of 3 photos, .*cannot be inverted: only"),
+        ("OPENCV", 50.0, "left out 1 of 3 photos, .*cannot be inverted: only"),
+        ("OPENCV_FISHEYE", -0.8, "of 1 of 3 photos cannot be inverted over the whole image"),
+        ("OPENCV", -0.1, ""),
+        ("OPENCV", 0.1, ""),
+        ("OPENCV_FISHEYE", -0.05, ""),
+    ],
+)
+def test_distortions_that_fold(tmp_path: Path, recwarn, model: str, k1: float, message: str):
+    path = write_transforms_capture(tmp_path, shots(centered=True))
+    document = json.loads(path.read_text())
+    document["frames"][1].update(camera_model=model, k1=k1, fl_x=110.0, fl_y=110.0)
+    path.write_text(json.dumps(document))
+    capture = load_capture(tmp_path)
+    assert len(capture.frames) == (2 if "left out" in message else 3)
+    told = [str(warning.message) for warning in recwarn]
+    assert len(told) == bool(message) and re.search(message, "".join(told))
 
 
 def test_depth_bounds(tmp_path: Path):
