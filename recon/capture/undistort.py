@@ -8,7 +8,7 @@ from recon.capture.types import DistortionModel, FrameCamera
 
 # Samples of the radial distortion, to find where it stops being monotonic.
 RADIUS_SAMPLES = 4096
-# Long side of the image at which the effect of a distortion is judged (px).
+# Long side of the image at which the effect of a distortion is measured (px).
 PROBE_PX = 128
 
 
