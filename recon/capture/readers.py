@@ -113,7 +113,10 @@ def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
         return read_several([path], frames)
     if is_archive(path):
         folder, left_out = unpacked(path)
-        capture = _read_folder(folder, frames, photos)
+        try:
+            capture = _read_folder(folder, frames, photos)
+        except InputError as error:
+            raise InputError(str(error).replace(str(folder), str(path))) from error
         return replace(capture, origin=path, left_out=(*left_out, *capture.left_out))
     raise InputError(
         f"{path} is a file; expected a folder or .zip of images, a video, a transforms.json, "

@@ -46,15 +46,16 @@ def _encoding(content: bytes) -> str:
     return "utf-8"
 
 
-def read_json(path: Path, layout: str) -> dict[str, Any]:
-    """Read a JSON object.
+def read_json(path: Path, layout: str, kinds: tuple[type, ...] = (dict,)) -> Any:
+    """Read a JSON object, or a value of other kinds.
 
     Args:
         path: The file.
         layout: What it should be, for messages.
+        kinds: Kinds of values that are accepted.
 
     Raises:
-        InputError: It is not valid JSON, or not an object.
+        InputError: It is not valid JSON, or of another kind.
     """
     try:
         document = json.loads(read_text(path))
@@ -62,6 +63,6 @@ def read_json(path: Path, layout: str) -> dict[str, Any]:
         raise InputError(
             f"{path} is not valid JSON ({error}); expected {layout}; export it again"
         ) from error
-    if not isinstance(document, dict):
+    if not isinstance(document, kinds):
         raise InputError(f"{path} holds a {type(document).__name__}; expected a JSON object")
     return document

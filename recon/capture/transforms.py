@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from recon.capture.camera_lists import camera_document
 from recon.capture.geometry import (
     OPENGL_FLIP,
     Intrinsics,
@@ -24,7 +25,6 @@ from recon.capture.geometry import (
 from recon.capture.lenses import PANORAMA, lens_camera
 from recon.capture.names import find_masks, find_photos
 from recon.capture.orientation import fits_oriented, size_for_center
-from recon.capture.text import read_json
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.capture.valid_frames import Entry, valid_frames
 from recon.errors import InputError, LeftOutWarning, listed, warn
@@ -60,7 +60,7 @@ def read_transforms(path: Path, photos: bool = True) -> Capture:
     Raises:
         InputError: The file, or a frame of it, is invalid.
     """
-    document = read_json(path, "nerfstudio's layout")
+    document = camera_document(path)
     entries = document.get("frames")
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path} has no frames; expected a list 'frames' with one entry per photo")

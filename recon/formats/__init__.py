@@ -1,9 +1,10 @@
 """Scene files, read and written by extension; `recon.formats.registry` lists the formats."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-from recon.errors import InputError, warn
+from recon.errors import InputError, listed, warn
 from recon.formats.encodings import MAX_SCALE
 from recon.formats.registry import FORMATS as FORMATS
 from recon.formats.registry import SceneFormat as SceneFormat
@@ -15,21 +16,44 @@ from render import Cameras, Gaussians
 
 # Description of a scene in several levels of detail (PlayCanvas).
 LOD_META = "lod-meta.json"
+# Scenes in the output folder of the reference code of 3D Gaussian Splatting (Kerbl et al. 2023).
+TRAINED = "point_cloud/iteration_*/point_cloud.ply"
 
 
 def is_scene(path: Path) -> bool:
     """Return whether a path is that of a scene file, or of an unbundled SOG (see `scene_path`)."""
     path = scene_path(path)
+    if path.suffix.lower() == ".zip":
+        return bool(_scenes_in(path))
     known = path.name.lower().endswith(tuple(FORMATS)) or path.name == LOD_META
     return not path.is_dir() and (known or is_sog_meta(path))
 
 
+def _scenes_in(archive: Path) -> list[str]:
+    """Return the names of the scenes in a zip archive that holds scenes and no photos."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = [name.lower() for name in opened.namelist()]
+    except (OSError, zipfile.BadZipFile):
+        return []
+    if any(name.endswith((".jpg", ".jpeg", ".png", ".heic")) for name in names):
+        return []
+    return [name for name in opened.namelist() if name.lower().endswith(tuple(FORMATS))]
+
+
 def scene_path(path: Path) -> Path:
-    """Return the file that describes a scene: in a folder with an unbundled SOG its meta.json."""
+    """Return the file that describes a scene in a folder.
+
+    That is the meta.json of an unbundled SOG, or the last iteration of a training.
+    """
     if not path.is_dir():
         return path
     if (path / LOD_META).is_file():
         return path / LOD_META
+    trained = [] if (path / "images").is_dir() else list(path.glob(TRAINED))
+    if trained:
+        # The largest number.
+        return max(trained, key=lambda file: (len(file.parent.name), file.parent.name))
     return path / "meta.json" if is_sog_meta(path / "meta.json") else path
 
 
@@ -133,12 +157,17 @@ def open_scene(path: Path) -> SceneSource:
     Raises:
         InputError: The file is missing, damaged, empty or of an unknown format.
     """
-    path = scene_path(path)
+    folder, path = path, scene_path(path)
+    others = len(list(folder.glob(TRAINED))) if path.match(TRAINED) and path != folder else 1
+    if others > 1:
+        warn(f"{folder} has {others} scenes; that of the last iteration is used, {path}")
     if path.name == LOD_META and path.is_file():
         raise InputError(
             f"{path} describes levels of detail of a scene, which recon does not read; pass the "
             "meta.json of one level, in one of the folders beside it"
         )
+    if path.suffix.lower() == ".zip" and (names := _scenes_in(path)):
+        raise InputError(f"{path} is an archive; extract its scene ({listed(names)}) and pass that")
     scene_format = FORMATS[".sog"] if is_sog_meta(path) else format_of(path, "read")
     if not path.is_file():
         raise InputError(f"scene not found: {path}; check the path")

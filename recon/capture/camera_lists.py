@@ -1,0 +1,77 @@
+"""Cameras of trained scenes and of camera paths, converted to the layout of a transforms.json.
+
+- cameras.json of the reference code of 3D Gaussian Splatting (Kerbl et al. 2023), beside a trained
+  scene: camera-to-world, OpenCV axes, focal lengths in pixels, principal point in the middle.
+- camera_path.json of nerfstudio: camera-to-world with OpenGL axes, vertical field of view.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recon.capture.geometry import OPENGL_FLIP
+from recon.capture.text import read_json
+from recon.errors import InputError
+
+LAYOUTS = "a transforms.json, cameras.json of a trained scene, or camera_path.json"
+
+
+def camera_document(path: Path) -> dict[str, Any]:
+    """Read a transforms.json, or another list of cameras as if it were one.
+
+    Raises:
+        InputError: It is not valid JSON, or a list of something else.
+    """
+    document: Any = read_json(path, LAYOUTS, (dict, list))
+    if isinstance(document, list):
+        return {"frames": _converted(path, document, _trained)}
+    entries = document.get("camera_path")
+    if not isinstance(entries, list) or "frames" in document:
+        return dict(document)
+    shared = {"w": document.get("render_width"), "h": document.get("render_height")}
+    named = [{**shared, "entry": e, "name": f"{i:04d}.png"} for i, e in enumerate(entries)]
+    return {"frames": _converted(path, named, _on_path)}
+
+
+def _converted(
+    path: Path, entries: list[Any], convert: Callable[[dict[str, Any]], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    frames = []
+    for i, entry in enumerate(entries):
+        try:
+            frames.append(convert(entry))
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise InputError(
+                f"{path}, camera {i} is incomplete or damaged ({type(error).__name__}: {error}); "
+                f"expected {LAYOUTS}"
+            ) from error
+    return frames
+
+
+def _trained(entry: dict[str, Any]) -> dict[str, Any]:
+    c2w = np.eye(4)
+    c2w[:3, :3] = np.array(entry["rotation"], np.float64)
+    c2w[:3, 3] = np.array(entry["position"], np.float64)
+    return {
+        "file_path": entry["img_name"],
+        "transform_matrix": (c2w * OPENGL_FLIP).tolist(),
+        "fl_x": entry["fx"],
+        "fl_y": entry["fy"],
+        "w": entry["width"],
+        "h": entry["height"],
+    }
+
+
+def _on_path(values: dict[str, Any]) -> dict[str, Any]:
+    """Convert a camera that has no photo, but a number."""
+    entry, height = values["entry"], float(values["h"])
+    return {
+        "file_path": values["name"],
+        "transform_matrix": np.array(entry["camera_to_world"], np.float64).reshape(4, 4).tolist(),
+        "fl_x": 0.5 * height / math.tan(math.radians(float(entry["fov"])) / 2),
+        "w": values["w"],
+        "h": values["h"],
+    }
