@@ -284,6 +284,9 @@ def declared_space(path: Path, image: Image.Image) -> RgbSpace | None:
 
 def exif_of(image: Image.Image) -> Image.Exif:
     """Return the EXIF data of an image; empty if they are too damaged to be read."""
+    if image.format == "PNG" and "exif" not in image.info:
+        # They may be behind the pixels, whose damage must not pass for that of EXIF data.
+        image.load()
     try:
         return image.getexif()
     except DECODE_ERRORS:

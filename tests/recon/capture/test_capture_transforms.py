@@ -225,7 +225,8 @@ def test_bad_frame(written: Path, change, message: str):
     ("text", "message"),
     [
         ("{not json", "is not valid JSON"),
-        ("[1, 2]", "holds a list; expected a JSON object"),
+        ("[1, 2]", "camera 0 is incomplete or damaged"),
+        ("3", "holds a int; expected a JSON object"),
         ("{}", "has no frames"),
         ('{"frames": []}', "has no frames"),
         ('{"frames": [3]}', "frame 0 has no file_path"),
