@@ -64,7 +64,7 @@ class MemoryEstimate:
         predicted = geometry * view_pixels
         kept = predicted
         if config.optimise.steps > 0:
-            kept = min((1 - config.simplify.removed(is_fused)) * predicted, _max_gaussians(config))
+            kept = min((1 - config.simplify.fraction) * predicted, _max_gaussians(config))
         return MemoryEstimate(
             photos=count * pixels * PHOTO_PIXEL,
             prediction=forward + predicted * PREDICTED_GAUSSIAN,

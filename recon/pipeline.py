@@ -344,8 +344,7 @@ def _simplified(
     device = render_device_of(prediction.gaussians.device)
     gaussians, cameras = prediction.gaussians.to(device), views.cameras.to(device)
     source_view = prediction.source_view.to(device)
-    fraction = config.simplify.removed(prediction.geometry_views is not None)
-    rule = replace(config.simplify, fraction=fraction)
+    rule = config.simplify
     if config.optimise.steps == 0:
         rule = rule.without_optimisation()
     progress("simplifying", 0.0)

@@ -10,18 +10,14 @@ from recon.validation import check_types
 # Maximum number of Gaussians of a scene that is optimised, unless the user sets another: up to this
 # size of images, and for any size. Between them it grows with the number of pixels.
 DEFAULT_MAX_GAUSSIANS, DEFAULT_SIDE_PX, LARGEST_DEFAULT = 400_000, 512, 1_000_000
-# Fraction of the Gaussians that is removed, unless the user sets another: of those predicted at the
-# size of the photos, and of those from smaller depth maps, which have fewer to spare.
-DEFAULT_FRACTION, DEFAULT_FRACTION_FUSED = 0.67, 0.5
 
 
 @dataclass(frozen=True)
 class SimplifyConfig:
     """Number of Gaussians to remove, and which ones may be removed."""
 
-    fraction: float | None = None
-    """Fraction of the Gaussians to remove, in [0, 1), if that many can be pruned or merged. None
-    stands for 0.67, and for 0.5 after a prediction in groups (see `FusionConfig`)."""
+    fraction: float = 0.5
+    """Fraction of the Gaussians to remove, in [0, 1), if that many can be pruned or merged."""
     max_gaussians: int | None = None
     """Maximum number of Gaussians to leave, for which more than the fraction is removed. None
     stands for 400,000 up to 512 px and more for larger images before an optimisation, and for no
@@ -34,7 +30,7 @@ class SimplifyConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        if not 0 <= (self.fraction or 0) < 1:
+        if not 0 <= self.fraction < 1:
             raise ConfigError(f"fraction must be in [0, 1), got {self.fraction}", "fraction")
         if self.max_gaussians is not None and self.max_gaussians < 1:
             raise ConfigError(
@@ -47,16 +43,6 @@ class SimplifyConfig:
             raise ConfigError(
                 f"cluster_sizes_px must be above 0, got {self.cluster_sizes_px}", "cluster_sizes_px"
             )
-
-    def removed(self, is_fused: bool = False) -> float:
-        """Return the fraction of the Gaussians to remove.
-
-        Args:
-            is_fused: Whether they were predicted in groups, at a smaller size than the photos.
-        """
-        if self.fraction is not None:
-            return self.fraction
-        return DEFAULT_FRACTION_FUSED if is_fused else DEFAULT_FRACTION
 
     def without_optimisation(self) -> "SimplifyConfig":
         """Return the settings for a scene that is not optimised: only a stated limit applies."""

@@ -78,7 +78,7 @@ def simplify_indexed(
     """
     index = torch.arange(len(gaussians), device=gaussians.device)
     limit = config.limit(max(cameras.width, cameras.height))
-    target = min(round(len(gaussians) * (1 - config.removed())), limit)
+    target = min(round(len(gaussians) * (1 - config.fraction)), limit)
     if target == len(gaussians):
         return gaussians, index
     cameras = cameras[spread_cameras(cameras, MAX_CAMERAS)]

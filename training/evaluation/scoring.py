@@ -124,13 +124,12 @@ def recorded_settings(name: str, made: Gaussians | Scene) -> dict[str, Any]:
         return {"model": name}
     provenance = made.provenance
     config = provenance.config
-    removed = config.simplify.removed(made.geometry_views is not None)
     return {
         "model": name,
         "steps": config.optimise.steps,
         "seconds": config.optimise.seconds,
         "num_steps": provenance.num_steps,
-        "simplify": removed if provenance.simplified else 0.0,
+        "simplify": config.simplify.fraction if provenance.simplified else 0.0,
         "seed": config.seed,
     }
 
