@@ -53,17 +53,19 @@ class MemoryEstimate:
         pixels, fusion = size[0] * size[1], config.fusion
         is_fused = count >= fusion.min_views
         group, geometry, view_pixels = count, count, float(pixels)
+        is_optimised = config.optimise.steps > 0
+        if is_fused or is_optimised:
+            side = fusion.resolution if is_fused else fusion.few_resolution
+            view_pixels = pixels * min(side / max(size), 1.0) ** 2
         if is_fused:
-            scale = min(fusion.resolution / max(size), 1.0)
-            geometry = min(count, fusion.max_views)
-            group, view_pixels = min(count, fusion.group_size), pixels * scale**2
-        feedback = config.optimise.steps == 0 and not is_fused
+            geometry, group = min(count, fusion.max_views), min(count, fusion.group_size)
+        feedback = not is_fused and (not is_optimised or count < fusion.min_views_checked)
         direct = min(view_pixels, DIRECT_PIXELS)
         forward = direct * VOLUME_PIXEL + (view_pixels - direct) * LARGE_VOLUME_PIXEL
         forward += group * view_pixels * (FEEDBACK_PIXEL if feedback else VIEW_PIXEL)
         predicted = geometry * view_pixels
         kept = predicted
-        if config.optimise.steps > 0:
+        if is_optimised:
             kept = min((1 - config.simplify.fraction) * predicted, _max_gaussians(config))
         return MemoryEstimate(
             photos=count * pixels * PHOTO_PIXEL,

@@ -16,7 +16,7 @@ from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.config import FusionConfig, PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
 from recon.errors import ConfigError, InputError, warn
-from recon.fusion.predict import predict_fused, remove_inconsistent
+from recon.fusion.predict import at_resolution, predict_fused, remove_inconsistent
 from recon.local_frame import (
     camera_origin,
     scale_gaussians,
@@ -248,7 +248,7 @@ def predict_for_scene(
     progress: StageProgress = _ignore,
     limit: TimeLimit | None = None,
 ) -> Prediction:
-    """Predict as `finish_scene` needs it: error feedback only where it pays, within the time.
+    """Predict as `finish_scene` needs it: size and error feedback that pay, within the time.
 
     Args:
         views: Views with cameras, on the device to compute on.
@@ -258,13 +258,17 @@ def predict_for_scene(
         limit: Time limit that has started already; by default `config.seconds` from now on.
     """
     left = (limit or TimeLimit(config.seconds)).left
+    fusion, is_optimised = config.fusion, config.optimise.steps > 0
+    if is_optimised and len(views) < fusion.min_views:
+        # The network saw small images in training, and fewer Gaussians suffice.
+        views = at_resolution(views, range(len(views)), fusion.few_resolution)
     return predict(
         views,
         model,
         lambda done: progress("predicting depth", done),
-        config.fusion,
+        fusion,
         None if left is None else PREDICTION_FRACTION * left,
-        error_feedback=config.optimise.steps == 0 or len(views) < config.fusion.min_views_checked,
+        error_feedback=not is_optimised or len(views) < fusion.min_views_checked,
     )
 
 
@@ -301,7 +305,7 @@ def finish_scene(
     is_fused = prediction.geometry_views is not None
     num_predicted = len(prediction.gaussians)
     if is_optimised and not is_fused and len(views) >= config.fusion.min_views_checked:
-        prediction = remove_inconsistent(prediction, views[:], config.fusion)
+        prediction = remove_inconsistent(prediction, views, config.fusion)
     scene = _simplified(prediction, views, config, progress)
     provenance = Provenance(
         config,

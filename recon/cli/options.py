@@ -58,7 +58,7 @@ class ReconstructOptions:
     """Maximum number of Gaussians in the scene [default: 400,000, more above 512 px, with --quality
     draft 200,000 and high 1,000,000, with --refine 0 no limit]."""
     resolution: Annotated[int, Arg(metavar="PX")] = ViewConfig.resolution
-    """Length of the longer image side in pixels. Every pixel becomes a Gaussian before pruning."""
+    """Length of the longer image side in pixels, at which the scene is optimised."""
     refine: Annotated[str | None, Arg(metavar="STEPS|TIME")] = None
     """Test-time optimisation: number of steps, or a time limit (20s, 1m); 0 disables it. The
     number is for up to 3 photos and grows with more [default: 45, with --quality draft 15 and

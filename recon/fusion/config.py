@@ -15,8 +15,7 @@ class FusionConfig:
     """
 
     min_views: int = 5
-    """From this number of views on they are predicted in groups; fewer are one group, at their
-    full size."""
+    """From this number of views on they are predicted in groups; fewer are one group."""
     max_views: int = 32
     """Maximum number of geometry views: views that Gaussians are predicted from. All others only
     supervise the optimisation."""
@@ -24,6 +23,8 @@ class FusionConfig:
     """Number of views that are matched with each other; memory grows with it."""
     resolution: int = 256
     """Length of the long side at which groups are predicted (px)."""
+    few_resolution: int = 384
+    """The same for fewer views, before an optimisation; without one they keep their size."""
     min_views_checked: int = 3
     """From this number of views on, Gaussians that contradict other views are removed before an
     optimisation. Two views cannot tell which of them is wrong."""
@@ -48,6 +49,7 @@ class FusionConfig:
     def __post_init__(self) -> None:
         check_types(self)
         at_least = {"min_views": 2, "max_views": 2, "group_size": 2, "resolution": 32}
+        at_least["few_resolution"] = at_least["resolution"]
         for field in fields(self):
             least, value = at_least.get(field.name, 0), getattr(self, field.name)
             if not least <= value < math.inf:

@@ -1,7 +1,7 @@
 """Prediction of many views in groups, whose Gaussians are checked against all depth maps."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -38,7 +38,7 @@ def predict_fused(
     chosen = spread_cameras(views.cameras, config.max_views)
     if seconds is not None:
         chosen = _affordable(views, model, config, chosen, seconds)
-    small = _at_resolution(views, chosen, config.resolution)
+    small = at_resolution(views, chosen, config.resolution)
     groups = group_views(small.cameras, config.group_size)
     parts: list[Prediction] = []
     for done, part in enumerate(_predict_groups(small, model, groups)):
@@ -59,16 +59,17 @@ def predict_fused(
 
 
 def remove_inconsistent(
-    prediction: Prediction, views: Views, config: FusionConfig | None = None
+    prediction: Prediction, views: Views | PackedViews, config: FusionConfig | None = None
 ) -> Prediction:
     """Remove Gaussians that contradict the depth of other views.
 
     Args:
-        prediction: Prediction of all views, at their size.
+        prediction: Prediction of all views, at their size or at a smaller one.
         views: The views.
         config: Tolerances; have defaults.
     """
     config = config or FusionConfig()
+    views = at_resolution(views, range(len(views)), max(prediction.depth.shape[-2:]))
     # Where there is nothing of the scene, depth means nothing.
     confidence = prediction.confidence * views.masks[:, 0]
     maps = DepthMaps(views.cameras, prediction.depth, confidence)
@@ -104,7 +105,7 @@ def _affordable(
 ) -> list[int]:
     """Return as many geometry views as the time suffices for, from the time of one group."""
     members = spread_cameras(views.cameras, config.group_size)
-    small = _at_resolution(views, members, config.resolution)
+    small = at_resolution(views, members, config.resolution)
     started = time.monotonic()
     model(small, lambda fraction: None)
     spent = time.monotonic() - started
@@ -114,9 +115,15 @@ def _affordable(
     return spread_cameras(views.cameras, groups * config.group_size)
 
 
-def _at_resolution(views: Views | PackedViews, chosen: list[int], resolution: int) -> Views:
-    """Return some views, resized one by one: at full size they are large in floating point."""
+def at_resolution(views: Views | PackedViews, chosen: Sequence[int], resolution: int) -> Views:
+    """Return some views, resized one by one: at full size they are large in floating point.
+
+    Args:
+        views: All views.
+        chosen: Indices of the views to return.
+        resolution: Maximum length of their long side (px).
+    """
     scale = resolution / max(views.cameras.width, views.cameras.height)
     if scale >= 1:
-        return views[chosen]
+        return views[list(chosen)]
     return Views.cat([views[[v]].resized(scale) for v in chosen])

@@ -314,6 +314,20 @@ def test_nothing_is_simplified_without_steps(views: Views) -> None:
     assert scene.exposure is None and made.poses is None and made.view_names == views.names
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_depth_maps_of_few_views_are_smaller_before_an_optimisation(
+    views: Views, count: int
+) -> None:
+    fusion = recon.FusionConfig(few_resolution=32)
+    for steps, width in ((0, 64), (1, 32)):
+        config = ReconstructConfig(
+            model="plane-sweep", fusion=fusion, optimise=OptimiseConfig(steps=steps)
+        )
+        scene = recon.reconstruct(views[:count], config)
+        assert scene.depth is not None and scene.depth.shape == (count, width * 3 // 4, width)
+        assert scene.cameras is not None and scene.cameras.width == 64
+
+
 def test_stages_are_the_reconstruction(sample: Path, scene: Scene) -> None:
     """Each stage by itself, with plain values, gives the same scene to the bit."""
     posed = recon.estimate_cameras(recon.load_capture(sample))

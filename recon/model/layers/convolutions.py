@@ -26,11 +26,16 @@ class Conv3d(nn.Conv3d):
     def forward(self, input: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c2 d2 h2 w2"]:
         """Convolve; the size is divided by the stride."""
         with reliable_convolution(input) as values:
-            if not _is_slow_in_torch(values):
+            if isinstance(self.padding, str) or not _is_slow_in_torch(values):
                 return super().forward(values)
-            sizes = (self.padding, self.stride, self.dilation)
             convolved: Tensor = torch.mkldnn_convolution(
-                values, self.weight, self.bias, *sizes, self.groups
+                values,
+                self.weight,
+                self.bias,
+                self.padding,
+                self.stride,
+                self.dilation,
+                self.groups,
             )
             return convolved
 
@@ -41,7 +46,7 @@ def _is_slow_in_torch(values: Tensor) -> bool:
     torch 2.13 uses oneDNN for a batch of one float32 volume only if the product of its channels,
     planes and rows exceeds 20,480 (ConvParams::use_mkldnn, which was written for images).
     """
-    return (
+    return bool(
         values.device.type == "cpu"
         and values.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
