@@ -37,11 +37,14 @@ COMMANDS = {
     "info": f"info {SAMPLE} --json OUT/i.json",
     "eval": f"eval {SAMPLE} --json OUT/e.json --save-renders OUT/r {' '.join(SMALL)}",
     "train": "train size=tiny out=OUT/run dataset.width=64 dataset.height=48 optimiser.steps=3",
+    "bench": "bench raster --scenes s1 --degrees 0 --repeats 2 --json OUT/b.json",
     "doctor": "doctor --json OUT/d.json",
 }
 # The memory limits (RLIMIT_AS) that are tried (MB).
 MEMORY_MB = (200, 400, 700, 1000, 1400, 2000, 3000)
 SIGNALS_EACH = 10
+# What may stay: the run folder of a training, with which it can go on, and torch's own cache.
+KEPT = ("out/run", "tmp/torchinductor")
 # A signal ends a command within this time (s).
 MAX_STOP_S = 3.0
 
@@ -123,9 +126,10 @@ class Bench:
             started = time.monotonic()
         _, errors = process.communicate(timeout=600)
         left = tuple(
-            str(path.relative_to(self.work))
+            name
             for folder in (self.out, self.temporary)
             for path in sorted(folder.rglob("*"))
+            if not (name := str(path.relative_to(self.work))).startswith(KEPT)
         )
         ended = Ended(process.returncode, errors, time.monotonic() - started, left)
         self.clear()
