@@ -165,7 +165,7 @@ def _tell_unusual(path: Path, header: PlyHeader, names: list[str]) -> None:
 
 def _count(path: Path, table: np.ndarray, rest: int) -> int:
     """Count the usable rows; warn of the others, and of opacities that may not be logits."""
-    count, low, high, unrotated = 0, np.inf, -np.inf, 0
+    count, low, high, smallest, unrotated = 0, np.inf, -np.inf, np.inf, 0
     dropped: Counter[str] = Counter()
     for rows in _chunks(table):
         columns = _groups(rows, rest)
@@ -177,6 +177,7 @@ def _count(path: Path, table: np.ndarray, rest: int) -> int:
         opacity = rows["opacity"][~np.isnan(rows["opacity"])]
         low = min(low, float(opacity.min(initial=np.inf)))
         high = max(high, float(opacity.max(initial=-np.inf)))
+        smallest = min(smallest, float(columns["scales"].min(initial=np.inf)))
     for fault, number in dropped.items():
         if number:
             warn(f"{path}: dropped {number} of {len(table)} rows {fault}")
@@ -186,10 +187,14 @@ def _count(path: Path, table: np.ndarray, rest: int) -> int:
             "are read as no rotation"
         )
     if len(table) >= MIN_SUSPICIOUS and low >= 0 and high <= 1:
+        scales, symptom = "", "too transparent needs their logits"
+        if smallest >= 0:
+            scales = " and no scale is negative"
+            symptom = "like fog needs their logits, and the logarithms of the scales"
         warn(
-            f"{path}: all opacities are from {low:.3g} to {high:.3g}; they are read as logits, as "
-            "the format has it, but may be opacities already: a scene that looks too transparent "
-            "needs their logits"
+            f"{path}: all opacities are from {low:.3g} to {high:.3g}{scales}; they are read as "
+            "logits, as the format has it, but may be opacities already: a scene that looks "
+            f"{symptom}"
         )
     return count
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -210,3 +211,17 @@ def test_splat_transform_reads_the_same(tmp_path: Path) -> None:
     assert len(rows) == len(scene)
     for name in ("x", "f_dc_1", "f_rest_4", "opacity", "scale_2", "rot_3"):
         assert np.allclose(rows[name], table[name], atol=1e-5), name
+
+
+def test_values_that_were_written_activated_are_suspicious(tmp_path: Path) -> None:
+    """An exporter that writes opacities and scales as they are makes fog (supersplat-viewer)."""
+    scene = random_gaussians(50, torch.Generator().manual_seed(0)).to(torch.float32)
+    activated = replace(
+        scene, opacities=torch.sigmoid(scene.opacities), scales=torch.exp(scene.scales)
+    )
+    save_gaussians(tmp_path / "a.ply", activated)
+    with pytest.warns(ReconWarning, match="no scale is negative.*logarithms of the scales"):
+        load_gaussians(tmp_path / "a.ply")
+    save_gaussians(tmp_path / "b.ply", replace(activated, scales=scene.scales.clamp_max(0.5)))
+    with pytest.warns(ReconWarning, match="too transparent needs their logits"):
+        load_gaussians(tmp_path / "b.ply")
