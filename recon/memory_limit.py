@@ -55,7 +55,7 @@ class MemoryEstimate:
         group, geometry, view_pixels = count, count, float(pixels)
         is_optimised = config.optimise.steps > 0
         if is_fused or is_optimised:
-            side = fusion.resolution if is_fused else fusion.few_resolution
+            side = fusion.resolution if is_fused else fusion.few_side(max(size))
             view_pixels = pixels * min(side / max(size), 1.0) ** 2
         if is_fused:
             geometry, group = min(count, fusion.max_views), min(count, fusion.group_size)

@@ -261,7 +261,8 @@ def predict_for_scene(
     fusion, is_optimised = config.fusion, config.optimise.steps > 0
     if is_optimised and len(views) < fusion.min_views:
         # The network saw small images in training, and fewer Gaussians suffice.
-        views = at_resolution(views, range(len(views)), fusion.few_resolution)
+        side = fusion.few_side(max(views.cameras.width, views.cameras.height))
+        views = at_resolution(views, range(len(views)), side)
     return predict(
         views,
         model,

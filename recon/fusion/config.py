@@ -24,7 +24,8 @@ class FusionConfig:
     resolution: int = 256
     """Length of the long side at which groups are predicted (px)."""
     few_resolution: int = 384
-    """The same for fewer views, before an optimisation; without one they keep their size."""
+    """The same for fewer views, before an optimisation, but at least half of theirs; without an
+    optimisation they keep their size."""
     min_views_checked: int = 3
     """From this number of views on, Gaussians that contradict other views are removed before an
     optimisation. Two views cannot tell which of them is wrong."""
@@ -54,3 +55,11 @@ class FusionConfig:
             least, value = at_least.get(field.name, 0), getattr(self, field.name)
             if not least <= value < math.inf:
                 raise ConfigError(f"{field.name} must be at least {least}, got {value}", field.name)
+
+    def few_side(self, side: int) -> int:
+        """Return the length of the long side at which few views are predicted (px).
+
+        Args:
+            side: Length of the long side of the views.
+        """
+        return max(min(self.few_resolution, side), side // 2)

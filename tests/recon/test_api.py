@@ -319,6 +319,7 @@ def test_depth_maps_of_few_views_are_smaller_before_an_optimisation(
     views: Views, count: int
 ) -> None:
     fusion = recon.FusionConfig(few_resolution=32)
+    assert [fusion.few_side(side) for side in (24, 48, 64, 100)] == [24, 32, 32, 50]
     for steps, width in ((0, 64), (1, 32)):
         config = ReconstructConfig(
             model="plane-sweep", fusion=fusion, optimise=OptimiseConfig(steps=steps)
