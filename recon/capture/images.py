@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image
 
 from recon.capture.color import ADOBE_RGB, RgbSpace, space_in_header, srgb_image
+from recon.capture.sample_values import eight_bit
 from recon.errors import InputError
 
 RAW_EXTENSIONS = (
@@ -132,6 +133,7 @@ def read_pixels(
         try:
             # Before the pixels, after which the file is closed.
             declared = declared_space(path, image)
+            image, _ = eight_bit(path, image)
             image.load()
             upright = _upright(image) if apply_orientation else image
             return _to_arrays(upright, declared)
@@ -253,12 +255,6 @@ def _missing(path: Path, kind: str, extra: str) -> UnreadablePhoto:
 def _to_arrays(
     image: Image.Image, declared: RgbSpace | None
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"] | None]:
-    if image.mode.startswith(("I", "F")):
-        # 16-bit grey; Pillow would clip it to 8 bits in a conversion.
-        values = np.asarray(image).astype(np.float32)
-        peak = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1.0)
-        grey = (255 * (values / peak).clip(0, 1)).round().astype(np.uint8)
-        return np.repeat(grey[..., None], 3, -1), None
     colors = np.array(srgb_image(image, declared))
     if not image.has_transparency_data:
         return colors, None

@@ -24,6 +24,7 @@ from recon.capture.images import (
     open_image,
 )
 from recon.capture.masks import without_masks
+from recon.capture.sample_values import eight_bit
 from recon.capture.types import Capture
 from recon.errors import InputError, LeftOutWarning, listed, warn
 
@@ -132,6 +133,7 @@ def _notes(path: Path) -> tuple[str, ...]:
         try:
             size, several = image.size, image.format in SEVERAL_IMAGES
             notes = [conversion_of(image, declared_space(path, image))]
+            notes.append(eight_bit(path, image)[1])
             if several and getattr(image, "n_frames", 1) > 1:
                 notes.append("the file holds several images, of which the first is used")
         except DECODE_ERRORS as error:
@@ -171,7 +173,11 @@ def _thumbnail(path: Path, _mtime_ns: int, _bytes: int) -> Float[np.ndarray, "p"
         try:
             # JPEG files are decoded at a fraction of their size.
             image.draft("L", (4 * THUMBNAIL_PX, 4 * THUMBNAIL_PX))
-            small = image.convert("L").resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
+            small = (
+                eight_bit(path, image)[0]
+                .convert("L")
+                .resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
+            )
         except DECODE_ERRORS as error:
             raise UnreadablePhoto(path, DAMAGED) from error
     return np.asarray(small, np.float32).ravel()

@@ -2,9 +2,11 @@
 
 import struct
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from photo_generators import (
@@ -23,6 +25,7 @@ from PIL import ExifTags, Image, ImageCms
 from recon.capture import load_capture
 from recon.capture.exif import EQUIVALENT, exif_focals, exif_orientation
 from recon.capture.images import image_size, read_pixels
+from recon.capture.photo_files import thumbnail
 from recon.errors import ReconWarning
 
 EXPECTED = srgb_codes(quarters())
@@ -208,3 +211,47 @@ def test_zoom_lenses_and_digital_zoom_differ_rightly(tmp_path: Path, recwarn) ->
     ]
     assert [exif.focal_px for exif in exif_focals(files)] == [56, 56, 112, 112]
     assert not recwarn.list
+
+
+def deep_values(white: float, dtype: type) -> np.ndarray:
+    """Return the quarters [h w 3], of which white is this value."""
+    return (EXPECTED / 255 * white).astype(dtype)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("layout", ["rgb", "alpha", "grey"])
+@pytest.mark.parametrize("white", [255, 4095, 65535])
+def test_white_of_16_bits(suffix: str, layout: str, white: int, tmp_path: Path) -> None:
+    values = deep_values(white, np.uint16)
+    if layout == "grey":
+        values = values[..., 1]
+    elif layout == "alpha":
+        values = np.concatenate([values, np.full_like(values[..., :1], 65535)], -1)
+    for name in ("a", "b"):
+        stored = values if layout == "grey" else values[..., [2, 1, 0, 3][: values.shape[2]]]
+        cv2.imwrite(str(tmp_path / f"{name}{suffix}"), np.ascontiguousarray(stored))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_capture(tmp_path)
+    told = [str(w.message) for w in caught if "taken as white" in str(w.message)]
+    assert len(told) == (white < 65535) and all(f"{white:,}, which" in text for text in told)
+    expected = EXPECTED if layout != "grey" else np.repeat(EXPECTED[..., 1:2], 3, -1)
+    assert np.abs(colors_of(tmp_path / f"a{suffix}") - expected).max() < 2
+
+
+@pytest.mark.parametrize(("white", "largest"), [(1, 0.9), (1, 40.0), (255, 200), (65535, 60000)])
+def test_white_of_floating_point(white: float, largest: float, tmp_path: Path) -> None:
+    values = deep_values(white, np.float32)[..., 1]
+    values[0, 0], values[0, 1] = largest, np.nan
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.warns(ReconWarning, match=f"floating-point values .* {white:,g} is white"):
+        load_capture(tmp_path)
+    assert np.abs(colors_of(tmp_path / "a.tif")[2:] - EXPECTED[2:, :, 1:2]).max() < 2
+
+
+def test_deep_grey_photos_are_not_copies(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        codes = np.asarray(textured(seed).convert("L")).astype(np.uint16)
+        Image.fromarray(codes * 200 + 300).save(tmp_path / f"{seed}.png")
+    first, second = (thumbnail(tmp_path / f"{seed}.png") for seed in (1, 2))
+    assert np.abs(first - second).mean() > 5 and first.std() > 5
