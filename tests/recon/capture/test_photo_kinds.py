@@ -255,3 +255,12 @@ def test_deep_grey_photos_are_not_copies(tmp_path: Path) -> None:
         Image.fromarray(codes * 200 + 300).save(tmp_path / f"{seed}.png")
     first, second = (thumbnail(tmp_path / f"{seed}.png") for seed in (1, 2))
     assert np.abs(first - second).mean() > 5 and first.std() > 5
+
+
+def test_deep_photos_are_rotated_as_exif_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(deep_values(4095, np.uint16)[..., 1]).save(tmp_path / "a.png", exif=exif)
+    stored = read_pixels(tmp_path / "a.png", apply_orientation=False)[0]
+    shown = read_pixels(tmp_path / "a.png", apply_orientation=True)[0]
+    np.testing.assert_array_equal(shown, np.rot90(stored, -1))
