@@ -20,6 +20,7 @@ from recon.config import OptimiseConfig, ReconstructConfig
 from recon.model.registry import build_model
 from recon.pipeline import finish_scene, predict_for_scene, reconstruct_views
 from recon.reporting import say
+from recon.types import Model, Prediction, Views
 from render import Gaussians
 from training.baselines.gsplat_mcmc import McmcConfig, optimise_mcmc
 from training.baselines.initialisation import random_points, random_subset, surface_points
@@ -46,18 +47,37 @@ class CompareConfig:
     """Total times (s) of both, instead of `times`."""
 
 
+@dataclass(frozen=True)
+class Subject:
+    """The views of a case, and what is predicted from them."""
+
+    context: Views
+    targets: Views
+    model: Model
+    prediction: Prediction
+    seconds: float
+    """Time that the prediction took."""
+
+    @staticmethod
+    def of(case: Case, recon_config: ReconstructConfig) -> "Subject":
+        """Read a case and predict its Gaussians."""
+        split = read_split(load_capture(case.capture), case.split)
+        context, targets = context_and_targets(split, recon_config.views.resolution)
+        model = build_model(recon_config.model)
+        began = time.monotonic()
+        prediction = predict_for_scene(context, model, recon_config)
+        return Subject(context, targets, model, prediction, time.monotonic() - began)
+
+
 def compare_case(
     case: Case, recon_config: ReconstructConfig, config: CompareConfig
 ) -> dict[str, Any]:
     """Return the mean PSNR of the held-out targets (dB), steps and times of all methods."""
-    split = read_split(load_capture(case.capture), case.split)
-    context, targets = context_and_targets(split, recon_config.views.resolution)
-    model = build_model(recon_config.model)
+    subject = Subject.of(case, recon_config)
+    context, targets, prediction = subject.context, subject.targets, subject.prediction
     began = time.monotonic()
-    prediction = predict_for_scene(context, model, recon_config)
-    prediction_seconds = time.monotonic() - began
     scene = finish_scene(prediction, context, recon_config)
-    seconds = time.monotonic() - began
+    seconds = subject.seconds + time.monotonic() - began
     row: dict[str, Any] = {
         "capture": case.capture.name,
         "split": case.split,
@@ -71,7 +91,7 @@ def compare_case(
     }
     for start in config.starts:
         # The time of the prediction counts where the baseline starts from it.
-        spent = prediction_seconds if start == PREDICTED else 0.0
+        spent = subject.seconds if start == PREDICTED else 0.0
         for times in config.times:
             limit = McmcConfig(max(seconds * times - spent, 0.0), seed=recon_config.seed)
             result = optimise_mcmc(starts[start](), context, limit)
@@ -86,21 +106,17 @@ def compare_budgets(
     case: Case, recon_config: ReconstructConfig, config: CompareConfig
 ) -> dict[str, Any]:
     """Return the mean PSNR of the held-out targets (dB) of all methods for the same total times."""
-    split = read_split(load_capture(case.capture), case.split)
-    context, targets = context_and_targets(split, recon_config.views.resolution)
-    model = build_model(recon_config.model)
-    began = time.monotonic()
-    prediction = predict_for_scene(context, model, recon_config)
-    prediction_seconds = time.monotonic() - began
-    points = surface_points(prediction.gaussians, context)
+    subject = Subject.of(case, recon_config)
+    context, targets = subject.context, subject.targets
+    points = surface_points(subject.prediction.gaussians, context)
     side = max(context.cameras.width, context.cameras.height)
     points = random_subset(points, recon_config.simplify.limit(side), recon_config.seed)
     row: dict[str, Any] = {"capture": case.capture.name, "split": case.split, "budgets": []}
     for budget in config.budgets:
         began = time.monotonic()
-        scene = reconstruct_views(context, model, replace(recon_config, seconds=budget))
+        scene = reconstruct_views(context, subject.model, replace(recon_config, seconds=budget))
         seconds = time.monotonic() - began
-        limit = McmcConfig(max(budget - prediction_seconds, 0.0), seed=recon_config.seed)
+        limit = McmcConfig(max(budget - subject.seconds, 0.0), seed=recon_config.seed)
         result = optimise_mcmc(points, context, limit)
         assert scene.provenance is not None
         row["budgets"].append(
