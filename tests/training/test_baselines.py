@@ -121,10 +121,11 @@ def test_comparison_of_one_case() -> None:
 def test_comparison_at_equal_times() -> None:
     case = Case(ROOT / "assets" / "sample", "2v")
     recon_config = ReconstructConfig(ViewConfig(resolution=64), model="plane-sweep")
-    row = compare_budgets(case, recon_config, CompareConfig(budgets=(0.5, 1.0)))
-    assert [each["budget"] for each in row["budgets"]] == [0.5, 1.0]
-    assert all(each["recon_steps"] > 0 and each["steps"] > 0 for each in row["budgets"])
-    assert "| sample | 2v | 0.5 |" in as_lines([row]) and json.dumps(row)
+    row = compare_budgets(case, recon_config, CompareConfig(budgets=(0.1, 5.0)))
+    assert [each["budget"] for each in row["budgets"]] == [0.1, 5.0]
+    short, long = row["budgets"]
+    assert long["recon_steps"] > short["recon_steps"] and long["steps"] > short["steps"] > 0
+    assert "| sample | 2v | 0.1 |" in as_lines([row]) and json.dumps(row)
 
 
 def test_surface_points_keep_only_positions_and_colours(views: Views) -> None:
