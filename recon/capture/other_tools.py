@@ -113,7 +113,7 @@ def first_readable(folder: Path, kinds: Sequence[tuple[str, Reader]]) -> Capture
         instead = "" if capture else "; the cameras are estimated from the photos"
         warn(
             f"{folder}: files that may hold cameras are not read: {listed(reasons)}; recon reads "
-            f"{READ}{instead}"
+            f"{READ}, and most tools can export one of these{instead}"
         )
     return capture
 
@@ -150,7 +150,10 @@ def _metashape_shot(
 ) -> _Shot:
     where = f"{path}, camera {camera.get('label')}"
     sensor = sensors.get(camera.get("sensor_id"))
-    calibration = None if sensor is None else sensor.find("calibration")
+    # The one that the alignment adjusted may come after the initial one.
+    found = [] if sensor is None else sensor.findall("calibration")
+    found.sort(key=lambda item: item.get("class") != "adjusted")
+    calibration = next(iter(found), None)
     if sensor is None or calibration is None or sensor.get("type", "frame") != "frame":
         raise InputError(f"{where} has no calibration of a frame camera")
     values = {item.tag: item.text for item in calibration}
@@ -159,14 +162,18 @@ def _metashape_shot(
     if size_of is None:
         raise InputError(f"{where} has no resolution")
     width, height = (round(_number(size_of.get(key), where)) for key in ("width", "height"))
-    names = ("f", "cx", "cy", "k1", "k2", "k3", "p1", "p2", "k4", "p3", "p4", "b1", "b2")
-    f, cx, cy, k1, k2, k3, p1, p2, *others = (_number(values.get(n, 0), where) for n in names)
-    if any(others):
-        raise InputError(f"{where} has k4, p3, p4, b1 or b2, which recon does not read")
+    names = ("f", "cx", "cy", "k1", "k2", "k3", "p1", "p2", "b1", "k4", "p3", "p4", "b2")
+    f, cx, cy, k1, k2, k3, p1, p2, b1, *others = (_number(values.get(n, 0), where) for n in names)
+    unread = [name for name, value in zip(names[-len(others) :], others, strict=True) if value]
+    if unread:
+        raise InputError(
+            f"{where} has {listed(unread)}, which recon does not read; export undistorted photos, "
+            "or fit the camera without"
+        )
     numbers = str(camera.findtext("transform")).split()
     c2w = _matrix([_number(number, where) for number in numbers], (4, 4), where)
     center = width / 2 + cx, height / 2 + cy
-    return _Shot(c2w, (f, f), center, (width, height), (k1, k2, p2, p1, k3))
+    return _Shot(c2w, (f + b1, f), center, (width, height), (k1, k2, p2, p1, k3))
 
 
 def read_polycam(folder: Path, name: str) -> Capture:

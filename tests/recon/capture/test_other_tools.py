@@ -111,6 +111,24 @@ def test_cameras_of_other_tools(tmp_path: Path, write, centered: bool, coefficie
         assert frame.camera.viewmat.dtype == torch.float64
 
 
+@pytest.mark.parametrize(
+    ("extra", "focals", "reason"),
+    [("<b1>-30</b1>", (120, 150), ""), ("<k4>0.1</k4>", None, "k4"), ("<b2>2</b2>", None, "b2")],
+)
+def test_calibrations_of_metashape(tmp_path: Path, extra: str, focals, reason: str):
+    cameras = shots(centered=True)
+    write_images(tmp_path, cameras)
+    write_metashape(tmp_path, cameras)
+    text = (tmp_path / "cameras.xml").read_text()
+    initial = '<calibration type="frame" class="initial"><f>90</f></calibration>'
+    text = text.replace("</calibration>", f"{extra}</calibration>")
+    (tmp_path / "cameras.xml").write_text(text.replace("<calibration", f"{initial}<calibration", 1))
+    capture, warning = told(tmp_path)
+    assert capture.has_cameras == (not reason) and reason in warning
+    if capture.frames[0].camera is not None:
+        assert tuple(capture.frames[0].camera.K.diagonal()[:2].tolist()) == focals
+
+
 def spoil(folder: Path) -> None:
     """Make the second camera of a file of another tool invalid."""
     files = [*folder.glob("keyframes/cameras/1.json"), *folder.glob("metadata.json")]
