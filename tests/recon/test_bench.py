@@ -9,8 +9,10 @@ import pytest
 import torch
 from conftest import ROOT
 
+from recon import ReconError
 from recon.cli.main import main
 from render import measure_contributions
+from training.benchmarks import raster
 from training.benchmarks.scenes import SCENES
 
 
@@ -89,3 +91,9 @@ def test_gpu_script_for_models_runs_dry(tmp_path: Path) -> None:
     command = [sys.executable, str(script), "--device", "cpu", "--small", "--out", str(out)]
     subprocess.run(command, check=True, capture_output=True)
     assert len(json.loads(out.read_text())["rows"]) == 4
+
+
+def test_a_measurement_that_fails_is_one_line() -> None:
+    with pytest.raises(ReconError, match="separate process failed: ZeroDivisionError") as end:
+        raster._in_new_process("time.sleep(1 / 0)")
+    assert "\n" not in str(end.value)

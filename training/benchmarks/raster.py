@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recon.errors import ReconError
 from render import Cameras, Gaussians, RasterizeSettings, measure_contributions, rasterize
 from render.backends import native
 from render.types import NEAR
@@ -161,7 +162,13 @@ def _print_against_reference(rounds: int) -> None:
 
 def _in_new_process(call: str) -> str:
     code = f"from training.benchmarks import raster; raster.{call}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ReconError(
+            f"a measurement in a separate process failed: {lines[-1].strip()}; free some memory, "
+            "or choose a smaller scene (--scenes s1)"
+        )
     return done.stdout
 
 
