@@ -4,6 +4,7 @@ Matrices are camera-to-world with OpenGL axes. `applied_transform` is not undone
 frame of the matrices is the frame of the scene.
 """
 
+import contextlib
 import math
 from functools import partial
 from pathlib import Path
@@ -139,13 +140,14 @@ def _masks(path: Path, merged: list[dict[str, Any]], needed: bool) -> list[Path 
 def _merged(document: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
     """Merge the values of a frame over those of the file.
 
-    Either form of the focal length replaces the other.
+    Either form of the focal length replaces the other. A value of null counts as absent.
     """
     common = dict(document)
     if "fl_x" in entry or "camera_angle_x" in entry:
         for key in ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y"):
             common.pop(key, None)
-    return {**common, **entry}
+    given = {key: value for key, value in common.items() if value is not None}
+    return given | {key: value for key, value in entry.items() if value is not None}
 
 
 def _camera(image_path: Path, entry: dict[str, Any], where: str) -> tuple[FrameCamera, bool]:
@@ -219,6 +221,10 @@ def _focal_of_angle(entry: dict[str, Any], key: str, side: int, where: str) -> f
 
 def _number(entry: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
     value = entry.get(key, default)
+    if isinstance(value, str):
+        # nerfstudio's converter for RealityCapture writes distortions as text.
+        with contextlib.suppress(ValueError):
+            value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"{where}: {key} must be a finite number, found {value!r}")
     return float(value)

@@ -258,6 +258,18 @@ def test_camera_of_another_shape_is_refused(written: Path):
         load_views([turned], 64)
 
 
+def test_numbers_as_text_and_null(written: Path):
+    expected = cameras_of(written)
+
+    def change(document):
+        for frame in document["frames"]:
+            frame.update(w="160", cy=str(frame["cy"]), k1="0", k2=None, mask_path=None)
+        document["frames"][0]["h"], document["h"] = None, 120
+        document["ply_file_path"] = None
+
+    assert_same_cameras(cameras_of(rewrite(written, change)), expected)
+
+
 def test_photos_that_are_listed_twice(written: Path):
     rewrite(written, lambda document: document["frames"].append(dict(document["frames"][1])))
     with pytest.warns(ReconWarning, match=r"has photos several times, .*: images/1\.png"):
