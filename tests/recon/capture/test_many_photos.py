@@ -148,7 +148,7 @@ def test_a_late_attempt_does_not_lose_the_model(
             raise InputError("too late")
 
     monkeypatch.setattr(stages, "_run_stage", run_stage)
-    prepared = stages.PreparedImages(Path(), (), {str(i): {} for i in range(4)})
+    prepared = stages.PreparedImages(Path(), None, (), {str(i): {} for i in range(4)})
     lines: list[str] = []
     outcome = stages.run_sfm(
         prepared, tmp_path, 0, ("sift",), lambda stage, done: lines.append(stage)
@@ -193,7 +193,7 @@ def test_matches_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> Non
     for i, name in enumerate(names):
         whole.crop((60 * i, 30 * i, 60 * i + 400, 30 * i + 300)).save(tmp_path / name)
     group = {"names": names, "width": 400, "height": 300, "focal_px": None}
-    prepared = PreparedImages(tmp_path, (group,), {})
+    prepared = PreparedImages(tmp_path, None, (group,), {})
     job = tmp_path / "job.json"
     values = stages.make_job(prepared, tmp_path, 0)
     job.write_text(json.dumps(values))
