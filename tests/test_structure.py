@@ -1,6 +1,7 @@
 """Structure of the project: import directions, no import cycles, file sizes, packaging."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -227,3 +228,19 @@ def test_tracked_files_are_small() -> None:
     paths = [ROOT / name for name in listed.stdout.split("\0") if name]
     large = [path.name for path in paths if path.is_file() and path.stat().st_size > MAX_BYTES]
     assert not large, large
+
+
+def test_names_are_defined() -> None:
+    """Ruff's check is off in pyproject.toml, since it takes axes such as "n 3" for names."""
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821"]
+    run = subprocess.run(
+        [*command, "--output-format", "json", *PACKAGES, "tests"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    undefined = []
+    for found in json.loads(run.stdout):
+        row, column = found["location"]["row"], found["location"]["column"]
+        line = Path(found["filename"]).read_text().splitlines()[row - 1]
+        if line[: column - 1].count('"') % 2 == 0:
+            undefined.append(f"{found['filename']}:{row}: {found['message']}")
+    assert not undefined
