@@ -1,5 +1,6 @@
 """Videos of other containers, codecs and colour spaces, rotated and damaged ones."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -19,6 +20,13 @@ SRGB_FROM_BT2020 = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]
 )
 FRAMES = 6
+
+
+@pytest.fixture(autouse=True)
+def usual_priority():
+    """Undo the real-time priority that SVT-AV1 gives a process of root, and all its children."""
+    yield
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def write(
