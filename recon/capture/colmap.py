@@ -22,7 +22,7 @@ from recon.capture.colmap_files import (
 from recon.capture.geometry import Intrinsics, canonical_distortion, checked_K
 from recon.capture.images import natural_key
 from recon.capture.lenses import lens_camera
-from recon.capture.names import find_photos, images_below
+from recon.capture.names import find_photos, images_below, name_below
 from recon.capture.orientation import fits_oriented
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.capture.valid_frames import valid_frames
@@ -132,9 +132,8 @@ def read_colmap(root: Path, model: Path) -> Capture:
 def _frame(content: Model, entry: ModelImage, root: Path, model: Path, path: Path) -> Frame:
     camera = _camera(content, entry, f"{model}, image {entry.name}")
     oriented = fits_oriented(path, (camera.width, camera.height))
-    name = path.relative_to(root) if path.is_relative_to(root) else path
     points = _seen(content, entry)
-    return Frame(name.as_posix(), path, camera, oriented=oriented, points=points)
+    return Frame(name_below(path, root), path, camera, oriented=oriented, points=points)
 
 
 def read_cameras(model: Path) -> dict[str, tuple[FrameCamera, Float[Tensor, "m 3"] | None]]:

@@ -200,6 +200,11 @@ def _inside(root: Path, name: str) -> bool:
     return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
+def name_below(path: Path, folder: Path) -> str:
+    """Return the name of a file relative to a folder, or its path if it is not below it."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+
+
 def normalised(name: str) -> Parts:
     """Split a name into parts that compare equal on all systems."""
     text = unicodedata.normalize("NFC", name.strip().removeprefix("file://")).casefold()

@@ -30,7 +30,7 @@ from recon.capture.geometry import (
     viewmat_from_c2w,
 )
 from recon.capture.images import list_images
-from recon.capture.names import find_photos
+from recon.capture.names import find_photos, name_below
 from recon.capture.orientation import fits_oriented, size_for_center
 from recon.capture.text import read_json, read_text
 from recon.capture.types import Capture, Frame, FrameCamera
@@ -284,8 +284,7 @@ def _frame(read: Callable[[], _Shot], root: Path, where: str, photo: Path) -> Fr
     viewmat = viewmat_from_c2w(shot.c2w, f"{where}: camera matrix")
     distortion = canonical_distortion("opencv", shot.coefficients)
     camera = FrameCamera(viewmat, K, *size, *distortion)
-    name = photo.relative_to(root) if photo.is_relative_to(root) else photo
-    return Frame(name.as_posix(), photo, camera, oriented=oriented)
+    return Frame(name_below(photo, root), photo, camera, oriented=oriented)
 
 
 def _matrix(values: Any, shape: tuple[int, ...], where: object) -> Float[np.ndarray, "_ _"]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.capture.geometry import OPENGL_FLIP, c2w_from_viewmat
+from recon.capture.names import name_below
 from recon.capture.transforms import COEFFICIENTS
 from recon.capture.types import DistortionModel, Frame
 from recon.files import atomic_output
@@ -64,4 +65,4 @@ def _entry(frame: Frame, folder: Path) -> dict[str, Any]:
 def _relative(path: Path, folder: Path) -> str:
     # A photo may be a link into another folder; the capture knows it by the path of the link.
     path = path.parent.resolve() / path.name
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+    return name_below(path, folder)

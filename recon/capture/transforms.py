@@ -24,7 +24,7 @@ from recon.capture.geometry import (
     viewmat_from_c2w,
 )
 from recon.capture.lenses import PANORAMA, lens_camera
-from recon.capture.names import find_masks, find_photos
+from recon.capture.names import find_masks, find_photos, name_below
 from recon.capture.orientation import fits_oriented, size_for_center
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.capture.valid_frames import Entry, valid_frames
@@ -114,7 +114,7 @@ def _frame(
 def _shown_name(name: str, photo: Path, folder: Path) -> str:
     """Return the name relative to the folder: as the file has it unless it is of another system."""
     if "\\" in name or Path(name).is_absolute() or ":" in name:
-        return (photo.relative_to(folder) if photo.is_relative_to(folder) else photo).as_posix()
+        return name_below(photo, folder)
     return name
 
 
