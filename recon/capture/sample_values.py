@@ -9,14 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image
+from PIL import ExifTags, Image
 
 # Largest values of integers that are believed, the first that none exceeds.
 WHITES = (255.0, 4095.0, 65535.0, 2.0**31 - 1)
 # White of floating-point values whose median, where they are not 0, is above 1.
 FLOAT_WHITES = (255.0, 65535.0)
-# Tags of TIFF, and the offset in a PNG of the number of bits.
-BITS_PER_SAMPLE, ORIENTATION, PNG_DEPTH = 258, 274, 24
+# Offset in a PNG of the number of bits.
+PNG_DEPTH = 24
 
 
 def eight_bit(path: Path, image: Image.Image) -> tuple[Image.Image, str]:
@@ -69,7 +69,10 @@ def _is_deep(path: Path, image: Image.Image) -> bool:
     """Return whether the file has 16 bits a channel, and its pixels are stored upright."""
     if image.format == "TIFF":
         tags = dict(getattr(image, "tag_v2", {}))
-        return 16 in tags.get(BITS_PER_SAMPLE, ()) and tags.get(ORIENTATION, 1) == 1
+        return (
+            16 in tags.get(ExifTags.Base.BitsPerSample, ())
+            and tags.get(ExifTags.Base.Orientation, 1) == 1
+        )
     if image.format != "PNG":
         return False
     with path.open("rb") as file:

@@ -26,7 +26,7 @@ class Conv3d(nn.Conv3d):
     def forward(self, input: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c2 d2 h2 w2"]:
         """Convolve; the size is divided by the stride."""
         with reliable_convolution(input) as values:
-            if isinstance(self.padding, str) or not _is_slow_in_torch(values):
+            if isinstance(self.padding, str) or not _is_for_onednn(values):
                 return super().forward(values)
             convolved: Tensor = torch.mkldnn_convolution(
                 values,
@@ -40,11 +40,12 @@ class Conv3d(nn.Conv3d):
             return convolved
 
 
-def _is_slow_in_torch(values: Tensor) -> bool:
-    """Return whether torch convolves small volumes without oneDNN, a tenth as fast on a CPU.
+def _is_for_onednn(values: Tensor) -> bool:
+    """Return whether oneDNN is to be called directly: float32 on a CPU.
 
-    torch 2.13 uses oneDNN for a batch of one float32 volume only if the product of its channels,
-    planes and rows exceeds 20,480 (ConvParams::use_mkldnn, which was written for images).
+    torch 2.13 uses it for a batch of one volume only if the product of its channels, planes and
+    rows exceeds 20,480 (ConvParams::use_mkldnn, which was written for images). Its own loop for
+    smaller ones is a tenth as fast.
     """
     return bool(
         values.device.type == "cpu"
