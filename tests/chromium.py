@@ -33,8 +33,8 @@ class Chromium:
     def limited(self, seconds: float = LIMIT_S) -> Iterator:
         """Yield a running browser that is killed after some time.
 
-        A browser without a graphics card sometimes stops answering, and playwright waits for new
-        and for closing pages without a limit. What waits for a killed browser gets an error.
+        Playwright waits for new and for closing pages without a limit, also if the browser does not
+        answer. What waits for a killed browser gets an error.
         """
         if self.browser is None or not self.browser.is_connected():
             self.browser = self.driver.chromium.launch(

@@ -66,10 +66,3 @@ def browser(chromium: Chromium) -> Iterator:
     """Return a browser, which is killed when it stops answering."""
     with chromium.limited() as browser:
         yield browser
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests again whose browser was killed because it had stopped answering."""
-    for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["TargetClosedError"]))
