@@ -18,6 +18,8 @@ from render import Cameras, Gaussians
 LOD_META = "lod-meta.json"
 # Scenes in the output folder of the reference code of 3D Gaussian Splatting (Kerbl et al. 2023).
 TRAINED = "point_cloud/iteration_*/point_cloud.ply"
+# A texture of every unbundled SOG.
+MEANS = "means_l.webp"
 
 
 def is_scene(path: Path) -> bool:
@@ -30,15 +32,26 @@ def is_scene(path: Path) -> bool:
 
 
 def _scenes_in(archive: Path) -> list[str]:
-    """Return the names of the scenes in a zip archive that holds scenes and no photos."""
+    """Return the names of the scenes in a zip archive that holds scenes, and no photos or video.
+
+    An unbundled SOG is named by its meta.json; its textures are no photos.
+    """
+    # Not at the top: reading scenes does not need the libraries of captures.
+    from recon.capture.images import is_image
+    from recon.capture.video_frames import is_video
+
     try:
         with zipfile.ZipFile(archive) as opened:
-            names = [name.lower() for name in opened.namelist()]
+            files = [Path(name) for name in opened.namelist() if not name.endswith("/")]
     except (OSError, zipfile.BadZipFile):
         return []
-    if any(name.endswith((".jpg", ".jpeg", ".png", ".heic")) for name in names):
+    files = [file for file in files if not file.name.startswith(".")]
+    sogs = [file for file in files if file.name == "meta.json" and file.parent / MEANS in files]
+    folders = [file.parent for file in sogs]
+    if any(is_image(file) or is_video(file) for file in files if file.parent not in folders):
         return []
-    return [name for name in opened.namelist() if name.lower().endswith(tuple(FORMATS))]
+    scenes = [file for file in files if file.name.lower().endswith(tuple(FORMATS))]
+    return [file.as_posix() for file in scenes + sogs]
 
 
 def scene_path(path: Path) -> Path:

@@ -11,7 +11,7 @@ import torch
 from helpers import random_gaussians
 
 from recon import ReconError
-from recon.capture import Capture, load_capture
+from recon.capture import Capture, images, load_capture, video_frames
 from recon.formats import is_scene, open_scene, save_gaussians
 
 FLIP = torch.tensor([1.0, -1, -1, 1]).double()
@@ -99,3 +99,26 @@ def test_an_archive_of_a_scene_is_named(tmp_path: Path) -> None:
         open_scene(path)
     with pytest.raises(ReconError, match=r"no images in .*luma\.zip"):
         load_capture(path)
+
+
+@pytest.mark.parametrize("extension", [*images.EXTENSIONS, *video_frames.EXTENSIONS, ".JPG"])
+def test_an_archive_with_photos_beside_a_scene_is_a_capture(extension: str, tmp_path: Path) -> None:
+    path = tmp_path / "scan.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("scan/points.ply", b"ply\n")
+        archive.writestr(f"scan/photos/0{extension}", b"")
+    assert not is_scene(path)
+
+
+def test_textures_and_hidden_files_are_no_photos(tmp_path: Path) -> None:
+    path = tmp_path / "scene.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("meta.json", "means_l.webp", "means_u.webp", "sh0.webp"):
+            archive.writestr(f"scene/{name}", b"")
+        archive.writestr("__MACOSX/scene/._photo.jpg", b"")
+    assert is_scene(path)
+    with pytest.raises(ReconError, match=r"archive; extract its scene \(scene/meta.json\)"):
+        open_scene(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("photos/a.webp", b"")
+    assert not is_scene(path)
