@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from recon.capture import load_capture, load_views
 from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 from recon.types import Views
 from render import Gaussians, rasterize
-from training.baselines import McmcConfig, optimise_mcmc, random_points, surface_points
+from render.sh import C0
+from training.baselines import McmcConfig, optimise_mcmc, random_points, sfm_points, surface_points
 from training.baselines.compare import (
+    PREDICTED,
     RANDOM,
     CompareConfig,
     as_lines,
@@ -101,6 +104,47 @@ def test_colours_get_further_degrees(views: Views) -> None:
     assert min(sizes) > 0 and sizes[0] > sizes[3]
 
 
+def test_few_gaussians_become_many(views: Views) -> None:
+    """Growth is exponential until `grown_at`, whatever the colours have learned by then."""
+    start = random_points(views, 500, seed=1)
+    config = McmcConfig(
+        seconds=math.inf, max_steps=12, relocate_every=3, sh_every=2, max_gaussians=2000
+    )
+    scene, counts = McmcScene(start, 1.0, config), []
+    for step in range(12):
+        scene.step(views, step % 3, step / 12)
+        scene.grow(500, step / 12)
+        counts.append(len(scene.gaussians()))
+    assert counts[5] == pytest.approx(1000, rel=0.01)
+    assert counts[0] == 500 and counts[-1] == 2000 and counts == sorted(counts)
+    assert len(optimise_mcmc(start, views, config).gaussians) > 1000
+    before, after = (rasterize(each, views.cameras).rgb for each in (start, scene.gaussians()))
+    assert float((before - after).detach().abs().mean()) < 0.1
+
+
+def test_points_of_colmap_have_the_colours_of_the_photos() -> None:
+    views = load_views(load_capture(ROOT / "assets" / "sample").frames, 256)
+    points = sfm_points(views)
+    assert len(points) > 50 and float(points.opacities.max()) == 0.5
+    assert color_difference(points, views) < 0.08
+    moved = replace(points, means=points.means[torch.randperm(len(points))])
+    assert color_difference(moved, views) > 0.12
+
+
+def color_difference(points: Gaussians, views: Views) -> float:
+    """Return the median difference between points and the pixels that they project to."""
+    cameras, differences = views.cameras, []
+    for v in range(len(views)):
+        local = points.means @ cameras.viewmats[v, :3, :3].T + cameras.viewmats[v, :3, 3]
+        image = local @ cameras.Ks[v].T
+        x, y = (image[:, :2] / image[:, 2:]).floor().long().unbind(1)
+        inside = (local[:, 2] > 0) & (x >= 0) & (x < 256) & (y >= 0) & (y < cameras.height)
+        pixels = views.images[v][:, y[inside], x[inside]].T
+        difference = pixels - 0.5 - C0 * points.sh[inside, 0]
+        differences.append(difference.abs().mean(1))
+    return float(torch.cat(differences).median())
+
+
 def test_time_limit_ends_the_optimisation(views: Views) -> None:
     start = random_points(views, 500, seed=1)
     found = optimise_mcmc(start, views, McmcConfig(seconds=0.0, max_steps=60))
@@ -121,10 +165,12 @@ def test_comparison_of_one_case() -> None:
 def test_comparison_at_equal_times() -> None:
     case = Case(ROOT / "assets" / "sample", "2v")
     recon_config = ReconstructConfig(ViewConfig(resolution=64), model="plane-sweep")
-    row = compare_budgets(case, recon_config, CompareConfig(budgets=(0.1, 5.0)))
+    config = CompareConfig(starts=(PREDICTED,), budgets=(0.1, 5.0))
+    row = compare_budgets(case, recon_config, config)
     assert [each["budget"] for each in row["budgets"]] == [0.1, 5.0]
     short, long = row["budgets"]
-    assert long["recon_steps"] > short["recon_steps"] and long["steps"] > short["steps"] > 0
+    assert long["recon_steps"] > short["recon_steps"]
+    assert long["baseline"][0]["steps"] > short["baseline"][0]["steps"] > 0
     assert "| sample | 2v | 0.1 |" in as_lines([row]) and json.dumps(row)
 
 

@@ -10,7 +10,6 @@ python -m training.baselines.compare configs/whole_captures.yaml --budgets 60 18
 import argparse
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,21 @@ from recon.reporting import say
 from recon.types import Model, Prediction, Views
 from render import Gaussians
 from training.baselines.gsplat_mcmc import McmcConfig, optimise_mcmc
-from training.baselines.initialisation import random_points, random_subset, surface_points
+from training.baselines.initialisation import (
+    random_points,
+    random_subset,
+    sfm_points,
+    surface_points,
+)
 from training.evaluation.captures import context_and_targets
 from training.evaluation.scoring import mean_psnr
 from training.evaluation.suite import Case, read_split, read_suite
 
-PREDICTED, RANDOM = "predicted points", "random points"
-STARTS = (PREDICTED, RANDOM)
-"""Initial points: positions and colours of the prediction, or random ones."""
+PREDICTED, RANDOM, SFM = "predicted points", "random points", "SfM points"
+# Number of Gaussians that the baseline grows to from points of COLMAP, which are few.
+MAX_FROM_SFM = 200_000
+STARTS = (PREDICTED, RANDOM, SFM)
+"""Initial points: positions and colours of the prediction, random ones, or those of COLMAP."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class CompareConfig:
 
     times: tuple[float, ...] = (1.0, 10.0)
     """Time limits of the baseline, as multiples of the time that recon takes."""
-    starts: tuple[str, ...] = STARTS
+    starts: tuple[str, ...] = (PREDICTED, RANDOM)
     """Initial points of the baseline."""
     random_count: int = 200_000
     """Number of random points."""
@@ -85,20 +91,11 @@ def compare_case(
         "recon": mean_psnr(scene.gaussians, targets),
         "baseline": [],
     }
-    starts: dict[str, Callable[[], Gaussians]] = {
-        PREDICTED: lambda: surface_points(prediction.gaussians, context),
-        RANDOM: lambda: random_points(context, config.random_count, recon_config.seed),
-    }
     for start in config.starts:
-        # The time of the prediction counts where the baseline starts from it.
-        spent = subject.seconds if start == PREDICTED else 0.0
+        points = initial_points(start, subject, recon_config, config)
         for times in config.times:
-            limit = McmcConfig(max(seconds * times - spent, 0.0), seed=recon_config.seed)
-            result = optimise_mcmc(starts[start](), context, limit)
-            psnr = mean_psnr(result.gaussians, targets)
-            row["baseline"].append(
-                {"start": start, "times": times, "steps": result.steps, "psnr": psnr}
-            )
+            found = _baseline(start, points, subject, seconds * times, recon_config)
+            row["baseline"].append({"start": start, "times": times, **found})
     return row
 
 
@@ -108,16 +105,14 @@ def compare_budgets(
     """Return the mean PSNR of the held-out targets (dB) of all methods for the same total times."""
     subject = Subject.of(case, recon_config)
     context, targets = subject.context, subject.targets
-    points = surface_points(subject.prediction.gaussians, context)
-    side = max(context.cameras.width, context.cameras.height)
-    points = random_subset(points, recon_config.simplify.limit(side), recon_config.seed)
+    points = {
+        start: initial_points(start, subject, recon_config, config) for start in config.starts
+    }
     row: dict[str, Any] = {"capture": case.capture.name, "split": case.split, "budgets": []}
     for budget in config.budgets:
         began = time.monotonic()
         scene = reconstruct_views(context, subject.model, replace(recon_config, seconds=budget))
         seconds = time.monotonic() - began
-        limit = McmcConfig(max(budget - subject.seconds, 0.0), seed=recon_config.seed)
-        result = optimise_mcmc(points, context, limit)
         assert scene.provenance is not None
         row["budgets"].append(
             {
@@ -125,11 +120,53 @@ def compare_budgets(
                 "seconds": seconds,
                 "recon": mean_psnr(scene.gaussians, targets),
                 "recon_steps": scene.provenance.num_steps,
-                "baseline": mean_psnr(result.gaussians, targets),
-                "steps": result.steps,
+                "baseline": [
+                    {"start": start, **_baseline(start, each, subject, budget, recon_config)}
+                    for start, each in points.items()
+                ],
             }
         )
     return row
+
+
+def initial_points(
+    start: str, subject: Subject, recon_config: ReconstructConfig, config: CompareConfig
+) -> Gaussians:
+    """Return the Gaussians that the baseline starts from.
+
+    Args:
+        start: One of `STARTS`.
+        subject: Views and their prediction, of whose points no more are used than recon keeps.
+        recon_config: Settings of recon.
+        config: Settings of the comparison.
+    """
+    views = subject.context
+    if start == SFM:
+        return sfm_points(views)
+    if start == RANDOM:
+        return random_points(views, config.random_count, recon_config.seed)
+    points = surface_points(subject.prediction.gaussians, views)
+    limit = recon_config.simplify.limit(max(views.cameras.width, views.cameras.height))
+    return random_subset(points, limit, recon_config.seed)
+
+
+def _baseline(
+    start: str, points: Gaussians, subject: Subject, seconds: float, recon_config: ReconstructConfig
+) -> dict[str, Any]:
+    """Return PSNR and steps of the baseline after this total time (s).
+
+    The time of the prediction counts where the baseline starts from it. That of COLMAP does not,
+    since its points come with the cameras.
+    """
+    spent = subject.seconds if start == PREDICTED else 0.0
+    limit = McmcConfig(
+        max(seconds - spent, 0.0),
+        max_gaussians=MAX_FROM_SFM if start == SFM else 0,
+        seed=recon_config.seed,
+    )
+    result = optimise_mcmc(points, subject.context, limit)
+    psnr = mean_psnr(result.gaussians, subject.targets)
+    return {"steps": result.steps, "psnr": psnr, "gaussians": len(result.gaussians)}
 
 
 def as_lines(rows: list[dict[str, Any]]) -> str:
@@ -137,28 +174,39 @@ def as_lines(rows: list[dict[str, Any]]) -> str:
     if "budgets" in rows[0]:
         return _budget_lines(rows)
     names = [f"{each['start']}, {each['times']:g}x" for each in rows[0]["baseline"]]
-    lines = ["| capture | split | s | recon | " + " | ".join(names) + " |"]
-    lines.append("|" + "---|" * (4 + len(names)))
-    for row in rows:
-        cells = [f"{each['psnr']:.2f} ({each['steps']})" for each in row["baseline"]]
-        head = [row["capture"], row["split"], f"{row['seconds']:.1f}", f"{row['recon']:.2f}"]
-        lines.append("| " + " | ".join([*head, *cells]) + " |")
-    return "\n".join(lines)
+    head = ["capture", "split", "s", "recon", *names]
+    return _table(
+        head,
+        [
+            [row["capture"], row["split"], f"{row['seconds']:.1f}", f"{row['recon']:.2f}"]
+            + [_cell(each) for each in row["baseline"]]
+            for row in rows
+        ],
+    )
 
 
 def _budget_lines(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| capture | split | budget, s | recon | taken, s | steps | baseline | steps |",
-        "|" + "---|" * 8,
-    ]
-    for row in rows:
-        for each in row["budgets"]:
-            lines.append(
-                f"| {row['capture']} | {row['split']} | {each['budget']:g} | {each['recon']:.2f} | "
-                f"{each['seconds']:.0f} | {each['recon_steps']} | {each['baseline']:.2f} | "
-                f"{each['steps']} |"
-            )
-    return "\n".join(lines)
+    names = [each["start"] for each in rows[0]["budgets"][0]["baseline"]]
+    head = ["capture", "split", "budget, s", "taken, s", "recon", *names]
+    return _table(
+        head,
+        [
+            [row["capture"], row["split"], f"{each['budget']:g}", f"{each['seconds']:.0f}"]
+            + [f"{each['recon']:.2f} ({each['recon_steps']})"]
+            + [_cell(other) for other in each["baseline"]]
+            for row in rows
+            for each in row["budgets"]
+        ],
+    )
+
+
+def _cell(baseline: dict[str, Any]) -> str:
+    return f"{baseline['psnr']:.2f} ({baseline['steps']})"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:
@@ -167,7 +215,7 @@ def main() -> None:
     parser.add_argument("suite", type=Path)
     parser.add_argument("--times", type=float, nargs="+", default=[1.0, 10.0])
     parser.add_argument("--budgets", type=float, nargs="*", default=[], help="total times, s")
-    parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=[PREDICTED, RANDOM])
     parser.add_argument("--only", nargs="*", default=[], help="cases: fox, fox/4v")
     parser.add_argument("--steps", type=int, default=OptimiseConfig.steps, help="steps of recon")
     parser.add_argument("--seconds", type=float, help="time limit of recon instead of steps")

@@ -19,6 +19,8 @@ from render.types import NEAR
 SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 # Maximum number of copies of one Gaussian, as in gsplat.
 MAX_COPIES = 51
+# Names of Adam's moments.
+MOMENTS = ("exp_avg", "exp_avg_sq")
 # Degree of SH of the reference implementation.
 MAX_SH_DEGREE = 3
 
@@ -53,6 +55,10 @@ class McmcConfig:
     """Gaussians of at most this opacity are relocated."""
     relocate_every: int = 100
     """Steps between relocations."""
+    max_gaussians: int = 0
+    """Number of Gaussians to grow to, if there are fewer."""
+    grown_at: float = 5 / 6
+    """Fraction of the schedule after which there are as many (25,000 of 30,000 steps in gsplat)."""
     max_steps: int | None = None
     """Number of steps after which the schedule ends before the time is up; None for no limit."""
     seed: int = 0
@@ -88,6 +94,7 @@ def optimise_mcmc(start: Gaussians, views: Views, config: McmcConfig) -> McmcRes
         losses.append(scene.step(views, order.pop(), progress))
         if len(losses) % config.relocate_every == 0:
             scene.relocate()
+            scene.grow(len(start), progress)
         if len(losses) % config.sh_every == 0:
             scene.grow_sh()
     return McmcResult(scene.gaussians().detach(), len(losses), tuple(losses))
@@ -166,16 +173,35 @@ class McmcScene:
         missing = 2 * degree + 1
         old = self.values.get("sh_rest", self.values["sh"][:, :0])
         new = torch.nn.functional.pad(old.detach(), (0, 0, 0, missing)).requires_grad_()
-        self.values["sh_rest"] = new
         if degree == 1:
             group = {"params": [new], "lr": self.config.lr_sh / 20, "name": "sh_rest"}
+            self.values["sh_rest"] = new
             self.adam.add_param_group(group)
             return
-        self.adam.param_groups[-1]["params"] = [new]
-        state = self.adam.state.pop(old)
-        for moment in ("exp_avg", "exp_avg_sq"):
-            state[moment] = torch.nn.functional.pad(state[moment], (0, 0, 0, missing))
-        self.adam.state[new] = state
+        self._replace("sh_rest", new)
+
+    @torch.no_grad()
+    def grow(self, start: int, progress: float) -> None:
+        """Add copies of Gaussians, drawn by opacity, so that the number grows exponentially.
+
+        gsplat adds 5 % every 100 of 30,000 steps; a schedule of a few hundred steps adds more.
+
+        Args:
+            start: Number of Gaussians at the beginning.
+            progress: Completed fraction of the schedule.
+        """
+        count, most = len(self.values["means"]), self.config.max_gaussians
+        if most <= start:
+            return
+        fraction = min(progress / self.config.grown_at, 1.0)
+        added = round(start * (most / start) ** fraction) - count
+        if added <= 0:
+            return
+        opacities = self.values["opacities"].detach()
+        sources = sample_indices(torch.sigmoid(opacities), added)
+        self._divide(sources, torch.bincount(sources, minlength=count) + 1)
+        for name, value in self.values.items():
+            self._replace(name, torch.cat([value.detach(), value.detach()[sources]]))
 
     @torch.no_grad()
     def relocate(self) -> None:
@@ -189,7 +215,13 @@ class McmcScene:
         if len(dead) == 0 or bool(is_dead.all()):
             return
         sources = sample_indices(torch.where(is_dead, 0.0, gaussians.opacities), len(dead))
-        counts = torch.bincount(sources, minlength=len(is_dead)) + 1
+        self._divide(sources, torch.bincount(sources, minlength=len(is_dead)) + 1)
+        for value in self.values.values():
+            value[dead] = value[sources]
+
+    def _divide(self, sources: Int[Tensor, "m"], counts: Int[Tensor, "n"]) -> None:
+        """Dim and shrink Gaussians for as many of them as `counts` to look like one."""
+        gaussians = self.gaussians()
         opacities, scales = relocated(
             gaussians.opacities[sources], gaussians.scales[sources], counts[sources]
         )
@@ -197,10 +229,22 @@ class McmcScene:
         self.values["opacities"][sources] = torch.logit(opacities)
         self.values["scales"][sources] = scales.log()
         for value in self.values.values():
-            value[dead] = value[sources]
             state = self.adam.state[value]
-            for moment in ("exp_avg", "exp_avg_sq"):
+            for moment in MOMENTS:
                 state[moment][sources] = 0
+
+    def _replace(self, name: str, larger: Tensor) -> None:
+        """Replace a parameter by one with more entries, whose moments start at zero."""
+        old, new = self.values[name], larger.requires_grad_()
+        state = self.adam.state.pop(old)
+        for moment in MOMENTS:
+            zeros = torch.zeros_like(larger)
+            zeros[tuple(map(slice, old.shape))] = state[moment]
+            state[moment] = zeros
+        self.adam.state[new] = state
+        for group in self.adam.param_groups:
+            group["params"] = [new if each is old else each for each in group["params"]]
+        self.values[name] = new
 
 
 def relocated(

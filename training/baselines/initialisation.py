@@ -1,5 +1,10 @@
 """Initial Gaussians of an optimisation: coloured points as isotropic Gaussians."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +16,8 @@ from render.sh import colors_to_sh
 
 # Initial opacity of MCMC (Kheradmand et al. 2024, section 4.1).
 OPACITY = 0.5
+# Initial size relative to the distance of the nearest points, as in gsplat's trainer for MCMC.
+SFM_SIZE = 0.1
 
 
 def random_points(views: Views, count: int, seed: int) -> Gaussians:
@@ -39,6 +46,50 @@ def surface_points(gaussians: Gaussians, views: Views) -> Gaussians:
     distance = torch.cdist(gaussians.means, views.cameras.centers).amin(1)
     sizes = distance / views.cameras.Ks[:, 0, 0].mean()
     return _isotropic(gaussians.means, sizes, gaussians.sh[:, :1])
+
+
+def sfm_points(views: Views) -> Gaussians:
+    """Triangulate features of COLMAP with the views' cameras, as 3DGS starts.
+
+    Sizes are a fraction of the root mean square distance to the three nearest points.
+    """
+    import pycolmap
+
+    with TemporaryDirectory() as name:
+        folder, database = Path(name), Path(name) / "database.db"
+        (folder / "model").mkdir()
+        _write_images(views, folder / "images")
+        options = pycolmap.ImageReaderOptions()
+        options.camera_model = "PINHOLE"
+        each = pycolmap.CameraMode.PER_IMAGE
+        pycolmap.extract_features(database, folder / "images", [], each, options)
+        pycolmap.match_exhaustive(database)
+        posed = pycolmap.Reconstruction()
+        with pycolmap.Database.open(database) as found:
+            cameras = {camera.camera_id: camera for camera in found.read_all_cameras()}
+            images = found.read_all_images()
+        for image in images:
+            v, camera = int(Path(image.name).stem), cameras[image.camera_id]
+            K, viewmat = views.cameras.Ks[v].double(), views.cameras.viewmats[v].double().numpy()
+            camera.params = [float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])]
+            posed.add_camera_with_trivial_rig(camera)
+            rotation = pycolmap.Rotation3d(viewmat[:3, :3])
+            pose = pycolmap.Rigid3d(rotation, viewmat[:3, 3])
+            posed.add_image_with_trivial_frame(image, pose)
+        solved = pycolmap.triangulate_points(posed, database, folder / "images", folder / "model")
+        points = list(solved.points3D.values())
+    means = torch.tensor(np.array([point.xyz for point in points]), dtype=torch.float32)
+    colors = torch.tensor(np.array([point.color for point in points])) / 255
+    nearest = torch.cdist(means, means).topk(4, largest=False).values[:, 1:]
+    sizes = SFM_SIZE * nearest.square().mean(1).sqrt()
+    return _isotropic(means, sizes, colors_to_sh(colors))
+
+
+def _write_images(views: Views, folder: Path) -> None:
+    folder.mkdir()
+    for v in range(len(views)):
+        rgb = (255 * views.images[v].permute(1, 2, 0)).round().byte().numpy()
+        cv2.imwrite(str(folder / f"{v:05d}.png"), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
 
 
 def random_subset(gaussians: Gaussians, count: int, seed: int) -> Gaussians:
