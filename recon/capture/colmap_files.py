@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from recon.capture.text import read_text
 from recon.errors import InputError, warn
+from recon.formats.contents import check_stand_in
 
 # Name and number of parameters of each camera model by its ID (src/colmap/sensor/models.h).
 MODELS = {
@@ -157,6 +158,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.content = path.read_bytes()
+        check_stand_in(path, self.content)
         self.offset = 0
 
     def take(self, layout: str) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from PIL import ExifTags, Image
 from recon.capture.color import ADOBE_RGB, RgbSpace, space_in_header, srgb_image
 from recon.capture.sample_values import eight_bit
 from recon.errors import InputError
+from recon.formats.contents import stand_in
 
 RAW_EXTENSIONS = (
     ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".raf", ".orf", ".rw2",
@@ -206,6 +207,8 @@ def open_image(path: Path) -> Image.Image:
             head = file.read(32)
         if not head:
             raise UnreadablePhoto(path, "the file is empty; copy it again or remove it")
+        if problem := stand_in(head):
+            raise UnreadablePhoto(path, problem)
         if is_raw(path):
             return developed(path)
         _register_plugins(path, head)

@@ -25,12 +25,19 @@ from recon.capture.types import Capture
 from recon.capture.video import read_video
 from recon.capture.video_frames import is_video
 from recon.errors import InputError, listed, warn
+from recon.formats import is_scene
+from recon.formats.contents import extension_by_content
+from recon.formats.sog_archive import is_sog_meta
+from recon.scene_extensions import SCENE_EXTENSIONS_TEXT
 
 # The second is the training split of a NeRF synthetic scene; the other splits are for testing.
 TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
 OTHER_SPLIT = re.compile(r"transforms_(?!train\b).*\.json")
 MODELS_BESIDE = ("sparse/0", "sparse", "colmap/sparse/0")
 LLFF_NAME = "poses_bounds.npy"
+NO_CAPTURE = (
+    "is a scene already, and no photos; recon view, render, convert, compress and info take it"
+)
 # Longest text of a value that a message shows.
 MAX_SHOWN = 40
 
@@ -103,6 +110,9 @@ def _read_path(path: Path, frames: int | None, photos: bool) -> Capture:
 
 def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
     suffix = path.suffix.lower()
+    # An archive may have photos beside a PLY of points.
+    if extension_by_content(path) or (is_scene(path) and not is_archive(path)):
+        raise InputError(f"{path} {NO_CAPTURE}")
     if suffix == ".json":
         return read_transforms(path, photos)
     if suffix == ".npy":
@@ -118,15 +128,20 @@ def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
         except InputError as error:
             raise InputError(str(error).replace(str(folder), str(path))) from error
         return replace(capture, origin=path, left_out=(*left_out, *capture.left_out))
+    kind = f"{suffix} files" if suffix else "files without an extension"
     raise InputError(
-        f"{path} is a file; expected a folder or .zip of images, a video, a transforms.json, "
-        f"a COLMAP project or {LLFF_NAME}; pass the folder of the photos"
+        f"cannot read {path}: recon does not read {kind}; expected a folder or .zip of photos, a "
+        f"video (.mp4, .mov, ...), a transforms.json, {LLFF_NAME} or, to view and convert, a scene "
+        f"({SCENE_EXTENSIONS_TEXT}); pass the folder of the photos, or convert the file to one "
+        "of these"
     )
 
 
 def _read_folder(folder: Path, frames: int | None, photos: bool) -> Capture:
     """Read the likeliest of the cameras in a folder, and name the others."""
     kinds: list[tuple[str, Callable[[], Capture]]] = []
+    if is_sog_meta(folder / "meta.json"):
+        raise InputError(f"{folder} {NO_CAPTURE}")
     names = {path.name.lower(): path for path in sorted(folder.iterdir())}
     for name in TRANSFORMS_NAMES:
         if (file := names.get(name)) and file.is_file():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.errors import InputError
+from recon.formats.contents import check_stand_in
 
 # The marks of UTF-32 begin with those of UTF-16.
 MARKS = {
@@ -25,6 +26,7 @@ def read_text(path: Path) -> str:
     """
     try:
         content = path.read_bytes()
+        check_stand_in(path, content)
         return content.decode(_encoding(content))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}; expected a text file") from error

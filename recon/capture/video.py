@@ -13,6 +13,7 @@ from recon.capture.types import Capture, Frame
 from recon.capture.video_frames import color_space, count_frames, decoded
 from recon.errors import ConfigError, InputError, warn
 from recon.files import atomic_output
+from recon.formats.contents import check_stand_in
 
 # Long sides of the images that sharpness and optical flow are measured on (px).
 SHARPNESS_PX, FLOW_PX = 480, 96
@@ -44,6 +45,7 @@ def read_video(path: Path, count: int | None) -> Capture:
         raise InputError(
             f"cannot read {path}: it cannot be decoded as a video, {reason}; copy it again"
         )
+    check_stand_in(path)
     space = color_space(path)
     settings = count, space and space.name
     folder = cache_folder() / "frames" / content_key([(path.name, path)], *settings)

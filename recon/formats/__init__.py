@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recon.errors import InputError, listed, warn
+from recon.formats.contents import check_content, extension_by_content
 from recon.formats.encodings import MAX_SCALE
 from recon.formats.registry import FORMATS as FORMATS
 from recon.formats.registry import SceneFormat as SceneFormat
@@ -25,6 +26,8 @@ MEANS = "means_l.webp"
 def is_scene(path: Path) -> bool:
     """Return whether a path is that of a scene file, or of an unbundled SOG (see `scene_path`)."""
     path = scene_path(path)
+    if extension_by_content(path) is not None:
+        return True
     if path.suffix.lower() == ".zip":
         return bool(_scenes_in(path))
     known = path.name.lower().endswith(tuple(FORMATS)) or path.name == LOD_META
@@ -179,15 +182,28 @@ def open_scene(path: Path) -> SceneSource:
             f"{path} describes levels of detail of a scene, which recon does not read; pass the "
             "meta.json of one level, in one of the folders beside it"
         )
-    if path.suffix.lower() == ".zip" and (names := _scenes_in(path)):
-        raise InputError(f"{path} is an archive; extract its scene ({listed(names)}) and pass that")
-    scene_format = FORMATS[".sog"] if is_sog_meta(path) else format_of(path, "read")
-    if not path.is_file():
-        raise InputError(f"scene not found: {path}; check the path")
+    scene_format = _format_in(path)
+    if not path.name.lower().endswith(scene_format.extension) and not is_sog_meta(path):
+        warn(f"{path} is a {scene_format.extension} by its content, and it is read as one")
     source = scene_format.open(path)
     if source.count == 0:
         raise InputError(f"{path} is empty: it has no usable Gaussian")
     return source
+
+
+def _format_in(path: Path) -> SceneFormat:
+    """Return the format of a file by its content, else by its name; InputError if there is none."""
+    if is_sog_meta(path):
+        return FORMATS[".sog"]
+    if extension := extension_by_content(path):
+        return FORMATS[extension]
+    if path.suffix.lower() == ".zip" and (names := _scenes_in(path)):
+        raise InputError(f"{path} is an archive; extract its scene ({listed(names)}) and pass that")
+    scene_format = format_of(path, "read")
+    if not path.is_file():
+        raise InputError(f"scene not found: {path}; check the path")
+    check_content(path, scene_format.extension)
+    return scene_format
 
 
 def attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:
@@ -197,6 +213,5 @@ def attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:
     The result is empty for an empty scene and for formats of unknown sizes.
     """
     path = scene_path(path)
-    scene_format = FORMATS[".sog"] if is_sog_meta(path) else format_of(path, "read")
-    sizes = scene_format.bytes_by_attribute
+    sizes = _format_in(path).bytes_by_attribute
     return sizes(path, count, sh_degree) if sizes and count else {}

@@ -109,7 +109,7 @@ def open_ply(path: Path) -> SceneSource:
                 opened, antialiased=is_antialiased(header), start=from_comments(header.comments)
             )
         names = [name for name, _ in header.properties]
-        _check_properties(path, names)
+        _check_properties(path, header, names)
         table = read_table(path, file, header)
     _tell_unusual(path, header, names)
     rest = sum(name.startswith("f_rest_") for name in names)
@@ -293,15 +293,25 @@ def _has_f_dc(names: Iterable[str]) -> bool:
     return bool({*_GROUPS["f_dc"]} & {*names}) or not {*_RGB} <= {*names}
 
 
-def _check_properties(path: Path, names: list[str]) -> None:
+def _check_properties(path: Path, header: PlyHeader, names: list[str]) -> None:
     optional = {"scale_2"} if _has_f_dc(names) else {"scale_2", *_GROUPS["f_dc"]}
     needed = [n for group in _GROUPS.values() for n in group if n not in optional]
     missing = [n for n in needed if n not in names]
     if missing:
         raise InputError(
-            f"{path} is a PLY without Gaussians: its vertices have no {', '.join(missing)}; "
-            "expected the 3D Gaussian Splatting layout"
+            f"{path} is {_kind(header, names)}, without Gaussians: its vertices have no "
+            f"{', '.join(missing)}; export the scene as a Gaussian splat (PLY) from the program "
+            "that made it"
         )
+
+
+def _kind(header: PlyHeader, names: list[str]) -> str:
+    """Return what a PLY is that is no scene of Gaussians."""
+    if any(name.startswith("f_anchor_feat") for name in names):
+        return "the PLY of a Scaffold-GS, whose Gaussians only its networks can make"
+    if any(element.name in ("face", "tristrips") and element.count for element in header.elements):
+        return "the PLY of a mesh"
+    return "the PLY of a point cloud" if {"x", "y", "z"} <= {*names} else "a PLY"
 
 
 def ply_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:

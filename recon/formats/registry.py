@@ -149,7 +149,8 @@ def format_of(path: Path, verb: str = "write") -> SceneFormat:
     for extension in sorted(FORMATS, key=len, reverse=True):
         if name.endswith(extension):
             return FORMATS[extension]
+    how = "; export the scene as .ply, or convert it with its own tools" if verb == "read" else ""
     raise InputError(
         f"cannot {verb} {path}: unknown scene format {path.suffix or '(no extension)'}; "
-        f"recon can {verb} {', '.join(FORMATS)}"
+        f"recon can {verb} {', '.join(FORMATS)}{how}"
     )

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from recon.errors import InputError
+from recon.errors import InputError, listed
 
-MAX_META_BYTES = 1 << 22
+META, MAX_META_BYTES = "meta.json", 1 << 22
 # Largest side of a WebP, and largest number of pixels per byte: lossless noise has less than one, a
 # constant image many thousands.
 MAX_SIDE = 16383
@@ -41,9 +41,14 @@ def webp(values: np.ndarray, size: tuple[int, int] | None = None) -> bytes:
     return file.getvalue()
 
 
+def is_meta_name(name: str) -> bool:
+    """Return whether a member of a zip archive is the description of a SOG, in any folder."""
+    return name.rpartition("/")[2] == META and not name.startswith("__MACOSX")
+
+
 def is_sog_meta(path: Path) -> bool:
     """Return whether a file is the meta.json of an unbundled SOG."""
-    if path.name != "meta.json" or not path.is_file() or path.stat().st_size > MAX_META_BYTES:
+    if path.name != META or not path.is_file() or path.stat().st_size > MAX_META_BYTES:
         return False
     try:
         meta = json.loads(path.read_bytes())
@@ -61,14 +66,22 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.zip: zipfile.ZipFile | None = None
+        self.folder = ""
 
     def __enter__(self) -> "Archive":
-        if self.path.name == "meta.json":
+        if self.path.name == META:
             return self
         try:
             self.zip = zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise InputError(f"{self.path} is not a SOG file: expected a zip ({error})") from error
+        folders = [name[: -len(META)] for name in self.zip.namelist() if is_meta_name(name)]
+        if len(folders) > 1 and "" not in folders:
+            raise InputError(
+                f"{self.path} holds {len(folders)} scenes, in {listed(folders)}; unpack it and "
+                "pass one of these folders"
+            )
+        self.folder = "" if "" in folders else "".join(folders)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -84,7 +97,7 @@ class Archive:
         if self.zip is None:
             return self._read_beside(name, limit)
         try:
-            info = self.zip.getinfo(name)
+            info = self.zip.getinfo(self.folder + name)
             if info.file_size > limit:
                 raise self.damaged(f"{name} unpacks to {info.file_size} bytes")
             with self.zip.open(info) as file:
@@ -114,7 +127,7 @@ class Archive:
     def meta(self) -> dict[str, Any]:
         """Return the validated meta.json; that of version 1, which had no version, gets a count."""
         try:
-            meta = json.loads(self.read("meta.json", MAX_META_BYTES))
+            meta = json.loads(self.read(META, MAX_META_BYTES))
         except (ValueError, RecursionError) as error:
             raise self.damaged(f"meta.json: {error}") from error
         if not isinstance(meta, dict) or meta.get("version", 1) not in (1, 2):
@@ -155,7 +168,8 @@ class Archive:
     def sizes(self) -> dict[str, int]:
         """Return the bytes of each file."""
         if self.zip is not None:
-            return {member.filename: member.compress_size for member in self.zip.infolist()}
+            members = [m for m in self.zip.infolist() if m.filename.startswith(self.folder)]
+            return {m.filename.removeprefix(self.folder): m.compress_size for m in members}
         files = [self.path, *sorted(self.path.parent.glob("*.webp"))]
         return {file.name: file.stat().st_size for file in files}
 

@@ -80,7 +80,7 @@ def test_nothing_to_read(tmp_path: Path):
     with pytest.raises(ReconError, match=r"found only \.xyz files, expected .*\.heic"):
         load_capture(tmp_path)
     with pytest.raises(
-        ReconError, match=r"movie\.xyz is a file; expected a folder or .zip of images"
+        ReconError, match=r"recon does not read \.xyz files; expected a folder or \.zip of photos"
     ):
         load_capture(tmp_path / "movie.xyz")
     with pytest.raises(ReconError, match=r"input not found: .*gone"):
