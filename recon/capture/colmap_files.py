@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from recon.capture.text import read_text
 from recon.errors import InputError, warn
-from recon.formats.contents import check_stand_in
+from recon.stand_ins import check_stand_in
 
 # Name and number of parameters of each camera model by its ID (src/colmap/sensor/models.h).
 MODELS = {

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 from recon.capture.color import ADOBE_RGB, RgbSpace, space_in_header, srgb_image
 from recon.capture.sample_values import eight_bit
 from recon.errors import InputError
-from recon.formats.contents import stand_in
+from recon.stand_ins import stand_in
 
 RAW_EXTENSIONS = (
     ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".raf", ".orf", ".rw2",

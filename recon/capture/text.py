@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.errors import InputError
-from recon.formats.contents import check_stand_in
+from recon.stand_ins import check_stand_in
 
 # The marks of UTF-32 begin with those of UTF-16.
 MARKS = {

@@ -13,7 +13,7 @@ from recon.capture.types import Capture, Frame
 from recon.capture.video_frames import color_space, count_frames, decoded
 from recon.errors import ConfigError, InputError, warn
 from recon.files import atomic_output
-from recon.formats.contents import check_stand_in
+from recon.stand_ins import check_stand_in
 
 # Long sides of the images that sharpness and optical flow are measured on (px).
 SHARPNESS_PX, FLOW_PX = 480, 96

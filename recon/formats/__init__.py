@@ -1,11 +1,10 @@
 """Scene files, read and written by extension; `recon.formats.registry` lists the formats."""
 
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 from recon.errors import InputError, listed, warn
-from recon.formats.contents import check_content, extension_by_content
+from recon.formats.contents import check_content, extension_by_content, scenes_in
 from recon.formats.encodings import MAX_SCALE
 from recon.formats.registry import FORMATS as FORMATS
 from recon.formats.registry import SceneFormat as SceneFormat
@@ -19,8 +18,6 @@ from render import Cameras, Gaussians
 LOD_META = "lod-meta.json"
 # Scenes in the output folder of the reference code of 3D Gaussian Splatting (Kerbl et al. 2023).
 TRAINED = "point_cloud/iteration_*/point_cloud.ply"
-# A texture of every unbundled SOG.
-MEANS = "means_l.webp"
 
 
 def is_scene(path: Path) -> bool:
@@ -29,32 +26,9 @@ def is_scene(path: Path) -> bool:
     if extension_by_content(path) is not None:
         return True
     if path.suffix.lower() == ".zip":
-        return bool(_scenes_in(path))
+        return bool(scenes_in(path))
     known = path.name.lower().endswith(tuple(FORMATS)) or path.name == LOD_META
     return not path.is_dir() and (known or is_sog_meta(path))
-
-
-def _scenes_in(archive: Path) -> list[str]:
-    """Return the names of the scenes in a zip archive that holds scenes, and no photos or video.
-
-    An unbundled SOG is named by its meta.json; its textures are no photos.
-    """
-    # Not at the top: reading scenes does not need the libraries of captures.
-    from recon.capture.images import is_image
-    from recon.capture.video_frames import is_video
-
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            files = [Path(name) for name in opened.namelist() if not name.endswith("/")]
-    except (OSError, zipfile.BadZipFile):
-        return []
-    files = [file for file in files if not file.name.startswith(".")]
-    sogs = [file for file in files if file.name == "meta.json" and file.parent / MEANS in files]
-    folders = [file.parent for file in sogs]
-    if any(is_image(file) or is_video(file) for file in files if file.parent not in folders):
-        return []
-    scenes = [file for file in files if file.name.lower().endswith(tuple(FORMATS))]
-    return [file.as_posix() for file in scenes + sogs]
 
 
 def scene_path(path: Path) -> Path:
@@ -197,7 +171,7 @@ def _format_in(path: Path) -> SceneFormat:
         return FORMATS[".sog"]
     if extension := extension_by_content(path):
         return FORMATS[extension]
-    if path.suffix.lower() == ".zip" and (names := _scenes_in(path)):
+    if path.suffix.lower() == ".zip" and (names := scenes_in(path)):
         raise InputError(f"{path} is an archive; extract its scene ({listed(names)}) and pass that")
     scene_format = format_of(path, "read")
     if not path.is_file():

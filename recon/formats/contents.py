@@ -1,4 +1,4 @@
-"""What a file holds by its content: scenes are often misnamed, or missing.
+"""What a scene file holds by its content: they are often misnamed.
 
 The first bytes decide; `.splat` has none that tell it.
 """
@@ -8,39 +8,13 @@ import zlib
 from pathlib import Path
 
 from recon.errors import InputError
-from recon.formats.sog_archive import is_meta_name
+from recon.formats.sog_archive import META
+from recon.scene_extensions import SCENE_EXTENSIONS
+from recon.stand_ins import check_stand_in, head_of
 
-HEAD_BYTES = 512
+# A texture of every unbundled SOG.
+MEANS = "means_l.webp"
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
-# What download tools and Git leave instead of a file: beginning in lower case, description.
-STAND_INS = {
-    b"version https://git-lfs": "it is a pointer of Git LFS, not the file; run `git lfs pull`",
-    b"<!doctype html": "it is a web page, as failed downloads leave it; download it again",
-    b"<html": "it is a web page, as failed downloads leave it; download it again",
-}
-
-
-def head_of(path: Path) -> bytes:
-    """Return the first bytes of a file; none if it cannot be read or is no regular file."""
-    try:
-        if not path.is_file():
-            return b""
-        with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
-    except OSError:
-        return b""
-
-
-def stand_in(head: bytes) -> str:
-    """Say what stands for the content of a file, and the remedy; empty if nothing does."""
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    return next((text for mark, text in STAND_INS.items() if start.startswith(mark)), "")
-
-
-def check_stand_in(path: Path, content: bytes | None = None) -> None:
-    """Raise InputError if a file holds something that stands for it only."""
-    if problem := stand_in(head_of(path) if content is None else content[:HEAD_BYTES]):
-        raise InputError(f"cannot read {path}: {problem}")
 
 
 def extension_by_content(path: Path) -> str | None:
@@ -52,8 +26,8 @@ def extension_by_content(path: Path) -> str | None:
         return ".spz"
     if head.startswith(b"glTF"):
         return ".glb"
-    if head.startswith(ZIP) and _is_sog(path):
-        return ".sog"
+    if head.startswith(ZIP) and (scenes := scenes_in(path)):
+        return ".sog" if all(Path(name).name == META for name in scenes) else None
     return None
 
 
@@ -78,12 +52,24 @@ def _unzipped(head: bytes, count: int) -> bytes:
         return b""
 
 
-def _is_sog(path: Path) -> bool:
-    """Return whether a zip archive holds a SOG, or several."""
+def scenes_in(archive: Path) -> list[str]:
+    """Return the names of the scenes in a zip archive that holds scenes, and no photos or video.
+
+    An unbundled SOG is named by its meta.json; its textures are no photos.
+    """
+    # Not at the top: reading scenes does not need the libraries of captures.
+    from recon.capture.images import is_image
+    from recon.capture.video_frames import is_video
+
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
-    has_textures = any(name.endswith("means_l.webp") for name in names)
-    return has_textures and any(map(is_meta_name, names))
+        with zipfile.ZipFile(archive) as opened:
+            files = [Path(name) for name in opened.namelist() if not name.endswith("/")]
+    except (OSError, zipfile.BadZipFile):
+        return []
+    files = [file for file in files if not file.name.startswith(".")]
+    sogs = [file for file in files if file.name == META and file.parent / MEANS in files]
+    folders = [file.parent for file in sogs]
+    if any(is_image(file) or is_video(file) for file in files if file.parent not in folders):
+        return []
+    scenes = [file for file in files if file.name.lower().endswith(SCENE_EXTENSIONS)]
+    return [file.as_posix() for file in scenes + sogs]

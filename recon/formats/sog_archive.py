@@ -41,11 +41,6 @@ def webp(values: np.ndarray, size: tuple[int, int] | None = None) -> bytes:
     return file.getvalue()
 
 
-def is_meta_name(name: str) -> bool:
-    """Return whether a member of a zip archive is the description of a SOG, in any folder."""
-    return name.rpartition("/")[2] == META and not name.startswith("__MACOSX")
-
-
 def is_sog_meta(path: Path) -> bool:
     """Return whether a file is the meta.json of an unbundled SOG."""
     if path.name != META or not path.is_file() or path.stat().st_size > MAX_META_BYTES:
@@ -75,7 +70,8 @@ class Archive:
             self.zip = zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise InputError(f"{self.path} is not a SOG file: expected a zip ({error})") from error
-        folders = [name[: -len(META)] for name in self.zip.namelist() if is_meta_name(name)]
+        names = [name for name in self.zip.namelist() if name.rpartition("/")[2] == META]
+        folders = [name.removesuffix(META) for name in names]
         if len(folders) > 1 and "" not in folders:
             raise InputError(
                 f"{self.path} holds {len(folders)} scenes, in {listed(folders)}; unpack it and "

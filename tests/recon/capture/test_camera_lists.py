@@ -117,7 +117,7 @@ def test_textures_and_hidden_files_are_no_photos(tmp_path: Path) -> None:
             archive.writestr(f"scene/{name}", b"")
         archive.writestr("__MACOSX/scene/._photo.jpg", b"")
     assert is_scene(path)
-    with pytest.raises(ReconError, match=r"archive; extract its scene \(scene/meta.json\)"):
+    with pytest.raises(ReconError, match=r"scene\.zip is damaged: meta\.json"):
         open_scene(path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("photos/a.webp", b"")
