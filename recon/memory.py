@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import math
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +12,9 @@ M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 # Limits of a container.
 CONTROL_GROUP = Path("/sys/fs/cgroup")
+# Address space that a library such as Embree takes: by itself, and for each thread, which has a
+# stack and an arena of glibc's malloc.
+LIBRARY_BYTES, THREAD_BYTES = 150e6, 80e6
 # Words of errors that mean too little memory: torch, the system, C++, OpenCV, Python's threads,
 # oneDNN.
 TOO_LITTLE_MEMORY = (
@@ -43,22 +48,49 @@ def available_memory() -> float | None:
     control group permit.
     """
     try:
-        import resource
-
         meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
-        virtual, resident = Path("/proc/self/statm").read_text(encoding="ascii").split()[:2]
-    except (ImportError, OSError):
+        _, resident = _process_bytes()
+    except OSError:
         return None
-    page = resource.getpagesize()
     free = [1024.0 * int(line.split()[1]) for line in meminfo.splitlines() if "MemAvail" in line]
-    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if soft != resource.RLIM_INFINITY:
-        free.append(soft - page * float(virtual))
+    free.append(_free_addresses())
     with contextlib.suppress(OSError, ValueError):
         # "max" without a limit, which is no number.
         limit = float((CONTROL_GROUP / "memory.max").read_text(encoding="ascii"))
         free.append(limit - float((CONTROL_GROUP / "memory.current").read_text(encoding="ascii")))
-    return min(free) + page * float(resident) if free else None
+    return min(free) + resident
+
+
+def check_addresses(library: str) -> None:
+    """Check that a library that crashes without memory, as Embree does, can get what it needs.
+
+    Raises:
+        MemoryError: The limit of the process (RLIMIT_AS) leaves less.
+    """
+    needed = LIBRARY_BYTES + THREAD_BYTES * (os.cpu_count() or 1)
+    with contextlib.suppress(OSError):
+        if (free := _free_addresses()) < needed:
+            raise MemoryError(
+                f"{library} needs {needed / 1e6:.0f} MB, and the limit of the process leaves "
+                f"{max(free, 0) / 1e6:.0f} MB"
+            )
+
+
+def _free_addresses() -> float:
+    """Return the address space that the limit of the process leaves (bytes); infinite without."""
+    try:
+        import resource
+    except ImportError:
+        return math.inf
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if soft == resource.RLIM_INFINITY else soft - _process_bytes()[0]
+
+
+def _process_bytes() -> tuple[float, float]:
+    """Return the address space and the resident memory of this process (Linux)."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    size = os.sysconf("SC_PAGESIZE")
+    return size * float(pages[0]), size * float(pages[1])
 
 
 def out_of_memory_text(error: BaseException) -> str | None:

@@ -2,14 +2,18 @@
 
 import json
 import math
+import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.errors import InputError
 from training.losses import PSNR, SQUARED_ERROR, TOTAL
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
@@ -30,9 +34,22 @@ class MetricsLogger:
         if self.tensorboard and self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
+            running = set(threading.enumerate())
             # A run that was killed may have logged steps that are now repeated.
             self._writer = SummaryWriter(str(self.folder / TENSORBOARD), purge_step=step)
+            _without_tracebacks(set(threading.enumerate()) - running)
         return self._writer
+
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
+        """Raise InputError where metrics cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: {error.strerror or error}; make room or choose another "
+                "out=FOLDER"
+            ) from error
 
     def add(self, losses: dict[str, float]) -> None:
         """Collect the losses of one step."""
@@ -56,9 +73,10 @@ class MetricsLogger:
         error = means.pop(SQUARED_ERROR, None)  # None where nothing can be rendered
         scores = {} if error is None else {PSNR: -10 * math.log10(max(error, 1e-10))}
         row = {"step": step, "samples_per_s": scenes / seconds, "lr": lr, **scores, **means}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / METRICS).open("a") as handle:
-            handle.write(json.dumps(row) + "\n")
+        metrics = self.folder / METRICS
+        with self._writing(metrics):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _append(metrics, json.dumps(row) + "\n")
         self.scalars("train", {k: v for k, v in row.items() if k != "step"}, step)
         parts = [f"step {step}/{until}", f"loss {means[TOTAL]:.4f}"]
         parts += [f"PSNR {value:.2f}" for value in scores.values()]
@@ -68,18 +86,42 @@ class MetricsLogger:
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         """Write scalars to tensorboard."""
-        writer = self._tensorboard(step)
-        if writer is not None:
-            for name, value in values.items():
-                writer.add_scalar(f"{group}/{name}", value, step)
-            writer.flush()
+        with self._writing(self.folder / TENSORBOARD):
+            writer = self._tensorboard(step)
+            if writer is not None:
+                for name, value in values.items():
+                    writer.add_scalar(f"{group}/{name}", value, step)
+                writer.flush()
 
     def image(self, name: str, image: Float[Tensor, "3 h w"], step: int) -> None:
         """Write an image to tensorboard."""
-        writer = self._tensorboard(step)
-        if writer is not None:
-            writer.add_image(name, image, step)
-            writer.flush()
+        with self._writing(self.folder / TENSORBOARD):
+            writer = self._tensorboard(step)
+            if writer is not None:
+                writer.add_image(name, image, step)
+                writer.flush()
+
+
+def _append(path: Path, line: str) -> None:
+    """Append a line to a file, completely or not at all."""
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("a") as handle:
+            handle.write(line)
+    except OSError:
+        os.truncate(path, before)
+        raise
+
+
+def _without_tracebacks(threads: Collection[threading.Thread]) -> None:
+    """Print no traceback of an error in these threads, whose writer raises it by its next call."""
+    others = threading.excepthook
+
+    def hook(found: threading.ExceptHookArgs) -> None:
+        if found.thread not in threads:
+            others(found)
+
+    threading.excepthook = hook
 
 
 def _time_left(seconds: float) -> str:

@@ -17,7 +17,7 @@ from torch import nn
 
 from recon.devices import choose_device
 from recon.errors import InputError, ReconError
-from recon.files import check_output
+from recon.files import atomic_output, check_output, check_space
 from recon.model.checkpoint import save_checkpoint
 from render import Gaussians
 from render.video import write_image
@@ -42,6 +42,7 @@ from training.validation import Validator
 STATE, WEIGHTS, VALIDATION_IMAGES = "state.safetensors", "model.safetensors", "validation"
 # A run gives up after this many consecutive steps without finite gradients.
 MAX_SKIPPED_STEPS = 20
+FLOAT_BYTES = 4.0
 # Fields of the configuration that may not change when a run is resumed.
 FIXED = ("network", "size", "init", "changes", "dataset", "curriculum", "optimiser", "loss", "seed")
 
@@ -195,6 +196,9 @@ class Trainer:
                 "out=FOLDER"
             ) from None
         check_output(self.out / STATE)
+        # The weights, their average, and two moments of each.
+        num_values = 4 * sum(weight.numel() for weight in self.network.parameters())
+        check_space(self.out / STATE, num_values * FLOAT_BYTES)
 
     def _asked_to_stop(self, stop: Callable[[], bool] | None) -> bool:
         """Return whether any process was asked to stop; all processes get the same answer."""
@@ -304,7 +308,8 @@ class Trainer:
         self.logger.image("validation", result.image, self.step)
         folder = self.out / VALIDATION_IMAGES
         folder.mkdir(parents=True, exist_ok=True)
-        write_image(folder / f"step_{self.step:06d}.png", result.image)
+        with atomic_output(folder / f"step_{self.step:06d}.png") as temporary:
+            write_image(temporary, result.image)
         scores = "  ".join(f"{name} {value:.3f}" for name, value in result.scores.items())
         self.logger.report(f"validation at step {self.step}  {scores}")
 

@@ -10,7 +10,7 @@ import recon
 from recon.cli.arguments import UsageError
 from recon.cli.help import help_text
 from recon.cli.parser import parse
-from recon.errors import ConfigError, ReconError, did_you_mean
+from recon.errors import ConfigError, MissingDependency, ReconError, did_you_mean
 from recon.interrupts import stoppable
 from recon.memory import out_of_memory_text, tune_allocator
 from recon.reporting import discard_output, note, say, telling_warnings
@@ -65,6 +65,9 @@ def run(arguments: list[str]) -> None:
                 command.run()
     except ConfigError as error:
         _fail(in_flags(error))
+    except MissingDependency as error:
+        # A library that is installed cannot be loaded without memory.
+        _fail(out_of_memory_text(error.__context__ or error) or str(error))
     except ReconError as error:
         _fail(str(error))
     except BrokenPipeError:

@@ -18,9 +18,10 @@ import torch
 from helpers import random_gaussians
 
 from recon.cli import main as cli
+from recon.errors import MissingDependency
 from recon.formats import save_gaussians
 from recon.interrupts import hold_interrupt, stoppable
-from recon.memory import out_of_memory_text
+from recon.memory import check_addresses, out_of_memory_text
 
 ROOT = Path(__file__).resolve().parents[2]
 # A call that keeps the main thread from handling signals.
@@ -181,3 +182,31 @@ def test_words_of_too_little_memory() -> None:
         wrapped.__cause__ = error
         assert out_of_memory_text(wrapped) is not None
     assert out_of_memory_text(ValueError("a bug")) is None
+
+
+def test_libraries_that_crash_without_memory_are_not_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check_addresses("Embree")
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limits = used + 100_000_000, resource.RLIM_INFINITY
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
+    with pytest.raises(MemoryError, match=r"Embree needs \d+ MB, and the limit .* leaves \d+ MB"):
+        check_addresses("Embree")
+
+
+def test_a_library_that_memory_keeps_from_loading_is_not_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Fails:
+        def run(self) -> None:
+            try:
+                raise ImportError("libtorch.so: failed to map segment from shared object")
+            except ImportError as error:
+                raise MissingDependency(f"{error}; pip install it") from None
+
+    monkeypatch.setattr(cli, "_parsed", lambda words: Fails())
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train"])
+    shown = capsys.readouterr().err
+    assert end.value.code == 2 and shown.startswith("recon: error: not enough memory")

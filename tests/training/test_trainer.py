@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +33,7 @@ from training.config import (
     read_config,
 )
 from training.evaluation.suite import read_suite
-from training.metrics_logger import METRICS, TENSORBOARD
+from training.metrics_logger import METRICS, TENSORBOARD, MetricsLogger
 from training.sources import Mixture, build_source
 from training.trainer import STATE, VALIDATION_IMAGES, WEIGHTS, Trainer, learning_rate
 
@@ -250,6 +252,30 @@ def test_a_run_logs_metrics_and_images(tmp_path: Path) -> None:
         assert image.size == (6 * 24, 2 * 16)  # photo, disparity, two targets twice
     assert list((tmp_path / "shown" / TENSORBOARD).glob("events*"))
     assert not (tmp_path / "quiet" / TENSORBOARD).exists()
+
+
+def test_metrics_on_a_full_disk_are_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracebacks: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", tracebacks.append)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(ReconError, match=r"cannot write .*tensorboard: File too large"):
+            logger = MetricsLogger(tmp_path, print, tensorboard=True)
+            logger.image("noise", torch.rand(3, 64, 64), 1)
+        with pytest.raises(ReconError, match=r"cannot write .*metrics.jsonl: File too large"):
+            logger = MetricsLogger(tmp_path, print, tensorboard=False)
+            for step in range(20):
+                logger.add({"total": 1.0})
+                logger.write(step, 20, 1, 0.1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not tracebacks
+    # No line is cut.
+    rows = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
+    assert len(rows) > 1
 
 
 def test_schedule() -> None:

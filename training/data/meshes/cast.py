@@ -11,6 +11,7 @@ from torch import Tensor
 from trimesh import triangles
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
+from recon.memory import check_addresses
 from render import Cameras
 from training.data.meshes.soup import Soup
 
@@ -34,11 +35,12 @@ class MeshImage:
 
 
 class MeshRenderer:
-    """A mesh with its ray-casting tree."""
+    """A mesh with its ray-casting tree; MemoryError if a limit leaves Embree too little."""
 
     def __init__(self, soup: Soup, toward_light: Float[Tensor, "3"]) -> None:
         self.soup = soup
         self.toward_light = toward_light.numpy()
+        check_addresses("Embree")
         mesh = trimesh.Trimesh(soup.vertices, soup.faces, process=False)
         self.tree = RayMeshIntersector(mesh)
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recon.errors import MissingDependency
+from recon.memory import check_addresses
 from training.data.procedural.builder import Layout
 
 NEVER = 1e9
@@ -24,7 +25,12 @@ class Hits:
 
 
 class Caster:
-    """A layout with its ray-casting tree; raises MissingDependency without Embree."""
+    """A layout with its ray-casting tree.
+
+    Raises:
+        MissingDependency: Embree is not installed.
+        MemoryError: The limit of the process leaves Embree too little.
+    """
 
     def __init__(self, layout: Layout) -> None:
         try:
@@ -34,6 +40,7 @@ class Caster:
             raise MissingDependency(
                 f"dataset.procedural: {error}; pip install 'reconsplat[train]'"
             ) from None
+        check_addresses("Embree")
         self._scene = EmbreeScene(robust=True)
         self._mesh = TriangleMesh(self._scene, layout.vertices, layout.faces)
 
