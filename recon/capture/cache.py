@@ -58,7 +58,7 @@ def content_key(files: Sequence[tuple[str, Path]], *settings: object) -> str:
     """Return a cache key: a SHA-256 of file names, file contents and settings."""
     digest = hashlib.sha256(repr((VERSION, *settings)).encode())
     for name, path in files:
-        digest.update(name.encode() + b"\0")
+        digest.update(os.fsencode(name) + b"\0")
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)

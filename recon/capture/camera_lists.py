@@ -16,6 +16,8 @@ from recon.capture.geometry import OPENGL_FLIP
 from recon.capture.text import read_json
 from recon.errors import InputError
 
+# Larger files are not looked into for frames.
+MAX_BYTES = 1 << 26
 LAYOUTS = "a transforms.json, cameras.json of a trained scene, or camera_path.json"
 
 
@@ -34,6 +36,27 @@ def camera_document(path: Path) -> dict[str, Any]:
     shared = {"w": document.get("render_width"), "h": document.get("render_height")}
     named = [{**shared, "entry": e, "name": f"{i:04d}.png"} for i, e in enumerate(entries)]
     return {"frames": _converted(path, named, _on_path)}
+
+
+def camera_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that are laid out as a transforms.json, whatever their names.
+
+    A training split comes first, then the file with the most frames.
+    """
+    counts: dict[Path, int] = {}
+    for path in sorted(folder.glob("*.[jJ][sS][oO][nN]")):
+        if not path.name.startswith(".") and path.stat().st_size <= MAX_BYTES:
+            try:
+                frames = read_json(path, LAYOUTS).get("frames")
+            except InputError:
+                continue
+            if isinstance(frames, list) and any(map(_is_frame, frames)):
+                counts[path] = len(frames)
+    return sorted(counts, key=lambda path: ("train" not in path.name.lower(), -counts[path]))
+
+
+def _is_frame(entry: Any) -> bool:
+    return isinstance(entry, dict) and {"file_path", "transform_matrix"} <= entry.keys()
 
 
 def _converted(

@@ -205,6 +205,11 @@ def name_below(path: Path, folder: Path) -> str:
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
+def portable(name: str) -> str:
+    """Return a name that UTF-8 can write: bytes of file names that are not UTF-8 become %NN."""
+    return re.sub("[\udc80-\udcff]", lambda found: f"%{ord(found[0]) - 0xDC00:02X}", name)
+
+
 def normalised(name: str) -> Parts:
     """Split a name into parts that compare equal on all systems."""
     text = unicodedata.normalize("NFC", name.strip().removeprefix("file://")).casefold()

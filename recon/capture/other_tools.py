@@ -42,11 +42,13 @@ Reader = Callable[[], Capture]
 # Names of photos, and functions that read their cameras.
 Shots = Sequence[tuple[str, Callable[[], "_Shot"]]]
 # Files that may hold cameras and are not read: RealityCapture, Metashape, VisualSFM, Pix4D,
-# Meshroom, OpenMVG, OpenSfM, trained scenes, IDR and DTU.
+# Meshroom, OpenMVG, OpenSfM, trained scenes, IDR and DTU, SDFStudio, NeRF++, 3D Scanner App,
+# Replica, ScanNet and MVSNet.
 NOT_READ = (
     "*.csv", "*.xmp", "*.rcproj", "*.psx", "*.xml", "*.nvm", "*.out", "*.p4d",
     "*_calibrated_external_camera_parameters.txt", "*.sfm", "sfm_data.json", "reconstruction.json",
-    "cameras.json", "cameras.npz", "cameras_sphere.npz",
+    "cameras.json", "cameras.npz", "cameras_sphere.npz", "meta_data.json", "cam_dict_norm.json",
+    "frame_*.json", "traj*.txt", "poses.txt", "pose/*.txt", "poses/*.txt", "cams/*_cam.txt",
 )  # fmt: skip
 READ = (
     "transforms.json, COLMAP, poses_bounds.npy, Metashape's cameras.xml, Polycam's keyframes, "
@@ -105,7 +107,8 @@ def first_readable(folder: Path, kinds: Sequence[tuple[str, Reader]]) -> Capture
             warn(f"{folder}: the cameras of {name} are used")
         else:
             problems[name] = "other cameras are used" if capture else "it has one camera only"
-    names = {path.name for pattern in NOT_READ for path in sorted(folder.glob(pattern))}
+    files = [path.relative_to(folder) for pattern in NOT_READ for path in folder.glob(pattern)]
+    names = {f"{file.parent}/" if len(file.parts) > 1 else _family(file.name) for file in files}
     names -= {name for name, _ in kinds}
     problems |= dict.fromkeys(sorted(names), "")
     if problems:
@@ -116,6 +119,11 @@ def first_readable(folder: Path, kinds: Sequence[tuple[str, Reader]]) -> Capture
             f"{READ}, and most tools can export one of these{instead}"
         )
     return capture
+
+
+def _family(name: str) -> str:
+    """Return the name of a file with cameras, or one for all files of one photo each."""
+    return "frame_*.json" if name.startswith("frame_") else name
 
 
 def read_metashape(path: Path) -> Capture:

@@ -1,7 +1,6 @@
 """Captures of every kind: folders of photos, videos, and the file formats of other tools."""
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.capture.archive import is_archive, unpacked
+from recon.capture.camera_lists import camera_files
 from recon.capture.colmap import find_colmap, read_colmap
 from recon.capture.colmap_files import model_files
 from recon.capture.images import is_image, list_images
@@ -32,7 +32,6 @@ from recon.scene_extensions import SCENE_EXTENSIONS_TEXT
 
 # The second is the training split of a NeRF synthetic scene; the other splits are for testing.
 TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
-OTHER_SPLIT = re.compile(r"transforms_(?!train\b).*\.json")
 MODELS_BESIDE = ("sparse/0", "sparse", "colmap/sparse/0")
 LLFF_NAME = "poses_bounds.npy"
 NO_CAPTURE = (
@@ -151,12 +150,14 @@ def _read_folder(folder: Path, frames: int | None, photos: bool) -> Capture:
         kinds.append((text, partial(read_colmap, folder, model)))
     if (table := names.get(LLFF_NAME)) and table.is_file():
         kinds.append((table.name, partial(read_llff, table)))
+    taken = [name for name, _ in kinds]
+    lists = [path for path in camera_files(folder) if path.name not in taken]
     others = find_other_cameras(folder)
+    others[:0] = [(path.name, partial(read_transforms, path, photos)) for path in lists]
     if not kinds:
         return first_readable(folder, others) or _read_without_cameras(folder, frames, photos)
     kinds += others
     rest = [text for text, _ in kinds[1:]]
-    rest += [p.name for n, p in names.items() if OTHER_SPLIT.fullmatch(n) and kinds[0][0] != p.name]
     if rest:
         warn(f"{folder} has several sets of cameras; {kinds[0][0]} is used, and not {listed(rest)}")
     return kinds[0][1]()
@@ -167,6 +168,7 @@ def _read_without_cameras(folder: Path, frames: int | None, photos: bool) -> Cap
     names = (*TRANSFORMS_NAMES, LLFF_NAME)
     children = sorted(child for child in folder.iterdir() if child.is_dir())
     below = [child / name for child in children for name in names if (child / name).is_file()]
+    below += [path for child in children for path in camera_files(child) if path not in below]
     if len(below) == 1 and not list_images(folder):
         warn(f"{folder} has no cameras itself; those of {below[0].relative_to(folder)} are used")
         return _read_file(below[0], frames, photos)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recon.capture.cameras import transform_frame, world_transform
 from recon.capture.isolated import run_script
+from recon.capture.names import portable
 from recon.capture.sfm.outcome import FILE_NAME
 from recon.capture.types import Capture, Frame
 from recon.errors import InputError
@@ -75,7 +76,7 @@ def export_colmap(posed: PosedCapture, folder: Path) -> None:
         model = temporary / "sparse" / "0"
         _copy_model(posed.colmap_model, model, posed.capture_from_model)
         for frame in posed.capture.frames:
-            target = temporary / "images" / frame.name
+            target = temporary / "images" / portable(frame.name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(frame.image_path, target)
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from recon.capture.exif import exif_down, exif_focals
 from recon.capture.images import read_image, read_mask, resized, scaled_size
+from recon.capture.names import portable
 from recon.capture.orientation import mask_as_stored
 from recon.capture.types import Frame
 
@@ -44,8 +45,8 @@ def prepare_images(frames: Sequence[Frame], folder: Path) -> PreparedImages:
     for index, (frame, exif) in enumerate(zip(frames, focals, strict=True)):
         name = f"{index:05d}.jpg"
         (width, height), small, masks[name] = _write_copy(frame, folder / name)
-        down = exif_down(frame.image_path)
-        originals[name] = {"name": frame.name, "width": width, "height": height, "down": down}
+        shown, down = portable(frame.name), exif_down(frame.image_path)
+        originals[name] = {"name": shown, "width": width, "height": height, "down": down}
         focal = exif.focal_px
         scaled = None if focal is None else focal * small[0] / width
         group = {"names": [], "width": small[0], "height": small[1], "focal_px": scaled}

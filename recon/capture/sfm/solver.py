@@ -12,6 +12,7 @@ from recon.capture.cache import cache_folder, content_key
 from recon.capture.colmap import read_cameras
 from recon.capture.exif import exif_down, exif_focals
 from recon.capture.images import image_size
+from recon.capture.names import portable
 from recon.capture.photo_files import checked_photos
 from recon.capture.sfm.duplicates import distinct_photos
 from recon.capture.sfm.outcome import FILE_NAME as OUTCOME_FILE
@@ -103,11 +104,11 @@ def _read_solution(capture: Capture, reduced: Capture, model: Path) -> PosedCapt
     frames = tuple(
         replace(frame, camera=camera, points=points, depth_bounds=None, oriented=False)
         for frame in reduced.frames
-        for camera, points in [registered.get(frame.name, (None, None))]
+        for camera, points in [registered.get(portable(frame.name), (None, None))]
         if camera is not None
     )
-    unregistered = tuple(f.name for f in capture.frames if f.name not in registered)
-    left_out = [f.name for f in reduced.frames if f.name not in registered]
+    unregistered = tuple(f.name for f in capture.frames if portable(f.name) not in registered)
+    left_out = [f.name for f in reduced.frames if portable(f.name) not in registered]
     for line in Outcome.read(model / OUTCOME_FILE, model).warnings(str(capture.title), left_out):
         warn(line)
     return PosedCapture(

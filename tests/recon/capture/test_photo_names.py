@@ -1,6 +1,9 @@
 """Photos under the names, folders and encodings that other tools and systems give them."""
 
+import io
 import json
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +14,11 @@ from capture_files import shots, write_colmap_capture, write_llff_capture, write
 from PIL import Image
 
 from recon.capture import Capture, load_capture, load_views
-from recon.capture.names import find_photos
+from recon.capture.cache import content_key
+from recon.capture.names import find_photos, portable
+from recon.cli.main import main
 from recon.errors import ReconError, ReconWarning
+from recon.reporting import say
 
 PINHOLE = [150.0, 154.0, 87.0, 55.0]
 
@@ -264,3 +270,23 @@ def test_the_folder_of_a_model_leads_to_its_photos(tmp_path: Path):
     colmap(tmp_path)
     capture, warning = told(tmp_path / "sparse" / "0")
     assert capture.root == tmp_path and len(capture.frames) == 3 and not warning
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_names_that_are_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """Archives of Windows, unpacked on Linux, give such names."""
+    name = os.fsdecode(b"caf\xe9.png")
+    folder = tmp_path / os.fsdecode(b"f\xf6lder")
+    folder.mkdir()
+    Image.new("RGB", (64, 48), (9, 99, 199)).save(folder / "a.png")
+    (folder / "a.png").rename(folder / name)
+    monkeypatch.setenv("RECON_CACHE", str(tmp_path / "cache"))
+    assert [frame.name for frame in load_capture(folder).frames] == [name]
+    assert portable(name) == "caf%E9.png"
+    assert portable("é 😀 %E9.png") == "é 😀 %E9.png"
+    assert content_key([(name, folder / name)]) != content_key([("a.png", folder / name)])
+    main(["info", str(folder)])
+    assert "\\udcf6lder" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer := io.BytesIO(), encoding="ascii"))
+    say("é 😀")
+    assert buffer.getvalue() == b"\\xe9 \\U0001f600\n"

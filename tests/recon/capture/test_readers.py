@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -42,6 +43,46 @@ def test_order_of_layouts(tmp_path: Path):
     write_transforms_capture(tmp_path, cameras)
     with pytest.warns(ReconWarning, match=r"transforms.json is used, and not the COLMAP .*npy"):
         assert load_capture(tmp_path).kind == "transforms"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("transform_train.json", "transform_val.json"), ("transforms_test.json",),
+        ("cameras_centered.JSON", "notes.json"), ("images/cams.json",),
+    ],
+)  # fmt: skip
+def test_cameras_in_files_of_other_names(names: tuple[str, ...], tmp_path: Path):
+    write_transforms_capture(tmp_path, shots(centered=True))
+    document = json.loads((tmp_path / "transforms.json").read_text())
+    (tmp_path / "transforms.json").unlink()
+    for name in names[1:]:
+        (tmp_path / name).write_text("{" if name.startswith("notes") else json.dumps(document))
+    if "/" in names[0]:
+        for frame in document["frames"]:
+            frame["file_path"] = Path(frame["file_path"]).name
+    (tmp_path / names[0]).write_text(json.dumps(document))
+    with pytest.warns(ReconWarning, match=f"{names[0]} are used") as found:
+        capture = load_capture(tmp_path)
+    assert capture.kind == "transforms"
+    assert len(capture.frames) == 3
+    others = [name for name in names[1:] if not name.startswith("notes")]
+    assert all(any(name in str(warning.message) for warning in found) for name in others)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("meta_data.json", "meta_data.json"), ("frame_00000.json", "frame_*.json"),
+        ("pose/0.txt", "pose/"), ("traj.txt", "traj.txt"), ("cams/000_cam.txt", "cams/"),
+    ],
+)  # fmt: skip
+def test_cameras_of_data_sets_are_named(name: str, told: str, tmp_path: Path):
+    photo(tmp_path / "images" / "a.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.warns(ReconWarning, match=re.escape(f"cameras are not read: {told}; recon reads")):
+        assert not load_capture(tmp_path).has_cameras
 
 
 def test_photos_in_natural_order(tmp_path: Path):
