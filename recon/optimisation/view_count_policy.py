@@ -28,9 +28,9 @@ class ViewCountPolicy:
     """From this number of views on, the number of steps grows with each view."""
     first_factor: float = 1.75
     """Factor of the number of steps for that many views."""
-    factor_per_view: float = 1 / 3
-    """What each further view adds to it: 30 renders of two views a step, with 45 steps."""
-    max_factor: float = 35.0
+    factor_per_view: float = 2 / 3
+    """What each further view adds to it: 60 renders of two views a step, with 45 steps."""
+    max_factor: float = 70.0
     """Maximum of it."""
     min_views_cameras: int = 5
     """From this number of views on, cameras may be corrected: fewer bend the scene instead."""

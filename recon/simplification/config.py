@@ -9,7 +9,7 @@ from recon.validation import check_types
 
 # Maximum number of Gaussians of a scene that is optimised, unless the user sets another: up to this
 # size of images, and for any size. Between them it grows with the number of pixels.
-DEFAULT_MAX_GAUSSIANS, DEFAULT_SIDE_PX, LARGEST_DEFAULT = 400_000, 512, 1_000_000
+DEFAULT_MAX_GAUSSIANS, DEFAULT_SIDE_PX, LARGEST_DEFAULT = 120_000, 512, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class SimplifyConfig:
     """Fraction of the Gaussians to remove, in [0, 1), if that many can be pruned or merged."""
     max_gaussians: int | None = None
     """Maximum number of Gaussians to leave, for which more than the fraction is removed. None
-    stands for 400,000 up to 512 px and more for larger images before an optimisation, and for no
+    stands for 120,000 up to 512 px and more for larger images before an optimisation, and for no
     limit without one."""
     min_weight: float = 0.004
     """Gaussians whose weight is below this in every pixel are pruned; 1 / 255 is invisible."""

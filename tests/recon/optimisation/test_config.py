@@ -15,8 +15,8 @@ def test_more_views_are_rendered_more_often_in_total() -> None:
     renders = [s.steps * min(s.views_per_step, n) for n, s in enumerate(schedules, start=1)]
     assert steps == sorted(steps) and renders == sorted(renders)
     assert steps[0] == steps[2] == 45 < steps[3] < steps[4] < steps[8]
-    # The marginal view is rendered some 30 times.
-    assert 20 <= renders[50] - renders[49] <= 40
+    # The marginal view is rendered some 60 times.
+    assert 50 <= renders[50] - renders[49] <= 70
     limit = OptimiseConfig(45).for_num_views(10_000)
     assert limit == OptimiseConfig(45).for_num_views(100_000)
 
@@ -24,7 +24,7 @@ def test_more_views_are_rendered_more_often_in_total() -> None:
 @pytest.mark.parametrize("count", [1, 2, 4, 8, 9, 50])
 def test_few_steps_stay_few(count: int) -> None:
     assert OptimiseConfig(0).for_num_views(count).steps == 0
-    assert 0 < OptimiseConfig(1).for_num_views(count).steps <= 20
+    assert 0 < OptimiseConfig(1).for_num_views(count).steps <= 40
     assert OptimiseConfig.for_seconds(5.0).for_num_views(count).seconds == 5
 
 
