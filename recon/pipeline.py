@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recon import __version__
 from recon.capture import Capture, Frame, load_capture, select_spread
+from recon.capture.agreement import warn_of_contradictions
 from recon.capture.cameras import relative_to, spread_cameras
 from recon.capture.exif import exif_down
 from recon.capture.frame_views import packed_views
@@ -196,6 +197,7 @@ def estimate_cameras(
     if config.source == "solve" or (config.source == "auto" and not capture.has_cameras):
         posed = solve_cameras(capture, SolveConfig(seed, config.cache), progress)
     elif capture.has_cameras:
+        warn_of_contradictions(capture)
         posed = PosedCapture(capture, "given")
     else:
         raise ConfigError(

@@ -67,7 +67,7 @@ def check_photos(frames: Sequence[Frame], report: StageProgress) -> PhotoCheck:
         grey, mean = _small_grey(frame)
         greys.append(grey)
         brightness.append(mean)
-        features.append(_sift_features(grey))
+        features.append(sift_features(grey))
     overlap = np.zeros((len(frames), len(frames)), bool)
     for a, b in combinations(range(len(frames)), 2):
         overlap[a, b] = overlap[b, a] = _num_inliers(features[a], features[b]) >= MIN_INLIERS
@@ -106,7 +106,7 @@ def _small_grey(frame: Frame) -> tuple[np.ndarray, float]:
     return grey, float(grey.mean()) / coverage
 
 
-def _sift_features(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sift_features(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return keypoints [n 2] and descriptors [n 128]."""
     points, found = cv2.SIFT_create(MAX_FEATURES).detectAndCompute(grey, None)  # type: ignore[attr-defined]
     if found is None:
@@ -118,8 +118,21 @@ def _num_inliers(
     first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
 ) -> int:
     """Count the matches that agree with one fundamental matrix."""
+    return len(matched_points(first, second)[0])
+
+
+def matched_points(
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points [n 2] of two photos whose matches agree with one fundamental matrix.
+
+    Args:
+        first: Keypoints and descriptors of a photo (see `sift_features`).
+        second: Those of another one.
+    """
+    nothing = np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
     if min(len(first[0]), len(second[0])) < MIN_INLIERS:
-        return 0
+        return nothing
     nearest: Any = cv2.BFMatcher().knnMatch(first[1], second[1], k=2)
     good = [
         best
@@ -127,7 +140,7 @@ def _num_inliers(
         if best.distance < MAX_DISTANCE_RATIO * next_best.distance
     ]
     if len(good) < MIN_INLIERS:
-        return 0
+        return nothing
     a = first[0][[match.queryIdx for match in good]]
     b = second[0][[match.trainIdx for match in good]]
     cv2.setRNGSeed(0)
@@ -135,8 +148,10 @@ def _num_inliers(
         _, inliers = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, 1.5, 0.99, 2000)
     except cv2.error:
         # The same photo twice: any matrix fits, and OpenCV finds none.
-        return len(good)
-    return 0 if inliers is None else int(inliers.sum())
+        return a, b
+    if inliers is None:
+        return nothing
+    return a[inliers.ravel() > 0], b[inliers.ravel() > 0]
 
 
 def _exposure_warnings(

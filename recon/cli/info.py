@@ -103,6 +103,7 @@ def _histogram(opacities: "torch.Tensor") -> dict[str, str]:
 
 def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
     from recon.capture import load_capture
+    from recon.capture.agreement import warn_of_contradictions
     from recon.capture.check import check_photos
     from recon.capture.orientation import photo_size
 
@@ -112,6 +113,8 @@ def _capture_facts(path: Path, quiet: bool) -> dict[str, Any]:
         check = check_photos(capture.frames, report)
     for warning in check.warnings:
         warn(warning)
+    if capture.has_cameras:
+        warn_of_contradictions(capture)
     return {
         "capture": str(path),
         "kind": capture.kind,
