@@ -1,7 +1,11 @@
-"""Cameras that other tools export: Metashape, Polycam, Record3D and Bundler.
+"""Cameras that other tools export: Metashape, RealityCapture, Polycam, Record3D and Bundler.
 
 - Metashape's cameras.xml (manual, appendix D): camera-to-world, OpenCV axes; Brown's distortion
   with the tangential terms in the other order than OpenCV's. The frame is that of the chunk.
+- RealityCapture's and RealityScan's "Internal/External camera parameters" (CSV): positions; the
+  rotation Rz(-heading) Rx(pitch) Ry(roll) of camera-to-world with OpenGL axes, degrees; the focal
+  length for film 36 mm wide; the principal point from the middle, over the long side; Brown's
+  distortion. Nerfstudio and Brush read it so.
 - Polycam's keyframes/cameras/NAME.json: camera-to-world with OpenGL axes, intrinsics in pixels.
 - Record3D's metadata: quaternions (xyzw) and positions of camera-to-world with OpenGL axes; one
   calibration matrix, column by column.
@@ -9,14 +13,18 @@
   length and two radial terms about the middle of the image.
 """
 
+import contextlib
+import csv
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -41,18 +49,27 @@ from render.quaternions import quats_to_rotmats
 Reader = Callable[[], Capture]
 # Names of photos, and functions that read their cameras.
 Shots = Sequence[tuple[str, Callable[[], "_Shot"]]]
-# Files that may hold cameras and are not read: RealityCapture, Metashape, VisualSFM, Pix4D,
-# Meshroom, OpenMVG, OpenSfM, trained scenes, IDR and DTU, SDFStudio, NeRF++, 3D Scanner App,
-# Replica, ScanNet and MVSNet.
+# Files that may hold cameras and are not read: other tables of RealityCapture, Metashape,
+# VisualSFM, Pix4D, Meshroom, OpenMVG, OpenSfM, trained scenes, IDR and DTU, SDFStudio, NeRF++, 3D
+# Scanner App, Replica, ScanNet and MVSNet.
 NOT_READ = (
     "*.csv", "*.xmp", "*.rcproj", "*.psx", "*.xml", "*.nvm", "*.out", "*.p4d",
     "*_calibrated_external_camera_parameters.txt", "*.sfm", "sfm_data.json", "reconstruction.json",
     "cameras.json", "cameras.npz", "cameras_sphere.npz", "meta_data.json", "cam_dict_norm.json",
     "frame_*.json", "traj*.txt", "poses.txt", "pose/*.txt", "poses/*.txt", "cams/*_cam.txt",
 )  # fmt: skip
+# Columns that RealityCapture's table of cameras has, by which it is known, and others that it may
+# have.
+TABLE_COLUMNS = ("name", "x", "y", "alt", "heading", "pitch", "roll")
+LENS_COLUMNS = ("px", "py", "k1", "k2", "t1", "t2", "k3", "k4")
+# Width of the film that focal lengths are given for (mm).
+FILM_MM = 36.0
+# Positions in degrees are this much closer together than their altitudes, which are in metres.
+MIN_DEGREE_RATIO = 1000.0
 READ = (
-    "transforms.json, COLMAP, poses_bounds.npy, Metashape's cameras.xml, Polycam's keyframes, "
-    "Record3D's metadata.json and bundle.out with list.txt"
+    "transforms.json, COLMAP, poses_bounds.npy, Metashape's cameras.xml, RealityCapture's "
+    "Internal/External camera parameters (.csv), Polycam's keyframes, Record3D's metadata.json and "
+    "bundle.out with list.txt"
 )
 
 
@@ -69,6 +86,9 @@ class _Shot:
     """(width, height); None is that of the photo."""
     coefficients: tuple[float, ...] = ()
     """k1 k2 p1 p2 k3 of OpenCV's model."""
+    is_relative: bool = False
+    """Whether the focal length and the principal point, which then counts from the middle, are
+    fractions of the long side of the photo."""
 
 
 def find_other_cameras(folder: Path) -> list[tuple[str, Reader]]:
@@ -77,6 +97,9 @@ def find_other_cameras(folder: Path) -> list[tuple[str, Reader]]:
     for path in sorted(folder.glob("*.[xX][mM][lL]")):
         if "<document" in read_text(path)[:2000]:
             found.append((path.name, partial(read_metashape, path)))
+    for path in sorted(folder.glob("*.[cC][sS][vV]")):
+        if _table(path):
+            found.append((path.name, partial(read_reality_capture, path)))
     for name in ("keyframes/corrected_cameras", "keyframes/cameras", "cameras"):
         if any((folder / name).glob("*.json")):
             found.append((name, partial(read_polycam, folder, name)))
@@ -184,6 +207,74 @@ def _metashape_shot(
     return _Shot(c2w, (f + b1, f), center, (width, height), (k1, k2, p2, p1, k3))
 
 
+def _table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of RealityCapture's table of cameras; none if a file is another table.
+
+    A line with the number of cameras may come first.
+    """
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
+    for start, line in enumerate(lines[:2]):
+        columns = [name.strip(" #").lower() for name in re.split("[,;\t]", line)]
+        if set(TABLE_COLUMNS) <= set(columns):
+            separator = next(mark for mark in ",;\t" if mark in line)
+            return list(csv.DictReader(lines[start + 1 :], columns, delimiter=separator))
+    return []
+
+
+def read_reality_capture(path: Path) -> Capture:
+    """Read RealityCapture's or RealityScan's table of cameras.
+
+    Raises:
+        InputError: It has no focal lengths, or positions in degrees.
+    """
+    rows = _table(path)
+    if rows and "f" not in rows[0]:
+        raise InputError(
+            f"{path} has no focal lengths; export 'Internal/External camera parameters'"
+        )
+    shots = [(row["name"], partial(_table_shot, path, row)) for row in rows]
+    if _is_in_degrees(rows):
+        raise InputError(
+            f"{path}: positions are in degrees; choose a projected or local coordinate system for "
+            "the export"
+        )
+    return _capture(path, shots)
+
+
+def _is_in_degrees(rows: Sequence[dict[str, str]]) -> bool:
+    """Return whether positions look like longitude, latitude and altitude."""
+    positions = []
+    for row in rows:
+        with contextlib.suppress(InputError):
+            positions.append([_number(row[key], key) for key in ("x", "y", "alt")])
+    if not positions:
+        return False
+    table = np.array(positions)
+    spread, largest = np.ptp(table, axis=0), np.abs(table).max(0)
+    fits = largest[0] <= 180 and largest[1] <= 90 and min(largest[:2]) > 1
+    return bool(fits and spread[2] > MIN_DEGREE_RATIO * spread[:2].max() > 0)
+
+
+def _table_shot(path: Path, row: dict[str, str]) -> _Shot:
+    where = f"{path}, camera {row['name']}"
+    values = {key: _number(row[key], where) for key in TABLE_COLUMNS[1:]}
+    focal = _number(row["f"], where) / FILM_MM
+    px, py, k1, k2, t1, t2, k3, k4 = (_number(row.get(k) or 0, where) for k in LENS_COLUMNS)
+    if k4:
+        raise InputError(
+            f"{where} has k4, which recon does not read; export undistorted photos, or align with "
+            "the lens model Brown3"
+        )
+    turns = ((0, 0, -values["heading"]), (values["pitch"], 0, 0), (0, values["roll"], 0))
+    about_z, about_x, about_y = (cv2.Rodrigues(np.radians(turn))[0] for turn in turns)
+    c2w = np.eye(4)
+    c2w[:3, :3] = about_z @ about_x @ about_y
+    c2w[:3, 3] = values["x"], values["y"], values["alt"]
+    return _Shot(
+        c2w * OPENGL_FLIP, (focal, focal), (px, py), None, (k1, k2, t1, t2, k3), is_relative=True
+    )
+
+
 def read_polycam(folder: Path, name: str) -> Capture:
     """Read Polycam's cameras, a JSON file each, and the photos of the same names.
 
@@ -283,7 +374,13 @@ def _capture(source: Path, shots: Shots, root: Path | None = None) -> Capture:
 
 def _frame(read: Callable[[], _Shot], root: Path, where: str, photo: Path) -> Frame:
     shot = read()
-    if shot.size is None:
+    if shot.is_relative and shot.center is not None:
+        size, oriented = size_for_center(photo, None)
+        middle, side = np.array(size) / 2, max(size)
+        fx, fy = (side * value for value in shot.focal)
+        cx, cy = middle + side * np.array(shot.center)
+        shot = replace(shot, focal=(fx, fy), center=(float(cx), float(cy)))
+    elif shot.size is None:
         size, oriented = size_for_center(photo, shot.center)
     else:
         size, oriented = shot.size, fits_oriented(photo, shot.size)

@@ -173,11 +173,11 @@ def _read_without_cameras(folder: Path, frames: int | None, photos: bool) -> Cap
         warn(f"{folder} has no cameras itself; those of {below[0].relative_to(folder)} are used")
         return _read_file(below[0], frames, photos)
     above = folder.absolute().parent
-    beside = [above / name for name in names if (above / name).is_file()]
-    beside += [above / name for name in MODELS_BESIDE if model_files(above / name)]
     unread = [str(path) for path in below]
     if folder.name.lower() in FOLDERS or SMALLER_COPIES.fullmatch(folder.name):
-        unread += [str(path) for path in beside]
+        unread += [str(above / name) for name in names if (above / name).is_file()]
+        unread += [str(above / name) for name in MODELS_BESIDE if model_files(above / name)]
+        unread += [str(above / name) for name, _ in find_other_cameras(above)]
     if unread:
         warn(
             f"the cameras of {folder} are estimated from the photos, and not read from "

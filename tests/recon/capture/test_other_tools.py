@@ -1,6 +1,7 @@
-"""Cameras of Metashape, Polycam, Record3D and Bundler, and files that are named and not read."""
+"""Cameras of other tools, and files of theirs that are named and not read."""
 
 import json
+import math
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from PIL import Image
 from recon.capture import Capture, load_capture
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
+TABLE = "#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2"
+DEGREES = f"""{TABLE}
+0.jpg,14.4211,50.0875,210.5,0,0,0,24,0,0,0,0,0,0,0,0
+1.jpg,14.4212,50.0876,231.5,0,0,0,24,0,0,0,0,0,0,0,0
+"""
 DISTORTION = (0.1, -0.02, 0.001, 0.002)
 
 
@@ -60,6 +66,25 @@ def write_polycam(folder: Path, cameras: list[Shot]) -> None:
         (folder / "keyframes" / "cameras" / f"{i}.json").write_text(json.dumps(values))
 
 
+def write_reality_capture(folder: Path, cameras: list[Shot]) -> None:
+    """Write the table of cameras; heading, pitch and roll are those of an aeroplane's camera."""
+    lines = ["#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2"]
+    k1, k2, t1, t2 = DISTORTION
+    for i, shot in enumerate(cameras):
+        right, up, back = (shot.c2w[:3, :3] * [1, -1, -1]).T
+        # The roll is about the axis of the lens' up direction, last: it leaves `up` as it is.
+        pitch = math.asin(up[2])
+        heading = math.atan2(up[0], up[1])
+        roll = math.atan2(-right[2], back[2])
+        angles = ",".join(repr(math.degrees(angle)) for angle in (heading, pitch, roll))
+        center = (shot.cx - shot.width / 2) / shot.width, (shot.cy - shot.height / 2) / shot.width
+        lines.append(
+            f"{i}.png,{','.join(map(repr, shot.c2w[:3, 3].tolist()))},{angles},"
+            f"{36 * shot.fx / shot.width!r},{center[0]!r},{center[1]!r},{k1},{k2},0,0,{t1},{t2}"
+        )
+    (folder / "cameras.csv").write_text("\n".join(lines) + "\n")
+
+
 def write_record3d(folder: Path, cameras: list[Shot]) -> None:
     (folder / "images").rename(folder / "rgb")
     poses = []
@@ -90,6 +115,7 @@ def write_bundler(folder: Path, cameras: list[Shot]) -> None:
     ("write", "centered", "coefficients"),
     [
         (write_metashape, False, (*DISTORTION, 0, 0, 0, 0)),
+        (write_reality_capture, False, (*DISTORTION, 0, 0, 0, 0)),
         (write_polycam, False, ()),
         (write_record3d, False, ()),
         (write_bundler, True, (0.1, -0.02, 0, 0, 0, 0, 0, 0)),
@@ -129,6 +155,44 @@ def test_calibrations_of_metashape(tmp_path: Path, extra: str, focals, reason: s
         assert tuple(capture.frames[0].camera.K.diagonal()[:2].tolist()) == focals
 
 
+def test_tables_of_reality_capture_in_other_dialects(tmp_path: Path):
+    """The columns are those of a template that people change, and some systems write semicolons."""
+    cameras = shots(centered=True)
+    write_images(tmp_path, cameras)
+    write_reality_capture(tmp_path, cameras)
+    rows = [line.split(",")[:8] for line in (tmp_path / "cameras.csv").read_text().splitlines()]
+    text = "\r\n".join(";".join([*row[1:], row[0]]) for row in rows)
+    (tmp_path / "cameras.csv").unlink()
+    (tmp_path / "Scan.CSV").write_text(f"#cameras 3\r\n{text}", encoding="utf-16")
+    capture, _ = told(tmp_path)
+    assert len(capture.frames) == 3
+    for frame, shot in zip(capture.frames, cameras, strict=True):
+        assert frame.camera is not None and frame.camera.distortion == "none"
+        np.testing.assert_allclose(frame.camera.viewmat, shot.viewmat, atol=1e-9)
+        np.testing.assert_allclose(frame.camera.K, shot.K, atol=1e-9)
+
+
+def test_a_table_above_the_photos_is_named(tmp_path: Path):
+    cameras = shots(centered=True)
+    write_images(tmp_path, cameras)
+    write_reality_capture(tmp_path, cameras)
+    capture, warning = told(tmp_path / "images")
+    assert not capture.has_cameras and "not read from" in warning and "cameras.csv" in warning
+
+
+def test_reality_capture_of_a_level_camera(tmp_path: Path):
+    """Heading 90, pitch 90 looks east with the horizon level."""
+    Image.new("RGB", (60, 80)).save(tmp_path / "a.jpg")
+    rows = ["a.jpg,1,2,3,90,90,0,18,0.1,-0.05", "a.png,0,0,0,0,0,0,18,0,0"]
+    (tmp_path / "a.csv").write_text("\n".join([TABLE, *rows]))
+    Image.new("RGB", (60, 80)).save(tmp_path / "a.png")
+    camera = told(tmp_path)[0].frames[0].camera
+    assert camera is not None
+    c2w = torch.linalg.inv(camera.viewmat)
+    np.testing.assert_allclose(c2w[:3], [[0, 0, 1, 1], [-1, 0, 0, 2], [0, -1, 0, 3]], atol=1e-9)
+    np.testing.assert_allclose(camera.K, [[40, 0, 38], [0, 40, 36], [0, 0, 1]])
+
+
 def spoil(folder: Path) -> None:
     """Make the second camera of a file of another tool invalid."""
     files = [*folder.glob("keyframes/cameras/1.json"), *folder.glob("metadata.json")]
@@ -143,6 +207,9 @@ def spoil(folder: Path) -> None:
         lines = (folder / "bundle.out").read_text().splitlines()
         lines[8] = "nan 0 0"
         (folder / "bundle.out").write_text("\n".join(lines))
+    elif (folder / "cameras.csv").is_file():
+        text = (folder / "cameras.csv").read_text()
+        (folder / "cameras.csv").write_text(text.replace("1.png,", "1.png,nan"))
     else:
         text = (folder / "cameras.xml").read_text()
         start = text.index("<transform>", text.index('label="1"')) + len("<transform>")
@@ -151,7 +218,7 @@ def spoil(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "write",
-    [write_metashape, write_polycam, write_record3d, write_bundler],
+    [write_metashape, write_reality_capture, write_polycam, write_record3d, write_bundler],
     ids=lambda w: w.__name__,
 )
 def test_a_bad_camera_leaves_the_others(tmp_path: Path, write):
@@ -172,6 +239,11 @@ def test_a_bad_camera_leaves_the_others(tmp_path: Path, write):
         ("bundle.out", "# Bundle file v0.3\n", r"list.txt, which names its photos, is missing"),
         ("metadata.json", "{}", r"metadata.json: K: expected a matrix"),
         ("cameras.csv", "#name,x,y,alt\n1.jpg,0,0,0\n", "cameras.csv"),
+        ("cameras.csv", "#name,x,y,alt,heading,pitch,roll\n1.jpg,0,0,0,0,0,0\n", "focal lengths"),
+        ("cameras.csv", DEGREES, "positions are in degrees"),
+        ("cameras.csv", f"{TABLE}\n1.jpg,0,0,0,0,0,0,24,0,0,0,0,0,9,0,0\n", "which recon does not"),
+        ("cameras.csv", f"{TABLE}\n7.jpg,0,0,0,0,0,0,24,0,0,0,0,0,0,0,0\n", "7.jpg"),
+        ("cameras.csv", f"{TABLE}\n", "cameras.csv"),
         ("scene.nvm", "NVM_V3\n", "scene.nvm"),
         ("reconstruction.json", "[]", "reconstruction.json"),
         ("1.xmp", "<x/>", "1.xmp"),
