@@ -134,7 +134,7 @@ def read_pixels(
         try:
             # Before the pixels, after which the file is closed.
             declared = declared_space(path, image)
-            image, _ = eight_bit(path, image)
+            image = eight_bit(path, image).image
             image.load()
             upright = _upright(image) if apply_orientation else image
             return _to_arrays(upright, declared)

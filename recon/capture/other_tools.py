@@ -4,7 +4,7 @@
   with the tangential terms in the other order than OpenCV's. The frame is that of the chunk.
 - RealityCapture's and RealityScan's "Internal/External camera parameters" (CSV): positions; the
   rotation Rz(-heading) Rx(pitch) Ry(roll) of camera-to-world with OpenGL axes, degrees; the focal
-  length for film 36 mm wide; the principal point from the middle, over the long side; Brown's
+  length for a sensor 36 mm wide; the principal point from the middle, over the long side; Brown's
   distortion. Nerfstudio and Brush read it so.
 - Polycam's keyframes/cameras/NAME.json: camera-to-world with OpenGL axes, intrinsics in pixels.
 - Record3D's metadata: quaternions (xyzw) and positions of camera-to-world with OpenGL axes; one
@@ -62,8 +62,8 @@ NOT_READ = (
 # have.
 TABLE_COLUMNS = ("name", "x", "y", "alt", "heading", "pitch", "roll")
 LENS_COLUMNS = ("px", "py", "k1", "k2", "t1", "t2", "k3", "k4")
-# Width of the film that focal lengths are given for (mm).
-FILM_MM = 36.0
+# Width of the sensor that focal lengths are given for (mm).
+SENSOR_MM = 36.0
 # Positions in degrees are this much closer together than their altitudes, which are in metres.
 MIN_DEGREE_RATIO = 1000.0
 READ = (
@@ -258,15 +258,15 @@ def _is_in_degrees(rows: Sequence[dict[str, str]]) -> bool:
 def _table_shot(path: Path, row: dict[str, str]) -> _Shot:
     where = f"{path}, camera {row['name']}"
     values = {key: _number(row[key], where) for key in TABLE_COLUMNS[1:]}
-    focal = _number(row["f"], where) / FILM_MM
+    focal = _number(row["f"], where) / SENSOR_MM
     px, py, k1, k2, t1, t2, k3, k4 = (_number(row.get(k) or 0, where) for k in LENS_COLUMNS)
     if k4:
         raise InputError(
             f"{where} has k4, which recon does not read; export undistorted photos, or align with "
             "the lens model Brown3"
         )
-    turns = ((0, 0, -values["heading"]), (values["pitch"], 0, 0), (0, values["roll"], 0))
-    about_z, about_x, about_y = (cv2.Rodrigues(np.radians(turn))[0] for turn in turns)
+    rotations = ((0, 0, -values["heading"]), (values["pitch"], 0, 0), (0, values["roll"], 0))
+    about_z, about_x, about_y = (cv2.Rodrigues(np.radians(vector))[0] for vector in rotations)
     c2w = np.eye(4)
     c2w[:3, :3] = about_z @ about_x @ about_y
     c2w[:3, 3] = values["x"], values["y"], values["alt"]

@@ -48,7 +48,9 @@ class _Finding:
     problem: str = ""
     """Why it cannot be read; empty if it can."""
     notes: tuple[str, ...] = ()
-    """What happens to its pixels."""
+    """What happens to its pixels, with `{largest}` for the largest value in all photos."""
+    largest: float = 0.0
+    """Largest value of its pixels, if a note needs it."""
 
 
 def checked_photos(capture: Capture, decode: bool) -> Capture:
@@ -84,8 +86,10 @@ def checked_photos(capture: Capture, decode: bool) -> Capture:
     for reason, names in problems.items():
         count = f"{len(names)} of {total} photos"
         warn(f"left out {count} of {capture.title}, {listed(names)}: {reason}", LeftOutWarning)
+    largest = max((finding.largest for finding in findings), default=0.0)
     for note, names in notes.items():
-        warn(f"{len(names)} of {total} photos of {capture.title}, {listed(names)}: {note}")
+        text = note.replace("{largest}", f"{largest:,.0f}")
+        warn(f"{len(names)} of {total} photos of {capture.title}, {listed(names)}: {text}")
     if decode:
         warn_of_focals([frame.image_path for frame in kept])
     return replace(capture, frames=tuple(kept), left_out=(*capture.left_out, *lost))
@@ -119,28 +123,33 @@ def photos_without_camera(capture: Capture) -> Capture:
 
 def _inspect(path: Path, decode: bool) -> _Finding:
     try:
-        notes = () if is_raw(path) else _notes(path)
+        notes, largest = ((), 0.0) if is_raw(path) else _notes(path)
         if decode or is_raw(path) or not _is_whole(path):
             thumbnail(path)
     except UnreadablePhoto as error:
         return _Finding(error.reason)
-    return _Finding("", notes)
+    return _Finding("", notes, largest)
 
 
-def _notes(path: Path) -> tuple[str, ...]:
-    """Return what happens to the pixels of an image; UnreadablePhoto if it is of no use."""
+def _notes(path: Path) -> tuple[tuple[str, ...], float]:
+    """Return what happens to the pixels of an image, and their largest value where it matters.
+
+    Raises:
+        UnreadablePhoto: The image is of no use.
+    """
     with open_image(path) as image:
         try:
             size, several = image.size, image.format in SEVERAL_IMAGES
             notes = [conversion_of(image, declared_space(path, image))]
-            notes.append(eight_bit(path, image)[1])
+            codes = eight_bit(path, image)
+            notes.append(codes.assumed)
             if several and getattr(image, "n_frames", 1) > 1:
                 notes.append("the file holds several images, of which the first is used")
         except DECODE_ERRORS as error:
             raise UnreadablePhoto(path, DAMAGED) from error
     if min(size) < MIN_SIDE_PX:
         raise UnreadablePhoto(path, f"it is only {size[0]}x{size[1]} px; remove it")
-    return tuple(filter(None, notes))
+    return tuple(filter(None, notes)), codes.largest
 
 
 def _is_whole(path: Path) -> bool:
@@ -174,8 +183,8 @@ def _thumbnail(path: Path, _mtime_ns: int, _bytes: int) -> Float[np.ndarray, "p"
             # JPEG files are decoded at a fraction of their size.
             image.draft("L", (4 * THUMBNAIL_PX, 4 * THUMBNAIL_PX))
             small = (
-                eight_bit(path, image)[0]
-                .convert("L")
+                eight_bit(path, image)
+                .image.convert("L")
                 .resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
             )
         except DECODE_ERRORS as error:

@@ -5,6 +5,7 @@ or codes from 0 to 255. The values themselves tell which, with a warning.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,14 +14,31 @@ from PIL import ExifTags, Image
 
 # Largest values of integers that are believed, the first that none exceeds.
 WHITES = (255.0, 4095.0, 65535.0, 2.0**31 - 1)
+# Values of 16 bits that may be those of a camera with 14 bits, and what is said then: they may be a
+# dark photo as well.
+DARK_MAX = 2.0**14 - 1
+DARK = (
+    "65,535 is taken as white, though no value is above {largest}; if they hold 14 bits, "
+    "multiply them by 4, since they are too dark otherwise"
+)
 # White of floating-point values whose median, where they are not 0, is above 1.
 FLOAT_WHITES = (255.0, 65535.0)
 # Offset in a PNG of the number of bits.
 PNG_DEPTH = 24
 
 
-def eight_bit(path: Path, image: Image.Image) -> tuple[Image.Image, str]:
-    """Return an image with 8 bits, and what was assumed about its values (empty if nothing).
+class EightBits(NamedTuple):
+    """An image with 8 bits a channel."""
+
+    image: Image.Image
+    assumed: str = ""
+    """What was assumed about its values; empty if nothing."""
+    largest: float = 0.0
+    """Largest of the values, where `DARK` was assumed."""
+
+
+def eight_bit(path: Path, image: Image.Image) -> EightBits:
+    """Convert an image to 8 bits.
 
     Args:
         path: Image file.
@@ -32,26 +50,30 @@ def eight_bit(path: Path, image: Image.Image) -> tuple[Image.Image, str]:
         # Pillow keeps the upper 8 bits only.
         with path.open("rb") as file:
             found = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-        if found is None or found.ndim < 3 or found[..., :3].max(initial=0) > WHITES[1]:
-            return image, ""
+        if found is None or found.ndim < 3:
+            return EightBits(image)
+        largest = float(found[..., :3].max(initial=0))
+        if largest > WHITES[1]:
+            return EightBits(image, DARK, largest) if largest <= DARK_MAX else EightBits(image)
         values = np.ascontiguousarray(found[..., 2::-1])
     else:
-        return image, ""
+        return EightBits(image)
     white, assumed = white_of(values)
     converted = Image.fromarray(_codes(values, white))
     if image.has_transparency_data:
         converted.putalpha(image.convert("RGBA").getchannel("A"))
     converted.info.update(image.info)
     converted.format = image.format
-    return converted, assumed
+    return EightBits(converted, assumed, float(values.max()) if assumed == DARK else 0.0)
 
 
 def white_of(values: Shaped[np.ndarray, "h w *c"]) -> tuple[float, str]:
     """Return the value of white, and what was assumed about it (empty for 16 bits)."""
     if values.dtype.kind != "f":
-        white = next(w for w in WHITES if w >= values.max(initial=0) or w == WHITES[-1])
+        largest = values.max(initial=0)
+        white = next(w for w in WHITES if w >= largest or w == WHITES[-1])
         if white == WHITES[2]:
-            return white, ""
+            return white, DARK if largest <= DARK_MAX else ""
         return white, f"no value is above {white:,.0f}, which is taken as white"
     known = values[np.isfinite(values) & (values > 0)]
     white = 1.0

@@ -239,6 +239,22 @@ def test_white_of_16_bits(suffix: str, layout: str, white: int, tmp_path: Path) 
     assert np.abs(colors_of(tmp_path / f"a{suffix}") - expected).max() < 2
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("layout", ["rgb", "grey"])
+def test_14_bits_in_16_are_told_once(suffix: str, layout: str, tmp_path: Path) -> None:
+    for name, white in {"a": 16_000, "b": 16_200, "c": 65_535}.items():
+        values = deep_values(white, np.uint16)
+        stored = values[..., 1] if layout == "grey" else np.ascontiguousarray(values[..., ::-1])
+        cv2.imwrite(str(tmp_path / f"{name}{suffix}"), stored)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_capture(tmp_path)
+    told = [str(w.message) for w in caught if "taken as white" in str(w.message)]
+    largest = int(deep_values(16_200, np.uint16)[..., 1 if layout == "grey" else slice(3)].max())
+    assert len(told) == 1 and f"no value is above {largest:,}" in told[0]
+    assert "2 of 3 photos" in told[0] and "multiply them by 4" in told[0]
+
+
 @pytest.mark.parametrize(("white", "largest"), [(1, 0.9), (1, 40.0), (255, 200), (65535, 60000)])
 def test_white_of_floating_point(white: float, largest: float, tmp_path: Path) -> None:
     values = deep_values(white, np.float32)[..., 1]
