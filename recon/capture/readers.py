@@ -79,6 +79,8 @@ def load_capture(
         capture = checked_photos(capture, decode=capture.kind == "images")
         capture = with_masks(capture, invert_masks)
         warn_of_orientation(capture)
+        if len(capture.frames) == 1 and capture.left_out:
+            warn(f"only one photo of {capture.title} is used, so that its depth is a guess")
     return pinhole_photos(capture, photos)
 
 

@@ -34,7 +34,7 @@ def valid_frames(
         The frames, and the names of those that are left out or whose photo is missing.
 
     Raises:
-        InputError: All frames are invalid; the error is that of the first.
+        InputError: All frames are invalid, or all but one; the error is that of the first.
     """
     frames: dict[Path, Frame] = {}
     errors: dict[str, InputError] = {}
@@ -55,7 +55,7 @@ def valid_frames(
                 # Names of files may lack the extension, or be those of another computer.
                 errors[name if name.endswith(photo.name) else photo.name] = error
     if errors:
-        _tell(where, errors, len(entries), bool(frames))
+        _tell(where, errors, len(entries), len(frames))
     _tell_distortion(where, {frames[p].name: percent for p, percent in usable.items()})
     if repeated:
         warn(
@@ -66,11 +66,16 @@ def valid_frames(
     return tuple(frames.values()), (*missing, *errors)
 
 
-def _tell(where: str, errors: dict[str, InputError], count: int, others: bool) -> None:
-    """Warn of the frames that are left out, or raise the first error if there are no others."""
+def _tell(where: str, errors: dict[str, InputError], count: int, num_others: int) -> None:
+    """Warn of the frames that are left out, or raise an error if not even two others are left."""
     first = next(iter(errors.values()))
-    if not others:
+    if num_others == 0:
         raise first
+    if num_others == 1:
+        raise InputError(
+            f"{where}: of its {count} cameras, only one can be used: {first}; correct them, or "
+            "pass the folder of the photos without this file to estimate the cameras"
+        ) from first
     warn(
         f"{where}: left out {len(errors)} of {count} photos, {listed(list(errors))}: {first}",
         LeftOutWarning,

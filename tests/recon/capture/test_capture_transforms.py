@@ -221,6 +221,23 @@ def test_bad_frame(written: Path, change, message: str):
         load_capture(written)
 
 
+def test_all_cameras_but_one_are_bad(written: Path):
+    def spoil(document):
+        for frame in document["frames"][1:]:
+            frame["transform_matrix"][0][3] = math.nan
+
+    rewrite(written, spoil)
+    with pytest.raises(ReconError, match=r"of its 3 cameras, only one can be used: .*frame 1.*NaN"):
+        load_capture(written)
+
+
+def test_all_photos_but_one_are_missing(written: Path):
+    for name in ("0.png", "1.png"):
+        (written.parent / "images" / name).unlink()
+    with pytest.warns(ReconWarning, match=r"only one photo of .* is used, .* depth is a guess"):
+        assert len(load_capture(written).frames) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -229,6 +229,10 @@ def test_a_bad_camera_leaves_the_others(tmp_path: Path, write):
     capture, warning = told(tmp_path)
     assert [frame.image_path.name for frame in capture.frames] == ["0.png", "2.png"]
     assert "left out 1 of 3 photos" in warning and len(capture.left_out) == 1
+    # One camera is left of two: they are estimated instead.
+    capture.frames[0].image_path.unlink()
+    capture, warning = told(tmp_path)
+    assert not capture.has_cameras and "one" in warning and len(capture.frames) == 2
 
 
 @pytest.mark.parametrize(

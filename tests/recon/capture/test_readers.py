@@ -217,6 +217,17 @@ def test_bad_images_of_colmap(tmp_path: Path, values: str, message: str, binary:
         load_capture(tmp_path)
 
 
+@pytest.mark.parametrize("binary", [False, True])
+def test_all_cameras_of_colmap_but_one_are_bad(tmp_path: Path, binary: bool):
+    model = write_colmap_capture(tmp_path, shots(centered=True), "PINHOLE", PINHOLE)
+    for row in (1, 2):
+        set_pose(model, row, "1 nan 0 0 0 0 0 1")
+    if binary:
+        as_binary(model)
+    with pytest.raises(ReconError, match=r"of its 3 cameras, only one can be used: .*NaN"):
+        load_capture(tmp_path)
+
+
 def test_images_of_colmap_that_are_listed_twice(tmp_path: Path):
     model = write_colmap_capture(tmp_path, shots(centered=True), "PINHOLE", PINHOLE)
     expected = load_capture(tmp_path).frames[0]
