@@ -21,7 +21,7 @@ from recon.capture.images import (
     open_image,
     orientation_of,
 )
-from recon.capture.sample_values import eight_bit
+from recon.capture.sample_values import grey_of
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.errors import warn
 from render.cameras import camera_centers
@@ -182,7 +182,7 @@ def _grey(frame: Frame) -> np.ndarray:
             # JPEG files are decoded at a fraction of their size.
             image.draft("L", (2 * LONG_SIDE_PX, 2 * LONG_SIDE_PX))
             rotation = TRANSPOSITIONS.get(orientation_of(exif_of(image), image))
-            small = eight_bit(frame.image_path, image).image.convert("L")
+            small = grey_of(frame.image_path, image)
             small.thumbnail(size, Image.Resampling.BOX)
             return np.asarray(small.transpose(rotation) if frame.oriented and rotation else small)
         except DECODE_ERRORS as error:

@@ -42,7 +42,7 @@ MODELS = {
 NUM_PARAMETERS = dict(MODELS.values())
 # An image has this many numbers before its name, the first one and the last one whole.
 HEADER_NUMBERS = 9
-MAX_NAME = 4096
+MAX_NAME, MAX_WHOLE = 4096, 1e9
 NOT_A_NUMBER = re.compile(r"[-+]?(?:nan\(\w*\)|1\.#\w+)", re.IGNORECASE)
 
 
@@ -248,10 +248,11 @@ def _text_cameras(path: Path) -> Iterator[tuple[int, ModelCamera]]:
             continue
         try:
             identity, model, width, height, *values = line.split()
-            parameters = tuple(map(float, values))
+            # Scripts write names in lower case and sizes as 640.0, which COLMAP does not.
+            model, parameters = model.upper(), tuple(map(float, values))
             if len(parameters) != NUM_PARAMETERS.get(model, len(parameters)):
                 raise ValueError(line)
-            yield int(identity), ModelCamera(model, int(width), int(height), parameters)
+            yield int(identity), ModelCamera(model, _whole(width), _whole(height), parameters)
         except ValueError as error:
             raise InputError(
                 f"{where}: expected CAMERA_ID MODEL WIDTH HEIGHT PARAMS, found {line[:80]!r}; "
@@ -288,6 +289,14 @@ def _text_image(where: str, line: str) -> ModelImage:
             f"{where}: expected IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, "
             f"found {line[:80]!r}; export the model again"
         ) from error
+
+
+def _whole(text: str) -> int:
+    """Read a whole number that may be written as a float."""
+    number = float(text)
+    if not number.is_integer() or abs(number) > MAX_WHOLE:
+        raise ValueError(text)
+    return int(number)
 
 
 def _float(text: str) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from recon.capture.images import EXTENSIONS, UnreadablePhoto, image_size, is_image
+from recon.capture.images import EXTENSIONS, EXTENSIONS_TEXT, UnreadablePhoto, image_size, is_image
 from recon.errors import InputError, LeftOutWarning, listed, warn
 
 # Folders in the order in which they are searched if several have a photo of the same name.
@@ -135,6 +135,12 @@ def _located(
             return exact
     found = _lookup(root, names, list(images_below(root)))
     missing = [name for name, path in zip(names, found, strict=True) if path is None]
+    unread = [name for name in missing if _is_there(root, folders, name)]
+    if len(missing) == len(names) and unread:
+        raise InputError(
+            f"{where} names files that recon does not read: {listed(unread)}; expected "
+            f"{EXTENSIONS_TEXT}; convert them"
+        )
     if len(missing) == len(names):
         raise InputError(
             f"{where} names images that do not exist, in {root} or in a folder below it: "
@@ -142,12 +148,21 @@ def _located(
         )
     _warn_of_names(root, names, found, where)
     if missing:
+        reason = f", or not read ({EXTENSIONS_TEXT} are)," if unread else ""
         warn(
-            f"{where}: {len(missing)} of {len(names)} photos are missing and left out: "
+            f"{where}: {len(missing)} of {len(names)} photos are missing{reason} and left out: "
             f"{listed(missing)}",
             LeftOutWarning,
         )
     return found
+
+
+def _is_there(root: Path, folders: Sequence[str], name: str) -> bool:
+    """Return whether there is a file of a name, of whatever kind."""
+    try:
+        return any((root / folder / name).is_file() for folder in folders)
+    except (OSError, ValueError):
+        return False
 
 
 def find_masks(root: Path, names: Sequence[str], where: str) -> list[Path | None]:

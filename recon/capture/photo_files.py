@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from recon.capture.exif import warn_of_focals
 from recon.capture.images import (
     DAMAGED,
     DECODE_ERRORS,
+    HEADER_BYTES,
     UnreadablePhoto,
     declared_space,
     developed,
@@ -24,7 +26,7 @@ from recon.capture.images import (
     open_image,
 )
 from recon.capture.masks import without_masks
-from recon.capture.sample_values import eight_bit
+from recon.capture.sample_values import eight_bit, grey_of
 from recon.capture.types import Capture
 from recon.errors import InputError, LeftOutWarning, listed, warn
 
@@ -36,6 +38,12 @@ SEVERAL_IMAGES = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
 ENDINGS = {"JPEG": (1024, b"\xff\xd9"), "MPO": (1024, b"\xff\xd9"), "PNG": (64, b"IEND")}
 # Parts of the names of images that are no photos, as nerfstudio and NeRF synthetic have them.
 NOT_PHOTOS = ("depth", "normal", "mask", "alpha", "semantic")
+# Metadata of panoramas, and what is told of those whose cameras are to be solved.
+PANORAMA_MARK = re.compile(rb"ProjectionType\W{1,3}equirectangular")
+PANORAMA_NOTE = (
+    "the photo is a panorama (equirectangular), whose camera cannot be solved; split it into "
+    "perspective photos, or give the cameras (camera_model EQUIRECTANGULAR)"
+)
 # Smallest photo that shows anything (px).
 MIN_SIDE_PX = 4
 MAX_THREADS = 4
@@ -128,7 +136,15 @@ def _inspect(path: Path, decode: bool) -> _Finding:
             thumbnail(path)
     except UnreadablePhoto as error:
         return _Finding(error.reason)
+    if decode and is_panorama(path):
+        notes = (*notes, PANORAMA_NOTE)
     return _Finding("", notes, largest)
+
+
+def is_panorama(path: Path) -> bool:
+    """Return whether the metadata of a photo (XMP of Google's photo sphere) say so."""
+    with path.open("rb") as file:
+        return PANORAMA_MARK.search(file.read(HEADER_BYTES)) is not None
 
 
 def _notes(path: Path) -> tuple[tuple[str, ...], float]:
@@ -182,11 +198,8 @@ def _thumbnail(path: Path, _mtime_ns: int, _bytes: int) -> Float[np.ndarray, "p"
         try:
             # JPEG files are decoded at a fraction of their size.
             image.draft("L", (4 * THUMBNAIL_PX, 4 * THUMBNAIL_PX))
-            small = (
-                eight_bit(path, image)
-                .image.convert("L")
-                .resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
-            )
+            size = THUMBNAIL_PX, THUMBNAIL_PX
+            small = grey_of(path, image).resize(size, Image.Resampling.BOX)
         except DECODE_ERRORS as error:
             raise UnreadablePhoto(path, DAMAGED) from error
     return np.asarray(small, np.float32).ravel()

@@ -67,6 +67,13 @@ def eight_bit(path: Path, image: Image.Image) -> EightBits:
     return EightBits(converted, assumed, float(values.max()) if assumed == DARK else 0.0)
 
 
+def grey_of(path: Path, image: Image.Image) -> Image.Image:
+    """Return the grey values of an image, 8 bits, without regard to colour profiles."""
+    known = eight_bit(path, image).image
+    # Pillow converts CIELAB to nothing else.
+    return known.getchannel("L") if known.mode == "LAB" else known.convert("L")
+
+
 def white_of(values: Shaped[np.ndarray, "h w *c"]) -> tuple[float, str]:
     """Return the value of white, and what was assumed about it (empty for 16 bits)."""
     if values.dtype.kind != "f":

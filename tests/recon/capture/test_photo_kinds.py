@@ -104,6 +104,17 @@ def test_every_mode(mode: str, tmp_path: Path) -> None:
     assert colors.shape == (16, 16, 3) and colors.dtype == np.uint8
     mean = colors.mean()
     assert abs(mean - (127.5 if mode == "1" else 119 if mode == "LAB" else 128)) < 4
+    # Photos without cameras are decoded to thumbnails as well.
+    assert len(load_capture(tmp_path).frames) == 1
+
+
+@pytest.mark.parametrize("mark", ['GPano:ProjectionType="{}"', "<GPano:ProjectionType>{}</"])
+def test_panoramas_without_cameras_are_told(mark: str, tmp_path: Path) -> None:
+    for kind in ("equirectangular", "cylindrical"):
+        xmp = f"<x:xmpmeta>{mark.format(kind)}</x:xmpmeta>".encode()
+        Image.new("RGB", (64, 32), RED).save(tmp_path / f"{kind}.jpg", xmp=xmp)
+    with pytest.warns(ReconWarning, match=r"1 of 2 photos .*equirectangular\.jpg: .* a panorama"):
+        assert len(load_capture(tmp_path).frames) == 2
 
 
 def test_jxl(tmp_path: Path) -> None:

@@ -92,6 +92,17 @@ def test_links_in_a_circle(tmp_path: Path):
     assert found(tmp_path, "1.JPG") == ["images/1.jpg"]
 
 
+def test_files_that_are_there_and_not_read(tmp_path: Path):
+    photos(tmp_path, "images/a.jpg")
+    (tmp_path / "images" / "b.exr").write_bytes(b"x")
+    with pytest.warns(
+        ReconWarning, match=r"1 of 2 photos are missing, or not read \(\.jpg.*b\.exr"
+    ):
+        assert find_photos(tmp_path, ["images/a.jpg", "images/b.exr"], "cameras")[1] is None
+    with pytest.raises(ReconError, match=r"cameras names files that recon does not read: b\.exr"):
+        find_photos(tmp_path, ["b.exr"], "cameras", (".", "images"))
+
+
 def test_all_missing_is_an_error(tmp_path: Path):
     with pytest.raises(ReconError, match=r"images that do not exist, .*: a\.jpg, b\.jpg; put"):
         find_photos(tmp_path, ["a.jpg", "b.jpg"], "cameras")

@@ -228,6 +228,19 @@ def test_all_cameras_of_colmap_but_one_are_bad(tmp_path: Path, binary: bool):
         load_capture(tmp_path)
 
 
+@pytest.mark.parametrize("line", ["1 pinhole 160.0 120.0", "1 Pinhole 1.6e2 120"])
+def test_cameras_of_colmap_by_scripts(line: str, tmp_path: Path):
+    write_colmap_capture(tmp_path, shots(centered=False), "PINHOLE", PINHOLE)
+    text = f"{line} {' '.join(map(str, PINHOLE))}\n"
+    (tmp_path / "sparse/0/cameras.txt").write_text(text)
+    camera = load_capture(tmp_path).frames[0].camera
+    assert camera is not None and (camera.width, camera.height) == (160, 120)
+    for size in ("160.5", "inf", "1e300"):
+        (tmp_path / "sparse/0/cameras.txt").write_text(text.replace(line.split()[2], size))
+        with pytest.raises(ReconError, match="expected CAMERA_ID MODEL WIDTH"):
+            load_capture(tmp_path)
+
+
 def test_images_of_colmap_that_are_listed_twice(tmp_path: Path):
     model = write_colmap_capture(tmp_path, shots(centered=True), "PINHOLE", PINHOLE)
     expected = load_capture(tmp_path).frames[0]
