@@ -10,11 +10,11 @@ from math import comb
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from recon.types import Views
 from render import Gaussians, RasterizeSettings, rasterize
 from render.types import NEAR
+from training.baselines.ssim import ssim
 
 SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 # Maximum number of copies of one Gaussian, as in gsplat.
@@ -288,6 +288,4 @@ def _photometric_loss(rendered: Tensor, views: Views, index: int, dssim: float) 
     valid, target = views.valid[[index]], views.images[[index]]
     rendered = torch.where(valid > 0, rendered, target)
     absolute = (rendered - target).abs().sum() / (3 * valid.sum())
-    similarity = structural_similarity_index_measure(rendered, target, data_range=1.0)
-    assert isinstance(similarity, Tensor)
-    return (1 - dssim) * absolute + dssim * (1 - similarity)
+    return (1 - dssim) * absolute + dssim * (1 - ssim(rendered[0], target[0]))
