@@ -127,6 +127,13 @@ def check_kept(path: Path, source: SceneSource) -> None:
             f"{scene_format.error_at(source.origin):.3g} units or more at these coordinates (up to "
             f"{max(map(abs, source.origin)):,.0f}); write .ply or .glb, which hold them"
         )
+    if source.origin != WORLD and scene_format.viewer_error_at is not None:
+        warn(
+            f"{path}: viewers that decode {scene_format.extension} in float32 round positions by "
+            f"up to {scene_format.viewer_error_at(source.origin):.3g} units at these coordinates "
+            f"(up to {max(map(abs, source.origin)):,.0f}), which recon does not; write .glb for "
+            "viewers"
+        )
 
 
 def load_gaussians(path: Path) -> Gaussians:

@@ -20,7 +20,7 @@ from recon.errors import InputError
 from recon.formats.compressed_ply import write_compressed_ply
 from recon.formats.glb import glb_attribute_bytes, open_glb, write_glb
 from recon.formats.ply import open_ply, ply_attribute_bytes, write_ply
-from recon.formats.sog import open_sog, sog_attribute_bytes, write_sog
+from recon.formats.sog import float32_log_error, open_sog, sog_attribute_bytes, write_sog
 from recon.formats.source import SceneSource
 from recon.formats.splat import open_splat, splat_attribute_bytes, write_splat
 from recon.formats.spz import (
@@ -59,6 +59,9 @@ class SceneFormat:
     """Whether the file can say that the scene is for rendering with the filter of Mip-Splatting."""
     error_at: Callable[[Origin], float] = float32_error
     """Rounding of positions around a point (world units), for formats that do not keep origins."""
+    viewer_error_at: Callable[[Origin], float] | None = None
+    """Rounding of positions around a point (world units) by viewers that decode in float32, for
+    formats that recon itself decodes in float64."""
     max_position: float = math.inf
     """Largest coordinate that can be written (world units)."""
     write_quantised: Callable[[Path, SceneSource, int], None] | None = None
@@ -120,6 +123,7 @@ FORMATS: dict[str, SceneFormat] = {
             max_sh_degree=3,
             keeps_order=False,
             keeps_origin=True,
+            viewer_error_at=float32_log_error,
             keeps_antialiased=True,
             write_quantised=write_sog,
         ),

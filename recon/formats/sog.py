@@ -19,7 +19,7 @@ from recon.formats.codebook import codebook, nearest, palette
 from recon.formats.morton import in_texture_order
 from recon.formats.sog_archive import Archive, texture_size, webp
 from recon.formats.source import SceneSource
-from recon.precision import local_origin
+from recon.precision import Origin, local_origin
 from recon.start_camera import from_json, to_json
 from render import Gaussians
 
@@ -68,6 +68,12 @@ def write_sog(path: Path, source: SceneSource, dropped_bits: int = 0) -> None:
         for name, data in {"meta.json": json.dumps(meta).encode(), **files}.items():
             archive.writestr(zipfile.ZipInfo(name), data)
     source.report(1.0)
+
+
+def float32_log_error(origin: Origin) -> float:
+    """Return by how much viewers that decode logarithms in float32 round positions (units)."""
+    far = float(np.abs(origin).max())
+    return (1 + far) * float(np.spacing(np.float32(np.log1p(far)))) / 2
 
 
 def _tell_coarse(path: Path, means: np.ndarray, scene: Gaussians) -> None:
