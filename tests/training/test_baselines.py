@@ -3,10 +3,12 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT
+from PIL import Image
 
 from recon.capture import load_capture, load_views
 from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
@@ -21,6 +23,7 @@ from training.baselines.compare import (
     as_lines,
     compare_budgets,
     compare_case,
+    save_plot,
 )
 from training.baselines.gsplat_mcmc import McmcScene, position_noise, relocated, sample_indices
 from training.baselines.ssim import ssim
@@ -185,7 +188,7 @@ def test_comparison_of_one_case() -> None:
     assert "predicted points, 0.5x" in as_lines([row]) and json.dumps(row)
 
 
-def test_comparison_at_equal_times() -> None:
+def test_comparison_at_equal_times(tmp_path: Path) -> None:
     case = Case(ROOT / "assets" / "sample", "2v")
     recon_config = ReconstructConfig(ViewConfig(resolution=64), model="plane-sweep")
     config = CompareConfig(starts=(PREDICTED,), budgets=(0.1, 5.0))
@@ -195,6 +198,9 @@ def test_comparison_at_equal_times() -> None:
     assert long["recon_steps"] > short["recon_steps"]
     assert long["baseline"][0]["steps"] > short["baseline"][0]["steps"] > 0
     assert "| sample | 2v | 0.1 |" in as_lines([row]) and json.dumps(row)
+    save_plot([row, row], tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as plot:
+        assert plot.width > 300 and len(plot.convert("RGB").getcolors(1 << 20) or ()) > 20
 
 
 def test_surface_points_keep_only_positions_and_colours(views: Views) -> None:

@@ -4,7 +4,7 @@ python -m training.baselines.compare configs/captures.yaml --times 1 10 --json c
 
 With --budgets, recon and the baseline each get the same total times instead (s).
 
-python -m training.baselines.compare configs/whole_captures.yaml --budgets 60 180 600
+python -m training.baselines.compare configs/whole_captures.yaml --budgets 60 180 600 --plot a.png
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any
 
 from recon.capture import load_capture
 from recon.config import OptimiseConfig, ReconstructConfig
+from recon.files import atomic_output
 from recon.model.registry import build_model
 from recon.pipeline import finish_scene, predict_for_scene, reconstruct_views
 from recon.reporting import say
@@ -209,6 +210,39 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def save_plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw the PSNR of both methods over the total time, one panel for each case.
+
+    Args:
+        rows: Rows of `compare_budgets`.
+        path: Image file to write.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(rows))
+    count = -(-len(rows) // columns)
+    figure = Figure(figsize=(3 * columns, 2.4 * count), layout="constrained")
+    panels = figure.subplots(count, columns, squeeze=False).flat
+    for panel in panels[len(rows) :]:
+        panel.set_axis_off()
+    for panel, row in zip(panels, rows, strict=False):
+        found = row["budgets"]
+        seconds = [each["budget"] for each in found]
+        panel.plot(seconds, [each["recon"] for each in found], "o-", label="recon")
+        for i, baseline in enumerate(found[0]["baseline"]):
+            psnr = [each["baseline"][i]["psnr"] for each in found]
+            panel.plot(seconds, psnr, "s--", label=f"3DGS-MCMC from {baseline['start']}")
+        panel.set(title=f"{row['capture']} {row['split']}", xscale="log")
+        panel.set_xticks(seconds, [f"{each:g}" for each in seconds], minor=False)
+        panel.minorticks_off()
+    figure.supxlabel("total time, s")
+    figure.supylabel("held-out PSNR, dB")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    with atomic_output(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=80)
+
+
 def main() -> None:
     """Compare the cases of a suite."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -220,6 +254,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=OptimiseConfig.steps, help="steps of recon")
     parser.add_argument("--seconds", type=float, help="time limit of recon instead of steps")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path, help="PNG file, with --budgets")
     options = parser.parse_args()
     optimise_config = OptimiseConfig(options.steps)
     if options.seconds is not None:
@@ -236,6 +271,8 @@ def main() -> None:
         if options.json:
             options.json.write_text(json.dumps(rows, indent=1) + "\n")
     say(as_lines(rows))
+    if options.plot and config.budgets:
+        save_plot(rows, options.plot)
 
 
 if __name__ == "__main__":

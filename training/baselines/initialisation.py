@@ -1,7 +1,9 @@
 """Initial Gaussians of an optimisation: coloured points as isotropic Gaussians."""
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.capture.isolated import run_script
+from recon.errors import InputError
 from recon.model.mvs.depth_range import estimate_depth_range
 from recon.types import Views
 from render import Gaussians
@@ -18,6 +22,8 @@ from render.sh import colors_to_sh
 OPACITY = 0.5
 # Initial size relative to the distance of the nearest points, as in gsplat's trainer for MCMC.
 SFM_SIZE = 0.1
+# Time limit of the triangulation (s).
+SFM_LIMIT_S = 1800.0
 
 
 def random_points(views: Views, count: int, seed: int) -> Gaussians:
@@ -53,43 +59,34 @@ def sfm_points(views: Views) -> Gaussians:
 
     Sizes are a fraction of the root mean square distance to the three nearest points.
     """
-    import pycolmap
-
     with TemporaryDirectory() as name:
-        folder, database = Path(name), Path(name) / "database.db"
-        (folder / "model").mkdir()
-        _write_images(views, folder / "images")
-        options = pycolmap.ImageReaderOptions()
-        options.camera_model = "PINHOLE"
-        each = pycolmap.CameraMode.PER_IMAGE
-        pycolmap.extract_features(database, folder / "images", [], each, options)
-        pycolmap.match_exhaustive(database)
-        posed = pycolmap.Reconstruction()
-        with pycolmap.Database.open(database) as found:
-            cameras = {camera.camera_id: camera for camera in found.read_all_cameras()}
-            images = found.read_all_images()
-        for image in images:
-            v, camera = int(Path(image.name).stem), cameras[image.camera_id]
-            K, viewmat = views.cameras.Ks[v].double(), views.cameras.viewmats[v].double().numpy()
-            camera.params = [float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])]
-            posed.add_camera_with_trivial_rig(camera)
-            rotation = pycolmap.Rotation3d(viewmat[:3, :3])
-            pose = pycolmap.Rigid3d(rotation, viewmat[:3, 3])
-            posed.add_image_with_trivial_frame(image, pose)
-        solved = pycolmap.triangulate_points(posed, database, folder / "images", folder / "model")
-        points = list(solved.points3D.values())
-    means = torch.tensor(np.array([point.xyz for point in points]), dtype=torch.float32)
-    colors = torch.tensor(np.array([point.color for point in points])) / 255
+        folder = Path(name)
+        images, cameras, points = folder / "images", folder / "cameras.json", folder / "points.npz"
+        cameras.write_text(json.dumps(_write_images(views, images)))
+        arguments = [str(images), str(cameras), str(points)]
+        reason = run_script("sfm_triangulate.py", arguments, SFM_LIMIT_S)
+        if reason is not None:
+            raise InputError(f"the points of COLMAP could not be triangulated: {reason}")
+        with np.load(points, allow_pickle=False) as found:
+            means = torch.from_numpy(found["xyz"]).float()
+            colors = torch.from_numpy(found["rgb"]) / 255
     nearest = torch.cdist(means, means).topk(4, largest=False).values[:, 1:]
     sizes = SFM_SIZE * nearest.square().mean(1).sqrt()
     return _isotropic(means, sizes, colors_to_sh(colors))
 
 
-def _write_images(views: Views, folder: Path) -> None:
+def _write_images(views: Views, folder: Path) -> dict[str, dict[str, list[Any]]]:
+    """Write the images of views, and return their cameras by name."""
     folder.mkdir()
+    cameras = {}
     for v in range(len(views)):
         rgb = (255 * views.images[v].permute(1, 2, 0)).round().byte().numpy()
         cv2.imwrite(str(folder / f"{v:05d}.png"), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        K = views.cameras.Ks[v]
+        intrinsics = [float(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2])]
+        viewmat = views.cameras.viewmats[v].tolist()
+        cameras[f"{v:05d}.png"] = {"intrinsics": intrinsics, "viewmat": viewmat}
+    return cameras
 
 
 def random_subset(gaussians: Gaussians, count: int, seed: int) -> Gaussians:

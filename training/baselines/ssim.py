@@ -18,7 +18,7 @@ def ssim(image: Float[Tensor, "3 h w"], target: Float[Tensor, "3 h w"]) -> Float
 
     Pixels beyond the border are 0, as in 3DGS.
     """
-    found = _Ssim.apply(image, target)
+    found = _Ssim.apply(image, target)  # type: ignore[no-untyped-call]
     assert isinstance(found, Tensor)
     return found
 
@@ -35,7 +35,8 @@ class _Ssim(torch.autograd.Function):
         v_xy, v_xx = 2 * a1 / (b1 * b2), -value / b2
         v_mx = 2 * my * a2 / (b1 * b2) - 2 * mx * value / b1 - my * v_xy - 2 * mx * v_xx
         ctx.save_for_backward(x, y, torch.cat([v_mx, v_xx, v_xy]))
-        return value.mean()
+        mean: Tensor = value.mean()
+        return mean
 
     @staticmethod
     def backward(ctx: Any, *v_mean: Tensor) -> tuple[Tensor, None]:
