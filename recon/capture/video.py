@@ -10,7 +10,7 @@ from recon.capture.cache import cache_folder, content_key
 from recon.capture.color import RgbSpace
 from recon.capture.images import resized, scaled_size, write_pixels
 from recon.capture.types import Capture, Frame
-from recon.capture.video_frames import color_space, count_frames, decoded
+from recon.capture.video_frames import color_space, count_frames, decoded, is_panorama
 from recon.errors import ConfigError, InputError, warn
 from recon.files import atomic_output
 from recon.stand_ins import check_stand_in
@@ -46,6 +46,11 @@ def read_video(path: Path, count: int | None) -> Capture:
             f"cannot read {path}: it cannot be decoded as a video, {reason}; copy it again"
         )
     check_stand_in(path)
+    if is_panorama(path):
+        warn(
+            f"the frames of {path} are panoramas, whose cameras cannot be solved; export a "
+            "perspective video"
+        )
     space = color_space(path)
     settings = count, space and space.name
     folder = cache_folder() / "frames" / content_key([(path.name, path)], *settings)

@@ -96,11 +96,28 @@ def _declared_space(path: Path) -> RgbSpace | None:
     return space_by_codes(primaries, transfer)
 
 
+def is_panorama(path: Path) -> bool:
+    """Return whether an .mp4 or .mov says that its frames are panoramas (Spherical Video RFC)."""
+    header = _mp4_header(path)
+    return b"sv3d" in header or b"Spherical>true" in header
+
+
 def _mp4_colors(path: Path) -> tuple[int, int]:
     """Return primaries and transfer characteristics of an .mp4 or .mov (ISO 23001-8), 0 if unknown.
 
     They are in a box `colr` inside of the box `moov`.
     """
+    content = _mp4_header(path)
+    for kind in (b"colrnclx", b"colrnclc"):
+        at = content.find(kind)
+        if 0 <= at <= len(content) - 12:
+            numbers = content[at + 8 : at + 12]
+            return int.from_bytes(numbers[:2], "big"), int.from_bytes(numbers[2:], "big")
+    return 0, 0
+
+
+def _mp4_header(path: Path) -> bytes:
+    """Return the box `moov` of an .mp4 or .mov; empty if there is none."""
     end = path.stat().st_size
     with path.open("rb") as file:
         start = 0
@@ -111,18 +128,11 @@ def _mp4_colors(path: Path) -> tuple[int, int]:
             if size == 1:
                 size = int.from_bytes(head[8:], "big")
             if name == b"moov":
-                content = file.read(min(size, MAX_HEADER_BYTES))
-                for kind in (b"colrnclx", b"colrnclc"):
-                    at = content.find(kind)
-                    if 0 <= at <= len(content) - 12:
-                        numbers = content[at + 8 : at + 12]
-                        return int.from_bytes(numbers[:2], "big"), int.from_bytes(
-                            numbers[2:], "big"
-                        )
+                return file.read(min(size, MAX_HEADER_BYTES))
             if size < 8:
                 break
             start += size
-    return 0, 0
+    return b""
 
 
 def _pyav() -> Any:

@@ -184,3 +184,21 @@ def test_rotation(matrix: tuple, corner: tuple, codec: str, tmp_path: Path, cach
     assert image.shape == ((96, 64, 3) if matrix[0] == 0 else (64, 96, 3))
     row, column = (8 if index == 0 else -8 for index in corner)
     assert image[row, column].min() > 200 and (image > 128).mean() < 0.12
+
+
+@pytest.mark.parametrize(
+    "mark", [b"sv3d", b"uuid<GSpherical:Spherical>true</GSpherical:Spherical>"]
+)
+def test_panoramas_are_told(mark: bytes, tmp_path: Path, cache) -> None:
+    """The boxes of Google's Spherical Video RFC, versions 2 and 1."""
+    path = tmp_path / "a.mp4"
+    write(path, "libx264", np.zeros((64, 128, 3)), (1, 1, 1))
+    data = bytearray(path.read_bytes())
+    start = data.rfind(b"moov") - 4
+    box = struct.pack(">I", 4 + len(mark)) + mark
+    size = struct.unpack_from(">I", data, start)[0]
+    assert start + size == len(data)
+    struct.pack_into(">I", data, start, size + len(box))
+    path.write_bytes(data + box)
+    with pytest.warns(ReconWarning, match=r"frames of .*a\.mp4 are panoramas"):
+        load_capture(path)
