@@ -186,12 +186,12 @@ def test_rotation(matrix: tuple, corner: tuple, codec: str, tmp_path: Path, cach
     assert image[row, column].min() > 200 and (image > 128).mean() < 0.12
 
 
-@pytest.mark.parametrize(
-    "mark", [b"sv3d", b"uuid<GSpherical:Spherical>true</GSpherical:Spherical>"]
-)
-def test_panoramas_are_told(mark: bytes, tmp_path: Path, cache) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_panoramas_are_told(version: int, tmp_path: Path, cache) -> None:
     """The boxes of Google's Spherical Video RFC, versions 2 and 1."""
     path = tmp_path / "a.mp4"
+    xml = b"uuid<GSpherical:Spherical>true</GSpherical:Spherical>"
+    mark = xml if version == 1 else b"free\0\0\0\x08sv3d"
     write(path, "libx264", np.zeros((64, 128, 3)), (1, 1, 1))
     data = bytearray(path.read_bytes())
     start = data.rfind(b"moov") - 4
