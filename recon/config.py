@@ -120,13 +120,11 @@ class ReconstructConfig:
         if quality == "draft":
             return ReconstructConfig(
                 fusion=FusionConfig(max_views=16),
-                simplify=SimplifyConfig(max_gaussians=80_000),
                 optimise=OptimiseConfig(steps=15),
             )
         if quality == "high":
             return ReconstructConfig(
                 fusion=FusionConfig(max_views=48),
-                simplify=SimplifyConfig(max_gaussians=200_000),
                 optimise=OptimiseConfig(steps=135),
             )
         return ReconstructConfig()

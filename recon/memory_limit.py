@@ -66,7 +66,8 @@ class MemoryEstimate:
         predicted = geometry * view_pixels
         kept = predicted
         if is_optimised:
-            kept = min((1 - config.simplify.fraction) * predicted, _max_gaussians(config))
+            most = config.simplify.limit(config.views.resolution, count)
+            kept = min((1 - config.simplify.fraction) * predicted, most)
         return MemoryEstimate(
             photos=count * pixels * PHOTO_PIXEL,
             prediction=forward + predicted * PREDICTED_GAUSSIAN,

@@ -55,8 +55,8 @@ class ReconstructOptions:
     """Maximum number of photos to use; if there are more, those whose cameras are best spread. With
     a single photo, depth is a guess."""
     max_gaussians: int | None = SimplifyConfig.max_gaussians
-    """Maximum number of Gaussians in the scene [default: 120,000, more above 512 px, with --quality
-    draft 80,000 and high 200,000, with --refine 0 no limit]."""
+    """Maximum number of Gaussians in the scene [default: 120,000, with up to four photos 400,000,
+    more above 512 px, with --refine 0 no limit]."""
     resolution: Annotated[int, Arg(metavar="PX")] = ViewConfig.resolution
     """Length of the longer image side in pixels, at which the scene is optimised."""
     refine: Annotated[str | None, Arg(metavar="STEPS|TIME")] = None

@@ -215,7 +215,7 @@ def _expected_count(config: ReconstructConfig, capture: "Capture") -> int:
     """Estimate the number of Gaussians, if photos are as large as the resolution permits."""
     photos = min(len(capture.frames), config.views.max_views)
     pixels = (3 * config.views.resolution**2) // 4
-    most = config.simplify.limit(config.views.resolution)
+    most = config.simplify.limit(config.views.resolution, photos)
     return min(photos * pixels, most) if config.optimise.steps else pixels
 
 

@@ -10,6 +10,8 @@ from recon.validation import check_types
 # Maximum number of Gaussians of a scene that is optimised, unless the user sets another: up to this
 # size of images, and for any size. Between them it grows with the number of pixels.
 DEFAULT_MAX_GAUSSIANS, DEFAULT_SIDE_PX, LARGEST_DEFAULT = 120_000, 512, 1_000_000
+# The same for fewer views than this, whose few steps cannot make up for such a loss of detail.
+MAX_GAUSSIANS_FEW, NUM_VIEWS_MANY = 400_000, 5
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class SimplifyConfig:
     """Fraction of the Gaussians to remove, in [0, 1), if that many can be pruned or merged."""
     max_gaussians: int | None = None
     """Maximum number of Gaussians to leave, for which more than the fraction is removed. None
-    stands for 120,000 up to 512 px and more for larger images before an optimisation, and for no
-    limit without one."""
+    stands for 120,000 (with up to four views 400,000) at 512 px and more for larger images before
+    an optimisation, and for no limit without one."""
     min_weight: float = 0.004
     """Gaussians whose weight is below this in every pixel are pruned; 1 / 255 is invisible."""
     cluster_sizes_px: tuple[float, ...] = (2.0, 3.0, 4.0, 6.0)
@@ -49,13 +51,15 @@ class SimplifyConfig:
         limit = sys.maxsize if self.max_gaussians is None else self.max_gaussians
         return replace(self, fraction=0.0, max_gaussians=limit)
 
-    def limit(self, side_px: int) -> int:
+    def limit(self, side_px: int, num_views: int = NUM_VIEWS_MANY) -> int:
         """Return the maximum number of Gaussians to leave.
 
         Args:
             side_px: Long side of the images.
+            num_views: Number of views.
         """
         if self.max_gaussians is not None:
             return self.max_gaussians
         more = max(side_px / DEFAULT_SIDE_PX, 1.0) ** 2
-        return min(int(more * DEFAULT_MAX_GAUSSIANS), LARGEST_DEFAULT)
+        most = MAX_GAUSSIANS_FEW if num_views < NUM_VIEWS_MANY else DEFAULT_MAX_GAUSSIANS
+        return min(int(more * most), LARGEST_DEFAULT)

@@ -77,7 +77,7 @@ def simplify_indexed(
         own, or that of the merged Gaussian that has the greatest weight in the cameras' images.
     """
     index = torch.arange(len(gaussians), device=gaussians.device)
-    limit = config.limit(max(cameras.width, cameras.height))
+    limit = config.limit(max(cameras.width, cameras.height), len(cameras))
     target = min(round(len(gaussians) * (1 - config.fraction)), limit)
     if target == len(gaussians):
         return gaussians, index

@@ -147,7 +147,8 @@ def initial_points(
     if start == RANDOM:
         return random_points(views, config.random_count, recon_config.seed)
     points = surface_points(subject.prediction.gaussians, views)
-    limit = recon_config.simplify.limit(max(views.cameras.width, views.cameras.height))
+    side = max(views.cameras.width, views.cameras.height)
+    limit = recon_config.simplify.limit(side, len(views))
     return random_subset(points, limit, recon_config.seed)
 
 

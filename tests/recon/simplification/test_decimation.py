@@ -134,4 +134,5 @@ def test_bad_fraction_is_refused() -> None:
 def test_larger_images_are_worth_more_gaussians() -> None:
     limits = [SimplifyConfig().limit(side) for side in (256, 512, 700, 2048, 4096)]
     assert limits[0] == limits[1] == 120_000 < limits[2] < limits[3] == limits[4] == 1_000_000
-    assert SimplifyConfig(max_gaussians=7).limit(4096) == 7
+    assert SimplifyConfig().limit(512, 4) == 400_000 and SimplifyConfig().limit(512, 5) == 120_000
+    assert SimplifyConfig(max_gaussians=7).limit(4096, 4) == 7
