@@ -14,7 +14,14 @@ from recon.capture.cameras import spread_cameras
 from recon.capture.sfm import CameraSource, PosedCapture
 from recon.compression import EncodedScene, compress
 from recon.config import ReconstructConfig
-from recon.formats import SceneSource, check_values, format_of, open_scene, save_gaussians
+from recon.formats import (
+    NamedCamera,
+    SceneSource,
+    check_values,
+    format_of,
+    open_scene,
+    save_gaussians,
+)
 from recon.precision import WORLD, Origin
 from recon.simplification.decimation import importance_order
 from recon.start_camera import world_start
@@ -133,7 +140,8 @@ class Scene:
     def save(self, path: str | Path) -> None:
         """Write the Gaussians to a file.
 
-        The extension chooses the format: .ply, .compressed.ply, .splat, .spz, .sog or .glb.
+        The extension chooses the format: .ply, .compressed.ply, .splat, .spz, .sog, .glb, .usdc,
+        .usda or .usdz. Those of USD get the cameras of the views as well.
         Formats that keep the order of Gaussians get the most important ones first.
 
         Raises:
@@ -144,7 +152,21 @@ class Scene:
         keeps_order = format_of(path).keeps_order
         check_values(path, self.gaussians)
         scene = self.by_importance() if keeps_order else self
-        save_gaussians(path, scene.gaussians, self.origin, self.antialiased, self._start())
+        cameras = self._photo_cameras() if format_of(path).keeps_cameras else ()
+        start = self._start()
+        save_gaussians(path, scene.gaussians, self.origin, self.antialiased, start, cameras)
+
+    def _photo_cameras(self) -> tuple[NamedCamera, ...]:
+        """Return the cameras of the views in the world frame, named like their photos."""
+        if self.cameras is None:
+            return ()
+        names = () if self.provenance is None else self.provenance.view_names
+        if len(names) != len(self.cameras):
+            names = tuple(f"view_{index}" for index in range(len(self.cameras)))
+        return tuple(
+            NamedCamera(name, world_start(self.cameras[[index]], self.origin))
+            for index, name in enumerate(names)
+        )
 
     def _start(self) -> Cameras | None:
         if self.start is not None or self.cameras is None:
@@ -225,7 +247,7 @@ class Scene:
 
 
 def load(path: str | Path) -> Scene:
-    """Read a scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb).
+    """Read a scene file (.ply, .compressed.ply, .splat, .spz, .sog, .glb, .usdc, .usda, .usdz).
 
     Raises:
         InputError: The file is missing, damaged, empty, or in an unknown format.

@@ -23,6 +23,7 @@ NOT_READ = (
 NO_PHOTOS = (
     ".txt", ".md", ".json", ".xml", ".csv", ".xmp", ".aae", ".thm", ".html", ".log", ".db", ".ini",
     ".bin", ".npy", ".npz", ".ply", ".obj", ".mtl", ".splat", ".spz", ".sog", ".glb", ".gltf",
+    ".usd", ".usdc", ".usda", ".usdz", ".xyz",
     ".py", ".yaml", ".yml", ".srt", ".gpx", ".wav", ".mp3", ".m4a", ".out", ".nvm", ".pcd", ".las",
     ".laz",
 )  # fmt: skip

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from recon.errors import ReconError
 from recon.reporting import STDOUT
-from recon.scene_extensions import SCENE_EXTENSIONS_TEXT
+from recon.scene_extensions import POINT_CLOUD_EXTENSIONS_TEXT, SCENE_EXTENSIONS_TEXT
 
 NAMES = {int: "a whole number", float: "a number"}
 # Letters of a mistaken value that a message repeats.
@@ -175,7 +175,7 @@ def _value_type(kind: Any) -> tuple[Any, bool]:
 def field_docstrings(cls: type) -> dict[str, str]:
     """Return the string below each field of a dataclass, on one line, by the field's name.
 
-    `{scene_extensions}` becomes the list of the extensions of scene files.
+    `{scene_extensions}` and `{point_cloud_extensions}` become lists of extensions.
     """
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
@@ -191,5 +191,7 @@ def field_docstrings(cls: type) -> dict[str, str]:
                 and isinstance(below.value, ast.Constant)
             ):
                 text = " ".join(str(below.value.value).split())
-                found[field.target.id] = text.replace("{scene_extensions}", SCENE_EXTENSIONS_TEXT)
+                text = text.replace("{scene_extensions}", SCENE_EXTENSIONS_TEXT)
+                text = text.replace("{point_cloud_extensions}", POINT_CLOUD_EXTENSIONS_TEXT)
+                found[field.target.id] = text
     return found

@@ -1,13 +1,13 @@
-"""`recon convert SCENE -o OUT`: convert a scene to another format."""
+"""`recon convert SCENE -o OUT`: convert a scene to another format, or to a point cloud."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
-from recon.cli.outputs import check_outputs, expected_bytes
-from recon.errors import ReconError
+from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput, UsageError
+from recon.cli.outputs import check_capture_stays, check_outputs, expected_bytes
+from recon.errors import InputError, ReconError, warn
 from recon.reporting import (
     megabytes,
     prints_json,
@@ -15,18 +15,31 @@ from recon.reporting import (
     report,
     shown_size,
 )
+from recon.scene_extensions import POINT_CLOUD_EXTENSIONS_TEXT, is_point_cloud
+
+if TYPE_CHECKING:
+    from recon.formats import NamedCamera, SceneSource
+
+# Estimate of the bytes of a point, of all formats.
+BYTES_PER_POINT = 30.0
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Convert a scene file to another format."""
+    """Convert a scene file to another format, or to a point cloud."""
 
     scene: Annotated[Path, POSITIONAL]
     """Scene file ({scene_extensions})."""
     output: Annotated[Path, OUTPUT]
-    """Scene file to write; the extension selects the format."""
+    """File to write; the extension selects the format: one of a scene, or of a point cloud
+    ({point_cloud_extensions})."""
     sh_degree: Annotated[int | None, Arg(metavar="DEGREE")] = None
     """Drop spherical harmonics above this degree (0 to 4)."""
+    cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
+    """Capture or transforms.json (the photos need not exist) whose cameras to write into a USD
+    file."""
+    min_opacity: Annotated[float | None, Arg(metavar="OPACITY")] = None
+    """Leave Gaussians of a lower opacity out of a point cloud, 0 to 1 [default: 0.1]."""
     force: bool = False
     """Replace an input, or a file in the folder of the capture, if an output has its name."""
     quiet: bool = False
@@ -36,37 +49,109 @@ class Convert:
 
     def run(self) -> None:
         """Convert in chunks, so that PLY and .splat files of any size need little memory."""
-        from dataclasses import replace
-
-        from recon.files import check_space
-        from recon.formats import format_of, open_scene, write_scene
+        from recon.formats import open_scene
 
         started = time.perf_counter()
+        self._check()
+        source = open_scene(self.scene)
+        with progress_reporter(self.quiet or prints_json(self.json)) as progress:
+            source = replace(source, report=lambda done: progress("converting", done))
+            convert = self._to_points if is_point_cloud(self.output.name) else self._to_scene
+            text, facts = convert(source)
+        seconds = time.perf_counter() - started
+        size = megabytes(self.output)
+        summary = {"output": str(self.output), **facts}
+        summary |= {"megabytes": round(size, 3), "seconds": round(seconds, 2)}
+        line = f"wrote {self.output}: {text}, {shown_size(size)}, {seconds:.1f} s"
+        report(line, summary, self.json, self.quiet)
+
+    def _check(self) -> None:
+        """Check the options and the output before the work."""
+        from recon.formats import FORMATS, format_of
+
         if self.sh_degree is not None and not 0 <= self.sh_degree <= 4:
             raise ReconError(f"--sh-degree must be from 0 to 4, found {self.sh_degree}")
-        scene_format = format_of(self.output)
-        check_outputs(
-            {"-o": self.output, "--json": self.json}, inputs=[self.scene], force=self.force
-        )
-        source = open_scene(self.scene)
+        if self.min_opacity is not None and not 0 <= self.min_opacity <= 1:
+            raise ReconError(f"--min-opacity must be from 0 to 1, found {self.min_opacity:g}")
+        points = is_point_cloud(self.output.name)
+        if self.min_opacity is not None and not points:
+            raise UsageError(
+                f"--min-opacity is for point clouds ({POINT_CLOUD_EXTENSIONS_TEXT}), and "
+                f"{self.output} is none"
+            )
+        keeps_cameras = not points and format_of(self.output).keeps_cameras
+        if self.cameras is not None and not keeps_cameras:
+            known = ", ".join(e for e, record in FORMATS.items() if record.keeps_cameras)
+            raise UsageError(
+                f"--cameras needs a format that holds cameras ({known}), found {self.output}"
+            )
+        outputs = {"-o": self.output, "--json": self.json}
+        check_outputs(outputs, inputs=[self.scene, self.cameras], force=self.force)
+
+    def _to_scene(self, source: "SceneSource") -> tuple[str, dict[str, Any]]:
+        """Write a scene; return the words and the values of the summary."""
+        from recon.files import check_space
+        from recon.formats import format_of, write_scene
+
         before = source.sh_degree
         if self.sh_degree is not None:
             source = source.cut_to(self.sh_degree)
-        degree = min(source.sh_degree, scene_format.max_sh_degree)
+        if self.cameras is not None:
+            source = replace(source, cameras=self._photo_cameras(self.cameras))
+        degree = min(source.sh_degree, format_of(self.output).max_sh_degree)
         check_space(self.output, expected_bytes(self.output, source.count, degree))
-        with progress_reporter(self.quiet or prints_json(self.json)) as progress:
-            write_scene(self.output, replace(source, report=lambda d: progress("converting", d)))
-        summary = {
-            "output": str(self.output),
-            "gaussians": source.count,
-            "sh_degree": degree,
-            "sh_degree_before": before,
-            "megabytes": round(megabytes(self.output), 3),
-            "seconds": round(time.perf_counter() - started, 2),
-        }
+        write_scene(self.output, source)
         lost = f" ({before} before)" if degree < before else ""
-        line = (
-            f"wrote {self.output}: {source.count:,} Gaussians, SH degree {degree}{lost}, "
-            f"{shown_size(megabytes(self.output))}, {summary['seconds']:.1f} s"
+        text = f"{source.count:,} Gaussians, SH degree {degree}{lost}"
+        facts = {"gaussians": source.count, "sh_degree": degree, "sh_degree_before": before}
+        if format_of(self.output).keeps_cameras and source.cameras:
+            text += f", {len(source.cameras):,} cameras"
+            facts["cameras"] = len(source.cameras)
+        return text, facts
+
+    def _photo_cameras(self, path: Path) -> "tuple[NamedCamera, ...]":
+        """Return the cameras of the photos of a capture, without their distortion."""
+        from recon.capture import load_capture
+        from recon.formats import NamedCamera
+        from render import Cameras
+
+        capture = load_capture(path, photos=False)
+        if not capture.has_cameras:
+            raise InputError(f"{path} has no cameras; expected a capture with known cameras")
+        check_capture_stays({"-o": self.output}, capture, self.force)
+        known = [(f.name, f.camera) for f in capture.frames if f.camera is not None]
+        distorted = sum(camera.distortion != "none" for _, camera in known)
+        if distorted:
+            warn(
+                f"{self.output}: {distorted} of {len(known)} cameras are written without their "
+                "distortion, which USD cannot hold"
+            )
+        return tuple(
+            NamedCamera(name, Cameras(c.viewmat[None], c.K[None], c.width, c.height))
+            for name, c in known
         )
-        report(line, summary, self.json, self.quiet)
+
+    def _to_points(self, source: "SceneSource") -> tuple[str, dict[str, Any]]:
+        """Write a point cloud; return the words and the values of the summary."""
+        from recon.export.point_cloud import MIN_OPACITY, PointCloud, write_point_cloud
+        from recon.files import check_space
+
+        least = MIN_OPACITY if self.min_opacity is None else self.min_opacity
+        check_space(self.output, BYTES_PER_POINT * source.count)
+        cloud = PointCloud.of(self.output, source.cut_to(0), least)
+        write_point_cloud(self.output, cloud)
+        left_out = source.count - cloud.count
+        text = f"{cloud.count:,} points"
+        if left_out:
+            text += f", {left_out:,} Gaussians of opacity below {least:g} left out"
+        text += ", without sizes, rotations, opacities"
+        if source.sh_degree > 0:
+            text += f" and SH of degrees 1 to {source.sh_degree}"
+        facts = {
+            "points": cloud.count,
+            "gaussians": source.count,
+            "left_out_gaussians": left_out,
+            "min_opacity": least,
+            "sh_degree_before": source.sh_degree,
+        }
+        return text, facts

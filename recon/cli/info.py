@@ -76,6 +76,7 @@ def _scene_facts(path: Path) -> dict[str, Any]:
         "bytes_per_gaussian": scene_bytes(path) / len(scene),
         "bytes_by_attribute": attribute_bytes(path, len(scene), scene.sh_degree),
         "antialiased": source.antialiased,
+        "cameras": len(source.cameras),
         "bounds_min": _moved(scene.means.amin(0), source.origin),
         "bounds_max": _moved(scene.means.amax(0), source.origin),
         "opacity": _quantiles(scene.opacities),

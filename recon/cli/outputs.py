@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Formats that compress vary by a factor of two.
 BYTES_PER_GAUSSIAN = {
     ".ply": (68, 12), ".compressed.ply": (17, 3), ".splat": (32, 0), ".spz": (14, 2),
-    ".sog": (9, 1), ".glb": (56, 12),
+    ".sog": (9, 1), ".glb": (56, 12), ".usdc": (56, 12), ".usda": (150, 36), ".usdz": (56, 12),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from recon.formats.registry import FORMATS as FORMATS
 from recon.formats.registry import SceneFormat as SceneFormat
 from recon.formats.registry import format_of as format_of
 from recon.formats.sog_archive import Archive, is_sog_meta
+from recon.formats.source import NamedCamera as NamedCamera
 from recon.formats.source import SceneSource as SceneSource
 from recon.precision import WORLD, Origin
 from render import Cameras, Gaussians
@@ -61,6 +62,7 @@ def save_gaussians(
     origin: Origin = WORLD,
     antialiased: bool = False,
     start: Cameras | None = None,
+    cameras: tuple[NamedCamera, ...] = (),
 ) -> None:
     """Write a scene in the format of the extension, completely or not at all.
 
@@ -70,12 +72,14 @@ def save_gaussians(
         origin: World coordinates of the point that the means are relative to.
         antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
         start: Camera from which to look at it first (see `SceneSource.start`).
+        cameras: Those of the photos, which few formats hold (`SceneFormat.keeps_cameras`).
 
     Raises:
         InputError: There are no Gaussians, values are invalid, or the file cannot be written.
     """
     check_values(path, gaussians)
-    write_scene(path, SceneSource.of(_clipped(path, gaussians), origin, antialiased, start))
+    source = SceneSource.of(_clipped(path, gaussians), origin, antialiased, start)
+    write_scene(path, replace(source, cameras=cameras))
 
 
 def check_values(path: Path, gaussians: Gaussians) -> None:
@@ -133,6 +137,12 @@ def check_kept(path: Path, source: SceneSource) -> None:
             f"up to {scene_format.viewer_error_at(source.origin):.3g} units at these coordinates "
             f"(up to {max(map(abs, source.origin)):,.0f}), which recon does not; write .glb for "
             "viewers"
+        )
+    if source.cameras and not scene_format.keeps_cameras:
+        kept = ", ".join(e for e, known in FORMATS.items() if known.keeps_cameras)
+        warn(
+            f"{path}: {scene_format.extension} cannot hold the {len(source.cameras)} cameras of "
+            f"the scene; {kept} do"
         )
 
 

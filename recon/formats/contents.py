@@ -15,6 +15,8 @@ from recon.stand_ins import check_stand_in, head_of
 # A texture of every unbundled SOG.
 MEANS = "means_l.webp"
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+# The first file of a package is its root layer.
+USD_LAYERS = (".usd", ".usda", ".usdc")
 
 
 def extension_by_content(path: Path) -> str | None:
@@ -26,6 +28,12 @@ def extension_by_content(path: Path) -> str | None:
         return ".spz"
     if head.startswith(b"glTF"):
         return ".glb"
+    if head.startswith(b"PXR-USDC"):
+        return ".usdc"
+    if head.startswith(b"#usda "):
+        return ".usda"
+    if head.startswith(ZIP) and _is_usd_package(path):
+        return ".usdz"
     if head.startswith(ZIP) and (scenes := scenes_in(path)):
         return ".sog" if all(Path(name).name == META for name in scenes) else None
     return None
@@ -38,7 +46,7 @@ def check_content(path: Path, extension: str) -> None:
     problem = ""
     if head.startswith(GZIP) and extension != ".spz":
         problem = "it is compressed with gzip; unpack it first"
-    elif head.startswith(ZIP) and extension != ".sog":
+    elif head.startswith(ZIP) and extension not in (".sog", ".usdz"):
         problem = "it is a zip archive; unpack it and pass the scene in it"
     if problem:
         raise InputError(f"cannot read {path}: {problem}")
@@ -73,3 +81,14 @@ def scenes_in(archive: Path) -> list[str]:
         return []
     scenes = [file for file in files if file.name.lower().endswith(SCENE_EXTENSIONS)]
     return [file.as_posix() for file in scenes + sogs]
+
+
+def _is_usd_package(path: Path) -> bool:
+    """Return whether a zip archive is a package of USD, whose files are not compressed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            first = next(iter(archive.infolist()), None)
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+    stored = first is not None and first.compress_type == zipfile.ZIP_STORED
+    return first is not None and stored and first.filename.lower().endswith(USD_LAYERS)

@@ -12,7 +12,8 @@
 
 The bits of compressed.ply are relative to the bounds of 256 Gaussians. "colour" is 0.5 + C0 f_dc;
 "by colour" means all red coefficients first. "largest" is the index of the largest component of
-the quaternion, and the three other components. glb has +y up.
+the quaternion, and the three other components. glb has +y up. USD has the values of glb, with +y or
++z up.
 """
 
 import numpy as np

@@ -17,24 +17,28 @@ from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.gltf import Document, read_document
 from recon.formats.source import SceneSource
+from recon.formats.y_up import (
+    CAMERA_AXES,
+    FLIPS,
+    SIDE_PX,
+    flip_axes,
+    flip_quats,
+    in_scene_axes,
+    sh_from_linear,
+    transformed,
+)
 from recon.precision import WORLD, Origin, float32_error, local_origin
 from recon.start_camera import checked_camera
-from render import Cameras, Gaussians, Sim3
+from render import Cameras, Gaussians
 from render.sh import C0, degree_of
 
 EXTENSION = "KHR_gaussian_splatting"
-# glTF has +y up and +z ahead; scenes have +y down and +z ahead: a rotation by 180 degrees about z.
-FLIPS = {"x": -1, "y": -1, "z": 1}
 FLOAT, BYTE = 5126, 5121
 # Values of the extension that are read.
 LINEAR = "lin_rec709_display"
 KERNELS, COLOR_SPACES = ("ellipse",), ("srgb_rec709_display", LINEAR)
 # Opacities beyond their range by no more than this are rounded.
 OPACITY_ROUNDING = 0.01
-# OpenCV cameras have +y down and look along +z, those of glTF +y up and along -z.
-CAMERA_AXES = np.array([1.0, -1.0, -1.0, 1.0])
-# Longer side of the image of a camera, whose size glTF does not tell (px).
-SIDE_PX = 1000
 Section = Callable[[Gaussians], np.ndarray]
 
 
@@ -77,22 +81,12 @@ def _sh_names(degree: int) -> list[str]:
     ]
 
 
-def _flip_axes() -> np.ndarray:
-    return np.array([FLIPS[axis] for axis in "xyz"], np.float32)
-
-
-def _flip_quats() -> np.ndarray:
-    """Return the signs of the components of quaternions xyzw."""
-    x, y, z = _flip_axes()
-    return np.array([y * z, x * z, x * y, 1], np.float32)
-
-
 def _positions(block: Gaussians) -> np.ndarray:
-    return np.asarray((block.means.numpy() * _flip_axes()).astype("<f4"))
+    return np.asarray((block.means.numpy() * flip_axes()).astype("<f4"))
 
 
 def _rotations(block: Gaussians) -> np.ndarray:
-    return np.asarray((block.quats.numpy()[:, [1, 2, 3, 0]] * _flip_quats()).astype("<f4"))
+    return np.asarray((block.quats.numpy()[:, [1, 2, 3, 0]] * flip_quats()).astype("<f4"))
 
 
 def _colors(block: Gaussians) -> np.ndarray:
@@ -163,7 +157,7 @@ def _translation(origin: Origin) -> dict[str, Any]:
 
 def _pose(start: Cameras) -> dict[str, Any]:
     """Return the part of a node with the pose of a camera, which looks along -z with +y up."""
-    signs = np.append(_flip_axes(), 1).astype(np.float64)
+    signs = np.append(flip_axes(), 1).astype(np.float64)
     matrix = signs[:, None] * start.c2w[0].numpy() * CAMERA_AXES
     return {"matrix": matrix.T.ravel().tolist()}
 
@@ -179,7 +173,7 @@ def _perspective(start: Cameras) -> dict[str, Any]:
 
 def _start(document: Document) -> Cameras | None:
     """Return the first perspective camera that is complete, if there is one."""
-    signs = np.append(_flip_axes(), 1).astype(np.float64)
+    signs = np.append(flip_axes(), 1).astype(np.float64)
     for matrix, lens in document.perspective_cameras():
         try:
             fov, aspect = float(lens["yfov"]), float(lens.get("aspectRatio", 1))
@@ -222,8 +216,8 @@ def open_glb(path: Path) -> SceneSource:
             )
         _check_extension(path, extension)
         block = _primitive(path, document, primitive, extension.get("colorSpace"))
-        matrix = _in_scene_axes(path, world)
-        blocks.append(_transformed(path, block, matrix))
+        matrix = in_scene_axes(path, world)
+        blocks.append(transformed(path, block, matrix))
         positions.append(blocks[-1].means.double().numpy() + matrix[:3, 3])
     if not blocks:
         raise InputError(f"{path} has no Gaussians: expected a primitive with {EXTENSION}")
@@ -259,26 +253,6 @@ def _check_extension(path: Path, extension: dict[str, Any]) -> None:
         value = extension.get(key, usual)
         if value != usual:
             warn(f"{path} is made for the {key} {value!r}; recon renders with {usual!r}")
-
-
-def _in_scene_axes(path: Path, world: np.ndarray) -> np.ndarray:
-    """Convert the matrix of a node from the axes of glTF."""
-    if not np.isfinite(world).all():
-        raise InputError(f"{path}: the transform of a node is not finite")
-    flip = np.append(_flip_axes(), 1).astype(np.float64)
-    return np.asarray(flip[:, None] * world * flip)
-
-
-def _transformed(path: Path, block: Gaussians, matrix: np.ndarray) -> Gaussians:
-    """Apply the scale and the rotation of a node."""
-    if (matrix[:3, :3] == np.eye(3)).all():
-        return block
-    scale = np.cbrt(np.linalg.det(matrix[:3, :3]))
-    rotation = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3:
-        raise InputError(f"{path}: a node mirrors or shears its Gaussians, which recon cannot read")
-    values = (torch.tensor(x, dtype=torch.float32) for x in (scale, rotation, np.zeros(3)))
-    return block.transformed(Sim3(*values))
 
 
 def _primitive(
@@ -317,10 +291,10 @@ def _primitive(
     sh = np.stack(rest, 1) * encodings.sh_signs(FLIPS, len(rest))
     if color_space == LINEAR:
         warn(f"{path}: its linear colours are converted to sRGB, higher SH to the first order")
-        sh = _from_linear(sh)
+        sh = sh_from_linear(sh)
     return Gaussians(
-        means=torch.from_numpy(means * _flip_axes()),
-        quats=torch.from_numpy(encodings.decode_quats((quats * _flip_quats())[:, [3, 0, 1, 2]])),
+        means=torch.from_numpy(means * flip_axes()),
+        quats=torch.from_numpy(encodings.decode_quats((quats * flip_quats())[:, [3, 0, 1, 2]])),
         scales=torch.from_numpy(scales),
         opacities=torch.from_numpy(opacities[:, 0]),
         sh=torch.from_numpy(sh),
@@ -346,21 +320,6 @@ def _activated(
         )
         return scales, encodings.decode_opacities(opacities)
     return scales, np.clip(opacities, 0, 1)
-
-
-def _from_linear(sh: np.ndarray) -> np.ndarray:
-    """Convert SH of linear BT.709 colours to display sRGB.
-
-    The mean colour of each Gaussian is converted exactly, what depends on the direction by the
-    derivative of the transfer function there (IEC 61966-2-1).
-    """
-    linear = 0.5 + C0 * sh[:, :1].astype(np.float64)
-    base = np.maximum(linear, 0.0031308)
-    dark = linear <= 0.0031308
-    display = np.where(dark, 12.92 * linear, 1.055 * base ** (1 / 2.4) - 0.055)
-    slope = np.where(dark, 12.92, 1.055 / 2.4 * base ** (1 / 2.4 - 1))
-    converted = np.concatenate([(display - 0.5) / C0, sh[:, 1:] * slope], 1)
-    return np.asarray(converted.astype(np.float32))
 
 
 def glb_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:

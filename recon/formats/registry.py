@@ -31,7 +31,10 @@ from recon.formats.spz import (
     spz_error,
     write_spz,
 )
+from recon.formats.usd import open_usd, usd_attribute_bytes
+from recon.formats.usd_write import MAX_SH_DEGREE, write_usd
 from recon.precision import Origin, float32_error
+from recon.scene_extensions import is_point_cloud
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class SceneFormat:
     """Whether positions far from zero are kept, such as UTM coordinates."""
     keeps_antialiased: bool = False
     """Whether the file can say that the scene is for rendering with the filter of Mip-Splatting."""
+    keeps_cameras: bool = False
+    """Whether the file can hold the cameras of the photos."""
     error_at: Callable[[Origin], float] = float32_error
     """Rounding of positions around a point (world units), for formats that do not keep origins."""
     viewer_error_at: Callable[[Origin], float] | None = None
@@ -71,6 +76,20 @@ class SceneFormat:
 
 def _write_quantised_spz(path: Path, source: SceneSource, dropped_bits: int) -> None:
     write_spz(path, source, SpzConfig(dropped_bits=dropped_bits))
+
+
+def _usd_format(extension: str, kind: str) -> SceneFormat:
+    return SceneFormat(
+        extension,
+        f"{kind}, with ParticleField3DGaussianSplat (OpenUSD 26.3), float32",
+        open=open_usd,
+        write=write_usd,
+        bytes_by_attribute=usd_attribute_bytes,
+        max_sh_degree=MAX_SH_DEGREE,
+        keeps_origin=True,
+        keeps_antialiased=True,
+        keeps_cameras=True,
+    )
 
 
 FORMATS: dict[str, SceneFormat] = {
@@ -135,6 +154,9 @@ FORMATS: dict[str, SceneFormat] = {
             bytes_by_attribute=glb_attribute_bytes,
             keeps_origin=True,
         ),
+        _usd_format(".usdc", "USD, binary"),
+        _usd_format(".usda", "USD, text"),
+        _usd_format(".usdz", "USD, package of a binary layer"),
     )
 }
 
@@ -150,6 +172,11 @@ def format_of(path: Path, verb: str = "write") -> SceneFormat:
         InputError: No format has this extension.
     """
     name = path.name.lower()
+    if verb == "write" and is_point_cloud(name):
+        raise InputError(
+            f"cannot write {path} here: it is a point cloud; write a scene, such as .ply, and then "
+            f"recon convert SCENE -o {path.name}"
+        )
     for extension in sorted(FORMATS, key=len, reverse=True):
         if name.endswith(extension):
             return FORMATS[extension]

@@ -17,6 +17,15 @@ def ignore_progress(fraction: float) -> None:
 
 
 @dataclass(frozen=True)
+class NamedCamera:
+    """A camera that a scene file keeps, such as that of a photo."""
+
+    name: str
+    camera: Cameras
+    """One camera in the world frame, float64 on the CPU, without distortion."""
+
+
+@dataclass(frozen=True)
 class SceneSource:
     """Gaussians that can be iterated several times, in order.
 
@@ -38,6 +47,8 @@ class SceneSource:
     start: Cameras | None = None
     """Camera from which to look at the scene first, in the world frame, float64 (see
     `recon.start_camera`); None if the file does not tell."""
+    cameras: tuple[NamedCamera, ...] = ()
+    """Further cameras that the file keeps, such as those of the photos."""
     report: Callable[[float], None] = ignore_progress
     """Receives the progress of `read` (0 to 1)."""
 

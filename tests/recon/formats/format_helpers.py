@@ -38,9 +38,11 @@ ROUNDING = {
     ".spz": Rounding(1e-3, 0.5 / 16 + 1e-4, BYTE, 0.5 / 255 / 0.15 + 1e-4, 0.5 / 128 + 1e-5, 6e-3),
     ".sog": Rounding(2e-4, 0.02, BYTE, 0.03, 0.35, 0.02),
     ".glb": EXACT,
+    ".usdc": EXACT,
+    ".usda": EXACT,
+    ".usdz": EXACT,
 }
 FORMATS = tuple(ROUNDING)
-ORDERED = (".ply", ".splat", ".glb")
 
 
 def scene_of(degree: int, count: int = 700) -> Gaussians:

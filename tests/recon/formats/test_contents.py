@@ -39,6 +39,7 @@ def in_folders(path: Path, archive: Path, *folders: str) -> Path:
     [
         (".ply", "a.splat"), (".ply", "a"), (".ply", "a.ply.txt"), (".spz", "a.ply"),
         (".glb", "a.spz"), (".sog", "a.zip"), (".sog", "a.splat"), (".compressed.ply", "a.spz"),
+        (".usdc", "a.usda"), (".usda", "a"), (".usdz", "a.zip"),
     ],
 )  # fmt: skip
 def test_content_counts_more_than_the_name(extension: str, name: str, tmp_path: Path) -> None:

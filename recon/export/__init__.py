@@ -1,0 +1,1 @@
+"""Exports of scenes to what holds no Gaussians."""

@@ -1,0 +1,66 @@
+"""Axes of formats in which +y is up (glTF, USD), and the transforms of their nodes."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recon.errors import InputError
+from render import Gaussians, Sim3
+from render.sh import C0
+
+# These formats have +y up and +z ahead; scenes have +y down and +z ahead: a rotation by 180 degrees
+# about z.
+Flips = dict[str, int]
+FLIPS: Flips = {"x": -1, "y": -1, "z": 1}
+KEPT: Flips = {"x": 1, "y": 1, "z": 1}
+# OpenCV cameras have +y down and look along +z, those of these formats +y up and along -z.
+CAMERA_AXES = np.array([1.0, -1.0, -1.0, 1.0])
+# Longer side of the image of a camera whose size a file does not tell (px).
+SIDE_PX = 1000
+
+
+def flip_axes(flips: Flips = FLIPS) -> np.ndarray:
+    """Return the signs of the axes x, y and z, for positions."""
+    return np.array([flips[axis] for axis in "xyz"], np.float32)
+
+
+def flip_quats(flips: Flips = FLIPS) -> np.ndarray:
+    """Return the signs of the components of quaternions xyzw."""
+    x, y, z = flip_axes(flips)
+    return np.array([y * z, x * z, x * y, 1], np.float32)
+
+
+def in_scene_axes(path: Path, world: np.ndarray) -> np.ndarray:
+    """Convert the matrix of a node (world from local, columns) to the axes of a scene."""
+    if not np.isfinite(world).all():
+        raise InputError(f"{path}: the transform of a node is not finite")
+    flip = np.append(flip_axes(), 1).astype(np.float64)
+    return np.asarray(flip[:, None] * world * flip)
+
+
+def transformed(path: Path, block: Gaussians, matrix: np.ndarray) -> Gaussians:
+    """Apply the scale and the rotation of a node."""
+    if (matrix[:3, :3] == np.eye(3)).all():
+        return block
+    scale = np.cbrt(np.linalg.det(matrix[:3, :3]))
+    rotation = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3:
+        raise InputError(f"{path}: a node mirrors or shears its Gaussians, which recon cannot read")
+    values = (torch.tensor(x, dtype=torch.float32) for x in (scale, rotation, np.zeros(3)))
+    return block.transformed(Sim3(*values))
+
+
+def sh_from_linear(sh: np.ndarray) -> np.ndarray:
+    """Convert SH of linear BT.709 colours to display sRGB.
+
+    The mean colour of each Gaussian is converted exactly, what depends on the direction by the
+    derivative of the transfer function there (IEC 61966-2-1).
+    """
+    linear = 0.5 + C0 * sh[:, :1].astype(np.float64)
+    base = np.maximum(linear, 0.0031308)
+    dark = linear <= 0.0031308
+    display = np.where(dark, 12.92 * linear, 1.055 * base ** (1 / 2.4) - 0.055)
+    slope = np.where(dark, 12.92, 1.055 / 2.4 * base ** (1 / 2.4 - 1))
+    converted = np.concatenate([(display - 0.5) / C0, sh[:, 1:] * slope], 1)
+    return np.asarray(converted.astype(np.float32))
