@@ -174,7 +174,8 @@ def open_scene(path: Path) -> SceneSource:
             "meta.json of one level, in one of the folders beside it"
         )
     scene_format = _format_in(path)
-    if not path.name.lower().endswith(scene_format.extension) and not is_sog_meta(path):
+    known = (scene_format.extension, *scene_format.other_extensions)
+    if not path.name.lower().endswith(known) and not is_sog_meta(path):
         warn(f"{path} is a {scene_format.extension} by its content, and it is read as one")
     source = scene_format.open(path)
     if source.count == 0:

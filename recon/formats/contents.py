@@ -14,6 +14,8 @@ from recon.stand_ins import check_stand_in, head_of
 
 # A texture of every unbundled SOG.
 MEANS = "means_l.webp"
+# Extensions of formats that are no zip archives.
+NO_ZIPS = set(SCENE_EXTENSIONS) - {".sog", ".usdz"}
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 # The first file of a package is its root layer.
 USD_LAYERS = (".usd", ".usda", ".usdc")
@@ -46,7 +48,7 @@ def check_content(path: Path, extension: str) -> None:
     problem = ""
     if head.startswith(GZIP) and extension != ".spz":
         problem = "it is compressed with gzip; unpack it first"
-    elif head.startswith(ZIP) and extension not in (".sog", ".usdz"):
+    elif head.startswith(ZIP) and extension in NO_ZIPS:
         problem = "it is a zip archive; unpack it and pass the scene in it"
     if problem:
         raise InputError(f"cannot read {path}: {problem}")

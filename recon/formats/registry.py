@@ -49,6 +49,8 @@ class SceneFormat:
     """Reads a file; raises InputError if the file is damaged."""
     write: Callable[[Path, SceneSource], None]
     """Writes a file completely or not at all."""
+    other_extensions: tuple[str, ...] = ()
+    """Extensions that are read as well, where the content tells the format."""
     bytes_by_attribute: Callable[[Path, int, int], dict[str, float]] | None = None
     """Bytes per Gaussian and attribute of a valid file with a count and an SH degree; None if
     unknown."""
@@ -84,6 +86,7 @@ def _usd_format(extension: str, kind: str) -> SceneFormat:
         f"{kind}, with ParticleField3DGaussianSplat (OpenUSD 26.3), float32",
         open=open_usd,
         write=write_usd,
+        other_extensions=(".usd",),
         bytes_by_attribute=usd_attribute_bytes,
         max_sh_degree=MAX_SH_DEGREE,
         keeps_origin=True,

@@ -210,6 +210,14 @@ def test_a_package_of_several_layers_is_read(tmp_path: Path) -> None:
     assert_close(scene, load_gaussians(tmp_path / "a.usdz"), EXACT)
 
 
+def test_the_extension_usd_stands_for_text_and_binary(tmp_path: Path, recwarn) -> None:
+    for extension in (".usda", ".usdc"):
+        write_scene(tmp_path / f"a{extension}", SceneSource.of(scene_of(0, 20)))
+        path = (tmp_path / f"a{extension}").rename(tmp_path / "a.usd")
+        assert len(load_gaussians(path)) == 20
+    assert not recwarn.list
+
+
 def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
     for extension in EXTENSIONS:
         path = tmp_path / f"a{extension}"
