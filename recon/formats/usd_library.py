@@ -8,8 +8,11 @@ from typing import Any
 
 from recon.errors import InputError, MissingDependency, listed
 from recon.files import temporary_folder
+from recon.formats.usd_crate import check_sizes
 
 MODULES = ("Gf", "Sdf", "Tf", "Usd", "UsdGeom", "UsdUtils", "UsdVol", "Vt")
+# Letters of an error of the library that are repeated.
+MAX_CAUSE = 200
 # Layers of a package that are followed.
 MAX_LAYERS = 1000
 
@@ -42,10 +45,20 @@ def reading(pxr: Any, path: Path) -> Iterator[None]:
     try:
         yield
     except (pxr.Tf.ErrorException, RuntimeError, ValueError, UnicodeError) as error:
-        cause = str(error).strip().splitlines() or ["it cannot be read"]
-        raise InputError(f"{path} is damaged: {cause[-1].strip()[:200]}") from error
+        raise InputError(f"{path} is damaged: {_cause(error)}") from None
     finally:
         delegate.TakeUncoalescedDiagnostics()
+
+
+def _cause(error: Exception) -> str:
+    """Return what an error of USD says, without its place in the source of the library."""
+    try:
+        text = str(error)
+    except UnicodeError:
+        # It quotes bytes of the file.
+        text = ""
+    quoted = text.rpartition(" : '")[2].strip().removesuffix("'")
+    return " ".join(quoted.split())[:MAX_CAUSE] or "USD cannot read it"
 
 
 def open_stage(pxr: Any, path: Path, extension: str) -> Any:
@@ -59,6 +72,7 @@ def open_stage(pxr: Any, path: Path, extension: str) -> Any:
     Raises:
         InputError: The file is damaged, or refers to other files.
     """
+    check_sizes(path, extension)
     if path.suffix.lower() == extension:
         return _stage(pxr, path, path.resolve())
     with temporary_folder() as folder:
