@@ -116,7 +116,7 @@ def _thinned(gaussians: Gaussians) -> Gaussians:
     """Return a part of the Gaussians, enlarged so that they cover as much."""
     part = gaussians[_subsample(len(gaussians), MAX_RENDERED, gaussians.device)]
     factor = math.sqrt(len(gaussians) / len(part))
-    return replace(part, scales=factor * part.scales, sh=part.sh[:, :1])
+    return replace(part, scales=factor * part.scales, sh=part.sh[:, :1]).to(torch.float32)
 
 
 def _coverage(gaussians: Gaussians, position: Tensor, target: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def _coverage(gaussians: Gaussians, position: Tensor, target: Tensor) -> Tensor:
 
 
 def _rendered(gaussians: Gaussians, rotmat: Tensor, position: Tensor) -> RenderOutput:
-    viewmat = _looking(position[None], rotmat[None])
+    viewmat = _looking(position[None], rotmat[None]).to(torch.float32)
     camera = Cameras.from_fov(viewmat, DEFAULT_FOV_DEG, SIDE_PX, SIDE_PX, "longer")
     return rasterize(gaussians, camera, settings=RasterizeSettings(render_mode="D"))
 
@@ -206,7 +206,7 @@ def _surface(
     slope = math.tan(math.radians(DEFAULT_FOV_DEG) / 2)
     x = slope * ((torch.arange(SIDE_PX).to(depth) + 0.5) * 2 / SIDE_PX - 1)
     rays = torch.stack([x.expand(SIDE_PX, -1), x[:, None].expand(-1, SIDE_PX), 0 * depth + 1], -1)
-    points = (depth[..., None] * rays) @ rotmat
+    points = (depth[..., None] * rays).to(rotmat) @ rotmat
     along, down = points[:-1, 1:] - points[:-1, :-1], points[1:, :-1] - points[:-1, :-1]
     normals = normalize(torch.linalg.cross(along, down), dim=-1)
     corner = points[:-1, :-1]
