@@ -7,8 +7,8 @@ begins with the number of its entries.
 
 import struct
 import zipfile
-from io import BufferedIOBase
 from pathlib import Path
+from typing import IO
 
 from recon.errors import InputError
 
@@ -39,7 +39,7 @@ def check_sizes(path: Path, extension: str) -> None:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def _check_layer(file: BufferedIOBase, size: int) -> None:
+def _check_layer(file: IO[bytes], size: int) -> None:
     """Raise ValueError for a layer with sections beyond its end or with too many entries."""
     if file.read(len(SIGNATURE)) != SIGNATURE:
         return
@@ -56,7 +56,7 @@ def _check_layer(file: BufferedIOBase, size: int) -> None:
             raise ValueError(f"section {name[:8]!r} has {entries} entries in {length} bytes")
 
 
-def _read(file: BufferedIOBase, start: int, size: int) -> bytes:
+def _read(file: IO[bytes], start: int, size: int) -> bytes:
     file.seek(max(start, 0))
     content = file.read(size)
     if len(content) != size or start < 0:
