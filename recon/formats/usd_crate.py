@@ -7,6 +7,7 @@ begins with the number of its entries.
 
 import struct
 import zipfile
+from io import BufferedIOBase
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +17,8 @@ SIGNATURE, OFFSET_AT, ENTRY = b"PXR-USDC", 16, struct.Struct("<16sqq")
 COUNT = struct.Struct("<Q")
 # Entries are compressed: many more than this for each byte of a section are no file of Gaussians.
 MAX_PER_BYTE, MAX_SMALL = 64, 10_000
+# What `ZipFile.open` returns: the first is its type at run time, the second the declared one.
+Binary = BufferedIOBase | IO[bytes]
 
 
 def check_sizes(path: Path, extension: str) -> None:
@@ -39,7 +42,7 @@ def check_sizes(path: Path, extension: str) -> None:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def _check_layer(file: IO[bytes], size: int) -> None:
+def _check_layer(file: Binary, size: int) -> None:
     """Raise ValueError for a layer with sections beyond its end or with too many entries."""
     if file.read(len(SIGNATURE)) != SIGNATURE:
         return
@@ -56,7 +59,7 @@ def _check_layer(file: IO[bytes], size: int) -> None:
             raise ValueError(f"section {name[:8]!r} has {entries} entries in {length} bytes")
 
 
-def _read(file: IO[bytes], start: int, size: int) -> bytes:
+def _read(file: Binary, start: int, size: int) -> bytes:
     file.seek(max(start, 0))
     content = file.read(size)
     if len(content) != size or start < 0:

@@ -51,7 +51,7 @@ def reading(pxr: Any, path: Path) -> Iterator[None]:
 
 
 def _cause(error: Exception) -> str:
-    """Return what an error of USD says, without its place in the source of the library."""
+    """Return what an error of USD says, without its line in the source of the library."""
     try:
         text = str(error)
     except UnicodeError:
