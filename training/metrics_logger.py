@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,8 @@ def _append(path: Path, line: str) -> None:
         with path.open("a") as handle:
             handle.write(line)
     except OSError:
-        os.truncate(path, before)
+        with suppress(OSError):  # there may be no file yet
+            os.truncate(path, before)
         raise
 
 

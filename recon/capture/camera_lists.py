@@ -45,7 +45,8 @@ def camera_files(folder: Path) -> list[Path]:
     """
     counts: dict[Path, int] = {}
     for path in sorted(folder.glob("*.[jJ][sS][oO][nN]")):
-        if not path.name.startswith(".") and path.stat().st_size <= MAX_BYTES:
+        hidden = path.name.startswith(".")
+        if not hidden and path.is_file() and path.stat().st_size <= MAX_BYTES:
             try:
                 frames = read_json(path, LAYOUTS).get("frames")
             except InputError:

@@ -40,7 +40,7 @@ from recon.capture.geometry import (
 from recon.capture.images import list_images
 from recon.capture.names import find_photos, name_below
 from recon.capture.orientation import fits_oriented, size_for_center
-from recon.capture.text import read_json, read_text
+from recon.capture.text import read_json, read_text, text_head
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.capture.valid_frames import valid_frames
 from recon.errors import InputError, listed, warn
@@ -95,10 +95,10 @@ def find_other_cameras(folder: Path) -> list[tuple[str, Reader]]:
     """Return the files of other tools with cameras in a folder, with functions that read them."""
     found: list[tuple[str, Reader]] = []
     for path in sorted(folder.glob("*.[xX][mM][lL]")):
-        if "<document" in read_text(path)[:2000]:
+        if "<document" in text_head(path):
             found.append((path.name, partial(read_metashape, path)))
     for path in sorted(folder.glob("*.[cC][sS][vV]")):
-        if _table(path):
+        if _table(text_head(path)):
             found.append((path.name, partial(read_reality_capture, path)))
     for name in ("keyframes/corrected_cameras", "keyframes/cameras", "cameras"):
         if any((folder / name).glob("*.json")):
@@ -207,12 +207,12 @@ def _metashape_shot(
     return _Shot(c2w, (f + b1, f), center, (width, height), (k1, k2, p2, p1, k3))
 
 
-def _table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of RealityCapture's table of cameras; none if a file is another table.
+def _table(text: str) -> list[dict[str, str]]:
+    """Return the rows of RealityCapture's table of cameras; none if it is another table.
 
     A line with the number of cameras may come first.
     """
-    lines = [line for line in read_text(path).splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if line.strip()]
     for start, line in enumerate(lines[:2]):
         columns = [name.strip(" #").lower() for name in re.split("[,;\t]", line)]
         if set(TABLE_COLUMNS) <= set(columns):
@@ -227,7 +227,7 @@ def read_reality_capture(path: Path) -> Capture:
     Raises:
         InputError: It has no focal lengths, or positions in degrees.
     """
-    rows = _table(path)
+    rows = _table(read_text(path))
     if rows and "f" not in rows[0]:
         raise InputError(
             f"{path} has no focal lengths; export 'Internal/External camera parameters'"

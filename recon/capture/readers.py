@@ -171,7 +171,7 @@ def _read_without_cameras(folder: Path, frames: int | None, photos: bool) -> Cap
     children = sorted(child for child in folder.iterdir() if child.is_dir())
     below = [child / name for child in children for name in names if (child / name).is_file()]
     below += [path for child in children for path in camera_files(child) if path not in below]
-    if len(below) == 1 and not list_images(folder):
+    if len({path.parent for path in below}) == 1 and not list_images(folder):
         warn(f"{folder} has no cameras itself; those of {below[0].relative_to(folder)} are used")
         return _read_file(below[0], frames, photos)
     above = folder.absolute().parent

@@ -32,6 +32,19 @@ def read_text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error}; expected a text file") from error
 
 
+def text_head(path: Path, size: int = 4096) -> str:
+    """Return the beginning of a file as text, up to a number of bytes; "" if it cannot be read.
+
+    What is no text gives characters without a meaning: the file may belong to something else.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(size)
+    except OSError:
+        return ""
+    return content.decode(_encoding(content), errors="replace")
+
+
 def _encoding(content: bytes) -> str:
     for mark, encoding in MARKS.items():
         if content.startswith(mark):

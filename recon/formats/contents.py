@@ -16,7 +16,8 @@ from recon.stand_ins import check_stand_in, head_of
 MEANS = "means_l.webp"
 # Extensions of formats that are no zip archives.
 NO_ZIPS = set(SCENE_EXTENSIONS) - {".sog", ".usdz"}
-GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+# With the method of compression: two bytes alone may begin any binary file.
+GZIP, ZIP = b"\x1f\x8b\x08", b"PK\x03\x04"
 # The first file of a package is its root layer.
 USD_LAYERS = (".usd", ".usda", ".usdc")
 

@@ -135,7 +135,7 @@ def _read_prims(
     pxr: Any, path: Path, stage: Any, scene: np.ndarray, flips: Flips
 ) -> tuple[list[Splats], list[NamedCamera], bool]:
     """Return the Gaussians and cameras of a stage, and whether they are for antialiasing."""
-    transforms, antialiased = pxr.UsdGeom.XformCache(), False
+    transforms, antialiased = pxr.UsdGeom.XformCache(pxr.Usd.TimeCode.EarliestTime()), False
     parts: list[Splats] = []
     cameras: list[NamedCamera] = []
     others: list[str] = []

@@ -50,6 +50,18 @@ def reading(pxr: Any, path: Path) -> Iterator[None]:
         delegate.TakeUncoalescedDiagnostics()
 
 
+@contextlib.contextmanager
+def writing(pxr: Any) -> Iterator[None]:
+    """Turn the errors of USD while it writes into OSError, and drop its messages."""
+    delegate = pxr.UsdUtils.CoalescingDiagnosticDelegate()
+    try:
+        yield
+    except (pxr.Tf.ErrorException, RuntimeError) as error:
+        raise OSError(_cause(error)) from None
+    finally:
+        delegate.TakeUncoalescedDiagnostics()
+
+
 def _cause(error: Exception) -> str:
     """Return what an error of USD says, without its line in the source of the library."""
     try:

@@ -13,7 +13,7 @@ from recon.files import atomic_output
 from recon.formats import encodings
 from recon.formats.source import SceneSource
 from recon.formats.usd_cameras import AXES, AXES_KEPT, START, write_camera
-from recon.formats.usd_library import load_usd
+from recon.formats.usd_library import load_usd, writing
 from recon.formats.y_up import FLIPS, KEPT, Flips, flip_axes, flip_quats
 from recon.precision import WORLD
 from render import Gaussians
@@ -56,13 +56,20 @@ def write_usd(path: Path, source: SceneSource) -> None:
         suffix = path.suffix.lower()
         # Not under the name of the user, which may have characters with a meaning in USD.
         layer = temporary.with_name("scene.usda" if suffix == ".usda" else "scene.usdc")
-        _write_layer(pxr, layer, source)
-        if suffix == ".usdz":
-            os.utime(layer, (time.mktime(DATE),) * 2)
-            package = temporary.with_name("package.usdz")
-            pxr.UsdUtils.CreateNewUsdzPackage(pxr.Sdf.AssetPath(str(layer)), str(package))
-            layer = package
+        with writing(pxr):
+            _write_layer(pxr, layer, source)
+            if suffix == ".usdz":
+                layer = _packed(pxr, layer)
         layer.replace(temporary)
+
+
+def _packed(pxr: Any, layer: Path) -> Path:
+    """Write a package of a layer beside it."""
+    os.utime(layer, (time.mktime(DATE),) * 2)
+    package = layer.with_name("package.usdz")
+    if not pxr.UsdUtils.CreateNewUsdzPackage(pxr.Sdf.AssetPath(str(layer)), str(package)):
+        raise RuntimeError("the package could not be written")
+    return package
 
 
 def _up_axis(source: SceneSource) -> tuple[str, Flips]:

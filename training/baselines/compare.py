@@ -257,6 +257,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="PNG file, with --budgets")
     options = parser.parse_args()
+    if options.plot and not options.budgets:
+        parser.error("--plot needs --budgets")
     optimise_config = OptimiseConfig(options.steps)
     if options.seconds is not None:
         optimise_config = OptimiseConfig.for_seconds(options.seconds)
@@ -272,7 +274,7 @@ def main() -> None:
         if options.json:
             options.json.write_text(json.dumps(rows, indent=1) + "\n")
     say(as_lines(rows))
-    if options.plot and config.budgets:
+    if options.plot:
         save_plot(rows, options.plot)
 
 

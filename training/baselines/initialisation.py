@@ -70,7 +70,12 @@ def sfm_points(views: Views) -> Gaussians:
         with np.load(points, allow_pickle=False) as found:
             means = torch.from_numpy(found["xyz"]).float()
             colors = torch.from_numpy(found["rgb"]) / 255
-    nearest = torch.cdist(means, means).topk(4, largest=False).values[:, 1:]
+    if len(means) < 4:
+        raise InputError(
+            f"COLMAP triangulated {len(means)} points; expected 4 or more to start from"
+        )
+    chunks = [torch.cdist(part, means).topk(4, largest=False).values for part in means.split(4096)]
+    nearest = torch.cat(chunks)[:, 1:]
     sizes = SFM_SIZE * nearest.square().mean(1).sqrt()
     return _isotropic(means, sizes, colors_to_sh(colors))
 

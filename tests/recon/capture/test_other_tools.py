@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from capture_files import Shot, shots, write_images
 from PIL import Image
 
+from recon import ReconWarning
 from recon.capture import Capture, load_capture
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -260,3 +262,29 @@ def test_cameras_that_are_not_read_are_named(tmp_path: Path, name: str, text: st
     capture, warning = told(tmp_path)
     assert capture.kind == "images" and len(capture.frames) == 2 and not capture.has_cameras
     assert reason in warning and name in warning and "estimated from the photos" in warning
+
+
+def test_files_of_others_beside_photos_do_no_harm(sample: Path, tmp_path: Path) -> None:
+    """A table in Shift-JIS, a pointer of Git LFS, links to nothing and folders are passed over."""
+    shutil.copytree(sample, tmp_path / "a")
+    folder = tmp_path / "a"
+    (folder / "table.csv").write_bytes("\u540d\u524d\u8868,\u8868".encode("shift-jis") + b"\x81")
+    (folder / "notes.xml").write_bytes(b"\xff\xfe\x81\x81\x81")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    (folder / "big.csv").write_text(pointer)
+    (folder / "folder.csv").mkdir()
+    for name in ("lost.csv", "lost.json", "lost.xml"):
+        (folder / name).symlink_to(tmp_path / "nothing")
+    capture = load_capture(folder)
+    assert capture.has_cameras and len(capture.frames) == len(load_capture(sample).frames)
+
+
+def test_splits_in_a_subfolder_are_one_set_of_cameras(sample: Path, tmp_path: Path) -> None:
+    shutil.copytree(sample, tmp_path / "a" / "lego")
+    child = tmp_path / "a" / "lego"
+    text = (child / "transforms.json").read_text()
+    (child / "transforms.json").unlink()
+    for split in ("train", "test", "val"):
+        (child / f"transforms_{split}.json").write_text(text)
+    with pytest.warns(ReconWarning, match=r"those of lego/transforms_train\.json are used"):
+        assert load_capture(tmp_path / "a").has_cameras

@@ -13,6 +13,7 @@ from test_ply import write_table
 from recon import ReconError, ReconWarning, load_capture
 from recon.cli.main import main
 from recon.formats import is_scene, open_scene, save_gaussians
+from recon.formats.contents import check_content
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
 LITTLE = "binary_little_endian"
@@ -128,3 +129,12 @@ def test_other_kinds_of_ply(tmp_path: Path) -> None:
     (tmp_path / "b.ply").write_bytes(content.replace(b"end_header\n", face) + b"\0")
     with pytest.raises(ReconError, match=r"b\.ply is the PLY of a mesh"):
         open_scene(tmp_path / "b.ply")
+
+
+def test_two_bytes_do_not_make_a_splat_a_gzip(tmp_path: Path) -> None:
+    path = tmp_path / "a.splat"
+    path.write_bytes(b"\x1f\x8b\x00\x40" + bytes(28))
+    check_content(path, ".splat")
+    path.write_bytes(gzip.compress(b"abc"))
+    with pytest.raises(ReconError, match="gzip"):
+        check_content(path, ".splat")

@@ -155,6 +155,36 @@ def test_transforms_units_and_several_prims(tmp_path: Path) -> None:
     assert not found.sh[60:, 1:].any()
 
 
+def test_a_moving_parent_counts_as_at_the_first_time(tmp_path: Path) -> None:
+    one, path = scene_of(0, 20), tmp_path / "a.usda"
+    stage = Usd.Stage.CreateNew(str(path))
+    UsdGeom.SetStageUpAxis(stage, "Y")
+    UsdGeom.SetStageMetersPerUnit(stage, 1)
+    move = UsdGeom.Xform.Define(stage, "/p").AddTranslateOp()
+    move.Set(Gf.Vec3d(7, 0, 0), 1)
+    move.Set(Gf.Vec3d(9, 0, 0), 2)
+    define(stage, one, "/p/one")
+    stage.Save()
+    still = tmp_path / "b.usda"
+    still.write_text(path.read_text().replace("1: (7, 0, 0)", "1: (0, 0, 0)"))
+    moved = (load_gaussians(path).means - load_gaussians(still).means).abs()
+    torch.testing.assert_close(moved.amax(0).sort().values, torch.tensor([0.0, 0.0, 7.0]))
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_a_failure_of_the_library_is_one_line(
+    extension: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("No space left on device")
+
+    monkeypatch.setattr("recon.formats.usd_write._write_layer", fail)
+    path = tmp_path / f"a{extension}"
+    with pytest.raises(ReconError, match=r"cannot write .*: No space left on device"):
+        write_scene(path, SceneSource.of(scene_of(0, 5)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_rules_of_the_schema_for_arrays(tmp_path: Path) -> None:
     """Long arrays are cut, short ones do not count, and infinite values are dropped."""
     scene, path = scene_of(1, 30), tmp_path / "a.usdc"
