@@ -13,13 +13,13 @@ STAND_INS = {
 }
 
 
-def head_of(path: Path) -> bytes:
+def head_of(path: Path, size: int = HEAD_BYTES) -> bytes:
     """Return the first bytes of a file; none if it cannot be read or is no regular file."""
     try:
         if not path.is_file():
             return b""
         with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
+            return file.read(size)
     except OSError:
         return b""
 

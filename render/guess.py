@@ -58,13 +58,14 @@ def default_camera(gaussians: Gaussians, width: int, height: int) -> Cameras:
         One camera, with the axis v.
     """
     part = gaussians[_subsample(len(gaussians), MAX_USED, gaussians.device)]
-    position = _capture_position(part)
+    coarse = _thinned(part)
+    position = _capture_position(part, coarse)
     if position is None:
         focal = 0.5 * max(width, height) / math.tan(math.radians(DEFAULT_FOV_DEG) / 2)
         position = _position_in_front(part, 0.5 * min(width, height) / focal)
         viewmat = _looking(position[None], torch.eye(3).to(position)[None])
     else:
-        viewmat = _upright(part, position)
+        viewmat = _upright(part, coarse, position)
     return Cameras.from_fov(viewmat, DEFAULT_FOV_DEG, width, height, "longer")
 
 
@@ -79,8 +80,13 @@ def _position_in_front(gaussians: Gaussians, slope: float) -> Float[Tensor, "3"]
     return torch.cat([middle[:2], low[2:] - max(radius / slope, 1e-6)])
 
 
-def _capture_position(gaussians: Gaussians) -> Float[Tensor, "3"] | None:
-    """Find where sizes are nearly proportional to distances and the scene is seen, if anywhere."""
+def _capture_position(gaussians: Gaussians, coarse: Gaussians) -> Float[Tensor, "3"] | None:
+    """Find where sizes are nearly proportional to distances and the scene is seen, if anywhere.
+
+    Args:
+        gaussians: The scene.
+        coarse: The same for small renders (see `_thinned`).
+    """
     part = gaussians[_subsample(len(gaussians), MAX_SCORED, gaussians.device)]
     # The shortest axis is the thickness, not the size.
     size = part.scales.sort(-1).values[:, 1:].clamp_min(1e-30).log().mean(-1)
@@ -94,8 +100,6 @@ def _capture_position(gaussians: Gaussians) -> Float[Tensor, "3"] | None:
     usual = scores.median()
     if scores.min() > MAX_SCORE_RATIO * usual:
         return None
-    coarse = _thinned(gaussians)
-
     likely = scores.argsort()[:NUM_RENDERED]
     coverage = torch.stack([_coverage(coarse, candidates[i], middle) for i in likely])
     total = coverage.clamp_max(ENOUGH_COVERAGE) - SCORE_WEIGHT * scores[likely] / usual
@@ -169,7 +173,9 @@ def _score(
     return score
 
 
-def _upright(gaussians: Gaussians, position: Float[Tensor, "3"]) -> Float[Tensor, "1 4 4"]:
+def _upright(
+    gaussians: Gaussians, coarse: Gaussians, position: Float[Tensor, "3"]
+) -> Float[Tensor, "1 4 4"]:
     """Return the upright world-to-camera matrix of a camera that looks at the scene.
 
     Up is the axis of the world along which what is seen is farther away, since the ground is near
@@ -179,7 +185,7 @@ def _upright(gaussians: Gaussians, position: Float[Tensor, "3"]) -> Float[Tensor
     away = gaussians.means - position
     ahead = normalize(normalize(away, dim=1).mean(0), dim=0)
     rotmat = _any_rotation(ahead)
-    output = _rendered(_thinned(gaussians), rotmat, position)
+    output = _rendered(coarse, rotmat, position)
     points, normals = _surface(output, rotmat)
     if len(points) < MIN_POINTS:
         return _looking(position[None], rotmat[None])

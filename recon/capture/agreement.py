@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 from recon.capture.check import matched_points, sift_features
+from recon.capture.geometry import OPENGL_FLIP
 from recon.capture.images import (
     DECODE_ERRORS,
     TRANSPOSITIONS,
@@ -39,7 +40,6 @@ MIN_MATCHES, MIN_MOTION_RAD = 30, 0.008
 TOLERANCE, MAX_TOLERANCE_RAD = 0.25, 0.02
 # Fractions of agreeing matches that cameras have that are right, wrong, or right if corrected.
 RIGHT, WRONG, CORRECTED = 0.5, 0.25, 0.7
-FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 
 Pose = Float[np.ndarray, "4 4"]
 Rays = Float[np.ndarray, "n 3"]
@@ -47,10 +47,12 @@ Rays = Float[np.ndarray, "n 3"]
 Pair = tuple[FrameCamera, FrameCamera, np.ndarray, np.ndarray]
 # What exporters confuse, and the right camera from world for a wrong one, but for the world frame.
 CORRECTIONS: dict[str, Callable[[Pose], Pose]] = {
-    "with the y and z axes of the cameras negated (OpenGL or OpenCV)": lambda v: FLIP @ v,
+    "with the y and z axes of the cameras negated (OpenGL or OpenCV)": (
+        lambda v: OPENGL_FLIP[:, None] * v
+    ),
     "with camera-to-world and world-to-camera exchanged": lambda v: np.linalg.inv(v),
     "with camera-to-world and world-to-camera exchanged, and the y and z axes negated": (
-        lambda v: FLIP @ np.linalg.inv(v)
+        lambda v: OPENGL_FLIP[:, None] * np.linalg.inv(v)
     ),
     "with the translations as positions of the cameras": lambda v: _at(v, -v[:3, :3] @ v[:3, 3]),
 }  # fmt: skip
@@ -64,10 +66,9 @@ def warn_of_contradictions(capture: Capture) -> None:
     """
     pairs: list[Pair] = []
     for first, second in _pairs(capture.frames):
-        matched = _matched_rays(first, second)
-        if matched is None or first.camera is None or second.camera is None:
+        pair = _matched(first, second)
+        if pair is None:
             continue
-        pair = first.camera, second.camera, *matched
         if _fraction([pair], np.asarray) >= RIGHT:
             return
         pairs.append(pair)
@@ -145,8 +146,8 @@ def motion(a: Rays, b: Rays) -> float:
     return float(np.median(np.arccos(np.clip((a * b).sum(1), -1, 1))))
 
 
-def _matched_rays(first: Frame, second: Frame) -> tuple[Rays, Rays] | None:
-    """Return the rays of the matches between two photos; None if they say nothing."""
+def _matched(first: Frame, second: Frame) -> Pair | None:
+    """Return two cameras with the rays of their photos' matches; None if these say nothing."""
     try:
         greys = [_grey(frame) for frame in (first, second)]
     except UnreadablePhoto:
@@ -156,7 +157,7 @@ def _matched_rays(first: Frame, second: Frame) -> tuple[Rays, Rays] | None:
         return None
     a = _rays(points[0], greys[0], first.camera)
     b = _rays(points[1], greys[1], second.camera)
-    return (a, b) if motion(a, b) >= MIN_MOTION_RAD else None
+    return (first.camera, second.camera, a, b) if motion(a, b) >= MIN_MOTION_RAD else None
 
 
 def _rays(points: Float[np.ndarray, "n 2"], grey: np.ndarray, camera: FrameCamera) -> Rays:

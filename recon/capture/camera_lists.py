@@ -6,7 +6,7 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,19 @@ def camera_document(path: Path) -> dict[str, Any]:
     return {"frames": _converted(path, named, _on_path)}
 
 
-def camera_files(folder: Path) -> list[Path]:
+def camera_files(folder: Path, known: Collection[str] = ()) -> list[Path]:
     """Return the files in a folder that are laid out as a transforms.json, whatever their names.
 
     A training split comes first, then the file with the most frames.
+
+    Args:
+        folder: Folder whose own files count, not those below it.
+        known: Names of files to pass over, without reading them.
     """
     counts: dict[Path, int] = {}
     for path in sorted(folder.glob("*.[jJ][sS][oO][nN]")):
-        hidden = path.name.startswith(".")
-        if not hidden and path.is_file() and path.stat().st_size <= MAX_BYTES:
+        passed = path.name.startswith(".") or path.name in known
+        if not passed and path.is_file() and path.stat().st_size <= MAX_BYTES:
             try:
                 frames = read_json(path, LAYOUTS).get("frames")
             except InputError:

@@ -112,7 +112,7 @@ def _read_path(path: Path, frames: int | None, photos: bool) -> Capture:
 def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
     suffix = path.suffix.lower()
     # An archive may have photos beside a PLY of points.
-    if extension_by_content(path) or (is_scene(path) and not is_archive(path)):
+    if extension_by_content(path) if is_archive(path) else is_scene(path):
         raise InputError(f"{path} {NO_CAPTURE}")
     if suffix == ".json":
         return read_transforms(path, photos)
@@ -152,8 +152,7 @@ def _read_folder(folder: Path, frames: int | None, photos: bool) -> Capture:
         kinds.append((text, partial(read_colmap, folder, model)))
     if (table := names.get(LLFF_NAME)) and table.is_file():
         kinds.append((table.name, partial(read_llff, table)))
-    taken = [name for name, _ in kinds]
-    lists = [path for path in camera_files(folder) if path.name not in taken]
+    lists = camera_files(folder, [name for name, _ in kinds])
     others = find_other_cameras(folder)
     others[:0] = [(path.name, partial(read_transforms, path, photos)) for path in lists]
     if not kinds:
@@ -170,7 +169,7 @@ def _read_without_cameras(folder: Path, frames: int | None, photos: bool) -> Cap
     names = (*TRANSFORMS_NAMES, LLFF_NAME)
     children = sorted(child for child in folder.iterdir() if child.is_dir())
     below = [child / name for child in children for name in names if (child / name).is_file()]
-    below += [path for child in children for path in camera_files(child) if path not in below]
+    below += [path for child in children for path in camera_files(child, names)]
     if len({path.parent for path in below}) == 1 and not list_images(folder):
         warn(f"{folder} has no cameras itself; those of {below[0].relative_to(folder)} are used")
         return _read_file(below[0], frames, photos)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.errors import InputError
-from recon.stand_ins import check_stand_in
+from recon.stand_ins import check_stand_in, head_of
 
 # The marks of UTF-32 begin with those of UTF-16.
 MARKS = {
@@ -37,11 +37,7 @@ def text_head(path: Path, size: int = 4096) -> str:
 
     What is no text gives characters without a meaning: the file may belong to something else.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(size)
-    except OSError:
-        return ""
+    content = head_of(path, size)
     return content.decode(_encoding(content), errors="replace")
 
 

@@ -26,6 +26,8 @@ MAX_LOG_SCALE = 40.0
 MAX_SCALE = float(np.exp(MAX_LOG_SCALE))
 # Opacities of exactly 0 and 1 have infinite logits.
 MAX_LOGIT = 16.0
+# Stored opacities beyond their range by no more than this are rounded.
+OPACITY_ROUNDING = 0.01
 SQRT_HALF = float(np.sqrt(0.5))
 # Product of axes that has the parity of each real spherical harmonic, in the order of degrees.
 _SH_PARITY = "1 y z x xy yz 1 xz 1 y xyz y z x z x xy yz xy yz 1 xz 1 xz 1".split()

@@ -37,8 +37,6 @@ FLOAT, BYTE = 5126, 5121
 # Values of the extension that are read.
 LINEAR = "lin_rec709_display"
 KERNELS, COLOR_SPACES = ("ellipse",), ("srgb_rec709_display", LINEAR)
-# Opacities beyond their range by no more than this are rounded.
-OPACITY_ROUNDING = 0.01
 Section = Callable[[Gaussians], np.ndarray]
 
 
@@ -313,7 +311,10 @@ def _activated(
         linear = encodings.decode_scales(scales)
         scales = np.where(scales > encodings.MAX_LOG_SCALE, np.float32(np.inf), linear)
     finite = opacities[np.isfinite(opacities)]
-    if finite.min(initial=0) < -OPACITY_ROUNDING or finite.max(initial=0) > 1 + OPACITY_ROUNDING:
+    if (
+        finite.min(initial=0) < -encodings.OPACITY_ROUNDING
+        or finite.max(initial=0) > 1 + encodings.OPACITY_ROUNDING
+    ):
         warn(
             f"{path}: opacities outside 0 to 1, which glTF does not allow; all are read as logits, "
             "as older writers stored them"

@@ -32,8 +32,6 @@ from render import Cameras, Gaussians
 
 MAX_PRIMS = 1_000_000
 MAX_DEGREE = 4
-# Opacities beyond their range by no more than this are rounded.
-OPACITY_ROUNDING = 0.01
 LINEAR, DISPLAY = "lin_rec709", "srgb_rec709"
 
 
@@ -297,7 +295,7 @@ def _faults(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     scales, opacities = columns["scales"], columns["opacities"]
     zero = (columns["quats"] == 0).all(1) & (scales == 0).all(1)
     wrong = (scales < 0).any(1) | (scales > encodings.MAX_SCALE).any(1)
-    wrong |= np.abs(opacities - 0.5) > 0.5 + OPACITY_ROUNDING
+    wrong |= np.abs(opacities - 0.5) > 0.5 + encodings.OPACITY_ROUNDING
     return {
         "with non-finite values": ~finite,
         f"with opacities outside 0 to 1, or scales outside 0 to {encodings.MAX_SCALE:.2g} units": (

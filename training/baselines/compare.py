@@ -248,9 +248,9 @@ def main() -> None:
     """Compare the cases of a suite."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", type=Path)
-    parser.add_argument("--times", type=float, nargs="+", default=[1.0, 10.0])
+    parser.add_argument("--times", type=float, nargs="+", default=CompareConfig.times)
     parser.add_argument("--budgets", type=float, nargs="*", default=[], help="total times, s")
-    parser.add_argument("--starts", nargs="+", choices=STARTS, default=[PREDICTED, RANDOM])
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=CompareConfig.starts)
     parser.add_argument("--only", nargs="*", default=[], help="cases: fox, fox/4v")
     parser.add_argument("--steps", type=int, default=OptimiseConfig.steps, help="steps of recon")
     parser.add_argument("--seconds", type=float, help="time limit of recon instead of steps")

@@ -2,10 +2,8 @@
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -13,10 +11,12 @@ from torch import Tensor
 
 from recon.capture.isolated import run_script
 from recon.errors import InputError
+from recon.files import temporary_folder
 from recon.model.mvs.depth_range import estimate_depth_range
 from recon.types import Views
 from render import Gaussians
 from render.sh import colors_to_sh
+from render.video import write_image
 
 # Initial opacity of MCMC (Kheradmand et al. 2024, section 4.1).
 OPACITY = 0.5
@@ -59,8 +59,7 @@ def sfm_points(views: Views) -> Gaussians:
 
     Sizes are a fraction of the root mean square distance to the three nearest points.
     """
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         images, cameras, points = folder / "images", folder / "cameras.json", folder / "points.npz"
         cameras.write_text(json.dumps(_write_images(views, images)))
         arguments = [str(images), str(cameras), str(points)]
@@ -85,8 +84,7 @@ def _write_images(views: Views, folder: Path) -> dict[str, dict[str, list[Any]]]
     folder.mkdir()
     cameras = {}
     for v in range(len(views)):
-        rgb = (255 * views.images[v].permute(1, 2, 0)).round().byte().numpy()
-        cv2.imwrite(str(folder / f"{v:05d}.png"), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        write_image(folder / f"{v:05d}.png", views.images[v])
         K = views.cameras.Ks[v]
         intrinsics = [float(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2])]
         viewmat = views.cameras.viewmats[v].tolist()
