@@ -1,7 +1,9 @@
 """A bound on memory: settings that keep it, by an estimate of the peak of each stage."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 from recon.capture.frame_views import padded_size
@@ -22,6 +24,8 @@ PREDICTED_GAUSSIAN, OPTIMISED_GAUSSIAN = 350.0, 1400.0
 VOLUME_PIXEL, LARGE_VOLUME_PIXEL, DIRECT_PIXELS = 7000.0, 2500.0, 256.0**2
 # Limits below which no setting is reduced.
 MIN_GROUP_PX, MIN_GAUSSIANS, MIN_PHOTO_PX, MIN_PHOTOS = 128, 20_000, 128, 8
+# Factors of one step: of a size (px), and of a number of photos or Gaussians.
+SIZE_STEP, NUMBER_STEP = 0.9, 0.75
 Reduction: TypeAlias = Callable[[ReconstructConfig], ReconstructConfig]
 
 
@@ -35,6 +39,8 @@ class MemoryEstimate:
     """The forward pass of one group of views, and what it leaves."""
     optimisation: float
     """Parameters, gradients and moments of the Gaussians, and the state of the rasterizer."""
+    gaussians: int
+    """Number of Gaussians of the scene."""
 
     @property
     def total(self) -> float:
@@ -72,6 +78,7 @@ class MemoryEstimate:
             photos=count * pixels * PHOTO_PIXEL,
             prediction=forward + predicted * PREDICTED_GAUSSIAN,
             optimisation=predicted * PREDICTED_GAUSSIAN / 2 + kept * OPTIMISED_GAUSSIAN,
+            gaussians=int(kept),
         )
 
 
@@ -103,7 +110,7 @@ def fit_memory(
     while (estimate := _estimate(fitting, originals)).total > limit:
         needed = needed or estimate.total
         reduced = next(
-            (made for step in _order(estimate) if (made := step(fitting)) != fitting), None
+            (made for step in _order(estimate, limit) if (made := step(fitting)) != fitting), None
         )
         if reduced is None:
             have = f"{limit / 1e9:.2f} GB of memory are available"
@@ -136,10 +143,11 @@ def _estimate(config: ReconstructConfig, originals: Sequence[tuple[int, int]]) -
     return MemoryEstimate.of(config, size, min(len(originals), config.views.max_views))
 
 
-def _order(estimate: MemoryEstimate) -> list[Reduction]:
+def _order(estimate: MemoryEstimate, limit: float) -> list[Reduction]:
     """Return the reductions, the most effective one first."""
-    prediction = [_in_groups, _smaller_groups, _fewer_geometry_views]
-    optimisation = [_fewer_gaussians]
+    prediction = [_smaller_few, _in_groups, _smaller_groups, _fewer_geometry_views]
+    excess = BASE + estimate.photos + estimate.optimisation - limit
+    optimisation = [partial(_fewer_gaussians, count=estimate.gaussians, excess=excess)]
     photos: list[Reduction] = [_smaller_photos, _fewer_photos]
     larger, other = (
         (prediction, optimisation)
@@ -151,36 +159,57 @@ def _order(estimate: MemoryEstimate) -> list[Reduction]:
     return [*larger, *photos, *other]
 
 
+def _smaller_few(config: ReconstructConfig) -> ReconstructConfig:
+    """Reduce the depth maps of few photos, down to the size of those of groups."""
+    fusion = config.fusion
+    smaller = _less(fusion.few_resolution, SIZE_STEP, fusion.resolution)
+    return replace(config, fusion=replace(fusion, few_resolution=smaller))
+
+
 def _in_groups(config: ReconstructConfig) -> ReconstructConfig:
     return replace(config, fusion=replace(config.fusion, min_views=2))
 
 
 def _smaller_groups(config: ReconstructConfig) -> ReconstructConfig:
-    resolution = _less(config.fusion.resolution, 0.8, MIN_GROUP_PX)
+    resolution = _less(config.fusion.resolution, SIZE_STEP, MIN_GROUP_PX)
     return replace(config, fusion=replace(config.fusion, resolution=resolution))
 
 
 def _fewer_geometry_views(config: ReconstructConfig) -> ReconstructConfig:
-    fewer = _less(config.fusion.max_views, 0.75, MIN_PHOTOS)
+    fewer = _less(config.fusion.max_views, NUMBER_STEP, MIN_PHOTOS)
     return replace(config, fusion=replace(config.fusion, max_views=fewer))
 
 
-def _fewer_gaussians(config: ReconstructConfig) -> ReconstructConfig:
-    fewer = _less(_max_gaussians(config), 0.75, MIN_GAUSSIANS)
+def _fewer_gaussians(config: ReconstructConfig, count: int, excess: float) -> ReconstructConfig:
+    """Reduce the number of Gaussians, by what is needed to save `excess` bytes and no more."""
+    if config.optimise.steps == 0:
+        return config
+    needed = count - math.ceil(max(excess, 0.0) / OPTIMISED_GAUSSIAN)
+    fewer = max(needed, _less(count, NUMBER_STEP, MIN_GAUSSIANS))
+    if fewer == count:
+        return config
     return replace(config, simplify=replace(config.simplify, max_gaussians=fewer))
 
 
-def _max_gaussians(config: ReconstructConfig) -> int:
-    return config.simplify.limit(config.views.resolution)
+def _depth_px(config: ReconstructConfig, count: int) -> int:
+    """Return the long side of the depth maps of a number of photos (px)."""
+    side = config.views.resolution
+    if count >= config.fusion.min_views:
+        return min(config.fusion.resolution, side)
+    return config.fusion.few_side(side) if config.optimise.steps else side
+
+
+def _max_gaussians(config: ReconstructConfig, count: int) -> int:
+    return config.simplify.limit(config.views.resolution, count)
 
 
 def _smaller_photos(config: ReconstructConfig) -> ReconstructConfig:
-    resolution = _less(config.views.resolution, 0.8, MIN_PHOTO_PX)
+    resolution = _less(config.views.resolution, SIZE_STEP, MIN_PHOTO_PX)
     return replace(config, views=replace(config.views, resolution=resolution))
 
 
 def _fewer_photos(config: ReconstructConfig) -> ReconstructConfig:
-    fewer = _less(config.views.max_views, 0.75, MIN_PHOTOS)
+    fewer = _less(config.views.max_views, NUMBER_STEP, MIN_PHOTOS)
     return replace(config, views=replace(config.views, max_views=fewer))
 
 
@@ -194,20 +223,17 @@ def _summary(
 ) -> str | None:
     """Say in one line what was reduced and why; None if nothing was."""
     used = min(count, after.views.max_views)
+    most, depth = _max_gaussians(after, used), _depth_px(after, used)
     changes = [
         (before.views.resolution, after.views.resolution, f"photos of {after.views.resolution} px"),
         (min(count, before.views.max_views), used, f"{used} photos"),
-        (
-            (before.fusion.min_views, before.fusion.resolution),
-            (after.fusion.min_views, after.fusion.resolution),
-            f"depth at {after.fusion.resolution} px",
-        ),
+        (_depth_px(before, used), depth, f"depth at {depth} px"),
         (
             min(used, before.fusion.max_views),
             min(used, after.fusion.max_views),
             f"depth of {after.fusion.max_views} photos",
         ),
-        (_max_gaussians(before), _max_gaussians(after), f"{_max_gaussians(after):,} Gaussians"),
+        (_max_gaussians(before, used), most, f"{most:,} Gaussians"),
     ]
     reduced = [text for old, new, text in changes if old != new]
     return f"{reason}: {', '.join(reduced)}" if reduced else None

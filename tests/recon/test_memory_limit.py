@@ -7,8 +7,9 @@ import pytest
 from memory import in_fresh_process, peak_bytes
 
 from recon.capture import load_capture
+from recon.capture.orientation import photo_size
 from recon.cli.main import main
-from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
+from recon.config import OptimiseConfig, ReconstructConfig, SimplifyConfig, ViewConfig
 from recon.errors import ConfigError
 from recon.memory import available_memory
 from recon.memory_limit import MemoryEstimate, fit_memory
@@ -33,6 +34,31 @@ def test_whatever_takes_most_is_reduced(sample: Path) -> None:
     assert fitting.views.resolution < config.views.resolution
     assert line is not None
     assert f"photos of {fitting.views.resolution} px" in line
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_few_photos_are_reduced_only_as_much_as_needed(sample: Path, count: int) -> None:
+    frames, config = load_capture(sample).frames[:count], ReconstructConfig()
+    needed = MemoryEstimate.of(config, photo_size(frames[0]), count).total
+    for fraction in (0.98, 0.9, 0.8):
+        limit = fraction * needed
+        fitting, line = fit_memory(replace(config, memory_gb=limit / 1e9), frames)
+        assert 0.85 * limit < MemoryEstimate.of(fitting, (512, 384), count).total <= limit
+        side = fitting.fusion.few_side(512)
+        assert 256 < side < 384 and line is not None and line.endswith(f": depth at {side} px")
+        assert fitting.simplify == config.simplify
+
+
+def test_gaussians_are_reduced_by_what_is_missing(sample: Path) -> None:
+    frames = load_capture(sample).frames[:8]
+    config = ReconstructConfig(simplify=SimplifyConfig(fraction=0.0, max_gaussians=500_000))
+    before = MemoryEstimate.of(config, photo_size(frames[0]), 8)
+    limit = before.total - 30e6
+    fitting, line = fit_memory(replace(config, memory_gb=limit / 1e9), frames)
+    after = MemoryEstimate.of(fitting, photo_size(frames[0]), 8)
+    assert limit - 2000 < after.total <= limit
+    assert line is not None and line.endswith(f" GB: {after.gaussians:,} Gaussians")
+    assert fitting.fusion == config.fusion and fitting.views == config.views
 
 
 def test_the_estimate_does_not_grow_with_photos_but_by_their_pixels() -> None:
