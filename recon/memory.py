@@ -2,18 +2,21 @@
 
 import contextlib
 import errno
+import functools
 import math
 import os
 import sys
 from pathlib import Path
+
+from recon.cores import allowed_cores
 
 # Parameters of glibc's mallopt (malloc.h).
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 # Limits of a container.
 CONTROL_GROUP = Path("/sys/fs/cgroup")
-# Address space that a library such as Embree takes: by itself, and for each thread, which has a
-# stack and an arena of glibc's malloc.
+# Address space that a library such as Embree takes when it is used first: by itself, and for each
+# thread (one a core that it may use), which has a stack and an arena of glibc's malloc.
 LIBRARY_BYTES, THREAD_BYTES = 150e6, 80e6
 # Words of errors that mean too little memory: torch, the system, C++, OpenCV, Python's threads,
 # oneDNN.
@@ -61,13 +64,16 @@ def available_memory() -> float | None:
     return min(free) + resident
 
 
+@functools.cache
 def check_addresses(library: str) -> None:
     """Check that a library that crashes without memory, as Embree does, can get what it needs.
+
+    Call it before each use: it checks before the first one, and afterwards the library has it.
 
     Raises:
         MemoryError: The limit of the process (RLIMIT_AS) leaves less.
     """
-    needed = LIBRARY_BYTES + THREAD_BYTES * (os.cpu_count() or 1)
+    needed = LIBRARY_BYTES + THREAD_BYTES * allowed_cores()
     with contextlib.suppress(OSError):
         if (free := _free_addresses()) < needed:
             raise MemoryError(

@@ -1,7 +1,6 @@
 """Checks of photo files: unreadable ones are left out, and conversions are told."""
 
 import functools
-import os
 import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from recon.capture.images import (
 from recon.capture.masks import without_masks
 from recon.capture.sample_values import eight_bit, grey_of
 from recon.capture.types import Capture
+from recon.cores import allowed_cores
 from recon.errors import InputError, LeftOutWarning, listed, warn
 
 # Size of the thumbnails of photos (px).
@@ -75,7 +75,7 @@ def checked_photos(capture: Capture, decode: bool) -> Capture:
     Raises:
         InputError: None of the photos can be read.
     """
-    threads = min(MAX_THREADS, os.cpu_count() or 1)
+    threads = min(MAX_THREADS, allowed_cores())
     with ThreadPoolExecutor(threads) as pool:
         paths = [frame.image_path for frame in capture.frames]
         findings = list(pool.map(lambda path: _inspect(path, decode), paths))

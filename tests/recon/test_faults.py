@@ -18,6 +18,7 @@ import torch
 from helpers import random_gaussians
 
 from recon.cli import main as cli
+from recon.cores import allowed_cores
 from recon.errors import MissingDependency
 from recon.formats import save_gaussians
 from recon.interrupts import hold_interrupt, stoppable
@@ -187,12 +188,30 @@ def test_words_of_too_little_memory() -> None:
 def test_libraries_that_crash_without_memory_are_not_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    check_addresses("Embree")
+    check_addresses.cache_clear()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limits = used + 100_000_000, resource.RLIM_INFINITY
+    limits = used + 300_000_000, resource.RLIM_INFINITY
     monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
-    with pytest.raises(MemoryError, match=r"Embree needs \d+ MB, and the limit .* leaves \d+ MB"):
+    monkeypatch.setattr("recon.memory.allowed_cores", lambda: 8)
+    with pytest.raises(MemoryError, match=r"Embree needs 790 MB, and the limit .* leaves \d+ MB"):
         check_addresses("Embree")
+    # One core has one thread.
+    monkeypatch.setattr("recon.memory.allowed_cores", lambda: 1)
+    check_addresses("Embree")
+    # What the library has, it does not need again.
+    monkeypatch.setattr("recon.memory.allowed_cores", lambda: 8)
+    check_addresses("Embree")
+    check_addresses.cache_clear()
+
+
+def test_only_the_cores_that_are_allowed_count() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert allowed_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert allowed_cores() == len(before)
 
 
 def test_a_library_that_memory_keeps_from_loading_is_not_missing(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recon.cores import allowed_cores
 from recon.devices import choose_device
 from recon.errors import ReconError
 from recon.overlay import merge_mappings
@@ -71,7 +72,7 @@ def _recipe(options: argparse.Namespace) -> tuple[Recipe, bool]:
     if choose_device(recipe.stages[0].config.device).type == "cpu":
         return recipe, True
     # A GPU waits for scenes that one process makes, and its matrix units need bf16.
-    workers = max(1, (os.cpu_count() or 1) - 1)
+    workers = max(1, allowed_cores() - 1)
     common = {"workers": workers, "precision": "bf16", **common}
     return read_recipe(options.config, options.assignments, common), False
 

@@ -1,7 +1,6 @@
 """Matching pairs of photos in several processes at a time."""
 
 import json
-import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.capture.isolated import run_scripts
+from recon.cores import allowed_cores
 
 # A process has one thread that matches and one that verifies matches.
 THREADS_PER_PROCESS = 2
@@ -18,7 +18,7 @@ MIN_PAIRS_PER_PROCESS = 100
 
 def count_processes(num_pairs: int) -> int:
     """Return how many processes match this many pairs."""
-    most = (os.cpu_count() or 1) // THREADS_PER_PROCESS
+    most = allowed_cores() // THREADS_PER_PROCESS
     return max(1, min(most, num_pairs // MIN_PAIRS_PER_PROCESS))
 
 
