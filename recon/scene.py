@@ -79,7 +79,8 @@ class Provenance:
 class Scene:
     """A scene of 3D Gaussians.
 
-    A scene that was read from a file has Gaussians only; all other fields are None.
+    A scene that was read from a file has its Gaussians and what the file keeps beside them; all
+    other fields are None.
 
     Example:
         scene = recon.reconstruct("photos/")
@@ -115,6 +116,9 @@ class Scene:
     start: Cameras | None = None
     """Camera from which to look at the scene first, in the world frame; by default the
     one in the middle of `cameras`. Files of most formats keep it."""
+    file_cameras: tuple[NamedCamera, ...] = field(default=(), repr=False)
+    """Further cameras of the file that the scene was read from, in the world frame, such as those
+    of the photos in USD."""
     ordered: bool = field(default=False, repr=False)
     """Whether the Gaussians are in order of importance."""
 
@@ -152,9 +156,14 @@ class Scene:
         keeps_order = format_of(path).keeps_order
         check_values(path, self.gaussians)
         scene = self.by_importance() if keeps_order else self
-        cameras = self._photo_cameras() if format_of(path).keeps_cameras else ()
+        cameras = self._kept_cameras(path)
         start = self._start()
         save_gaussians(path, scene.gaussians, self.origin, self.antialiased, start, cameras)
+
+    def _kept_cameras(self, path: Path) -> tuple[NamedCamera, ...]:
+        """Return the cameras to write into a file: those of the views, where its format can."""
+        views = self._photo_cameras() if format_of(path).keeps_cameras else ()
+        return views or self.file_cameras
 
     def _photo_cameras(self) -> tuple[NamedCamera, ...]:
         """Return the cameras of the views in the world frame, named like their photos."""
@@ -234,8 +243,9 @@ class Scene:
             ConfigError: A limit is out of range or cannot be met, or several are given.
             InputError: The extension is unknown, or the scene is empty or does not match the views.
         """
+        source = SceneSource.of(self.gaussians, self.origin, self.antialiased, self._start())
         return compress(
-            SceneSource.of(self.gaussians, self.origin, self.antialiased, self._start()),
+            replace(source, cameras=self._kept_cameras(Path(path))),
             path,
             max_loss_db=max_loss_db,
             target_mb=target_mb,
@@ -254,5 +264,9 @@ def load(path: str | Path) -> Scene:
     """
     source = open_scene(Path(path))
     return Scene(
-        source.load(), origin=source.origin, antialiased=source.antialiased, start=source.start
+        source.load(),
+        origin=source.origin,
+        antialiased=source.antialiased,
+        start=source.start,
+        file_cameras=source.cameras,
     )

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recon.compression import sphere_cameras
+from recon.formats import NamedCamera
 from recon.precision import WORLD, Origin
 from recon.simplification.decimation import contribution
 from render import Cameras, Gaussians
@@ -55,6 +56,8 @@ class ViewerScene:
     """Whether the scene is for rendering with the 2D filter of Mip-Splatting."""
     start: Cameras | None = None
     """Camera from which to look at it first, in the world frame; None if that is not known."""
+    file_cameras: tuple[NamedCamera, ...] = ()
+    """Further cameras of its file, in the world frame, which saving it keeps."""
     visible: bool = True
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Position in the browser's frame (browser units)."""

@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 from recon.capture.check import matched_points, sift_features
-from recon.capture.geometry import OPENGL_FLIP
 from recon.capture.images import (
     DECODE_ERRORS,
     TRANSPOSITIONS,
@@ -25,6 +24,7 @@ from recon.capture.images import (
 from recon.capture.sample_values import grey_of
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.errors import warn
+from recon.formats.y_up import OPENGL_FLIP
 from render.cameras import camera_centers
 
 LONG_SIDE_PX = 512

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from recon.capture.geometry import OPENGL_FLIP
 from recon.capture.text import read_json
 from recon.errors import InputError
+from recon.formats.y_up import OPENGL_FLIP
 
 # Larger files are not looked into for frames.
 MAX_BYTES = 1 << 26

@@ -11,9 +11,6 @@ from torch import Tensor
 from recon.capture.types import DistortionModel
 from recon.errors import InputError, warn
 
-# Signs of the columns of a camera-to-world matrix: OpenGL cameras look along -z with y up, recon's
-# along +z with y down.
-OPENGL_FLIP = np.array([1.0, -1.0, -1.0, 1.0])
 # Largest deviation of R R^T from the identity that counts as rounding.
 ROTATION_TOLERANCE = 1e-2
 # Focal length over the long side: below the first, the field of view is over 157 degrees, above the

@@ -30,7 +30,6 @@ import torch
 from jaxtyping import Float
 
 from recon.capture.geometry import (
-    OPENGL_FLIP,
     Intrinsics,
     c2w_from_viewmat,
     canonical_distortion,
@@ -44,6 +43,7 @@ from recon.capture.text import read_json, read_text, text_head
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.capture.valid_frames import valid_frames
 from recon.errors import InputError, listed, warn
+from recon.formats.y_up import OPENGL_FLIP
 from render.quaternions import quats_to_rotmats
 
 Reader = Callable[[], Capture]

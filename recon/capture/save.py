@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recon.capture.geometry import OPENGL_FLIP, c2w_from_viewmat
+from recon.capture.geometry import c2w_from_viewmat
 from recon.capture.names import name_below
 from recon.capture.transforms import COEFFICIENTS
 from recon.capture.types import DistortionModel, Frame
 from recon.files import atomic_output
+from recon.formats.y_up import OPENGL_FLIP
 
 # Cameras of another lens have been replaced by pinhole cameras.
 MODEL_NAMES: dict[DistortionModel, str] = {

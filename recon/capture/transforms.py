@@ -17,7 +17,6 @@ from torch import Tensor
 
 from recon.capture.camera_lists import camera_document
 from recon.capture.geometry import (
-    OPENGL_FLIP,
     Intrinsics,
     canonical_distortion,
     checked_K,
@@ -30,6 +29,7 @@ from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.capture.valid_frames import Entry, valid_frames
 from recon.errors import InputError, LeftOutWarning, listed, warn
 from recon.formats.ply_header import read_points
+from recon.formats.y_up import OPENGL_FLIP
 
 MODELS: dict[str, DistortionModel] = {
     "PINHOLE": "none",

@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput, UsageError
-from recon.cli.outputs import check_capture_stays, check_outputs, expected_bytes
+from recon.cli.outputs import (
+    check_capture_stays,
+    check_outputs,
+    expected_bytes,
+    expected_point_bytes,
+)
 from recon.errors import InputError, ReconError, warn
 from recon.reporting import (
     megabytes,
@@ -20,9 +25,6 @@ from recon.scene_extensions import POINT_CLOUD_EXTENSIONS_TEXT, is_point_cloud
 if TYPE_CHECKING:
     from recon.formats import NamedCamera, SceneSource
 
-# Estimate of the bytes of a point, of all formats.
-BYTES_PER_POINT = 30.0
-
 
 @dataclass(frozen=True)
 class Convert:
@@ -34,7 +36,7 @@ class Convert:
     """File to write; the extension selects the format: one of a scene, or of a point cloud
     ({point_cloud_extensions})."""
     sh_degree: Annotated[int | None, Arg(metavar="DEGREE")] = None
-    """Drop spherical harmonics above this degree (0 to 4)."""
+    """Drop spherical harmonics above this degree (0 to 4) from a scene."""
     cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
     """Capture or transforms.json (the photos need not exist) whose cameras to write into a USD
     file."""
@@ -78,6 +80,11 @@ class Convert:
             raise UsageError(
                 f"--min-opacity is for point clouds ({POINT_CLOUD_EXTENSIONS_TEXT}), and "
                 f"{self.output} is none"
+            )
+        if self.sh_degree is not None and points:
+            raise UsageError(
+                f"--sh-degree is for scenes, and {self.output} is a point cloud, which has no "
+                "spherical harmonics; leave it out"
             )
         keeps_cameras = not points and format_of(self.output).keeps_cameras
         if self.cameras is not None and not keeps_cameras:
@@ -135,9 +142,11 @@ class Convert:
         """Write a point cloud; return the words and the values of the summary."""
         from recon.export.point_cloud import MIN_OPACITY, PointCloud, write_point_cloud
         from recon.files import check_space
+        from recon.precision import WORLD
 
         least = MIN_OPACITY if self.min_opacity is None else self.min_opacity
-        check_space(self.output, BYTES_PER_POINT * source.count)
+        far = source.origin != WORLD
+        check_space(self.output, expected_point_bytes(self.output, source.count, far))
         cloud = PointCloud.of(self.output, source.cut_to(0), least)
         write_point_cloud(self.output, cloud)
         left_out = source.count - cloud.count

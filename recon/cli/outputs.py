@@ -12,12 +12,15 @@ from recon.reporting import STDOUT, check_json, check_json_name
 if TYPE_CHECKING:
     from recon.capture import Capture
 
-# Bytes of a Gaussian in each format, and of each coefficient of spherical harmonics above degree 0.
-# Formats that compress vary by a factor of two.
+# Bytes on the disk of a Gaussian in each format, and of each coefficient of spherical harmonics
+# above degree 0. Formats that compress vary by a factor of two. While a .usdz is written, its layer
+# is on the disk as well.
 BYTES_PER_GAUSSIAN = {
     ".ply": (68, 12), ".compressed.ply": (17, 3), ".splat": (32, 0), ".spz": (14, 2),
-    ".sog": (9, 1), ".glb": (56, 12), ".usdc": (56, 12), ".usda": (150, 36), ".usdz": (56, 12),
+    ".sog": (9, 1), ".glb": (60, 12), ".usdc": (56, 12), ".usda": (178, 39), ".usdz": (112, 24),
 }  # fmt: skip
+# The same of a point of a cloud: near the origin, and at coordinates that float32 cannot hold.
+BYTES_PER_POINT = {".points.ply": (15, 27), ".xyz": (43, 54), ".las": (26, 26), ".laz": (15, 15)}
 
 
 def check_outputs(
@@ -122,14 +125,30 @@ def check_capture_stays(
 
 
 def expected_bytes(path: Path, count: int, sh_degree: int = 0) -> float:
-    """Estimate the size of a scene file (bytes).
+    """Estimate the space that a scene file takes on the disk while it is written (bytes).
 
     Args:
         path: Name of the file, whose extension chooses the format.
         count: Number of Gaussians.
         sh_degree: Degree of the spherical harmonics.
     """
-    name = path.name.lower()
-    extension = max((e for e in BYTES_PER_GAUSSIAN if name.endswith(e)), key=len)
-    base, rest = BYTES_PER_GAUSSIAN[extension]
+    base, rest = _by_extension(BYTES_PER_GAUSSIAN, path)
     return float(count) * (base + rest * ((sh_degree + 1) ** 2 - 1))
+
+
+def expected_point_bytes(path: Path, count: int, is_far: bool) -> float:
+    """Estimate the size of a point cloud (bytes).
+
+    Args:
+        path: Name of the file, whose extension chooses the format.
+        count: Number of points.
+        is_far: Whether float32 cannot hold its coordinates.
+    """
+    near, far = _by_extension(BYTES_PER_POINT, path)
+    return float(count) * (far if is_far else near)
+
+
+def _by_extension(sizes: Mapping[str, tuple[int, int]], path: Path) -> tuple[int, int]:
+    """Return what belongs to the longest extension that fits a name."""
+    name = path.name.lower()
+    return sizes[max((e for e in sizes if name.endswith(e)), key=len)]

@@ -101,6 +101,7 @@ class View:
                     source.origin,
                     source.antialiased,
                     source.start,
+                    source.cameras,
                 )
             )
         return loaded

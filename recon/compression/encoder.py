@@ -18,7 +18,7 @@ from recon.errors import ReconWarning
 from recon.files import temporary_folder
 from recon.formats import check_kept, encodings, open_scene, write_scene
 from recon.formats.registry import SceneFormat
-from recon.formats.source import SceneSource
+from recon.formats.source import NamedCamera, SceneSource
 from recon.precision import WORLD, Origin
 from render import Cameras, Gaussians
 
@@ -98,20 +98,23 @@ class Encoder:
     """Whether the scenes are for rendering with the 2D filter of Mip-Splatting."""
     start: Cameras | None = None
     """Camera from which to look at the scenes first."""
+    cameras: tuple[NamedCamera, ...] = ()
+    """Further cameras that the files keep, where the format can."""
     warnings: dict[Path, list[str]] = field(default_factory=dict)
     """What the writer warned of, by file: only the file that is kept matters."""
 
     @staticmethod
     @contextmanager
-    def temporary(
-        scene_format: SceneFormat,
-        origin: Origin = WORLD,
-        antialiased: bool = False,
-        start: Cameras | None = None,
-    ) -> Iterator["Encoder"]:
-        """Create an encoder whose files are deleted when the context ends."""
+    def temporary(scene_format: SceneFormat, source: SceneSource) -> Iterator["Encoder"]:
+        """Create an encoder whose files are deleted when the context ends.
+
+        Args:
+            scene_format: Format of the files.
+            source: Scene whose origin, cameras and kind of rendering the files keep.
+        """
+        kept = source.origin, source.antialiased, source.start, source.cameras
         with temporary_folder() as folder:
-            yield Encoder(scene_format, folder, origin, antialiased, start)
+            yield Encoder(scene_format, folder, *kept)
 
     @property
     def quantises(self) -> bool:
@@ -135,7 +138,8 @@ class Encoder:
         return path
 
     def _source(self, scene: Gaussians) -> SceneSource:
-        return SceneSource.of(scene, self.origin, self.antialiased, self.start)
+        source = SceneSource.of(scene, self.origin, self.antialiased, self.start)
+        return replace(source, cameras=self.cameras)
 
     def decode(self, path: Path) -> Gaussians:
         """Read an encoded file, relative to the same origin."""

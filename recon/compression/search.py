@@ -118,8 +118,7 @@ def compress(
     def report(done: float) -> None:
         progress("compressing", done)
 
-    kept = source.origin, source.antialiased, source.start
-    with Encoder.temporary(scene_format, *kept) as encoder:
+    with Encoder.temporary(scene_format, source) as encoder:
         report(0.0)
         if "keep_fraction" in limits:
             found = for_fraction(scene, encoder, objective, limits["keep_fraction"])

@@ -28,7 +28,8 @@ def is_scene(path: Path) -> bool:
         return True
     if path.suffix.lower() == ".zip":
         return bool(scenes_in(path))
-    known = path.name.lower().endswith(tuple(FORMATS)) or path.name == LOD_META
+    extensions = [e for f in FORMATS.values() for e in (f.extension, *f.other_extensions)]
+    known = path.name.lower().endswith(tuple(extensions)) or path.name == LOD_META
     return not path.is_dir() and (known or is_sog_meta(path))
 
 

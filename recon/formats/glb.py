@@ -18,8 +18,8 @@ from recon.formats import encodings
 from recon.formats.gltf import Document, read_document
 from recon.formats.source import SceneSource
 from recon.formats.y_up import (
-    CAMERA_AXES,
     FLIPS,
+    OPENGL_FLIP,
     SIDE_PX,
     flip_axes,
     flip_quats,
@@ -156,7 +156,7 @@ def _translation(origin: Origin) -> dict[str, Any]:
 def _pose(start: Cameras) -> dict[str, Any]:
     """Return the part of a node with the pose of a camera, which looks along -z with +y up."""
     signs = np.append(flip_axes(), 1).astype(np.float64)
-    matrix = signs[:, None] * start.c2w[0].numpy() * CAMERA_AXES
+    matrix = signs[:, None] * start.c2w[0].numpy() * OPENGL_FLIP
     return {"matrix": matrix.T.ravel().tolist()}
 
 
@@ -180,7 +180,7 @@ def _start(document: Document) -> Cameras | None:
             size = round(width), round(height)
         except (KeyError, TypeError, ValueError, ArithmeticError):
             continue
-        pose = torch.from_numpy(signs[:, None] * matrix * CAMERA_AXES)
+        pose = torch.from_numpy(signs[:, None] * matrix * OPENGL_FLIP)
         start = checked_camera(pose, (focal, focal, width / 2, height / 2), *size)
         if start is not None:
             return start

@@ -183,6 +183,9 @@ def format_of(path: Path, verb: str = "write") -> SceneFormat:
     for extension in sorted(FORMATS, key=len, reverse=True):
         if name.endswith(extension):
             return FORMATS[extension]
+    for scene_format in FORMATS.values() if verb == "read" else ():
+        if name.endswith(scene_format.other_extensions):
+            return scene_format
     how = "; export the scene as .ply, or convert it with its own tools" if verb == "read" else ""
     raise InputError(
         f"cannot {verb} {path}: unknown scene format {path.suffix or '(no extension)'}; "

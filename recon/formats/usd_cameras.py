@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recon.formats.y_up import CAMERA_AXES, SIDE_PX, Flips, flip_axes
+from recon.formats.y_up import OPENGL_FLIP, SIDE_PX, Flips, flip_axes
 from recon.start_camera import checked_camera
 from render import Cameras
 
@@ -34,7 +34,7 @@ def write_camera(pxr: Any, stage: Any, path: str, camera: Cameras, flips: Flips)
     defined = pxr.UsdGeom.Camera.Define(stage, path)
     signs = np.append(flip_axes(flips), 1).astype(np.float64)
     # Zeros without a sign.
-    matrix = signs[:, None] * camera.c2w[0].numpy() * CAMERA_AXES + 0.0
+    matrix = signs[:, None] * camera.c2w[0].numpy() * OPENGL_FLIP + 0.0
     # Vectors of USD are rows.
     defined.AddTransformOp().Set(pxr.Gf.Matrix4d(matrix.T.tolist()))
     (fx, fy), (cx, cy) = camera.Ks[0].diagonal()[:2].tolist(), camera.Ks[0, :2, 2].tolist()
@@ -68,7 +68,7 @@ def read_camera(prim: Any, matrix: np.ndarray, lens: Any) -> Cameras | None:
     fx, fy = focal / aperture[0] * width, focal / aperture[1] * height
     cx = width / 2 - lens.horizontalApertureOffset / focal * fx
     cy = height / 2 + lens.verticalApertureOffset / focal * fy
-    return checked_camera(torch.from_numpy(matrix * CAMERA_AXES), (fx, fy, cx, cy), width, height)
+    return checked_camera(torch.from_numpy(matrix * OPENGL_FLIP), (fx, fy, cx, cy), width, height)
 
 
 def _size(prim: Any, aspect: float) -> tuple[int, int]:

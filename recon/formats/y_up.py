@@ -14,8 +14,9 @@ from render.sh import C0
 Flips = dict[str, int]
 FLIPS: Flips = {"x": -1, "y": -1, "z": 1}
 KEPT: Flips = {"x": 1, "y": 1, "z": 1}
-# OpenCV cameras have +y down and look along +z, those of these formats +y up and along -z.
-CAMERA_AXES = np.array([1.0, -1.0, -1.0, 1.0])
+# Signs of the columns of a camera-to-world matrix: OpenGL cameras, as those of these formats, look
+# along -z with +y up, recon's (OpenCV) along +z with +y down.
+OPENGL_FLIP = np.array([1.0, -1.0, -1.0, 1.0])
 # Longer side of the image of a camera whose size a file does not tell (px).
 SIDE_PX = 1000
 

@@ -11,9 +11,13 @@ from helpers import random_gaussians
 from PIL import Image
 
 from recon.cli import main as cli
+from recon.cli.outputs import expected_bytes, expected_point_bytes
 from recon.errors import InputError, did_you_mean
+from recon.export.point_cloud import PointCloud, write_point_cloud
 from recon.files import atomic_output, check_output, check_space
-from recon.formats import load_gaussians, save_gaussians
+from recon.formats import FORMATS, SceneSource, load_gaussians, save_gaussians
+from recon.precision import WORLD
+from recon.scene_extensions import POINT_CLOUD_EXTENSIONS
 
 
 @pytest.fixture()
@@ -129,6 +133,37 @@ def test_space_is_estimated(folder: Path, capsys) -> None:
     with pytest.raises(InputError, match=r"takes about .* MB, but only .* MB are free"):
         check_space(folder / "x.ply", 3 * free)
     failure(f"compress @s.ply -o @x.sog --target-size {int(free)}", folder, capsys)
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_expected_sizes_are_those_of_files(extension: str, folder: Path) -> None:
+    if extension.startswith(".usd"):
+        pytest.importorskip("pxr")
+    path, generator = folder / f"x{extension}", torch.Generator().manual_seed(0)
+    for degree in (0, 2):
+        scene = random_gaussians(2000, generator, degree=degree, dtype=torch.float32)
+        save_gaussians(path, scene)
+        degree = min(degree, FORMATS[extension].max_sh_degree)
+        # Of a .usdz, the layer in it is on the disk as well.
+        on_disk = path.stat().st_size * (2 if extension == ".usdz" else 1)
+        compresses = extension in (".sog", ".spz")
+        tolerance = 1.0 if compresses else 0.05
+        assert expected_bytes(path, 2000, degree) == pytest.approx(on_disk, rel=tolerance)
+
+
+@pytest.mark.parametrize("extension", POINT_CLOUD_EXTENSIONS)
+@pytest.mark.parametrize("origin", [WORLD, (500_000.0, 5_400_000.0, 100.0)])
+def test_expected_sizes_of_points_are_those_of_files(
+    extension: str, origin: tuple[float, float, float], folder: Path
+) -> None:
+    if extension in (".las", ".laz"):
+        pytest.importorskip("laspy")
+    path, generator = folder / f"x{extension}", torch.Generator().manual_seed(0)
+    scene = random_gaussians(5000, generator, degree=0, dtype=torch.float32)
+    cloud = PointCloud.of(path, SceneSource.of(scene, origin), 0.0)
+    write_point_cloud(path, cloud)
+    expected = expected_point_bytes(path, 5000, origin != WORLD)
+    assert expected == pytest.approx(path.stat().st_size, rel=0.1)
 
 
 def test_an_old_folder_stays_after_a_failure(tmp_path: Path, monkeypatch) -> None:

@@ -93,6 +93,7 @@ def test_convert_tells_what_is_lost(
     ("output", "option", "value", "error"),
     [
         ("b.spz", "--min-opacity", "0.2", "--min-opacity is for point clouds"),
+        ("b.xyz", "--sh-degree", "1", "--sh-degree is for scenes"),
         ("b.xyz", "--min-opacity", "2", "must be from 0 to 1"),
         ("b.las", "--cameras", "x", "needs a format that holds cameras (.usdc, .usda, .usdz)"),
         ("b.xyz", "--min-opacity", "0.9", "none of 400 Gaussians has an opacity of 0.9"),

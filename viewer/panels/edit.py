@@ -128,6 +128,6 @@ class EditPanel:
         while path.exists():
             # Scenes of different folders or formats may have the same name.
             path, number = folder / f"{stem}-{number}{suffix}", number + 1
-        save_gaussians(path, part, scene.origin, scene.antialiased, scene.start)
+        save_gaussians(path, part, scene.origin, scene.antialiased, scene.start, scene.file_cameras)
         notify(client, f"{len(part):,} Gaussians saved as {path.name}")
         return path

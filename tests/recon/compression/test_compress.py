@@ -25,7 +25,7 @@ from recon.compression.encoder import find_steps, quantise
 from recon.compression.reduction import reduce_count
 from recon.compression.search import adjust_steps, encode
 from recon.errors import ConfigError
-from recon.formats import FORMATS, load_gaussians, open_scene, save_gaussians
+from recon.formats import FORMATS, SceneSource, load_gaussians, open_scene, save_gaussians
 from recon.simplification.decimation import contribution, importance_order
 from render import rasterize
 
@@ -76,7 +76,7 @@ def test_coarser_steps_use_up_the_permitted_loss(
     whole = load_gaussians(scene)
     fewer = reduce_count(whole, round(0.15 * len(whole)), objective)
     rounding = objective.loss_db(fewer) / 4
-    with Encoder.temporary(FORMATS[extension]) as encoder:
+    with Encoder.temporary(FORMATS[extension], SceneSource.of(whole)) as encoder:
         steps = find_steps(fewer, encoder, objective, rounding)
         plain = encode(fewer, encoder, objective, steps)
         for part in (0.5, 0.9):
@@ -96,7 +96,7 @@ def test_loss_agrees_with_the_reference_rasterizer(
     scene: Path, objective: RateDistortionObjective
 ) -> None:
     whole = load_gaussians(scene)
-    with Encoder.temporary(FORMATS[".spz"]) as encoder:
+    with Encoder.temporary(FORMATS[".spz"], SceneSource.of(whole)) as encoder:
         encoded = for_max_loss(whole, encoder, objective, 1.0, lambda done: None)
         found = load_gaussians(encoded.path)
     # The reference rasterizer, not the kernel that was searched with.
@@ -142,7 +142,7 @@ def test_steps_do_not_count_earlier_losses(scene: Path, objective: RateDistortio
     already = objective.loss_db(fewer)
     rounding = already / 4
     assert rounding > 0.005
-    with Encoder.temporary(FORMATS[".sog"]) as encoder:
+    with Encoder.temporary(FORMATS[".sog"], SceneSource.of(whole)) as encoder:
         steps = find_steps(fewer, encoder, objective, rounding)
     assert min(steps.color, steps.scale, steps.quat, steps.opacity) > 0.004
     more = objective.loss_db(quantise(fewer, steps)) - already
@@ -259,7 +259,7 @@ def test_weak_sh_are_dropped_for_more_gaussians(
     for strength, size, degree in ((0.002, 0.15, 0), (0.2, 0.5, 2)):
         shiny = replace(whole, sh=torch.cat([whole.cut_sh(0).sh, strength * noise], 1))
         seen = RateDistortionObjective.of(shiny, objective.eval_cameras)
-        with Encoder.temporary(FORMATS[".spz"]) as encoder:
+        with Encoder.temporary(FORMATS[".spz"], SceneSource.of(whole)) as encoder:
             encoded = for_target_size(shiny, encoder, seen, size, lambda done: None)
             assert encoded.size <= 1e6 * size
             assert load_gaussians(encoded.path).sh_degree == degree
@@ -278,7 +278,7 @@ def test_limits_that_cannot_be_met(
     scene: Path, objective: RateDistortionObjective, tmp_path: Path
 ) -> None:
     whole = load_gaussians(scene)
-    with Encoder.temporary(FORMATS[".splat"]) as encoder:
+    with Encoder.temporary(FORMATS[".splat"], SceneSource.of(whole)) as encoder:
         with pytest.raises(ConfigError, match="max_loss_db=1e-06: .splat alone loses"):
             for_max_loss(whole, encoder, objective, 1e-6, lambda done: None)
         with pytest.raises(ConfigError, match="target_mb=1e-05: 1 of the Gaussians take"):

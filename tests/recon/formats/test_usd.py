@@ -10,6 +10,8 @@ import torch
 from format_helpers import EXACT, assert_close, scene_of
 
 from recon import MissingDependency, ReconError, ReconWarning, Scene, load
+from recon.capture import load_capture
+from recon.cli import main as cli
 from recon.formats import NamedCamera, SceneSource, load_gaussians, open_scene, write_scene
 from render import Cameras, Gaussians, Sim3
 from render.quaternions import quats_to_rotmats
@@ -255,6 +257,66 @@ def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
         old = open_scene(path)
         write_scene(path, SceneSource.of(scene_of(0, 30)))
         assert open_scene(path).count == 30 and old.count == 20
+
+
+def test_cameras_and_prims_that_are_not_read_are_named(tmp_path: Path, recwarn) -> None:
+    path = tmp_path / "a.usda"
+    start = camera_looking((0, 1, 0), 0, 0, -3)
+    named = NamedCamera("a.jpg", start), NamedCamera("b.jpg", start), NamedCamera("c.jpg", start)
+    write_scene(path, replace(SceneSource.of(scene_of(0, 20)), cameras=named))
+    stage = Usd.Stage.Open(str(path))
+    cameras = [UsdGeom.Camera(stage.GetPrimAtPath(f"/World/cameras/{x}_jpg")) for x in "abc"]
+    cameras[0].GetProjectionAttr().Set("orthographic")
+    cameras[1].GetFocalLengthAttr().Set(0)
+    hidden = UsdGeom.Xform.Define(stage, "/World/hidden")
+    define(stage, scene_of(0, 5), "/World/hidden/part")
+    hidden.MakeInvisible()
+    stage.Save()
+    found = open_scene(path)
+    assert [camera.name for camera in found.cameras] == ["c.jpg"] and found.count == 20
+    (told,) = (str(warning.message) for warning in recwarn.list)
+    for words in (
+        "orthographic cameras (/World/cameras/a_jpg)",
+        "invalid cameras (/World/cameras/b_jpg)",
+        "Gaussians that are set invisible (/World/hidden/part)",
+    ):
+        assert words in told
+    UsdGeom.Imageable(stage.GetPrimAtPath("/World/gaussians")).MakeInvisible()
+    stage.Save()
+    with pytest.raises(ReconError, match="has no Gaussians: .* set invisible .*/World/gaussians"):
+        open_scene(path)
+
+
+def test_cameras_of_a_file_are_kept(tmp_path: Path, recwarn) -> None:
+    """By loading and saving, and by `recon compress`; formats that cannot hold them are told."""
+    start, path = camera_looking((0, 1, 0), 0, 0, -3), tmp_path / "a.usdc"
+    names = ["IMG 1.JPG", "IMG_1.JPG"]
+    source = SceneSource.of(scene_of(0, 40), start=start)
+    write_scene(path, replace(source, cameras=tuple(NamedCamera(n, start) for n in names)))
+    load(path).save(tmp_path / "b.usda")
+    load(path).compress(tmp_path / "c.usdz", keep_fraction=0.5)
+    cli.main(["compress", str(path), "-o", str(tmp_path / "d.usdc"), "--keep", "0.5", "--quiet"])
+    for name in ("b.usda", "c.usdz", "d.usdc"):
+        found = open_scene(tmp_path / name).cameras
+        assert [camera.name for camera in found] == names
+        assert torch.allclose(found[1].camera.c2w, start.c2w, atol=1e-8)
+    assert not recwarn.list
+    with pytest.warns(ReconWarning, match=r"\.ply cannot hold the 2 cameras of the scene"):
+        load(path).save(tmp_path / "e.ply")
+    with pytest.warns(ReconWarning, match=r"\.sog cannot hold the 2 cameras of the scene"):
+        load(path).compress(tmp_path / "e.sog", keep_fraction=0.5)
+
+
+@pytest.mark.parametrize("content", [b"", b"PXR-", b"no USD"])
+def test_a_damaged_file_of_the_extension_usd_is_called_damaged(
+    content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "scene.usd"
+    path.write_bytes(content)
+    with pytest.raises(ReconError, match=r"scene\.usd is damaged: it is no layer of USD"):
+        load(path)
+    with pytest.raises(ReconError, match=r"scene\.usd is a scene already"):
+        load_capture(path)
 
 
 def test_without_gaussians_or_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
