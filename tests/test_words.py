@@ -16,6 +16,8 @@ BANNED = {
     r"pictures?": "image, or photo for a file of the user",
     r"places?": "position, pose, location",
     r"turns?": "rotation, or a verb",
+    r"turned": "rotated",
+    r"the (same|exact|total) counts?|counts? alone": "number of",
     r"(a|the|this|its|what|by|largest|fixed|their) share|shares? of": "fraction, ratio",
     r"shares?(?=_| ?=[^=]| ?:)|(?<=_)shares?": "fraction, ratio",
     r"films?": "clip (of RealEstate10K), video",

@@ -14,8 +14,8 @@ from viewer.state import ViewerState
 # Scenes are sent again, with new minimum sizes, after the camera has moved by more than this
 # fraction of its distance to the scene's centre ...
 MAX_MOVE = 0.12
-# ... and with new view-dependent colours after it has moved by more than this fraction or turned by
-# about this angle (radians).
+# ... and with new view-dependent colours after it has moved by more than this fraction or rotated
+# by about this angle (radians).
 MAX_COLOR_MOVE = 0.05
 # The camera must be at rest for this long before scenes are sent again (s).
 REST_S = 0.25
@@ -112,5 +112,5 @@ def _is_stale(sent: _Sent | None, wanted: _Sent, sh_degree: int, center: torch.T
     moved /= max(float((old.centers[0] - center).norm()), 1e-9)
     if max(zoomed, moved) > MAX_MOVE:
         return True
-    turned = float((old.viewmats[0, :3, :3] - new.viewmats[0, :3, :3]).norm())
-    return wanted.settings.depends_on_view(sh_degree) and max(turned, moved) > MAX_COLOR_MOVE
+    rotated = float((old.viewmats[0, :3, :3] - new.viewmats[0, :3, :3]).norm())
+    return wanted.settings.depends_on_view(sh_degree) and max(rotated, moved) > MAX_COLOR_MOVE

@@ -128,16 +128,16 @@ def agree(a: Rays, b: Rays, b_from_a: Pose) -> Bool[np.ndarray, "n"]:
         b_from_a: Second camera from the first.
     """
     tolerance = np.sin(min(TOLERANCE * motion(a, b), MAX_TOLERANCE_RAD))
-    turned, offset = a @ b_from_a[:3, :3].T, b_from_a[:3, 3]
-    normal = np.cross(turned, offset)
+    rotated, offset = a @ b_from_a[:3, :3].T, b_from_a[:3, 3]
+    normal = np.cross(rotated, offset)
     length = np.linalg.norm(normal, axis=1)
     off_plane = np.abs((normal * b).sum(1)) > tolerance * length
-    across = np.cross(turned, b)
-    # From depth_b * b = depth_a * turned + offset, multiplied by either ray.
+    across = np.cross(rotated, b)
+    # From depth_b * b = depth_a * rotated + offset, multiplied by either ray.
     depth_a = (np.cross(b, offset) * across).sum(1)
     depth_b = (normal * across).sum(1)
     parallel = np.linalg.norm(across, axis=1) < tolerance
-    far = parallel & ((turned * b).sum(1) > 0)
+    far = parallel & ((rotated * b).sum(1) > 0)
     return np.asarray(~off_plane & (far | (~parallel & (depth_a > 0) & (depth_b > 0))))
 
 

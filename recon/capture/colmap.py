@@ -107,12 +107,13 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(children, key=lambda path: natural_key(path.name))
 
 
-def read_colmap(root: Path, model: Path) -> Capture:
+def read_colmap(root: Path, model: Path, photos: bool = True) -> Capture:
     """Read the registered images of a COLMAP model in natural order, in the model's world frame.
 
     Args:
         root: Folder of the project, which has the images.
         model: Folder of the model.
+        photos: Whether the photos are used, and not only their cameras.
 
     Raises:
         InputError: The model cannot be read, or all its images are missing or invalid.
@@ -125,7 +126,7 @@ def read_colmap(root: Path, model: Path) -> Capture:
         (entry.name, path, partial(_frame, content, entry, root, model))
         for entry, path in zip(images, paths, strict=True)
     ]
-    frames, lost = valid_frames(f"the COLMAP model {model}", made)
+    frames, lost = valid_frames(f"the COLMAP model {model}", made, num_needed=2 if photos else 1)
     return Capture(root, "colmap", frames, left_out=lost)
 
 

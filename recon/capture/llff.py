@@ -24,11 +24,15 @@ IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8")
 OTHER_FOLDERS = {*IMAGE_FOLDERS, *FOLDERS}
 
 
-def read_llff(path: Path) -> Capture:
+def read_llff(path: Path, photos: bool = True) -> Capture:
     """Read a poses_bounds.npy and its images, one per row in natural order.
 
     The images are in the folder `images` beside it, or else in one of LLFF's smaller copies or a
     folder of another usual name.
+
+    Args:
+        path: The file.
+        photos: Whether the photos are used, and not only their cameras.
 
     Raises:
         InputError: The array or all its rows are invalid, or there are more or fewer images than
@@ -42,7 +46,7 @@ def read_llff(path: Path) -> Capture:
         (image.name, photo, partial(_frame, row, path.parent, f"{path}, row {i}"))
         for i, (row, image, photo) in enumerate(zip(table, images, found, strict=True))
     ]
-    frames, lost = valid_frames(str(path), made)
+    frames, lost = valid_frames(str(path), made, num_needed=2 if photos else 1)
     return Capture(path.parent, "llff", frames, left_out=lost)
 
 

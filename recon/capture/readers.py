@@ -1,6 +1,7 @@
 """Captures of every kind: folders of photos, videos, and the file formats of other tools."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,8 +25,8 @@ from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
 from recon.capture.video import read_video
 from recon.capture.video_frames import is_video
-from recon.errors import InputError, listed, warn
-from recon.formats import is_scene
+from recon.errors import InputError, MissingDependency, ReconWarning, listed, warn
+from recon.formats import is_scene, open_scene
 from recon.formats.contents import extension_by_content
 from recon.formats.sog_archive import is_sog_meta
 from recon.scene_extensions import SCENE_EXTENSIONS_TEXT
@@ -113,11 +114,11 @@ def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
     suffix = path.suffix.lower()
     # An archive may have photos beside a PLY of points.
     if extension_by_content(path) if is_archive(path) else is_scene(path):
-        raise InputError(f"{path} {NO_CAPTURE}")
+        raise _no_photos(path)
     if suffix == ".json":
         return read_transforms(path, photos)
     if suffix == ".npy":
-        return read_llff(path)
+        return read_llff(path, photos)
     if is_video(path):
         return read_video(path, frames)
     if is_image(path):
@@ -138,6 +139,20 @@ def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
     )
 
 
+def _no_photos(path: Path) -> InputError:
+    """Return the error for a scene file, or for a mesh or a point cloud in such a format."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReconWarning)
+            open_scene(path)
+    except MissingDependency:
+        # It cannot be told what is in it.
+        pass
+    except InputError as error:
+        return InputError(f"{error}; to reconstruct, pass the folder of the photos")
+    return InputError(f"{path} {NO_CAPTURE}")
+
+
 def _read_folder(folder: Path, frames: int | None, photos: bool) -> Capture:
     """Read the likeliest of the cameras in a folder, and name the others."""
     kinds: list[tuple[str, Callable[[], Capture]]] = []
@@ -149,9 +164,9 @@ def _read_folder(folder: Path, frames: int | None, photos: bool) -> Capture:
             kinds.append((file.name, partial(read_transforms, file, photos)))
     if model := find_colmap(folder):
         text = f"the COLMAP model in {model.relative_to(folder).as_posix()}"
-        kinds.append((text, partial(read_colmap, folder, model)))
+        kinds.append((text, partial(read_colmap, folder, model, photos)))
     if (table := names.get(LLFF_NAME)) and table.is_file():
-        kinds.append((table.name, partial(read_llff, table)))
+        kinds.append((table.name, partial(read_llff, table, photos)))
     lists = camera_files(folder, [name for name, _ in kinds])
     others = find_other_cameras(folder)
     others[:0] = [(path.name, partial(read_transforms, path, photos)) for path in lists]
@@ -179,6 +194,7 @@ def _read_without_cameras(folder: Path, frames: int | None, photos: bool) -> Cap
         unread += [str(above / name) for name in names if (above / name).is_file()]
         unread += [str(above / name) for name in MODELS_BESIDE if model_files(above / name)]
         unread += [str(above / name) for name, _ in find_other_cameras(above)]
+        unread += [str(path) for path in camera_files(above, names)]
     if unread:
         warn(
             f"the cameras of {folder} are estimated from the photos, and not read from "

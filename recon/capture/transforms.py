@@ -76,7 +76,7 @@ def read_transforms(path: Path, photos: bool = True) -> Capture:
             indices, names, merged, photo_paths, mask_paths, strict=True
         )
     ]
-    frames, lost = valid_frames(str(path), made, photos)
+    frames, lost = valid_frames(str(path), made, photos, num_needed=2 if photos else 1)
     return Capture(path.parent, "transforms", frames, left_out=lost)
 
 

@@ -21,7 +21,7 @@ MAX_FOLDED, MIN_QUIET = 0.01, 0.75
 
 
 def valid_frames(
-    where: str, entries: Sequence[Entry], photos: bool = True
+    where: str, entries: Sequence[Entry], photos: bool = True, num_needed: int = 2
 ) -> tuple[tuple[Frame, ...], tuple[str, ...]]:
     """Make the frames of a capture, and warn of those that are invalid or have the same photo.
 
@@ -29,12 +29,14 @@ def valid_frames(
         where: The file with the cameras, for messages.
         entries: One for each frame.
         photos: Whether the photos exist, so that their shapes can be compared to the cameras'.
+        num_needed: Number of cameras that must be valid if some are not: a reconstruction needs
+            two, a render one.
 
     Returns:
         The frames, and the names of those that are left out or whose photo is missing.
 
     Raises:
-        InputError: All frames are invalid, or all but one; the error is that of the first.
+        InputError: Fewer frames than needed are valid; the error is that of the first.
     """
     frames: dict[Path, Frame] = {}
     errors: dict[str, InputError] = {}
@@ -55,7 +57,7 @@ def valid_frames(
                 # Names of files may lack the extension, or be those of another computer.
                 errors[name if name.endswith(photo.name) else photo.name] = error
     if errors:
-        _tell(where, errors, len(entries), len(frames))
+        _tell(where, errors, len(entries), len(frames), num_needed)
     _tell_distortion(where, {frames[p].name: percent for p, percent in usable.items()})
     if repeated:
         warn(
@@ -66,12 +68,14 @@ def valid_frames(
     return tuple(frames.values()), (*missing, *errors)
 
 
-def _tell(where: str, errors: dict[str, InputError], count: int, num_others: int) -> None:
-    """Warn of the frames that are left out, or raise an error if not even two others are left."""
+def _tell(
+    where: str, errors: dict[str, InputError], count: int, num_others: int, num_needed: int
+) -> None:
+    """Warn of the frames that are left out, or raise an error if too few others are left."""
     first = next(iter(errors.values()))
     if num_others == 0:
         raise first
-    if num_others == 1:
+    if num_others < num_needed:
         raise InputError(
             f"{where}: of its {count} cameras, only one can be used: {first}; correct them, or "
             "pass the folder of the photos without this file to estimate the cameras"

@@ -34,6 +34,8 @@ from render.sh import C0, degree_of
 
 EXTENSION = "KHR_gaussian_splatting"
 FLOAT, BYTE = 5126, 5121
+# Mode of a primitive.
+POINTS = 0
 # Values of the extension that are read.
 LINEAR = "lin_rec709_display"
 KERNELS, COLOR_SPACES = ("ellipse",), ("srgb_rec709_display", LINEAR)
@@ -119,7 +121,7 @@ def _document(source: SceneSource, sections: dict[str, Section]) -> dict[str, An
             accessor |= {"min": low.tolist(), "max": high.tolist()}
         accessors.append(accessor)
     primitive = {
-        "mode": 0,
+        "mode": POINTS,
         "attributes": {name: index for index, name in enumerate(sections)},
         "extensions": {
             EXTENSION: {
@@ -218,7 +220,10 @@ def open_glb(path: Path) -> SceneSource:
         blocks.append(transformed(path, block, matrix))
         positions.append(blocks[-1].means.double().numpy() + matrix[:3, 3])
     if not blocks:
-        raise InputError(f"{path} has no Gaussians: expected a primitive with {EXTENSION}")
+        raise InputError(
+            f"{path} is {_kind_of_glb(document)}, without Gaussians: expected a primitive with "
+            f"{EXTENSION}"
+        )
     degree = max(block.sh_degree for block in blocks)
     if any(block.sh_degree != degree for block in blocks):
         raise InputError(f"{path} has Gaussians of several SH degrees; expected one")
@@ -236,6 +241,14 @@ def open_glb(path: Path) -> SceneSource:
         for block, world in zip(blocks, positions, strict=True)
     ]
     return SceneSource.of(Gaussians.cat(placed), origin, start=_start(document))
+
+
+def _kind_of_glb(document: Document) -> str:
+    """Return what a document without Gaussians is."""
+    modes = [primitive.get("mode") for _, primitive in document.primitives()]
+    if not modes:
+        return "a glTF without meshes"
+    return "a point cloud in glTF" if all(mode == POINTS for mode in modes) else "a mesh in glTF"
 
 
 def _check_extension(path: Path, extension: dict[str, Any]) -> None:

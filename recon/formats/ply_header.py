@@ -127,7 +127,7 @@ def _add_property(path: Path, elements: list[PlyElement], words: list[str]) -> N
 
 
 def degree_of_rest(path: Path, rest: int) -> int:
-    """Return the SH degree for a count of properties f_rest_*; raise InputError if none has it."""
+    """Return the SH degree for a number of properties f_rest_*; raise InputError if none has it."""
     if rest not in NUM_REST_BY_DEGREE:
         raise InputError(f"{path} has {rest} f_rest properties; expected 0, 9, 24, 45 or 72")
     return NUM_REST_BY_DEGREE.index(rest)

@@ -52,8 +52,8 @@ class SceneFormat:
     other_extensions: tuple[str, ...] = ()
     """Extensions that are read as well, where the content tells the format."""
     bytes_by_attribute: Callable[[Path, int, int], dict[str, float]] | None = None
-    """Bytes per Gaussian and attribute of a valid file with a count and an SH degree; None if
-    unknown."""
+    """Bytes per Gaussian and attribute of a valid file with a number of Gaussians and an SH degree;
+    None if unknown."""
     max_sh_degree: int = 4
     """Highest degree of spherical harmonics that the format stores; writing drops the rest."""
     keeps_order: bool = True

@@ -30,6 +30,8 @@ class Found:
     parts: list[Splats] = field(default_factory=list)
     cameras: list[NamedCamera] = field(default_factory=list)
     antialiased: bool = False
+    kind: str = "USD"
+    """What it is if there are no Gaussians."""
     not_read: dict[str, list[str]] = field(default_factory=dict)
     """Paths of prims that are not read, by the reason."""
 
@@ -58,8 +60,8 @@ def open_usd(path: Path) -> SceneSource:
     parts, cameras = found.parts, found.cameras
     if not parts:
         raise InputError(
-            f"{path} has no Gaussians: expected a ParticleField3DGaussianSplat, as of OpenUSD 26.3"
-            + (f"; not read: {left_out}" if left_out else "")
+            f"{path} is {found.kind}, without Gaussians: expected a ParticleField3DGaussianSplat, "
+            "as of OpenUSD 26.3" + (f"; not read: {left_out}" if left_out else "")
         )
     if left_out:
         warn(f"{path}: not read: {left_out}")
@@ -121,6 +123,10 @@ def _read_prims(pxr: Any, path: Path, stage: Any, scene: np.ndarray, flips: Flip
             found.antialiased |= prim.GetCustomDataByKey("recon:antialiased") is True
         elif prim.IsA(pxr.UsdVol.ParticleField):
             found.leave_out(prim, "particle fields of other kernels")
+        elif prim.IsA(pxr.UsdGeom.Mesh):
+            found.kind = "a mesh in USD"
+        elif prim.IsA(pxr.UsdGeom.Points) and found.kind == "USD":
+            found.kind = "a point cloud in USD"
         elif prim.IsA(pxr.UsdGeom.Camera):
             lens = pxr.UsdGeom.Camera(prim).GetCamera(time)
             camera = _camera(prim, lens, scene)

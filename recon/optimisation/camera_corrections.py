@@ -94,9 +94,9 @@ def _corrected(
     """Rotate cameras about their centres by small rotation vectors, and shift them."""
     rotations, shifts = vectors.split(3, 1)
     quats = torch.cat([torch.ones_like(shifts[:, :1]), 0.5 * rotations], 1)
-    turned = quats_to_rotmats(torch.nn.functional.normalize(quats, dim=-1))
+    rotated = quats_to_rotmats(torch.nn.functional.normalize(quats, dim=-1))
     viewmats = cameras.viewmats.reshape(-1, 4, 4)
-    rotmats = viewmats[:, :3, :3] @ turned.mT
+    rotmats = viewmats[:, :3, :3] @ rotated.mT
     centers = cameras.centers.reshape(-1, 3) + depth[:, None] * shifts
     top = torch.cat([rotmats, -rotmats @ centers[..., None]], -1)
     corrected = torch.cat([top, viewmats[:, 3:]], 1)

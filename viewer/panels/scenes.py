@@ -1,4 +1,4 @@
-"""The panel of scenes: which ones are displayed, and their counts and sizes."""
+"""The panel of scenes: which ones are displayed, and their numbers of Gaussians and sizes."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ SIDE_BY_SIDE = "side by side"
 
 
 class ScenesPanel:
-    """Names, counts and sizes; several scenes are shown one at a time or side by side."""
+    """Names and sizes of scenes; several are displayed one at a time or side by side."""
 
     def __init__(self, state: ViewerState, server: viser.ViserServer) -> None:
         self.state, self.server = state, server

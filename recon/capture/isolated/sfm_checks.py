@@ -1,6 +1,6 @@
 """Checks of photos before they are mapped, and of solved cameras, on a COLMAP database.
 
-Photos are checked by matches: a camera that only turned shifts them like a rotation, and a static
+Photos are checked by matches: a camera that only rotated shifts them like a rotation, and a static
 background behind an object on a turntable leaves them where they are. Solved cameras are checked by
 their points, by their positions, and by the verified matches that did not become points.
 
@@ -32,7 +32,7 @@ MIN_FOCAL_RATIO, MAX_FOCAL_RATIO, MAX_EXIF_FACTOR = 0.25, 7.0, 1.6
 CERTAIN_AGREEMENT = 0.7
 # Number of points that the parallax is measured at.
 MAX_MEASURED_POINTS = 2000
-# A camera only turned if a rotation brings this fraction of matches within MAX_ROTATION_ERROR of
+# A camera only rotated if a rotation brings this fraction of matches within MAX_ROTATION_ERROR of
 # the long side, for one of these focal lengths over the long side and radial distortions.
 ROTATION_FRACTION, MAX_ROTATION_ERROR = 0.92, 1.5e-3
 ROTATION_FOCALS, ROTATION_DISTORTIONS = np.geomspace(0.5, 2.5, 21), (0.0, -0.08, 0.08, -0.2)
@@ -111,7 +111,7 @@ def drop_static_matches(job: dict[str, Any]) -> None:
     pycolmap.verify_matches(job["database"], file, options)
 
 
-def only_turned(pairs: list[Pair], cameras: dict[int, Any]) -> bool:
+def only_rotated(pairs: list[Pair], cameras: dict[int, Any]) -> bool:
     """Return whether rotations of the camera explain the matches of all pairs.
 
     Args:

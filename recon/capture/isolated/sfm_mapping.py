@@ -25,7 +25,7 @@ from sfm_checks import (
     facts_of,
     has_plausible_focals,
     has_static_background,
-    only_turned,
+    only_rotated,
     verified_pairs,
 )
 
@@ -77,8 +77,8 @@ def map_scene(job: Job) -> None:
         pairs = verified_pairs(database)
         ids = {image.image_id: image.camera_id for image in database.read_all_images()}
         cameras = {i: database.read_camera(camera_id) for i, camera_id in ids.items()}
-    summary["only_turned"] = only_turned(pairs, cameras)
-    if summary["only_turned"]:
+    summary["only_rotated"] = only_rotated(pairs, cameras)
+    if summary["only_rotated"]:
         _write_summary(job, summary)
         return
     remaining = list(FEW_IMAGES_ATTEMPTS if total <= FEW_IMAGES else ATTEMPTS)

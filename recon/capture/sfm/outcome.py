@@ -33,7 +33,7 @@ class Outcome:
     """Names of the photos without verified matches to those that were solved."""
     static_background: bool = False
     """Whether matches did not move while others did: an object on a turntable."""
-    only_turned: bool = False
+    only_rotated: bool = False
     """Whether rotations of the camera explain all matches."""
     featureless: bool = False
     """Whether at most one photo has features to match."""
@@ -90,9 +90,9 @@ class Outcome:
                 "turntable?), and these things alone have too few matches; expected an object with "
                 "texture in steps of at most 15 degrees, or photos taken around it"
             )
-        if self.only_turned:
+        if self.only_rotated:
             return (
-                "there is no parallax, the camera turned or stood still between them; expected "
+                "there is no parallax, the camera rotated or stood still between them; expected "
                 "photos taken from different positions"
             )
         if 2 * self.num_matched_pairs >= photos:

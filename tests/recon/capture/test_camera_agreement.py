@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from recon import estimate_cameras
 from recon.capture import load_capture
@@ -100,21 +101,25 @@ def test_any_other_rotation(sample: Path, tmp_path: Path) -> None:
     """Without a correction that fits, the contradiction itself is told."""
     generator = np.random.default_rng(0)
 
-    def turned(matrix: np.ndarray) -> np.ndarray:
+    def rotated(matrix: np.ndarray) -> np.ndarray:
         out = matrix.copy()
         out[:3, :3] = np.linalg.qr(generator.normal(size=(3, 3)))[0]
         out[:3, 0] *= np.linalg.det(out[:3, :3])
         return out
 
-    text = told(copied(sample, tmp_path / "turned", turned))
+    text = told(copied(sample, tmp_path / "rotated", rotated))
     assert "matches agree with them; or pass --cameras solve" in text
 
 
 def test_nothing_is_told_without_evidence(sample: Path, tmp_path: Path) -> None:
     folder = copied(sample, tmp_path / "few", lambda m: m @ FLIP)
     document = json.loads((folder / "transforms.json").read_text())
-    same = [{**frame, "file_path": "images/000.jpg"} for frame in document["frames"][:1]]
-    (folder / "transforms.json").write_text(json.dumps({**document, "frames": same}))
+    two = [document["frames"][index] for index in (0, 2)]
+    (folder / "transforms.json").write_text(json.dumps({**document, "frames": two}))
+    assert "contradict" in told(folder)
+    photo = folder / two[1]["file_path"]
+    noise = np.random.default_rng(0).integers(0, 255, (document["h"], document["w"], 3), np.uint8)
+    Image.fromarray(noise).save(photo)
     assert "contradict" not in told(folder)
 
 

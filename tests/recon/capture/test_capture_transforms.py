@@ -229,6 +229,9 @@ def test_all_cameras_but_one_are_bad(written: Path):
     rewrite(written, spoil)
     with pytest.raises(ReconError, match=r"of its 3 cameras, only one can be used: .*frame 1.*NaN"):
         load_capture(written)
+    # To render, one camera is enough.
+    with pytest.warns(LeftOutWarning, match=r"left out 2 of 3 photos, .*frame 1.*NaN"):
+        assert len(load_capture(written, photos=False).frames) == 1
 
 
 def test_all_photos_but_one_are_missing(written: Path):
@@ -270,9 +273,9 @@ def test_camera_of_another_shape_is_refused(written: Path):
         assert len(load_capture(written).frames) == 2
     camera = frames[0].camera
     assert camera is not None
-    turned = replace(frames[0], camera=replace(camera, width=120, height=160))
+    rotated = replace(frames[0], camera=replace(camera, width=120, height=160))
     with pytest.raises(ReconError, match=message):
-        load_views([turned], 64)
+        load_views([rotated], 64)
 
 
 def test_numbers_as_text_and_null(written: Path):

@@ -277,6 +277,14 @@ def test_cameras_above_the_folder_of_photos(tmp_path: Path, write: Callable[[Pat
     assert "are estimated from the photos, and not read from" in warning
 
 
+@pytest.mark.parametrize("name", ["transforms_test.json", "cameras of July.JSON"])
+def test_cameras_of_any_name_above_the_folder_of_photos(tmp_path: Path, name: str):
+    transforms(tmp_path)
+    (tmp_path / "transforms.json").rename(tmp_path / name)
+    capture, warning = told(tmp_path / "images")
+    assert not capture.has_cameras and f"not read from {tmp_path / name}; pass" in warning
+
+
 def test_the_folder_of_a_model_leads_to_its_photos(tmp_path: Path):
     colmap(tmp_path)
     capture, warning = told(tmp_path / "sparse" / "0")

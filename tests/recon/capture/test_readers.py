@@ -226,6 +226,9 @@ def test_all_cameras_of_colmap_but_one_are_bad(tmp_path: Path, binary: bool):
         as_binary(model)
     with pytest.raises(ReconError, match=r"of its 3 cameras, only one can be used: .*NaN"):
         load_capture(tmp_path)
+    # To render, one camera is enough.
+    with pytest.warns(LeftOutWarning, match=r"left out 2 of 3 photos, .*NaN"):
+        assert len(load_capture(tmp_path, photos=False).frames) == 1
 
 
 @pytest.mark.parametrize("line", ["1 pinhole 160.0 120.0", "1 Pinhole 1.6e2 120"])

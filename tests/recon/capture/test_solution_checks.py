@@ -55,7 +55,7 @@ def test_rotation_without_parallax_is_one_line(tmp_path: Path) -> None:
         rotated[:3, :3] = scenes.rotation_y(-degrees)
         views.append(scenes.photo(quads, rotated @ ahead))
     scenes.save(tmp_path, views)
-    with pytest.raises(ReconError, match="no parallax, the camera turned or stood still") as end:
+    with pytest.raises(ReconError, match="no parallax, the camera rotated or stood still") as end:
         solve(tmp_path)
     assert "\n" not in str(end.value)
 
@@ -97,10 +97,12 @@ def test_features_on_what_masks_leave_out_are_ignored(tmp_path: Path) -> None:
 def test_an_object_on_a_turntable(masked: bool, tmp_path: Path) -> None:
     """Its background stands still, and would outvote the object; masks leave it out."""
     background, camera = scenes.room(1), scenes.orbit(np.zeros(1))[0]
-    turned = [[q.moved(scenes.rotation_y(15.0 * i)) for q in scenes.boxes(0)] for i in range(6)]
-    scenes.save(tmp_path, [scenes.photo(quads + background, camera) for quads in turned])
+    rotated = [[q.moved(scenes.rotation_y(15.0 * i)) for q in scenes.boxes(0)] for i in range(6)]
+    scenes.save(tmp_path, [scenes.photo(quads + background, camera) for quads in rotated])
     if masked:
-        white = [[replace(q, texture=np.full((9, 9, 3), 255.0)) for q in quads] for quads in turned]
+        white = [
+            [replace(q, texture=np.full((9, 9, 3), 255.0)) for q in quads] for quads in rotated
+        ]
         shapes = [scenes.photo(quads, camera) > 200 for quads in white]
         masks = [np.where(shape, 255, 0).astype(np.uint8) for shape in shapes]
         scenes.save(tmp_path / "masks", masks)
@@ -114,7 +116,7 @@ def test_an_object_on_a_turntable(masked: bool, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_folder_of_everything(tmp_path: Path) -> None:
-    """Two scenes, another camera, a turned photo, a copy and junk, in random order."""
+    """Two scenes, another camera, a rotated photo, a copy and junk, in random order."""
     quads, other = scenes.boxes(0) + scenes.room(1), scenes.boxes(5) + scenes.room(6)
     cameras = scenes.orbit(np.arange(7) * 15.0)
     views = [scenes.photo(quads, camera) for camera in cameras]
@@ -132,7 +134,7 @@ def test_a_folder_of_everything(tmp_path: Path) -> None:
     assert sorted(kept) == list(range(7))
     found = rotations(posed)
     true = np.stack([cameras[i][:3, :3] for i in kept])
-    # The turned photo is turned in the image plane.
+    # The rotated photo is rotated in the image plane.
     quarter = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
     true[kept.index(2)] = quarter @ true[kept.index(2)]
     for a in range(7):
@@ -162,10 +164,10 @@ def test_rotation_alone_is_told_from_parallax() -> None:
     camera = SimpleNamespace(width=640, height=480, params=[0.0], has_prior_focal_length=False)
     cameras = {1: camera, 2: camera}
     still, moved = (random_pair(rng, np.array([x, 0, 0])) for x in (0.0, 0.15))
-    assert checks.only_turned([still, still], cameras)
-    assert not checks.only_turned([moved, moved], cameras)
-    assert not checks.only_turned([still, moved], cameras)
-    assert not checks.only_turned([], cameras)
+    assert checks.only_rotated([still, still], cameras)
+    assert not checks.only_rotated([moved, moved], cameras)
+    assert not checks.only_rotated([still, moved], cameras)
+    assert not checks.only_rotated([], cameras)
 
 
 class Pose:

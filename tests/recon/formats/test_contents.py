@@ -1,7 +1,9 @@
 """Scene files whose names do not tell what they hold."""
 
 import gzip
+import json
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 
@@ -77,9 +79,60 @@ def test_archives_of_sog(tmp_path: Path, capsys) -> None:
     # Their textures are no photos.
     with zipfile.ZipFile(sog) as archive:
         archive.extractall(tmp_path / "folder")
-    for path in (below, two, tmp_path / "folder", sog, stored(tmp_path, ".ply")):
+    with pytest.raises(ReconError, match="holds 2 scenes, .*; to reconstruct, pass the folder of"):
+        load_capture(two)
+    for path in (below, tmp_path / "folder", sog, stored(tmp_path, ".ply")):
         with pytest.raises(ReconError, match="is a scene already, and no photos"):
             load_capture(path)
+
+
+def gltf(*modes: int) -> bytes:
+    """Return a binary glTF of meshes whose primitives have these modes."""
+    primitives = [{"mode": mode, "attributes": {}} for mode in modes]
+    document = {
+        "asset": {"version": "2.0"},
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": primitives}] if modes else [],
+    }
+    if not modes:
+        document["nodes"] = [{}]
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    return struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text), len(text), b"JSON") + text
+
+
+VERTICES = (
+    b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\n"
+    b"property float z\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "kind"),
+    [
+        (gltf(4), "mesh.glb", "a mesh in glTF"),
+        (gltf(0, 4), "mesh.glb", "a mesh in glTF"),
+        (gltf(0), "points.glb", "a point cloud in glTF"),
+        (gltf(), "empty.glb", "a glTF without meshes"),
+        (VERTICES + b"end_header\n0 0 0\n", "points3D.ply", "the PLY of a point cloud"),
+        (
+            VERTICES + b"element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+            b"0 0 0\n3 0 0 0\n",
+            "mesh.ply", "the PLY of a mesh",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_capture_is_called_what_it_is(
+    content: bytes, name: str, kind: str, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path / name), "-o", str(tmp_path / "out.ply")])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1
+    assert f"{name} is {kind}, without Gaussians" in error
+    assert error.endswith("; to reconstruct, pass the folder of the photos\n")
 
 
 @pytest.mark.parametrize(

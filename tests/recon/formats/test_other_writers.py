@@ -177,9 +177,9 @@ def test_spz_in_declared_axes(axes: int, tmp_path: Path) -> None:
     path, whole = tmp_path / "a.spz", scene(0)
     covars = change @ whole.covars() @ change.mT
     # Eigenvectors are a rotation in either case, as an axis has no sign.
-    turned = change @ quats_to_rotmats(whole.quats) * torch.linalg.det(change)
+    rotated = change @ quats_to_rotmats(whole.quats) * torch.linalg.det(change)
     other = Gaussians(
-        whole.means @ change.T, rotmats_to_quats(turned), whole.scales, whole.opacities, whole.sh
+        whole.means @ change.T, rotmats_to_quats(rotated), whole.scales, whole.opacities, whole.sh
     )
     assert torch.allclose(other.covars(), covars, atol=1e-5)
     save_gaussians(path, other)

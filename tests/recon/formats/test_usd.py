@@ -283,7 +283,9 @@ def test_cameras_and_prims_that_are_not_read_are_named(tmp_path: Path, recwarn) 
         assert words in told
     UsdGeom.Imageable(stage.GetPrimAtPath("/World/gaussians")).MakeInvisible()
     stage.Save()
-    with pytest.raises(ReconError, match="has no Gaussians: .* set invisible .*/World/gaussians"):
+    with pytest.raises(
+        ReconError, match="USD, without Gaussians: .* set invisible .*/World/gaussians"
+    ):
         open_scene(path)
 
 
@@ -315,7 +317,9 @@ def test_a_damaged_file_of_the_extension_usd_is_called_damaged(
     path.write_bytes(content)
     with pytest.raises(ReconError, match=r"scene\.usd is damaged: it is no layer of USD"):
         load(path)
-    with pytest.raises(ReconError, match=r"scene\.usd is a scene already"):
+    with pytest.raises(
+        ReconError, match=r"scene\.usd is damaged.*; to reconstruct, pass the folder"
+    ):
         load_capture(path)
 
 
@@ -323,8 +327,18 @@ def test_without_gaussians_or_the_library(tmp_path: Path, monkeypatch: pytest.Mo
     stage = Usd.Stage.CreateNew(str(tmp_path / "a.usda"))
     stage.DefinePrim("/a", "Xform")
     stage.Save()
-    with pytest.raises(ReconError, match="no Gaussians: expected a ParticleField3DGaussianSplat"):
+    with pytest.raises(
+        ReconError, match="USD, without Gaussians: expected a ParticleField3DGaussianSplat"
+    ):
         load(tmp_path / "a.usda")
+    UsdGeom.Points.Define(stage, "/points")
+    stage.Save()
+    with pytest.raises(ReconError, match="is a point cloud in USD, without Gaussians"):
+        load_capture(tmp_path / "a.usda")
+    UsdGeom.Mesh.Define(stage, "/mesh")
+    stage.Save()
+    with pytest.raises(ReconError, match="is a mesh in USD, .*; to reconstruct, pass the folder"):
+        load_capture(tmp_path / "a.usda")
     monkeypatch.setitem(__import__("sys").modules, "pxr.UsdVol", None)
     with pytest.raises(MissingDependency, match=r"pip install 'reconsplat\[usd\]'"):
         load(tmp_path / "a.usda")

@@ -38,8 +38,8 @@ def disturbed(cameras: Cameras, angle: float) -> Cameras:
 
 def error(found: Cameras, expected: Cameras) -> float:
     """Mean angle between two sets of cameras (radians)."""
-    turned = found.viewmats[:, :3, :3] @ expected.viewmats[:, :3, :3].mT
-    cosine = 0.5 * (turned.diagonal(dim1=1, dim2=2).sum(1) - 1)
+    rotated = found.viewmats[:, :3, :3] @ expected.viewmats[:, :3, :3].mT
+    cosine = 0.5 * (rotated.diagonal(dim1=1, dim2=2).sum(1) - 1)
     return float(torch.arccos(cosine.clamp(-1, 1)).mean())
 
 

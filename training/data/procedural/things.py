@@ -40,9 +40,9 @@ def floating(build: Builder, center: Point, size: float) -> None:
 def furniture(build: Builder, base: Point, size: float) -> None:
     """Add a table, a chair, a shelf, a cabinet, a lamp or a ladder; `size` is its half height."""
     rng = build.rng
-    turned = rotation(rng, upright=True)
+    rotmat = rotation(rng, upright=True)
     for mesh in _FURNITURE[int(rng.integers(len(_FURNITURE)))](build, size):
-        build.add(mesh, base, turned)
+        build.add(mesh, base, rotmat)
 
 
 def _table(build: Builder, s: float) -> list[Mesh]:
@@ -146,21 +146,21 @@ _FURNITURE = (_table, _table, _chair, _chair, _shelf, _cabinet, _lamp, _ladder)
 def thin(build: Builder, base: Point, size: float) -> None:
     """Add a fence, a lattice, loose rods, a slab or a hanging cable."""
     rng, kind = build.rng, int(build.rng.integers(5))
-    turned = rotation(rng, upright=True)
+    rotmat = rotation(rng, upright=True)
     if kind == 0:
-        build.add(_fence(build, size), base, turned)
+        build.add(_fence(build, size), base, rotmat)
     elif kind == 1:
         count = build.count(2, 8)
         ends = rng.uniform(-size, size, (2, count, 3)) + [0, 0, size]
         build.add(rods(ends[0], ends[1], size * log_uniform(rng, 0.01, 0.05)), base)
     elif kind == 2:
         half = size * np.array([rng.uniform(0.5, 1.5), log_uniform(rng, 0.01, 0.05), 1])
-        build.add(boxes(half[None] * [[0, 0, 1]], half[None]), base, turned)
+        build.add(boxes(half[None] * [[0, 0, 1]], half[None]), base, rotmat)
     elif kind == 3:
         t = np.linspace(-1, 1, 16)
         sag = size * (1.2 + rng.uniform(0.2, 0.8) * t**2)
         path = np.stack([2 * size * t, 0 * t, sag], 1)
-        build.add(tube(path, size * log_uniform(rng, 0.008, 0.03), 5), base, turned, solid=False)
+        build.add(tube(path, size * log_uniform(rng, 0.008, 0.03), 5), base, rotmat, solid=False)
     else:
         height = size * rng.uniform(0.8, 2.2)
         pole = rods(np.zeros((1, 3)), np.array([[0, 0, height]]), size * rng.uniform(0.015, 0.06))
@@ -244,20 +244,20 @@ def building(build: Builder, base: Point, size: float) -> None:
     """Add a building whose facades have windows with reveals, sills, a door and a roof."""
     rng = build.rng
     half = size * rng.uniform(0.5, 1.4, 3) * [1, 1, 0.9]
-    turned = rotation(rng, upright=True)
+    rotmat = rotation(rng, upright=True)
     wall, trim, glass = build.material("wall"), build.material("wall"), build.material()
-    build.add(boxes(np.array([[0, 0, half[2]]]), half[None] * 0.97), base, turned, glass)
+    build.add(boxes(np.array([[0, 0, half[2]]]), half[None] * 0.97), base, rotmat, glass)
     for axis in (0, 1):
         for side in (-1, 1):
-            _facade(build, base, turned, half, (axis, side), (wall, trim))
+            _facade(build, base, rotmat, half, (axis, side), (wall, trim))
     kind = rng.random()
     top = base + [0, 0, 2 * half[2]]
     if kind < 0.6:
         roof = cylinder(1.5 * max(half[:2]), 0.3 * size, 0.0, 4)
-        build.add(roof.moved(top + [0, 0, 0.3 * size], turned @ _EIGHTH))
+        build.add(roof.moved(top + [0, 0, 0.3 * size], rotmat @ _EIGHTH))
     else:
         slab = half * [1.06, 1.06, 0] + [0, 0, 0.05 * size]
-        build.add(boxes(np.zeros((1, 3)), slab[None]), top, turned, trim)
+        build.add(boxes(np.zeros((1, 3)), slab[None]), top, rotmat, trim)
 
 
 _EIGHTH = np.array([[0.5**0.5, -(0.5**0.5), 0], [0.5**0.5, 0.5**0.5, 0], [0, 0, 1]])
@@ -266,7 +266,7 @@ _EIGHTH = np.array([[0.5**0.5, -(0.5**0.5), 0], [0.5**0.5, 0.5**0.5, 0], [0, 0, 
 def _facade(
     build: Builder,
     base: Point,
-    turned: np.ndarray,
+    rotmat: np.ndarray,
     half: Point,
     face: tuple[int, int],
     materials: tuple[int, int],
@@ -287,7 +287,7 @@ def _facade(
     spots[columns + 1 : last, 2], reach[columns + 1 : last, along] = bands, wide
     reach[columns + 1 : last, 2] = 0.5 * dz * (1 - opening)
     spots[:, axis], reach[:, axis] = side * half[axis], deep
-    build.add(boxes(spots[:last], reach[:last]), base, turned, materials[0])
+    build.add(boxes(spots[:last], reach[:last]), base, rotmat, materials[0])
     gx, gz = np.meshgrid(piers[:-1] + dx, bands[:-1] + 0.5 * dz * (1 - opening), indexing="ij")
     sills = np.zeros((gx.size, 3))
     sills[:, along], sills[:, 2], sills[:, axis] = gx.ravel(), gz.ravel(), side * half[axis]
@@ -295,7 +295,7 @@ def _facade(
     size[along], size[axis] = dx * opening * 1.1, 2 * deep
     bars = np.array(size)
     bars[along], bars[2], bars[axis] = 0.03 * dx, 0.5 * dz * opening, 0.6 * deep
-    build.add(boxes(sills, np.tile(size, (len(sills), 1))), base, turned, materials[1])
+    build.add(boxes(sills, np.tile(size, (len(sills), 1))), base, rotmat, materials[1])
     if rng.random() < 0.6:
         middle = sills + [0, 0, 0.5 * dz * opening]
-        build.add(boxes(middle, np.tile(bars, (len(sills), 1))), base, turned, materials[1])
+        build.add(boxes(middle, np.tile(bars, (len(sills), 1))), base, rotmat, materials[1])
