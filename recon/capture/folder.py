@@ -52,8 +52,12 @@ def _chosen(by_folder: dict[str, list[Path]]) -> list[str]:
 
 
 def _nothing_found(folder: Path) -> InputError:
-    suffixes = Counter(p.suffix.lower() for p in folder.iterdir() if p.is_file() and p.suffix)
-    found = f"only {', '.join(sorted(suffixes))} files" if suffixes else "no files"
+    files = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
+    bare = sorted(p.name for p in files if not p.suffix)
+    suffixes = sorted({p.suffix.lower() for p in files if p.suffix})
+    kinds = [f"{', '.join(suffixes)} files"] * bool(suffixes)
+    kinds += [f"files without an extension ({listed(bare)}), which photos need"] * bool(bare)
+    found = f"only {' and '.join(kinds)}" if kinds else "no files"
     return InputError(
         f"no images in {folder}: found {found}, expected {', '.join(EXTENSIONS)}, "
         "a transforms.json, a COLMAP project or poses_bounds.npy"

@@ -50,13 +50,14 @@ Reader = Callable[[], Capture]
 # Names of photos, and functions that read their cameras.
 Shots = Sequence[tuple[str, Callable[[], "_Shot"]]]
 # Files that may hold cameras and are not read: other tables of RealityCapture, Metashape,
-# VisualSFM, Pix4D, Meshroom, OpenMVG, OpenSfM, trained scenes, IDR and DTU, SDFStudio, NeRF++, 3D
-# Scanner App, Replica, ScanNet and MVSNet.
+# VisualSFM, Pix4D, Meshroom, OpenMVG, OpenSfM, trained scenes, IDR and DTU, SDFStudio, NeRF++,
+# Nerfies, TUM RGB-D, Open3D, Tanks and Temples, 3D Scanner App, Replica, ScanNet and MVSNet.
 NOT_READ = (
     "*.csv", "*.xmp", "*.rcproj", "*.psx", "*.xml", "*.nvm", "*.out", "*.p4d",
-    "*_calibrated_external_camera_parameters.txt", "*.sfm", "sfm_data.json", "reconstruction.json",
+    "*_calibrated_*camera_parameters*.txt", "*.sfm", "sfm_data.json", "reconstruction.json",
     "cameras.json", "cameras.npz", "cameras_sphere.npz", "meta_data.json", "cam_dict_norm.json",
-    "frame_*.json", "traj*.txt", "poses.txt", "pose/*.txt", "poses/*.txt", "cams/*_cam.txt",
+    "camera/*.json", "groundtruth.txt", "trajectory.log", "*_SfM.log", "frame_*.json", "traj*.txt",
+    "poses.txt", "pose/*.txt", "poses/*.txt", "cams/*_cam.txt",
 )  # fmt: skip
 # Columns that RealityCapture's table of cameras has, by which it is known, and others that it may
 # have.

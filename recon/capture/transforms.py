@@ -196,11 +196,15 @@ def _focal(entry: dict[str, Any], width: int, height: int, where: str) -> tuple[
     # Blender's fields of view, as in the NeRF synthetic scenes.
     by_angle = _focal_of_angle(entry, "camera_angle_x", width, where)
     if "fl_x" not in entry:
-        if by_angle is None:
+        # Pixels are square if one of the angles is missing.
+        fy = _focal_of_angle(entry, "camera_angle_y", height, where) or by_angle
+        fx = by_angle or fy
+        if fx is None or fy is None:
             raise InputError(
-                f"{where} has no focal length; expected fl_x (px) or camera_angle_x (rad)"
+                f"{where} has no focal length; expected fl_x (px), or camera_angle_x or "
+                "camera_angle_y (rad)"
             )
-        return by_angle, _focal_of_angle(entry, "camera_angle_y", height, where) or by_angle
+        return fx, fy
     fx = _number(entry, "fl_x", where)
     if by_angle is not None and abs(by_angle - fx) > FOCAL_TOLERANCE * abs(fx):
         raise InputError(

@@ -59,6 +59,16 @@ def test_cameras_without_their_photos(written: Path, tmp_path: Path):
         load_capture(alone, photos=False)
 
 
+def test_the_vertical_angle_alone(written: Path):
+    def change(document):
+        for frame in document["frames"]:
+            del frame["fl_x"], frame["fl_y"]
+            frame["camera_angle_y"] = 2 * math.atan(0.5 * frame["h"] / 140.0)
+
+    for camera in cameras_of(rewrite(written, change)):
+        assert camera.K[0, 0] == pytest.approx(140.0) and camera.K[1, 1] == pytest.approx(140.0)
+
+
 def test_values_for_all_frames_and_three_rows(written: Path):
     expected = cameras_of(written)
 
@@ -190,7 +200,7 @@ BAD_FRAMES = [
     (first(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()), r"mirrored .*determinant -1"),
     (first(transform_matrix=np.diag([2.0, 2, 2, 1]).tolist()), r"off a rotation by 3"),
     (first(transform_matrix=(np.eye(4) + np.eye(4, k=-3)).tolist()), r"last row .* 1 0 0 1"),
-    (first(fl_x=None), r"no focal length; expected fl_x \(px\) or camera_angle_x"),
+    (first(fl_x=None), r"no focal length; expected fl_x \(px\), or camera_angle_x"),
     (first(fl_x=0), r"focal length must be above 0 px, found 0, 154"),
     (first(fl_y=-3.5), r"focal length must be above 0 px, found 150, -3.5"),
     (first(fl_x="long"), r"fl_x must be a finite number, found 'long'"),

@@ -75,6 +75,8 @@ def test_cameras_in_files_of_other_names(names: tuple[str, ...], tmp_path: Path)
     [
         ("meta_data.json", "meta_data.json"), ("frame_00000.json", "frame_*.json"),
         ("pose/0.txt", "pose/"), ("traj.txt", "traj.txt"), ("cams/000_cam.txt", "cams/"),
+        ("camera/0.json", "camera/"), ("groundtruth.txt", "groundtruth.txt"),
+        ("p_calibrated_camera_parameters.txt", "p_calibrated_camera_parameters.txt"),
     ],
 )  # fmt: skip
 def test_cameras_of_data_sets_are_named(name: str, told: str, tmp_path: Path):
@@ -117,6 +119,11 @@ def test_nothing_to_read(tmp_path: Path):
         ReconError, match=r"no images in .*: found no files, expected \.jpg, \.jpeg"
     ):
         load_capture(tmp_path)
+    (tmp_path / "IMG_1").write_bytes(b"\xff\xd8\xff")
+    bare = r"found only files without an extension \(IMG_1\), which photos need, expected \.jpg"
+    with pytest.raises(ReconError, match=bare):
+        load_capture(tmp_path)
+    (tmp_path / "IMG_1").unlink()
     (tmp_path / "movie.xyz").write_text("x")
     with pytest.raises(ReconError, match=r"found only \.xyz files, expected .*\.heic"):
         load_capture(tmp_path)
