@@ -84,6 +84,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_LISTED]) + more
 
 
+def counted(number: int, word: str) -> str:
+    """Return a number with its noun: "1 photo", "3 photos"."""
+    return f"{number} {word}" if number == 1 else f"{number:,} {word}s"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean NAME?" for a misspelt or abbreviated name, else an empty text."""
     # Here, since `import recon` must be quick.

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from recon.capture.cache import cache_folder, content_key
-from recon.errors import InputError, LeftOutWarning, listed, warn
+from recon.errors import InputError, LeftOutWarning, counted, listed, warn
 from recon.files import atomic_output
 
 # Archives that unpack to more than this many bytes may not be compressed more than this: photos and
@@ -57,8 +57,8 @@ def unpacked(path: Path) -> tuple[Path, tuple[str, ...]]:
     left_out = tuple((folder / NOTE).read_text(encoding="utf-8").splitlines())
     if left_out:
         warn(
-            f"left out {len(left_out)} files of {path}, {listed(left_out)}: damaged, or with "
-            "names that lead outside of a folder",
+            f"left out {counted(len(left_out), 'file')} of {path}, {listed(left_out)}: damaged, or "
+            "with names that lead outside of a folder",
             LeftOutWarning,
         )
     content = folder / CONTENT

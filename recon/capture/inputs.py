@@ -12,7 +12,7 @@ from recon.capture.images import EXTENSIONS_TEXT, is_image, is_raw
 from recon.capture.types import Capture
 from recon.capture.video import read_video
 from recon.capture.video_frames import is_video
-from recon.errors import InputError, LeftOutWarning, listed, warn
+from recon.errors import InputError, LeftOutWarning, counted, listed, warn
 
 # Images, videos and archives that recon does not read, which are named.
 NOT_READ = (
@@ -157,8 +157,7 @@ def _leaving_out(capture: Capture, files: Sequence[Path], reason: str) -> Captur
     """Name files that are not used in a warning and in the capture."""
     if not files:
         return capture
-    count = "1 file" if len(files) == 1 else f"{len(files)} files"
-    warn(f"left out {count}, {_names(files)}: {reason}", LeftOutWarning)
+    warn(f"left out {counted(len(files), 'file')}, {_names(files)}: {reason}", LeftOutWarning)
     return replace(capture, left_out=(*capture.left_out, *(file.name for file in files)))
 
 

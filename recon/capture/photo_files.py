@@ -28,7 +28,7 @@ from recon.capture.masks import without_masks
 from recon.capture.sample_values import eight_bit, grey_of
 from recon.capture.types import Capture
 from recon.cores import allowed_cores
-from recon.errors import InputError, LeftOutWarning, listed, warn
+from recon.errors import InputError, LeftOutWarning, counted, listed, warn
 
 # Size of the thumbnails of photos (px).
 THUMBNAIL_PX = 48
@@ -122,8 +122,8 @@ def photos_without_camera(capture: Capture) -> Capture:
     ]
     if rest:
         warn(
-            f"left out {len(rest)} photos of {capture.title}, {listed(rest)}: the capture has no "
-            "cameras for them; pass --cameras solve to solve the cameras of all photos",
+            f"left out {counted(len(rest), 'photo')} of {capture.title}, {listed(rest)}: the "
+            "capture has no cameras for them; pass --cameras solve to solve those of all photos",
             LeftOutWarning,
         )
     return replace(capture, left_out=(*capture.left_out, *rest))

@@ -27,7 +27,6 @@ from recon.capture.video import read_video
 from recon.capture.video_frames import is_video
 from recon.errors import InputError, MissingDependency, ReconWarning, listed, warn
 from recon.formats import is_scene, open_scene
-from recon.formats.contents import extension_by_content
 from recon.formats.sog_archive import is_sog_meta
 from recon.scene_extensions import SCENE_EXTENSIONS_TEXT
 
@@ -112,8 +111,7 @@ def _read_path(path: Path, frames: int | None, photos: bool) -> Capture:
 
 def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
     suffix = path.suffix.lower()
-    # An archive may have photos beside a PLY of points.
-    if extension_by_content(path) if is_archive(path) else is_scene(path):
+    if is_scene(path):
         raise _no_photos(path)
     if suffix == ".json":
         return read_transforms(path, photos)

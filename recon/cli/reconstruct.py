@@ -12,7 +12,7 @@ from recon.cli.arguments import OUTPUT, Arg, JsonOutput
 from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_capture_stays, check_outputs, expected_bytes
 from recon.config import ReconstructConfig
-from recon.errors import ReconError, listed, strictly
+from recon.errors import ReconError, counted, listed, strictly
 from recon.interrupts import hold_interrupt
 from recon.reporting import (
     megabytes,
@@ -221,7 +221,7 @@ def _expected_count(config: ReconstructConfig, capture: "Capture") -> int:
 
 def _closing_line(summary: dict[str, Any], size: str) -> str:
     used, found = len(summary["views_used"]), summary["views_found"]
-    photos = f"{used} photos" if used > 1 else "1 photo"
+    photos = counted(used, "photo")
     if used + len(summary["left_out"]) < found:
         photos = f"{used} of {found} photos (see --max-views)"
     note = "; one photo: its depth is a guess" if summary["depth_is_guessed"] else ""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from recon.errors import InputError, listed, warn
+from recon.errors import InputError, counted, listed, warn
 from recon.formats.contents import check_content, extension_by_content, scenes_in
 from recon.formats.encodings import MAX_SCALE
 from recon.formats.registry import FORMATS as FORMATS
@@ -26,8 +26,8 @@ def is_scene(path: Path) -> bool:
     path = scene_path(path)
     if extension_by_content(path) is not None:
         return True
-    if path.suffix.lower() == ".zip":
-        return bool(scenes_in(path))
+    if scenes_in(path):
+        return True
     extensions = [e for f in FORMATS.values() for e in (f.extension, *f.other_extensions)]
     known = path.name.lower().endswith(tuple(extensions)) or path.name == LOD_META
     return not path.is_dir() and (known or is_sog_meta(path))
@@ -142,8 +142,8 @@ def check_kept(path: Path, source: SceneSource) -> None:
     if source.cameras and not scene_format.keeps_cameras:
         kept = ", ".join(e for e, known in FORMATS.items() if known.keeps_cameras)
         warn(
-            f"{path}: {scene_format.extension} cannot hold the {len(source.cameras)} cameras of "
-            f"the scene; {kept} do"
+            f"{path}: {scene_format.extension} cannot hold the "
+            f"{counted(len(source.cameras), 'camera')} of the scene; {kept} do"
         )
 
 
@@ -190,7 +190,8 @@ def _format_in(path: Path) -> SceneFormat:
         return FORMATS[".sog"]
     if extension := extension_by_content(path):
         return FORMATS[extension]
-    if path.suffix.lower() == ".zip" and (names := scenes_in(path)):
+    # Also of another name, such as a project of SuperSplat (.ssproj).
+    if names := scenes_in(path):
         raise InputError(f"{path} is an archive; extract its scene ({listed(names)}) and pass that")
     scene_format = format_of(path, "read")
     if not path.is_file():

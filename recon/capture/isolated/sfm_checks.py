@@ -8,6 +8,7 @@ Used by scripts that run in a separate process, and imports nothing from recon. 
 where it is needed, so that the rest can be tested beside torch.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ MAX_EPIPOLAR_PX = 4.0
 # Focal lengths over the long side of the photo that are believed without EXIF (fields of view of
 # 127 to 8 degrees), and the largest factor between that of EXIF and the solved one.
 MIN_FOCAL_RATIO, MAX_FOCAL_RATIO, MAX_EXIF_FACTOR = 0.25, 7.0, 1.6
-# Photos are named as uncertain below this agreement.
-CERTAIN_AGREEMENT = 0.7
+# Photos are named as uncertain below this agreement with those that are not: the right cameras of a
+# round tower agree to 0.99 with each other, and wrong ones to 0.44 to 0.76 with what is left.
+CERTAIN_AGREEMENT = 0.8
 # Number of points that the parallax is measured at.
 MAX_MEASURED_POINTS = 2000
 # A camera only rotated if a rotation brings this fraction of matches within MAX_ROTATION_ERROR of
@@ -42,6 +44,10 @@ STATIC_PX, NEITHER_PX = 1.5, (3.0, 6.0)
 # A pair has a static background if at least MIN_STATIC matches stay, this fraction of all, and this
 # many times as many as are neither. The capture has one if half of its pairs have.
 MIN_STATIC, STATIC_FRACTION, STATIC_CONTRAST = 15, 0.1, 3.0
+
+
+# Ids of two images, and the numbers of their verified matches and of those that agree with cameras.
+Agreement = tuple[tuple[int, int], int, int]
 
 
 @dataclass(frozen=True)
@@ -214,13 +220,26 @@ def has_plausible_focals(model: Any, priors: dict[int, Any]) -> bool:
 
 def certain_photos(model: Any, pairs: list[Pair]) -> set[str]:
     """Return the names of the solved images that enough of their matches agree with."""
-    uncertain = _uncertain(model, photo_agreement(model, pairs))
+    uncertain = _uncertain(_agreements(model, pairs))
     return {model.images[i].name for i in set(model.reg_image_ids()) - set(uncertain)}
 
 
-def _uncertain(model: Any, agreement: dict[int, float]) -> list[int]:
-    """Return the solved images that too few of their matches agree with, in order."""
-    return [i for i in sorted(model.reg_image_ids()) if agreement.get(i, 1.0) < CERTAIN_AGREEMENT]
+def _uncertain(agreements: list[Agreement]) -> list[int]:
+    """Return the images that too few of their matches agree with, in order.
+
+    The worst is left out until all others agree, since a wrong camera contradicts right ones, too.
+    If no two are left, all are returned.
+    """
+    uncertain: set[int] = set()
+    while True:
+        rest = [found for found in agreements if uncertain.isdisjoint(found[0])]
+        by_photo = _by_photo(rest)
+        worst = min(by_photo, key=lambda image_id: by_photo[image_id], default=None)
+        if worst is None:
+            return sorted({i for ids, _, _ in agreements for i in ids} if uncertain else ())
+        if by_photo[worst] >= CERTAIN_AGREEMENT:
+            return sorted(uncertain)
+        uncertain.add(worst)
 
 
 def facts_of(model: Any, pairs: list[Pair], originals: dict[str, Any]) -> dict[str, Any]:
@@ -232,8 +251,9 @@ def facts_of(model: Any, pairs: list[Pair], originals: dict[str, Any]) -> dict[s
         originals: What is known of the photo of each image, by the name of the image.
     """
     registered = sorted(model.reg_image_ids())
-    agreement = photo_agreement(model, pairs)
-    uncertain = [model.images[i].name for i in _uncertain(model, agreement)]
+    agreements = _agreements(model, pairs)
+    agreement = _by_photo(agreements)
+    uncertain = [model.images[i].name for i in _uncertain(agreements)]
     return {
         "uncertain": [originals[name]["name"] for name in uncertain],
         "agreement": float(np.mean(list(agreement.values()) or [1.0])),
@@ -265,16 +285,27 @@ def _depth(model: Any, image_id: int) -> float:
 
 def photo_agreement(model: Any, pairs: list[Pair]) -> dict[int, float]:
     """Return for each image the fraction of verified matches that agree with the solved cameras."""
-    total: dict[int, int] = {}
-    agreeing: dict[int, int] = {}
+    return _by_photo(_agreements(model, pairs))
+
+
+def _agreements(model: Any, pairs: list[Pair]) -> list[Agreement]:
+    """Return the number of agreeing matches of each pair of solved images."""
     registered = set(model.reg_image_ids())
-    for pair in pairs:
-        if not registered.issuperset(pair.ids):
-            continue
-        count = int((epipolar_error(model, pair) <= MAX_EPIPOLAR_PX).sum())
-        for image_id in pair.ids:
-            total[image_id] = total.get(image_id, 0) + len(pair.first)
-            agreeing[image_id] = agreeing.get(image_id, 0) + count
+    return [
+        (pair.ids, len(pair.first), int((epipolar_error(model, pair) <= MAX_EPIPOLAR_PX).sum()))
+        for pair in pairs
+        if registered.issuperset(pair.ids)
+    ]
+
+
+def _by_photo(agreements: list[Agreement]) -> dict[int, float]:
+    """Return the fraction of agreeing matches of each image that has enough of them."""
+    total: Counter[int] = Counter()
+    agreeing: Counter[int] = Counter()
+    for ids, count, good in agreements:
+        for image_id in ids:
+            total[image_id] += count
+            agreeing[image_id] += good
     return {i: agreeing[i] / n for i, n in total.items() if n >= MIN_CHECKED_MATCHES}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from recon.errors import listed
+from recon.errors import counted, listed
 
 # SIFT alone is good enough if at most one of this many photos stays unregistered, and if there are
 # at least this many points: with fewer, camera positions are little better than a guess.
@@ -116,20 +116,20 @@ class Outcome:
         apart = [name for name in left_out if name in self.unconnected]
         if apart:
             lines.append(
-                f"left out {len(apart)} photos of {title} that do not overlap with the others: "
-                f"{listed(apart)}; take photos in between"
+                f"left out {counted(len(apart), 'photo')} of {title} without overlap with the "
+                f"others: {listed(apart)}; take photos in between"
             )
         unfit = [name for name in left_out if name not in self.unconnected]
         if unfit:
             lines.append(
-                f"left out {len(unfit)} photos of {title} that no believable camera fits: "
+                f"left out {counted(len(unfit), 'photo')} of {title} without a believable camera: "
                 f"{listed(unfit)}; take photos in between"
             )
         if self.uncertain:
             lines.append(
-                f"the cameras of {len(self.uncertain)} photos of {title} are uncertain, since many "
-                f"matches contradict them: {listed(self.uncertain)}; parts of the scene may not "
-                "meet, so take more photos there, or leave these out"
+                f"the cameras of {counted(len(self.uncertain), 'photo')} of {title} are uncertain, "
+                f"since many matches contradict them: {listed(self.uncertain)}; parts of the scene "
+                "may not meet, so take more photos there, or leave these out"
             )
         if self.static_background:
             lines.append(

@@ -21,7 +21,7 @@ from recon.capture.sfm.posed_capture import PosedCapture
 from recon.capture.sfm.prepare import prepare_images
 from recon.capture.sfm.stages import Matcher, available_matchers, run_sfm
 from recon.capture.types import Capture, Frame, FrameCamera
-from recon.errors import InputError, MissingDependency, listed, warn
+from recon.errors import InputError, MissingDependency, counted, listed, warn
 from recon.files import atomic_output, temporary_folder
 from recon.types import StageProgress
 
@@ -139,7 +139,7 @@ def _without_duplicates(capture: Capture) -> Capture:
         )
     if copies:
         warn(
-            f"left out {len(copies)} photos of {capture.title} that are copies of others: "
+            f"left out {counted(len(copies), 'photo')} of {capture.title}, copies of others: "
             f"{listed(copies)}"
         )
     return replace(capture, frames=tuple(capture.frames[i] for i in distinct))

@@ -212,7 +212,27 @@ def test_left_out_matches_contradict_a_wrong_camera() -> None:
     agreement = checks.photo_agreement(solution(wrong), pairs)
     assert agreement[4] < checks.MIN_AGREEMENT < min(agreement[i] for i in (1, 2, 3))
     assert checks.certain_photos(solution(viewmats), pairs) == {f"{i}.jpg" for i in range(1, 5)}
-    assert "4.jpg" not in checks.certain_photos(solution(wrong), pairs)
+    assert checks.certain_photos(solution(wrong), pairs) == {"1.jpg", "2.jpg", "3.jpg"}
+    two = [pair for pair in pairs if pair.ids == (1, 4)]
+    assert checks.certain_photos(solution(wrong), two) == {"2.jpg", "3.jpg"}
+
+
+def test_the_worst_photos_are_uncertain_and_not_those_they_contradict() -> None:
+    """Matches of a round tower: 1 to 4 are right, and 5 to 7 show other sides of it."""
+    counts = {
+        (1, 2): (408, 408), (1, 3): (394, 394), (1, 4): (740, 738), (2, 3): (704, 703),
+        (2, 4): (245, 244), (3, 4): (148, 148), (1, 5): (185, 113), (2, 5): (341, 99),
+        (3, 5): (192, 10), (4, 5): (99, 6), (1, 6): (297, 233), (2, 6): (268, 235),
+        (3, 6): (113, 109), (4, 6): (121, 30), (5, 6): (203, 87), (1, 7): (189, 128),
+        (2, 7): (175, 160), (4, 7): (313, 79), (5, 7): (267, 254), (6, 7): (294, 275),
+    }  # fmt: skip
+    agreements = [(ids, *numbers) for ids, numbers in counts.items()]
+    # 4 and 6 agree equally before any is left out.
+    fractions = checks._by_photo(agreements)
+    assert fractions[4] == pytest.approx(fractions[6], abs=0.01) and fractions[6] > 0.7
+    assert checks._uncertain(agreements) == [5, 6, 7]
+    right = [found for found in agreements if max(found[0]) < 5]
+    assert checks._uncertain(right) == checks._uncertain([]) == []
 
 
 def test_the_more_certain_solution_wins() -> None:
@@ -230,7 +250,7 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     outcome.write(tmp_path / "outcome.json")
     assert Outcome.read(tmp_path / "outcome.json", Path()) == outcome
     lines = outcome.warnings("photos", ["x", "y"])
-    for text in ("do not overlap with the others: x;", "camera fits: y;", "uncertain", "50 %",
-                 "0.8 degrees", "20 points a photo"):  # fmt: skip
+    for text in ("1 photo of photos without overlap with the others: x;", "believable camera: y;",
+                 "uncertain", "50 %", "0.8 degrees", "20 points a photo"):  # fmt: skip
         assert sum(text in line for line in lines) == 1, text
     assert Outcome(4, 900, 5, Path()).warnings("photos", []) == []

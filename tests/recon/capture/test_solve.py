@@ -121,7 +121,7 @@ def test_info_knows_what_was_solved(solved: PosedCapture, photos: Capture, capsy
     cli.main(["info", str(photos.root)])
     shown = capsys.readouterr()
     assert re.search(r"cameras solved before +8\n", shown.out)
-    assert "do not overlap with the others: noise.png" in shown.err
+    assert "without overlap with the others: noise.png" in shown.err
 
 
 @pytest.mark.slow

@@ -135,6 +135,16 @@ def test_what_is_no_capture_is_called_what_it_is(
     assert error.endswith("; to reconstruct, pass the folder of the photos\n")
 
 
+def test_projects_that_are_archives_of_scenes(tmp_path: Path) -> None:
+    path = tmp_path / "a.ssproj"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("document.json", "{}")
+        archive.write(stored(tmp_path, ".ply"), "splat_0.ply")
+    for read in (open_scene, load_capture):
+        with pytest.raises(ReconError, match=r"is an archive; extract its scene \(splat_0\.ply\)"):
+            read(path)
+
+
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [
