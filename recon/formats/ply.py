@@ -299,19 +299,22 @@ def _check_properties(path: Path, header: PlyHeader, names: list[str]) -> None:
     missing = [n for n in needed if n not in names]
     if missing:
         raise InputError(
-            f"{path} is {_kind(header, names)}, without Gaussians: its vertices have no "
+            f"{path} {_kind(header, names)}: its vertices have no "
             f"{', '.join(missing)}; export the scene as a Gaussian splat (PLY) from the program "
             "that made it"
         )
 
 
 def _kind(header: PlyHeader, names: list[str]) -> str:
-    """Return what a PLY is that is no scene of Gaussians."""
+    """Say what a PLY is that is no scene of Gaussians."""
     if any(name.startswith("f_anchor_feat") for name in names):
-        return "the PLY of a Scaffold-GS, whose Gaussians only its networks can make"
+        return "is the PLY of a Scaffold-GS, whose Gaussians only its networks can make"
+    if {*_GROUPS["scales"], *_GROUPS["quats"]} & {*names}:
+        return "has incomplete Gaussians"
     if any(element.name in ("face", "tristrips") and element.count for element in header.elements):
-        return "the PLY of a mesh"
-    return "the PLY of a point cloud" if {"x", "y", "z"} <= {*names} else "a PLY"
+        return "is the PLY of a mesh, without Gaussians"
+    kind = "the PLY of a point cloud" if {"x", "y", "z"} <= {*names} else "a PLY"
+    return f"is {kind}, without Gaussians"
 
 
 def ply_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:

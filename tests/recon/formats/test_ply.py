@@ -154,7 +154,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         whole.replace(b"vertex 50", b"vertex x"): "malformed PLY header line",
         whole.replace(
             b"float opacity", b"float opacite"
-        ): "without Gaussians: its vertices have no opacity",
+        ): "has incomplete Gaussians: its vertices have no opacity",
         whole.replace(b"float scale_0", b"quad scale_0"): "unknown type 'quad'",
         whole.replace(b"float ny", b"float f_rest_0"): "has 1 f_rest properties; expected 0, 9",
     }
