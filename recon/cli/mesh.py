@@ -1,0 +1,98 @@
+"""`recon mesh SCENE -o OUT`: a triangle mesh of a scene."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
+from recon.cli.outputs import check_capture_stays, check_outputs
+from recon.errors import ConfigError
+from recon.reporting import megabytes, prints_json, progress_reporter, report, shown_size
+
+if TYPE_CHECKING:
+    from recon.formats import SceneSource
+    from render import Cameras, Gaussians
+
+MIN_FACES = 4
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Make a triangle mesh of a scene."""
+
+    scene: Annotated[Path, POSITIONAL]
+    """Scene file ({scene_extensions})."""
+    output: Annotated[Path, OUTPUT]
+    """Mesh to write; the extension selects the format (.glb, .obj, .ply or .stl)."""
+    cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
+    """Capture of the scene, or transforms.json (the photos need not exist): the surfaces are those
+    that its cameras see. If omitted, the cameras that the file keeps, or guessed ones."""
+    faces: Annotated[int | None, Arg(metavar="N")] = None
+    """Maximum number of triangles [default: no limit]."""
+    watertight: bool = False
+    """Close the surface, for printing and for physics: what no camera sees closely behind a surface
+    is solid."""
+    vertex_colors: bool = True
+    """Colours of the vertices (not in .stl)."""
+    resolution: Annotated[int, Arg(metavar="PX")] = 512
+    """Length of the longer side of the depth maps in pixels."""
+    force: bool = False
+    """Replace an input, or a file in the folder of the capture, if an output has its name."""
+    quiet: bool = False
+    """Print warnings and errors only."""
+    json: JsonOutput = None
+    """Print the result as one JSON object instead of a summary line, or write it to FILE."""
+
+    def run(self) -> None:
+        """Check the options, make the mesh, and write it."""
+        from recon.config import ViewConfig
+        from recon.formats import open_scene
+        from recon.meshing.extract import MeshConfig, check_libraries, extract_mesh
+        from recon.meshing.files import mesh_writer, write_mesh
+
+        started = time.perf_counter()
+        mesh_writer(self.output)
+        ViewConfig(resolution=self.resolution)
+        if self.faces is not None and self.faces < MIN_FACES:
+            raise ConfigError(f"faces must be at least {MIN_FACES}, got {self.faces}", "faces")
+        check_outputs(
+            {"-o": self.output, "--json": self.json},
+            inputs=[self.scene, self.cameras],
+            force=self.force,
+        )
+        check_libraries(self.watertight)
+        source = open_scene(self.scene)
+        gaussians = source.load()
+        cameras = self._cameras(source, gaussians)
+        colors = self.vertex_colors and self.output.suffix.lower() != ".stl"
+        config = MeshConfig(self.faces, self.watertight, colors)
+        with progress_reporter(self.quiet or prints_json(self.json)) as progress:
+            mesh = extract_mesh(gaussians, cameras, config, source.antialiased, progress)
+            write_mesh(self.output, mesh, source.origin)
+        summary = {
+            "output": str(self.output),
+            "vertices": len(mesh.vertices),
+            "faces": len(mesh.faces),
+            "watertight": self.watertight,
+            "cameras": len(cameras),
+            "megabytes": round(megabytes(self.output), 3),
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+        line = (
+            f"wrote {self.output}: {len(mesh.faces):,} triangles from {len(cameras)} cameras, "
+            f"{shown_size(megabytes(self.output))}, {summary['seconds']:.1f} s"
+        )
+        report(line, summary, self.json, self.quiet)
+
+    def _cameras(self, source: "SceneSource", gaussians: "Gaussians") -> "list[Cameras]":
+        """Return the cameras that see the surfaces, relative to the origin of the scene."""
+        from recon.capture import load_capture
+        from recon.capture.cameras import relative_to
+        from recon.meshing.viewpoints import capture_cameras, guessed_cameras
+
+        if self.cameras is None:
+            return guessed_cameras(source, gaussians, self.resolution)
+        capture = load_capture(self.cameras, photos=False)
+        check_capture_stays({"-o": self.output, "--json": self.json}, capture, self.force)
+        return capture_cameras(relative_to(capture, source.origin), self.resolution)

@@ -1,0 +1,1 @@
+"""Triangle meshes of scenes: depth maps, their fusion, closed meshes, textures, files."""

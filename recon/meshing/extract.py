@@ -1,0 +1,78 @@
+"""A mesh of a scene: depth maps, fusion, surface, fewer triangles, colours."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from recon.meshing.colors import point_colors
+from recon.meshing.depth_maps import render_depth_maps
+from recon.meshing.triangles import (
+    TriangleMesh,
+    closed_surface,
+    decimated,
+    library,
+    seen_surface,
+)
+from recon.meshing.volume import MAX_VOXELS, fuse
+from recon.types import StageProgress
+from render import Cameras, Gaussians
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """What mesh to make."""
+
+    faces: int | None = None
+    """Largest number of triangles; None keeps all."""
+    watertight: bool = False
+    """Close the surface."""
+    colors: bool = True
+    """Give the vertices colours."""
+    max_voxels: int = MAX_VOXELS
+    """Largest number of voxels of the grid, which bounds memory and time."""
+
+
+def check_libraries(watertight: bool) -> None:
+    """Raise MissingDependency unless the extra `mesh` is installed."""
+    for name in ("skimage.measure", "fast_simplification", *("manifold3d",) * watertight):
+        library(name)
+
+
+@torch.no_grad()
+def extract_mesh(
+    gaussians: Gaussians,
+    cameras: list[Cameras],
+    config: MeshConfig,
+    antialiased: bool = False,
+    progress: StageProgress = lambda stage, done: None,
+) -> TriangleMesh:
+    """Make a mesh of the surfaces that cameras see.
+
+    Args:
+        gaussians: The scene.
+        cameras: Cameras of one view each (with the axis v), in the frame of the scene.
+        config: What mesh to make.
+        antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
+        progress: Called with the stage and its completed fraction.
+
+    Raises:
+        InputError: The cameras see no surface.
+        MissingDependency: The extra `mesh` is not installed.
+    """
+    check_libraries(config.watertight)
+    maps = render_depth_maps(
+        gaussians, cameras, antialiased, lambda done: progress("rendering depth", done)
+    )
+    volume = fuse(maps, lambda done: progress("fusing depth maps", done), config.max_voxels)
+    progress("extracting the surface", 0.0)
+    if config.watertight:
+        from recon.meshing.closed import simplified
+
+        mesh = simplified(closed_surface(volume), config.faces)
+    else:
+        mesh = seen_surface(volume)
+        mesh = mesh if config.faces is None else decimated(mesh, config.faces)
+    if config.colors:
+        mesh = replace(mesh, colors=point_colors(maps, mesh.vertices, mesh.normals()))
+    progress("extracting the surface", 1.0)
+    return mesh

@@ -1,0 +1,113 @@
+"""Mesh files, read by trimesh, and the command `recon mesh`."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mesh_scenes import CENTER, RADIUS, sphere
+
+from recon.cli.main import main
+from recon.formats import save_gaussians
+from recon.meshing.files import to_linear, write_mesh
+from recon.meshing.triangles import TriangleMesh
+from recon.precision import WORLD
+from render import Cameras
+from render.cameras import look_at
+
+trimesh = pytest.importorskip("trimesh")
+
+FAR = (500_000.0, 5_000_000.0, 100.0)
+TETRAHEDRON = TriangleMesh(
+    np.array([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]]),
+    np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]]),
+    np.array([[0.0, 0, 0], [1, 0, 0], [0, 0.5, 0], [0, 0, 1]]),
+)
+
+
+@pytest.mark.parametrize("extension", [".ply", ".obj", ".stl", ".glb"])
+@pytest.mark.parametrize("origin", [WORLD, FAR], ids=["near", "far"])
+def test_files_hold_the_mesh(tmp_path: Path, extension: str, origin: tuple) -> None:
+    path = tmp_path / f"mesh{extension}"
+    write_mesh(path, TETRAHEDRON, origin)
+    loaded = trimesh.load(path, force="mesh", process=extension == ".stl")
+    # float32 alone cannot hold positions of STL far away.
+    exact = 0.5 if extension == ".stl" and origin != WORLD else 1e-5
+    expected = TETRAHEDRON.vertices + origin
+    if extension == ".glb":
+        expected = expected * [-1, -1, 1]
+    assert len(loaded.faces) == 4 or exact == 0.5
+    assert np.abs(loaded.bounds - [expected.min(0), expected.max(0)]).max() < exact
+    if exact < 0.5:
+        assert loaded.is_watertight and loaded.volume == pytest.approx(1.0, rel=1e-3)
+
+
+def test_colors_are_kept(tmp_path: Path) -> None:
+    for extension in (".ply", ".obj"):
+        path = tmp_path / f"mesh{extension}"
+        write_mesh(path, TETRAHEDRON, WORLD)
+        found = trimesh.load(path, process=False).visual.vertex_colors[:, :3]
+        assert np.abs(found / 255.0 - TETRAHEDRON.colors).max() < 0.005
+
+
+def test_colors_of_gltf_are_linear(tmp_path: Path) -> None:
+    write_mesh(tmp_path / "mesh.glb", TETRAHEDRON, WORLD)
+    data = (tmp_path / "mesh.glb").read_bytes()
+    length = int.from_bytes(data[12:16], "little")
+    document = json.loads(data[20 : 20 + length])
+    view = document["bufferViews"][2]
+    start = 28 + length + view["byteOffset"]
+    colors = np.frombuffer(data[start : start + view["byteLength"]], "<u2").reshape(-1, 4)
+    assert colors[2, 1] / 65535 == pytest.approx(0.2140, abs=1e-4)
+    assert float(to_linear(np.array(0.5))) == pytest.approx(0.2140, abs=1e-4)
+
+
+def test_the_command_makes_a_mesh(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("skimage")
+    scene, out = tmp_path / "scene.ply", tmp_path / "mesh.ply"
+    middle = torch.tensor(CENTER)
+    view = look_at(middle - torch.tensor([0.0, 0, 2]), middle, torch.tensor([0.0, -1, 0]))
+    start = Cameras.from_fov(view[None].double(), 40.0, 96, 96)
+    save_gaussians(scene, sphere(), start=start)
+    words = ["mesh", str(scene), "-o", str(out), "--faces", "500", "--resolution", "96"]
+    main([*words, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    mesh = trimesh.load(out)
+    assert told["faces"] == len(mesh.faces) <= 500
+    away = np.linalg.norm(mesh.vertices - CENTER, axis=1)
+    assert abs(np.median(away) - RADIUS) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "mesh.fbx"], "unknown extension: mesh.fbx; expected one of: .glb, .obj"),
+        (["-o", "mesh.ply", "--faces", "2"], "--faces must be at least 4, got 2"),
+        (["-o", "scene.ply"], "is the input scene.ply itself"),
+        (["-o", "mesh.ply", "--cameras", "missing"], "missing"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+    words: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    save_gaussians(Path("scene.ply"), sphere(300))
+    with pytest.raises(SystemExit) as stopped:
+        main(["mesh", "scene.ply", *words])
+    text = capsys.readouterr().err.strip()
+    assert stopped.value.code == 2 and message in text and len(text.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.ply"]
+
+
+def test_the_missing_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "fast_simplification", None)
+    save_gaussians(tmp_path / "scene.ply", sphere(300))
+    with pytest.raises(SystemExit):
+        main(["mesh", str(tmp_path / "scene.ply"), "-o", str(tmp_path / "mesh.ply")])
+    assert "pip install 'reconsplat[mesh]'" in capsys.readouterr().err
+    assert not (tmp_path / "mesh.ply").exists()
