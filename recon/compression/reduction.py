@@ -20,7 +20,7 @@ from render.sh import degree_of, num_coefficients, sh_basis
 RIDGE = 0.01
 CHUNK = 65_536
 # Clusters to merge (px), larger than those used when a scene is made.
-CLUSTER_SIZES_PX = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+CLUSTER_SIZES_PX = (2.0, 4.0, 8.0, 16.0)
 # Renderings of the scene itself are right in every pixel: no agreement and no exposure needed.
 FINE_TUNING = OptimiseConfig(
     lr_scale=0.04, lr_quat=0.02, lr_mean=0.1, lr_exposure=0.0, require_agreement=False

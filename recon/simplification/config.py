@@ -1,5 +1,6 @@
 """Configuration of the simplification. Imports nothing heavy."""
 
+import itertools
 import math
 import sys
 from dataclasses import dataclass, replace
@@ -26,9 +27,9 @@ class SimplifyConfig:
     an optimisation, and for no limit without one."""
     min_weight: float = 0.004
     """Gaussians whose weight is below this in every pixel are pruned; 1 / 255 is invisible."""
-    cluster_sizes_px: tuple[float, ...] = (2.0, 3.0, 4.0, 6.0)
-    """Sizes of clusters in which Gaussians may be merged (px), in increasing order; the first
-    sufficient one is used."""
+    cluster_sizes_px: tuple[float, ...] = (2.0, 4.0, 8.0)
+    """Sizes of clusters in which Gaussians may be merged (px), each a multiple of the one before;
+    how large they are where depends on the colours."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -41,10 +42,18 @@ class SimplifyConfig:
 
         if not 0 <= self.min_weight < 1:
             raise ConfigError(f"min_weight must be in [0, 1), got {self.min_weight}", "min_weight")
-        if not all(0 < size < math.inf for size in self.cluster_sizes_px):
+        sizes = self.cluster_sizes_px
+        if not sizes or not all(0 < size < math.inf for size in sizes):
             raise ConfigError(
                 f"cluster_sizes_px must be above 0, got {self.cluster_sizes_px}", "cluster_sizes_px"
             )
+        for small, large in itertools.pairwise(sizes):
+            if large <= small or large % small != 0:
+                raise ConfigError(
+                    "cluster_sizes_px must be multiples, each of the one before, got "
+                    f"{self.cluster_sizes_px}",
+                    "cluster_sizes_px",
+                )
 
     def without_optimisation(self) -> "SimplifyConfig":
         """Return the settings for a scene that is not optimised: only a stated limit applies."""

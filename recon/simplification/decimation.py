@@ -7,11 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recon.capture.cameras import spread_cameras
+from recon.simplification.clusters import cheapest_groups, group_sums
 from recon.simplification.config import SimplifyConfig
 from render import Cameras, Gaussians, RasterizeSettings, measure_contributions
 from render.footprints import Footprints
 from render.quaternions import rotmats_to_quats
-from render.sh import C0
 
 # Fraction of the remaining Gaussians that is removed before the contributions are measured again,
 # until this fraction of all Gaussians remains.
@@ -23,9 +23,6 @@ MAX_CAMERAS, MAX_CAMERAS_ORDER = 64, 32
 MAX_OPACITY = 0.99
 # Variance that the rasterizer adds to every Gaussian in the image (px^2).
 BLUR_PX2 = RasterizeSettings().eps2d
-# Depth of a cluster in units of its width: parts of deeper ones shift against each other when
-# seen from elsewhere.
-DEPTH_RATIO = 1.0
 
 
 def contribution(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "n"]:
@@ -60,9 +57,9 @@ def simplify(
     """Remove Gaussians with little change of the cameras' images.
 
     Gaussians that none of the cameras sees are pruned; then Gaussians of one surface patch are
-    merged, those of similar colours first. If clusters of the largest size are not enough, more
-    Gaussians remain than `config.fraction` asks for; more than `config.max_gaussians` never do:
-    those that contribute least are pruned.
+    merged, where their colours are similar in larger patches. If clusters of the largest size are
+    not enough, more Gaussians remain than `config.fraction` asks for; more than
+    `config.max_gaussians` never do: those that contribute least are pruned.
     """
     return simplify_indexed(gaussians, cameras, config)[0]
 
@@ -91,47 +88,12 @@ def simplify_indexed(
     if len(gaussians) <= target:
         return gaussians, index
     footprints = Footprints.of(gaussians.means, cameras)
-    for size_px in config.cluster_sizes_px:
-        groups = clusters(footprints, size_px)
-        if int(groups.max()) < target:
-            break
-    groups = _cheapest(gaussians, weight, groups, len(gaussians) - target)
+    groups = cheapest_groups(gaussians, weight, footprints, config.cluster_sizes_px, target)
     simplified, heaviest = _merged(gaussians, footprints.size, groups, weight)
     if len(simplified) > limit:
         best = contribution(simplified, cameras).topk(limit).indices.sort().values
         simplified, heaviest = simplified[best], heaviest[best]
     return simplified, index[heaviest]
-
-
-def _cheapest(
-    gaussians: Gaussians, weight: Float[Tensor, "n"], groups: Int[Tensor, "n"], excess: int
-) -> Int[Tensor, "n"]:
-    """Split up the groups that are not needed to remove `excess` Gaussians.
-
-    The cost of a group is the squared colour error of its members' pixels, per Gaussian that
-    merging it removes.
-    """
-    count = int(groups.max()) + 1
-    color = C0 * gaussians.sh[:, 0]
-    total = group_sums(weight, groups, count).clamp_min(1e-12)
-    fraction = (weight / total[groups])[:, None]
-    mean = group_sums(fraction * color, groups, count)
-    error = weight * (color - mean[groups]).square().sum(-1)
-    removed = torch.bincount(groups, minlength=count) - 1
-    cost = group_sums(error, groups, count) / removed.clamp_min(1)
-    order = torch.where(removed > 0, cost, torch.inf).argsort()
-    needed = removed[order].cumsum(0) - removed[order] < excess
-    kept = torch.zeros(count, dtype=torch.bool, device=groups.device)
-    kept[order[needed]] = True
-    kept &= removed > 0
-    single = ~kept[groups]
-    # Take no more members of the last group than needed, so that the count is met exactly.
-    surplus = int(removed[kept].sum()) - excess
-    if surplus > 0:
-        last = order[needed][-1]
-        single[(groups == last).nonzero()[:surplus, 0]] = True
-    single_ids = count + torch.arange(int(single.sum()), device=groups.device)
-    return groups.masked_scatter(single, single_ids)
 
 
 def _merged(
@@ -165,36 +127,6 @@ def _heaviest(
     ordered = members[groups[members].argsort(stable=True)]
     _, sizes = torch.unique_consecutive(groups[ordered], return_counts=True)
     return ordered[sizes.cumsum(0) - sizes]
-
-
-def clusters(footprints: Footprints, size_px: float) -> Int[Tensor, "n"]:
-    """Assign points to clusters, numbered from 0 without gaps.
-
-    A cluster is a square of `size_px` pixels of the camera that sees its points at the highest
-    resolution, DEPTH_RATIO times as deep: the Gaussians of all views of one surface patch meet in
-    one cluster, and blocks of pixels stay whole. A point that no camera sees is a cluster of its
-    own.
-    """
-    seen = footprints.size > 0
-    square = (footprints.pixels / size_px).floor().long()
-    focal = footprints.depth / footprints.size.clamp_min(1e-30)
-    # Logarithmic: a layer is as thick in pixels at every depth.
-    layer = footprints.depth.clamp_min(1e-30).log() * focal / (DEPTH_RATIO * size_px)
-    unseen_index = torch.arange(len(seen), device=seen.device)
-    columns = [
-        torch.where(seen, -1, unseen_index), footprints.camera, *square.T, layer.floor().long()
-    ]  # fmt: skip
-    return _row_ids(columns)
-
-
-def _row_ids(columns: list[Int[Tensor, "n"]]) -> Int[Tensor, "n"]:
-    """Number the distinct rows of a table from 0 without gaps."""
-    ids = torch.zeros_like(columns[0])
-    for column in columns:
-        # Without gaps, so that the product of all spans does not overflow.
-        _, column = torch.unique(column, return_inverse=True)
-        _, ids = torch.unique(ids * (int(column.max()) + 1) + column, return_inverse=True)
-    return ids
 
 
 def merge(
@@ -247,10 +179,3 @@ def _axes(covars: Float[Tensor, "m 3 3"]) -> tuple[Float[Tensor, "m 4"], Float[T
     mirrored = torch.linalg.det(vectors) < 0
     vectors = torch.where(mirrored[:, None, None], -vectors, vectors)
     return rotmats_to_quats(vectors), scales
-
-
-def group_sums(
-    values: Float[Tensor, "n *k"], groups: Int[Tensor, "n"], count: int
-) -> Float[Tensor, "m *k"]:
-    """Sum the values of each group's members."""
-    return values.new_zeros(count, *values.shape[1:]).index_add_(0, groups, values)

@@ -353,7 +353,7 @@ def test_source_view_of_a_merged_gaussian_is_its_most_visible_member(views: View
     unchanged = (simplified.means == gaussians.means[index]).all(-1)
     assert 0.1 < float(unchanged.float().mean()) < 0.9
     distance = (simplified.means - gaussians.means[index]).norm(dim=-1)
-    assert float(distance.max()) < 0.2 * float(gaussians.means.norm(dim=-1).median())
+    assert float(distance.max()) < 0.25 * float(gaussians.means.norm(dim=-1).median())
     whole, index = simplify_indexed(gaussians, views.cameras, SimplifyConfig(fraction=0.0))
     assert whole is gaussians and torch.equal(index, torch.arange(len(gaussians)))
 

@@ -1,5 +1,6 @@
 """Simplification: few visible changes from fewer Gaussians."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from helpers import psnr, random_gaussians, sample_views, swept
 from recon.cli.main import main
 from recon.errors import ConfigError
 from recon.formats import load_gaussians
+from recon.simplification.clusters import cheapest_groups, clusters
 from recon.simplification.config import SimplifyConfig
-from recon.simplification.decimation import clusters, merge, simplify, simplify_indexed
+from recon.simplification.decimation import merge, simplify, simplify_indexed
 from recon.types import Views
 from render import Gaussians, rasterize
 from render.footprints import Footprints
@@ -86,6 +88,49 @@ def test_similar_colors_are_merged_first(views: Views, predicted: Gaussians) -> 
     left = simplify(made, views.cameras[[0]], SimplifyConfig(fraction=0.3))
     plain = float((left.sh[:, 0].abs().amax(-1) < 1e-4).float().mean())
     assert abs(len(left) / len(made) - 0.7) < 0.02 and plain < 0.4
+
+
+def test_plain_surfaces_are_merged_in_larger_clusters(views: Views, predicted: Gaussians) -> None:
+    """Of a plain half and one of noise, the plain one is merged in the largest clusters."""
+    first = predicted[torch.arange(128 * 96)]
+    column = torch.arange(len(first)) % 128
+    noise = torch.rand(len(first), 1, 3, generator=torch.Generator().manual_seed(1)) - 0.5
+    sh = torch.where((column < 64)[:, None, None], torch.zeros(()), 2 * noise)
+    made = Gaussians(first.means, first.quats, first.scales, first.opacities, sh)
+    left, index = simplify_indexed(made, views.cameras[[0]], SimplifyConfig(fraction=0.8))
+    is_noise = column[index] >= 64
+    assert len(left) == round(0.2 * len(made))
+    # 4 x 4 px each, which suffices; the noise is merged in 2 x 2 px, some of it not at all.
+    assert int((~is_noise).sum()) < 0.1 * len(made) / 2
+    assert int(is_noise.sum()) > 0.25 * len(made) / 2
+
+
+@pytest.mark.parametrize("count", [40, 700, 2000, 4000])
+def test_groups_are_as_many_as_wanted(views: Views, predicted: Gaussians, count: int) -> None:
+    """Whatever the colours: of one colour, all groups of a size cost the same."""
+    footprints = Footprints.of(predicted.means, views.cameras[[0, 1]])
+    weight = torch.ones(len(predicted))
+    plain = replace(predicted, sh=torch.zeros_like(predicted.sh))
+    for gaussians in (predicted, plain):
+        sizes = (2.0, 4.0, 8.0, 16.0, 128.0)
+        groups = cheapest_groups(gaussians, weight, footprints, sizes, count)
+        assert groups.unique().numel() == int(groups.max()) + 1 == count
+
+
+def test_groups_lie_within_clusters(views: Views, predicted: Gaussians) -> None:
+    footprints = Footprints.of(predicted.means, views.cameras[[0, 1]])
+    groups = cheapest_groups(
+        predicted, torch.ones(len(predicted)), footprints, (2.0, 4.0), len(predicted) // 4
+    )
+    large = clusters(footprints, 4.0)
+    pairs = torch.stack([groups, large]).unique(dim=1)
+    assert pairs.shape[1] == int(groups.max()) + 1
+
+
+def test_sizes_of_clusters_are_multiples() -> None:
+    for sizes in ((2.0, 3.0), (4.0, 2.0), (2.0, 2.0)):
+        with pytest.raises(ConfigError, match="multiples, each of the one before"):
+            SimplifyConfig(cluster_sizes_px=sizes)
 
 
 def test_merging_matches_moments() -> None:
