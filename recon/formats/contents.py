@@ -72,6 +72,8 @@ def scenes_in(archive: Path) -> list[str]:
     from recon.capture.images import is_image
     from recon.capture.video_frames import is_video
 
+    if not archive.is_file():  # To open a named pipe waits for a writer.
+        return []
     try:
         with zipfile.ZipFile(archive) as opened:
             files = [Path(name) for name in opened.namelist() if not name.endswith("/")]

@@ -103,6 +103,8 @@ def test_saved_cameras_elsewhere_protect_nothing(folder: Path) -> None:
         ("convert @s.ply -o @s.ply/x.ply", "is not a folder"),
         ("convert @s.ply -o @no/x.ply", "does not exist"),
         ("convert @pipe.ply -o @x.ply", "not found"),
+        ("@pipe.ply -o @x.ply", "not found"),
+        ("mesh @pipe.ply -o @x.glb", "not found"),
         ("render @s.ply -o @pipe.png", "pipe or a device"),
         ("@cap -o @x.ply --json @x.json --save-cameras @x.json", "choose two files"),
         ("eval @cap --save-renders @new --markdown @new", "choose two files"),
