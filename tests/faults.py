@@ -38,6 +38,7 @@ COMMANDS = {
     "eval": f"eval {SAMPLE} --json OUT/e.json --save-renders OUT/r {' '.join(SMALL)}",
     "train": "train size=tiny out=OUT/run dataset.width=64 dataset.height=48 optimiser.steps=3",
     "bench": "bench raster --scenes s1 --degrees 0 --repeats 2 --json OUT/b.json",
+    "mesh": "mesh IN/s.ply -o OUT/m.glb",
     "doctor": "doctor --json OUT/d.json",
 }
 # The memory limits (RLIMIT_AS) that are tried (MB).

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from recon.capture.images import natural_key
 from recon.capture.text import read_json
 from recon.errors import InputError
 from recon.formats.y_up import OPENGL_FLIP
@@ -32,10 +33,21 @@ def camera_document(path: Path) -> dict[str, Any]:
         return {"frames": _converted(path, document, _trained)}
     entries = document.get("camera_path")
     if not isinstance(entries, list) or "frames" in document:
-        return dict(document)
+        return {**document, "frames": _frames(document)}
     shared = {"w": document.get("render_width"), "h": document.get("render_height")}
     named = [{**shared, "entry": e, "name": f"{i:04d}.png"} for i, e in enumerate(entries)]
     return {"frames": _converted(path, named, _on_path)}
+
+
+def _frames(document: dict[str, Any]) -> Any:
+    """Return the frames of a transforms.json; those of an object have the names of their keys."""
+    frames = document.get("frames")
+    if not isinstance(frames, dict):
+        return frames
+    return [
+        {"file_path": key, **entry} if isinstance(entry, dict) else entry
+        for key, entry in sorted(frames.items(), key=lambda item: natural_key(item[0]))
+    ]
 
 
 def camera_files(folder: Path, known: Collection[str] = ()) -> list[Path]:
@@ -52,7 +64,7 @@ def camera_files(folder: Path, known: Collection[str] = ()) -> list[Path]:
         passed = path.name.startswith(".") or path.name in known
         if not passed and path.is_file() and path.stat().st_size <= MAX_BYTES:
             try:
-                frames = read_json(path, LAYOUTS).get("frames")
+                frames = _frames(read_json(path, LAYOUTS))
             except InputError:
                 continue
             if isinstance(frames, list) and any(map(_is_frame, frames)):

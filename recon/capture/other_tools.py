@@ -130,7 +130,9 @@ def first_readable(folder: Path, kinds: Sequence[tuple[str, Reader]]) -> Capture
             capture = found
             warn(f"{folder}: the cameras of {name} are used")
         else:
-            problems[name] = "other cameras are used" if capture else "it has one camera only"
+            problems[name] = (
+                "other cameras are used" if capture else "only one of its cameras has a photo"
+            )
     files = [path.relative_to(folder) for pattern in NOT_READ for path in folder.glob(pattern)]
     names = {f"{file.parent}/" if len(file.parts) > 1 else _family(file.name) for file in files}
     names -= {name for name, _ in kinds}

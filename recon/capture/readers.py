@@ -23,6 +23,7 @@ from recon.capture.other_tools import find_other_cameras, first_readable
 from recon.capture.photo_files import checked_photos, photos_without_camera
 from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
+from recon.capture.valid_frames import TooFewCameras
 from recon.capture.video import read_video
 from recon.capture.video_frames import is_video
 from recon.errors import InputError, MissingDependency, ReconWarning, listed, warn
@@ -72,7 +73,13 @@ def load_capture(
     if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
         capture = read_several([_path(file) for file in source], frames)
     else:
-        capture = _read_path(_path(source), frames, photos)
+        try:
+            capture = _read_path(_path(source), frames, photos)
+        except TooFewCameras as error:
+            raise InputError(
+                f"{error}; correct the others, or pass the folder of the photos without this file "
+                "to estimate the cameras"
+            ) from error
     if photos and capture.has_cameras:
         capture = photos_without_camera(capture)
     if photos and capture.kind != "video":
@@ -126,7 +133,8 @@ def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
         try:
             capture = _read_folder(folder, frames, photos)
         except InputError as error:
-            raise InputError(str(error).replace(str(folder), str(path))) from error
+            error.args = (str(error).replace(str(folder), str(path)),)
+            raise
         return replace(capture, origin=path, left_out=(*left_out, *capture.left_out))
     kind = f"{suffix} files" if suffix else "files without an extension"
     raise InputError(

@@ -47,6 +47,8 @@ COEFFICIENTS: dict[DistortionModel, tuple[str, ...]] = {
     "lens": (),
 }
 MASK_KEYS = ("mask_path", "image_mask", "mask_file_path", "mask")
+# Of a camera-to-world matrix.
+LAST_ROW = (0, 0, 0, 1)
 # Files round their values; a larger relative difference is a contradiction.
 FOCAL_TOLERANCE = 0.01
 
@@ -173,7 +175,7 @@ def _camera(image_path: Path, entry: dict[str, Any], where: str) -> tuple[FrameC
 
 def _matrix(entry: dict[str, Any], where: str) -> Float[np.ndarray, "4 4"]:
     try:
-        matrix = np.array(entry["transform_matrix"], dtype=np.float64)
+        matrix = _unflattened(np.array(entry["transform_matrix"], dtype=np.float64))
     except (KeyError, TypeError, ValueError):
         matrix = np.zeros(0)
     if matrix.shape not in ((4, 4), (3, 4)):
@@ -182,7 +184,7 @@ def _matrix(entry: dict[str, Any], where: str) -> Float[np.ndarray, "4 4"]:
             f"{where}: transform_matrix must be a 4x4 matrix of numbers (camera to world), "
             f"found {found}"
         )
-    if len(matrix) == 4 and np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6:
+    if len(matrix) == 4 and np.abs(matrix[3] - LAST_ROW).max() > 1e-6:
         raise InputError(
             f"{where}: the last row of transform_matrix must be 0 0 0 1, found "
             f"{' '.join(f'{value:g}' for value in matrix[3])}; it may be transposed"
@@ -190,6 +192,16 @@ def _matrix(entry: dict[str, Any], where: str) -> Float[np.ndarray, "4 4"]:
     full = np.eye(4)
     full[:3] = matrix[:3]
     return full
+
+
+def _unflattened(values: np.ndarray) -> np.ndarray:
+    """Return the matrix of a list of 12 or 16 numbers, row by row or column by column."""
+    if values.shape not in ((12,), (16,)):
+        return values
+    matrix = values.reshape(-1, 4)
+    by_columns = len(matrix) == 4 and (matrix[:, 3] == LAST_ROW).all()
+    # Both fit a matrix without translation, whose order is that of rows.
+    return matrix.T if by_columns and (matrix[3] != LAST_ROW).any() else matrix
 
 
 def _focal(entry: dict[str, Any], width: int, height: int, where: str) -> tuple[float, float]:

@@ -20,6 +20,10 @@ MIN_USABLE = 0.25
 MAX_FOLDED, MIN_QUIET = 0.01, 0.75
 
 
+class TooFewCameras(InputError):
+    """Only one camera of a file can be used, which a reconstruction cannot begin with."""
+
+
 def valid_frames(
     where: str, entries: Sequence[Entry], photos: bool = True, num_needed: int = 2
 ) -> tuple[tuple[Frame, ...], tuple[str, ...]]:
@@ -36,7 +40,9 @@ def valid_frames(
         The frames, and the names of those that are left out or whose photo is missing.
 
     Raises:
-        InputError: Fewer frames than needed are valid; the error is that of the first.
+        InputError: No frame is valid; the error is that of the first.
+        TooFewCameras: Fewer frames than needed are valid. It does not say what to do, which depends
+            on whether the cameras are then estimated.
     """
     frames: dict[Path, Frame] = {}
     errors: dict[str, InputError] = {}
@@ -76,10 +82,8 @@ def _tell(
     if num_others == 0:
         raise first
     if num_others < num_needed:
-        raise InputError(
-            f"{where}: of its {count} cameras, only one can be used: {first}; correct them, or "
-            "pass the folder of the photos without this file to estimate the cameras"
-        ) from first
+        text = f"{where}: of its {count} cameras, only one can be used: {first}"
+        raise TooFewCameras(text) from first
     warn(
         f"{where}: left out {len(errors)} of {count} photos, {listed(list(errors))}: {first}",
         LeftOutWarning,

@@ -6,6 +6,7 @@ from pathlib import Path
 from recon.errors import InputError, counted, listed, warn
 from recon.formats.contents import check_content, extension_by_content, scenes_in
 from recon.formats.encodings import MAX_SCALE
+from recon.formats.glb import glb_bytes
 from recon.formats.registry import FORMATS as FORMATS
 from recon.formats.registry import SceneFormat as SceneFormat
 from recon.formats.registry import format_of as format_of
@@ -50,10 +51,12 @@ def scene_path(path: Path) -> Path:
 
 
 def scene_bytes(path: Path) -> int:
-    """Return the size of a scene: of its file, or of all files of an unbundled SOG."""
+    """Return the size of a scene: of its file, or of all files of an unbundled SOG or a .gltf."""
     path = scene_path(path)
     if is_sog_meta(path):
         return sum(Archive(path).sizes().values())
+    if path.suffix.lower() == ".gltf":
+        return glb_bytes(path)
     return path.stat().st_size
 
 

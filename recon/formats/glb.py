@@ -1,4 +1,7 @@
-"""glTF binary with KHR_gaussian_splatting: float32 attributes of a point primitive, +y up."""
+"""glTF with KHR_gaussian_splatting: float32 attributes of a point primitive, +y up.
+
+Written as one .glb; a .gltf is read as well.
+"""
 
 import json
 import math
@@ -334,6 +337,11 @@ def _activated(
         )
         return scales, encodings.decode_opacities(opacities)
     return scales, np.clip(opacities, 0, 1)
+
+
+def glb_bytes(path: Path) -> int:
+    """Return the size of a .glb, or of a .gltf with the files that it keeps values in."""
+    return read_document(path).total_bytes()
 
 
 def glb_attribute_bytes(path: Path, count: int, sh_degree: int) -> dict[str, float]:

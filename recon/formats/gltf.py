@@ -1,11 +1,13 @@
-"""glTF binary files: the validated JSON chunk, and arrays of the binary chunk."""
+"""glTF files, binary (.glb) or text (.gltf): the validated JSON, and arrays of the buffers."""
 
+import base64
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -13,6 +15,10 @@ from recon.errors import InputError
 
 # componentType -> NumPy type; integers of "normalized" accessors are mapped to [0, 1] or [-1, 1].
 TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+# What may come before the text of a .gltf: a byte order mark and spaces.
+BEFORE_TEXT = b"\xef\xbb\xbf \t\r\n"
+# Letters of a name of a file that are shown.
+MAX_SHOWN = 60
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
 
@@ -22,8 +28,10 @@ class Document:
 
     path: Path
     json: dict[str, Any]
-    binary: np.ndarray
-    """Bytes of the binary chunk."""
+    binary: np.ndarray | None
+    """Bytes of the binary chunk; None for text."""
+    _opened: dict[int, np.ndarray] = field(default_factory=dict)
+    """Buffers that were opened before."""
 
     def primitives(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
         """Yield the world-from-mesh matrix [4 4] and the primitive of every mesh of a node."""
@@ -83,21 +91,78 @@ class Document:
         if kind not in TYPES or WIDTHS.get(str(accessor.get("type"))) != width:
             raise self.damaged(f"{name} has an unexpected type")
         view = self._item("bufferViews", accessor.get("bufferView"))
-        if view.get("buffer", 0) != 0:
-            raise InputError(f"{self.path} keeps {name} in another file; expected one .glb")
+        if compression := view.get("extensions"):
+            raise InputError(
+                f"{self.path} has compressed {name} ({', '.join(compression)}), which recon does "
+                "not read; write it without compression"
+            )
+        binary = self._buffer(view.get("buffer", 0), name)
         dtype = np.dtype(TYPES[kind])
         row = width * dtype.itemsize
         stride = self._integer(view, "byteStride", row)
         start = self._integer(view, "byteOffset", 0) + self._integer(accessor, "byteOffset", 0)
-        if stride < row or count and start + (count - 1) * stride + row > len(self.binary):
+        if stride < row or count and start + (count - 1) * stride + row > len(binary):
             raise self.damaged(f"{name} reaches beyond the end of the file")
         if count == 0:
             return np.zeros((0, width), np.float32)
-        bytes_ = np.lib.stride_tricks.as_strided(self.binary[start:], (count, row), (stride, 1))
+        bytes_ = np.lib.stride_tricks.as_strided(binary[start:], (count, row), (stride, 1))
         values = np.ascontiguousarray(bytes_).view(dtype).reshape(count, width)
         if accessor.get("normalized") and dtype.kind in "iu":
             return np.maximum(values / np.float32(np.iinfo(dtype).max), -1).astype(np.float32)
         return values.astype(np.float32)
+
+    def _buffer(self, index: Any, name: str) -> np.ndarray:
+        """Return the bytes of a buffer: of the file itself, or of one in its folder if it is text.
+
+        Args:
+            index: Of the buffer.
+            name: Attribute that is in it, for messages.
+        """
+        if self.binary is not None:
+            if index != 0:
+                raise InputError(f"{self.path} keeps {name} in another file; expected one .glb")
+            return self.binary
+        entry = self._item("buffers", index)
+        if index not in self._opened:
+            uri = str(entry.get("uri", ""))
+            inside = self._decoded(uri) if uri.startswith("data:") else self._mapped(uri)
+            self._opened[index] = inside
+        return self._opened[index]
+
+    def _decoded(self, uri: str) -> np.ndarray:
+        head, _, text = uri.partition(",")
+        if not head.endswith(";base64"):
+            raise self.damaged("a buffer in the file is not in base64")
+        try:
+            return np.frombuffer(base64.b64decode(text), np.uint8)
+        except ValueError as error:
+            raise self.damaged(f"a buffer in the file is not in base64: {error}") from error
+
+    def _mapped(self, uri: str) -> np.ndarray:
+        """Map a file, which must be in the folder of this one or below."""
+        name = unquote(uri)
+        parts = PurePosixPath(name).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\\" in name or ":" in name:
+            raise InputError(
+                f"{self.path} keeps its values in {uri[:MAX_SHOWN]!r}; recon reads files in the "
+                "folder of the .gltf only; put it there, or export one .glb"
+            )
+        file = self.path.parent.joinpath(*parts)
+        try:
+            if not file.is_file():
+                raise InputError(f"{self.path} keeps its values in {file}, which is not there")
+            return np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
+        except (OSError, ValueError) as error:
+            raise self.damaged(f"{uri[:MAX_SHOWN]!r} cannot be read: {error}") from error
+
+    def total_bytes(self) -> int:
+        """Return the size of the file, with those that it keeps values in."""
+        size = self.path.stat().st_size
+        if self.binary is None:
+            uris = [str(entry.get("uri", "")) for entry in _objects(self.json.get("buffers"))]
+            files = {uri for uri in uris if not uri.startswith("data:")}
+            size += sum(len(self._mapped(uri)) for uri in files)
+        return size
 
     def _item(self, table: str, index: Any) -> dict[str, Any]:
         rows = _list(self.json.get(table))
@@ -118,12 +183,16 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Read both chunks of a .glb; raise InputError if it is not one."""
+    """Read a .gltf or both chunks of a .glb; raise InputError if it is neither."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(20)
+        if head.lstrip(BEFORE_TEXT).startswith(b"{"):
+            return Document(path, _parsed(path, head + file.read()), None)
         if len(head) < 20 or head[:4] != b"glTF":
-            raise InputError(f"{path} is not a .glb file: expected it to start with glTF")
+            raise InputError(
+                f"{path} is no glTF: expected it to start with glTF (.glb) or {{ (.gltf)"
+            )
         length, kind = struct.unpack_from("<I4s", head, 12)
         if kind != b"JSON" or 20 + length > size:
             raise InputError(f"{path} is damaged or truncated: no JSON of {length} bytes in it")
@@ -136,13 +205,17 @@ def read_document(path: Path) -> Document:
             raise InputError(f"{path} is truncated: {length} bytes announced, {size - start} left")
         if kind == b"BIN\0" and length:
             binary = np.memmap(path, np.uint8, "r", start + 8, (length,))
+    return Document(path, _parsed(path, text), binary)
+
+
+def _parsed(path: Path, text: bytes) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} has invalid JSON: {error}") from error
     if not isinstance(document, dict):
         raise InputError(f"{path} has invalid JSON: expected an object")
-    return Document(path, document, binary)
+    return document
 
 
 def _objects(values: Any) -> list[dict[str, Any]]:

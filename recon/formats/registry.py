@@ -154,6 +154,7 @@ FORMATS: dict[str, SceneFormat] = {
             "glTF binary with KHR_gaussian_splatting, float32",
             open=open_glb,
             write=write_glb,
+            other_extensions=(".gltf",),
             bytes_by_attribute=glb_attribute_bytes,
             keeps_origin=True,
         ),

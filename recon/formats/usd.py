@@ -34,6 +34,8 @@ class Found:
     """What it is if there are no Gaussians."""
     not_read: dict[str, list[str]] = field(default_factory=dict)
     """Paths of prims that are not read, by the reason."""
+    animated: list[str] = field(default_factory=list)
+    """Paths of prims whose values or transforms change with time."""
 
     def leave_out(self, prim: Any, reason: str) -> None:
         """Note a prim that is not read."""
@@ -65,6 +67,8 @@ def open_usd(path: Path) -> SceneSource:
         )
     if left_out:
         warn(f"{path}: not read: {left_out}")
+    if found.animated:
+        warn(f"{path}: is animated ({listed(found.animated)}); it is read at its first time")
     origin = local_origin(_sample(parts))
     _tell_rounding(path, parts, origin)
     count = sum(count_usable(path, part) for part in parts)
@@ -120,6 +124,8 @@ def _read_prims(pxr: Any, path: Path, stage: Any, scene: np.ndarray, flips: Flip
                 continue
             local = np.array(transforms.GetLocalToWorldTransform(prim)).T
             found.parts.append(read_splats(path, prim, scene @ local, flips))
+            if _is_animated(pxr, prim):
+                found.animated.append(str(prim.GetPath()))
             found.antialiased |= prim.GetCustomDataByKey("recon:antialiased") is True
         elif prim.IsA(pxr.UsdVol.ParticleField):
             found.leave_out(prim, "particle fields of other kernels")
@@ -136,7 +142,23 @@ def _read_prims(pxr: Any, path: Path, stage: Any, scene: np.ndarray, flips: Flip
             else:
                 name = prim.GetDisplayName() or prim.GetName()
                 found.cameras.append(NamedCamera(name, camera))
+                if _is_animated(pxr, prim):
+                    found.animated.append(str(prim.GetPath()))
     return found
+
+
+def _is_animated(pxr: Any, prim: Any) -> bool:
+    """Return whether an attribute of a prim, or a transform above it, changes with time."""
+    if any(attribute.ValueMightBeTimeVarying() for attribute in prim.GetAttributes()):
+        return True
+    while prim and not prim.IsPseudoRoot():
+        if (
+            pxr.UsdGeom.Xformable(prim)
+            and pxr.UsdGeom.Xformable(prim).TransformMightBeTimeVarying()
+        ):
+            return True
+        prim = prim.GetParent()
+    return False
 
 
 def _camera(prim: Any, lens: Any, scene: np.ndarray) -> Cameras | None:

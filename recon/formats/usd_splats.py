@@ -118,11 +118,10 @@ def _array(
 
 
 def _get(prim: Any, name: str) -> Any:
-    """Return the value of an attribute: the default one, or else the first in time."""
+    """Return the value of an attribute: the first in time, which goes before the default one."""
     attribute = prim.GetAttribute(name)
-    value = attribute.Get()
-    times = attribute.GetTimeSamples() if value is None else []
-    return attribute.Get(times[0]) if times else value
+    times = attribute.GetTimeSamples()
+    return attribute.Get(times[0]) if times else attribute.Get()
 
 
 def _color_space(prim: Any) -> str:

@@ -97,7 +97,7 @@ def test_an_archive_of_a_scene_is_named(tmp_path: Path) -> None:
     assert is_scene(path)
     with pytest.raises(ReconError, match=r"is an archive; extract its scene \(gs/point_cloud.ply"):
         open_scene(path)
-    with pytest.raises(ReconError, match=r"no images in .*luma\.zip"):
+    with pytest.raises(ReconError, match=r"luma\.zip is an archive; .*to reconstruct, pass"):
         load_capture(path)
 
 

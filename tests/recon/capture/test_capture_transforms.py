@@ -237,11 +237,52 @@ def test_all_cameras_but_one_are_bad(written: Path):
             frame["transform_matrix"][0][3] = math.nan
 
     rewrite(written, spoil)
-    with pytest.raises(ReconError, match=r"of its 3 cameras, only one can be used: .*frame 1.*NaN"):
+    with pytest.raises(ReconError, match=r"only one can be used: .*frame 1.*NaN.*without this"):
         load_capture(written)
     # To render, one camera is enough.
     with pytest.warns(LeftOutWarning, match=r"left out 2 of 3 photos, .*frame 1.*NaN"):
         assert len(load_capture(written, photos=False).frames) == 1
+
+
+def test_frames_may_be_an_object(written: Path):
+    """Its keys name photos that have no file_path of their own, in the order of people."""
+    expected = cameras_of(written)
+
+    def change(document):
+        entries = {entry.pop("file_path").split("/")[1]: entry for entry in document["frames"]}
+        document["frames"] = dict(reversed(entries.items()))
+
+    rewrite(written, change)
+    assert [frame.image_path.name for frame in load_capture(written).frames] == [
+        "0.png", "1.png", "2.png"
+    ]  # fmt: skip
+    assert_same_cameras(cameras_of(written), expected)
+    # Also of another name, where keys are numbers and the photos are named.
+    document = json.loads(written.read_text())
+    frames = enumerate(document["frames"].items())
+    document["frames"] = {str(7 + i): {"file_path": f"images/{k}", **e} for i, (k, e) in frames}
+    written.unlink()
+    (written.parent / "poses.json").write_text(json.dumps(document))
+    with pytest.warns(ReconWarning, match="the cameras of poses.json are used"):
+        assert_same_cameras(cameras_of(written.parent), expected[::-1])
+
+
+@pytest.mark.parametrize("count", [12, 16])
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_matrices_may_be_lists_of_numbers(written: Path, count: int, by_columns: bool):
+    expected = cameras_of(written)
+
+    def change(document):
+        for entry in document["frames"]:
+            matrix = np.array(entry["transform_matrix"])[: count // 4]
+            entry["transform_matrix"] = (matrix.T if by_columns else matrix).ravel().tolist()
+
+    rewrite(written, change)
+    if by_columns and count == 12:
+        with pytest.raises(ReconError, match="off a rotation"):
+            load_capture(written)
+        return
+    assert_same_cameras(cameras_of(written), expected)
 
 
 def test_all_photos_but_one_are_missing(written: Path):

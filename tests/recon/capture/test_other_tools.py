@@ -231,10 +231,14 @@ def test_a_bad_camera_leaves_the_others(tmp_path: Path, write):
     capture, warning = told(tmp_path)
     assert [frame.image_path.name for frame in capture.frames] == ["0.png", "2.png"]
     assert "left out 1 of 3 photos" in warning and len(capture.left_out) == 1
-    # One camera is left of two: they are estimated instead.
+    # One camera is left of two: they are estimated instead, and nothing is to be done for that.
     capture.frames[0].image_path.unlink()
     capture, warning = told(tmp_path)
-    assert not capture.has_cameras and "one" in warning and len(capture.frames) == 2
+    assert not capture.has_cameras and len(capture.frames) == 2
+    assert "cameras, only one can be used" in warning and "without this" not in warning
+    assert "the cameras are estimated from the photos" in warning
+    next(iter(tmp_path.rglob("1.png"))).unlink()
+    assert "only one of its cameras has a photo" in told(tmp_path)[1]
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ VERTICES = (
         (gltf(0, 4), "mesh.glb", "a mesh in glTF"),
         (gltf(0), "points.glb", "a point cloud in glTF"),
         (gltf(), "empty.glb", "a glTF without meshes"),
+        (gltf(4)[20:], "mesh.gltf", "a mesh in glTF"),
         (VERTICES + b"end_header\n0 0 0\n", "points3D.ply", "the PLY of a point cloud"),
         (
             VERTICES + b"element face 1\nproperty list uchar int vertex_indices\nend_header\n"

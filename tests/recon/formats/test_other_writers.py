@@ -1,5 +1,6 @@
 """Scene files of other writers: layouts, encodings and flags that recon itself does not write."""
 
+import base64
 import gzip
 import json
 import re
@@ -316,6 +317,70 @@ def test_glb_with_linear_colors(tmp_path: Path) -> None:
     middle = (linear > 0.01) & (linear < 0.99)
     slope = 1.055 / 2.4 * linear ** (1 / 2.4 - 1)
     assert torch.allclose(ratio[middle], slope[middle], rtol=1e-3)
+
+
+def as_text(path: Path, where: str) -> Path:
+    """Write a .glb as a .gltf that keeps its values in the file itself, in one file or in two."""
+    data = path.read_bytes()
+    length = struct.unpack_from("<I", data, 12)[0]
+    document, binary = json.loads(data[20 : 20 + length]), data[28 + length :]
+    split = document["bufferViews"][2]["byteOffset"] if where == "two" else len(binary)
+    document["buffers"] = []
+    for index, part in enumerate(filter(None, (binary[:split], binary[split:]))):
+        uri = f"sub dir/{index}.bin"
+        (path.parent / uri).parent.mkdir(exist_ok=True)
+        (path.parent / uri).write_bytes(part)
+        if where == "inside":
+            uri = f"data:application/octet-stream;base64,{base64.b64encode(part).decode()}"
+        document["buffers"].append({"uri": uri.replace(" ", "%20"), "byteLength": len(part)})
+    for view in document["bufferViews"]:
+        if view["byteOffset"] >= split:
+            view |= {"buffer": 1, "byteOffset": view["byteOffset"] - split}
+    text = path.with_suffix(".gltf")
+    text.write_text(json.dumps(document), encoding="utf-8-sig")
+    return text
+
+
+@pytest.mark.parametrize("where", ["inside", "one", "two"])
+def test_gltf_as_text(where: str, tmp_path: Path, capsys, recwarn) -> None:
+    save_gaussians(tmp_path / "a.glb", scene(2))
+    text = as_text(tmp_path / "a.glb", where)
+    assert_same(open_scene(text).load(), scene(2))
+    main(["info", str(text), "--json"])
+    files = [text, *(tmp_path.glob("sub dir/*") if where != "inside" else ())]
+    size = sum(file.stat().st_size for file in files)
+    assert json.loads(capsys.readouterr().out)["megabytes"] == round(size / 1e6, 3)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("../a.glb", "in the folder of the .gltf only"),
+        ("/etc/passwd", "in the folder of the .gltf only"),
+        ("%2e%2e/a.glb", "in the folder of the .gltf only"),
+        ("https://example.org/a.bin", "in the folder of the .gltf only"),
+        ("C:\\a.bin", "in the folder of the .gltf only"),
+        ("lost.bin", "which is not there"),
+        ("", "in the folder of the .gltf only"),
+        ("data:application/octet-stream,xx", "not in base64"),
+        ("data:application/octet-stream;base64,x", "not in base64"),
+        ("data:application/octet-stream;base64,AAAA", "reaches beyond the end"),
+    ],
+)
+def test_gltf_follows_nothing_else(uri: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "scene").mkdir()
+    save_gaussians(tmp_path / "scene" / "a.glb", scene(0))
+    text = as_text(tmp_path / "scene" / "a.glb", "one")
+    document = json.loads(text.read_text(encoding="utf-8-sig"))
+    document["buffers"][0]["uri"] = uri
+    text.write_text(json.dumps(document))
+    with pytest.raises(ReconError, match=message):
+        open_scene(text)
+    document["bufferViews"][0]["extensions"] = {"EXT_meshopt_compression": {}}
+    text.write_text(json.dumps(document))
+    with pytest.raises(ReconError, match=r"compressed POSITION \(EXT_meshopt_compression\)"):
+        open_scene(text)
 
 
 @pytest.mark.parametrize("changes", [{"kernel": "box"}, {"colorSpace": "acescg"}])

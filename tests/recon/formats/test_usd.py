@@ -169,8 +169,26 @@ def test_a_moving_parent_counts_as_at_the_first_time(tmp_path: Path) -> None:
     stage.Save()
     still = tmp_path / "b.usda"
     still.write_text(path.read_text().replace("1: (7, 0, 0)", "1: (0, 0, 0)"))
-    moved = (load_gaussians(path).means - load_gaussians(still).means).abs()
+    with pytest.warns(ReconWarning, match=r"is animated \(/p/one\); it is read at its first time"):
+        moved = (load_gaussians(path).means - load_gaussians(still).means).abs()
     torch.testing.assert_close(moved.amax(0).sort().values, torch.tensor([0.0, 0.0, 7.0]))
+
+
+def test_values_that_change_are_those_of_the_first_time(tmp_path: Path, recwarn) -> None:
+    """They go before the default value, as in every program that shows a time."""
+    scenes = [scene_of(0, 20), scene_of(0, 20)]
+    scenes[1] = replace(scenes[1], means=scenes[1].means + 5)
+    path = tmp_path / "a.usda"
+    stage = Usd.Stage.CreateNew(str(path))
+    UsdGeom.SetStageUpAxis(stage, "Z")
+    positions = define(stage, scenes[1], "/p").GetAttribute("positions")
+    stage.Save()
+    assert torch.equal(load_gaussians(path).means, scenes[1].means) and not recwarn.list
+    for time, scene in zip((3.0, 7.0), scenes, strict=True):
+        positions.Set(Vt.Vec3fArray.FromNumpy(scene.means.numpy()), time)
+    stage.Save()
+    with pytest.warns(ReconWarning, match=r"is animated \(/p\); it is read at its first time"):
+        assert torch.equal(load_gaussians(path).means, scenes[0].means)
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
