@@ -210,7 +210,7 @@ def test_photos_without_cameras_are_named(tmp_path: Path, write: Callable[[Path]
     photos(tmp_path, "images/extra.jpg", "images/0_mask.png")
     capture, warning = told(tmp_path)
     assert len(capture.frames) == 3
-    assert "left out 1 photos" in warning and "extra.jpg: the capture has no cameras" in warning
+    assert "left out 1 photo of" in warning and "extra.jpg: the capture has no cameras" in warning
 
 
 def test_largest_model_is_used(tmp_path: Path):
