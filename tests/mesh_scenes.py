@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from render import Gaussians
+from render import Cameras, Gaussians
+from render.cameras import look_at
 from render.directions import spread_directions
 
 RADIUS, CENTER = 0.5, (0.2, -0.1, 3.0)
@@ -28,3 +29,11 @@ def sphere(count: int = 12000) -> Gaussians:
         opacities=torch.full((count,), 0.95),
         sh=((colors - 0.5) / 0.28209479)[:, None],
     )
+
+
+def around(count: int = 8) -> list[Cameras]:
+    """Return cameras around the sphere."""
+    center = torch.tensor(CENTER)
+    up = torch.tensor([0.1, -1.0, 0.2])
+    viewmats = [look_at(center + 2.0 * d, center, up) for d in spread_directions(count).float()]
+    return [Cameras.from_fov(v[None], 40.0, 96, 96) for v in viewmats]

@@ -31,6 +31,7 @@ OPTIONAL = {
     "skimage": ("mesh", "triangle meshes"),
     "fast_simplification": ("mesh", "triangle meshes"),
     "manifold3d": ("mesh", "closed triangle meshes"),
+    "coacd": ("mesh", "convex parts of meshes"),
     "zstandard": ("spz", "reading SPZ files of version 4"),
     "accelerate": ("train", "training"),
     "tensorboard": ("train", "logs of training"),

@@ -12,6 +12,9 @@ from recon.reporting import megabytes, prints_json, progress_reporter, report, s
 
 if TYPE_CHECKING:
     from recon.formats import SceneSource
+    from recon.meshing.extract import MeshConfig
+    from recon.meshing.triangles import TriangleMesh
+    from recon.types import StageProgress
     from render import Cameras, Gaussians
 
 MIN_FACES = 4
@@ -33,6 +36,9 @@ class Mesh:
     watertight: bool = False
     """Close the surface, for printing and for physics: what no camera sees closely behind a surface
     is solid."""
+    collision: bool = False
+    """Close the surface and also write convex parts of it, for physics in game engines: nodes mesh
+    and UCX_mesh_00, UCX_mesh_01, ... in one .glb, without colours. --faces is 2,000 if omitted."""
     vertex_colors: bool = True
     """Colours of the vertices (not in .stl)."""
     resolution: Annotated[int, Arg(metavar="PX")] = 512
@@ -48,11 +54,11 @@ class Mesh:
         """Check the options, make the mesh, and write it."""
         from recon.config import ViewConfig
         from recon.formats import open_scene
-        from recon.meshing.extract import MeshConfig, check_libraries, extract_mesh
+        from recon.meshing.extract import check_libraries, extract_mesh
         from recon.meshing.files import mesh_writer, write_mesh
 
         started = time.perf_counter()
-        mesh_writer(self.output)
+        mesh_writer(self.output, several=self.collision)
         ViewConfig(resolution=self.resolution)
         if self.faces is not None and self.faces < MIN_FACES:
             raise ConfigError(f"faces must be at least {MIN_FACES}, got {self.faces}", "faces")
@@ -61,29 +67,52 @@ class Mesh:
             inputs=[self.scene, self.cameras],
             force=self.force,
         )
-        check_libraries(self.watertight)
+        check_libraries(self.watertight or self.collision, self.collision)
         source = open_scene(self.scene)
         gaussians = source.load()
         cameras = self._cameras(source, gaussians)
-        colors = self.vertex_colors and self.output.suffix.lower() != ".stl"
-        config = MeshConfig(self.faces, self.watertight, colors)
+        config = self._config()
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             mesh = extract_mesh(gaussians, cameras, config, source.antialiased, progress)
-            write_mesh(self.output, mesh, source.origin)
+            parts = self._parts(mesh, progress)
+            write_mesh(self.output, mesh, source.origin, parts)
         summary = {
             "output": str(self.output),
             "vertices": len(mesh.vertices),
             "faces": len(mesh.faces),
-            "watertight": self.watertight,
+            "watertight": config.watertight,
+            "convex_parts": len(parts),
             "cameras": len(cameras),
             "megabytes": round(megabytes(self.output), 3),
             "seconds": round(time.perf_counter() - started, 2),
         }
+        convex = f" and {len(parts)} convex parts" if parts else ""
         line = (
-            f"wrote {self.output}: {len(mesh.faces):,} triangles from {len(cameras)} cameras, "
+            f"wrote {self.output}: {len(mesh.faces):,} triangles{convex} from "
+            f"{len(cameras)} cameras, "
             f"{shown_size(megabytes(self.output))}, {summary['seconds']:.1f} s"
         )
         report(line, summary, self.json, self.quiet)
+
+    def _config(self) -> "MeshConfig":
+        from recon.meshing.convex import COLLISION_FACES
+        from recon.meshing.extract import MeshConfig
+
+        faces = COLLISION_FACES if self.collision and self.faces is None else self.faces
+        colors = self.vertex_colors and not self.collision
+        colors = colors and self.output.suffix.lower() != ".stl"
+        return MeshConfig(faces, self.watertight or self.collision, colors)
+
+    def _parts(self, mesh: "TriangleMesh", progress: "StageProgress") -> "list[TriangleMesh]":
+        """Return the convex parts for --collision."""
+        from recon.meshing.convex import convex_parts
+
+        if not self.collision:
+            return []
+        progress("splitting into convex parts", 0.0)
+        parts = convex_parts(mesh)
+        progress("splitting into convex parts", 1.0)
+        return parts
 
     def _cameras(self, source: "SceneSource", gaussians: "Gaussians") -> "list[Cameras]":
         """Return the cameras that see the surfaces, relative to the origin of the scene."""

@@ -37,8 +37,8 @@ from render.sh import C0, degree_of
 
 EXTENSION = "KHR_gaussian_splatting"
 FLOAT, BYTE = 5126, 5121
-# Mode of a primitive.
-POINTS = 0
+# Mode of a primitive, and target of buffer views.
+POINTS, ARRAY_BUFFER = 0, 34962
 # Values of the extension that are read.
 LINEAR = "lin_rec709_display"
 KERNELS, COLOR_SPACES = ("ellipse",), ("srgb_rec709_display", LINEAR)
@@ -113,7 +113,8 @@ def _document(source: SceneSource, sections: dict[str, Section]) -> dict[str, An
     for index, name in enumerate(sections):
         kind = _kind(name)
         width = {"SCALAR": 4, "VEC3": 12, "VEC4": 16}[kind] if name != "COLOR_0" else 4
-        views.append({"buffer": 0, "byteOffset": offset, "byteLength": width * source.count})
+        part = {"buffer": 0, "byteOffset": offset, "byteLength": width * source.count}
+        views.append(part | {"target": ARRAY_BUFFER})
         offset += width * source.count
         accessor: dict[str, Any] = {
             "bufferView": index, "componentType": FLOAT, "count": source.count, "type": kind

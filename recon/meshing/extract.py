@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from recon.meshing.closed import closed_mesh
 from recon.meshing.colors import point_colors
 from recon.meshing.depth_maps import render_depth_maps
 from recon.meshing.triangles import (
     TriangleMesh,
-    closed_surface,
     decimated,
     library,
     seen_surface,
@@ -32,9 +32,10 @@ class MeshConfig:
     """Largest number of voxels of the grid, which bounds memory and time."""
 
 
-def check_libraries(watertight: bool) -> None:
+def check_libraries(watertight: bool, collision: bool = False) -> None:
     """Raise MissingDependency unless the extra `mesh` is installed."""
-    for name in ("skimage.measure", "fast_simplification", *("manifold3d",) * watertight):
+    more = ("manifold3d",) * watertight + ("coacd",) * collision
+    for name in ("skimage.measure", "fast_simplification", *more):
         library(name)
 
 
@@ -66,9 +67,7 @@ def extract_mesh(
     volume = fuse(maps, lambda done: progress("fusing depth maps", done), config.max_voxels)
     progress("extracting the surface", 0.0)
     if config.watertight:
-        from recon.meshing.closed import simplified
-
-        mesh = simplified(closed_surface(volume), config.faces)
+        mesh = closed_mesh(volume, config.faces)
     else:
         mesh = seen_surface(volume)
         mesh = mesh if config.faces is None else decimated(mesh, config.faces)

@@ -1,6 +1,6 @@
 """Triangle meshes: their values, surfaces of volumes, small pieces, fewer triangles."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,28 +63,25 @@ def library(name: str) -> Any:
 def seen_surface(volume: Volume) -> TriangleMesh:
     """Return the surfaces that cameras see, with holes where none does."""
     known = (volume.weight > MIN_WEIGHT).numpy()
-    return _without_small_pieces(_marching_cubes(volume, volume.distance.numpy(), known))
+    return _without_small_pieces(marching_cubes(volume, volume.distance.numpy(), known))
 
 
-def closed_surface(volume: Volume) -> TriangleMesh:
-    """Return the surface of what is solid: measured, or hidden closely behind what is measured.
-
-    The volume gets a layer of free space around it, so that the surface is closed.
-    """
-    known = volume.weight > MIN_WEIGHT
-    solid = volume.hidden & ~known
-    distance = volume.distance.masked_fill(~known, 1.0).masked_fill(solid, -1.0)
-    padded = np.pad(distance.numpy(), 1, constant_values=1.0)
-    moved = replace(volume, low=volume.low - volume.voxel)
-    return _without_small_pieces(_marching_cubes(moved, padded, None), closed=True)
-
-
-def _marching_cubes(
+def marching_cubes(
     volume: Volume, distance: Float[np.ndarray, "x y z"], known: np.ndarray | None
 ) -> TriangleMesh:
+    """Return the surface between negative and positive distances.
+
+    Args:
+        volume: Position and size of the voxels.
+        distance: Signed distances, positive in free space.
+        known: Where the surface may be; None is everywhere.
+
+    Raises:
+        InputError: There is none.
+    """
     measure = library("skimage.measure")
     if distance.min() >= 0 or distance.max() <= 0:
-        raise _no_surface()
+        raise no_surface()
     # scikit-image calls descent what winds triangles counterclockwise around low values.
     vertices, faces, _, _ = measure.marching_cubes(distance, 0.0, gradient_direction="descent")
     if known is not None:
@@ -94,29 +91,24 @@ def _marching_cubes(
         good = known[tuple(below.T)] & known[tuple(above.T)]
         faces = faces[good[faces].all(1)]
     if len(faces) == 0:
-        raise _no_surface()
+        raise no_surface()
     low = volume.low.double().numpy()
     return TriangleMesh(low + volume.voxel * vertices.astype(np.float64), faces.astype(np.int64))
 
 
-def _no_surface() -> InputError:
+def no_surface() -> InputError:
+    """Return the error of a volume without a surface."""
     return InputError(
         "the cameras do not agree on any surface; expected cameras of this scene, pass its "
         "capture with --cameras"
     )
 
 
-def _without_small_pieces(mesh: TriangleMesh, closed: bool = False) -> TriangleMesh:
-    """Remove pieces with few triangles and, of a closed mesh, cavities."""
+def _without_small_pieces(mesh: TriangleMesh) -> TriangleMesh:
+    """Remove pieces with few triangles."""
     count, piece = pieces(mesh)
     size = np.bincount(piece, minlength=count)
     keep = size >= max(MIN_PIECE * size.max(), 4)
-    if closed:
-        a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
-        volume = np.bincount(piece, (a * np.cross(b, c)).sum(1), count)
-        keep &= volume > 0
-    if not keep.any():
-        raise _no_surface()
     return compacted(mesh.vertices, mesh.faces[keep[piece]])
 
 

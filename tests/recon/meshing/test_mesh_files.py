@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mesh_scenes import CENTER, RADIUS, sphere
+from mesh_scenes import CENTER, RADIUS, around, sphere
 
+from recon.capture import Frame, FrameCamera, write_transforms
 from recon.cli.main import main
 from recon.formats import save_gaussians
-from recon.meshing.files import to_linear, write_mesh
+from recon.meshing.files import write_mesh
+from recon.meshing.gltf_file import to_linear
 from recon.meshing.triangles import TriangleMesh
 from recon.precision import WORLD
 from render import Cameras
@@ -80,6 +82,30 @@ def test_the_command_makes_a_mesh(tmp_path: Path, capsys: pytest.CaptureFixture)
     assert abs(np.median(away) - RADIUS) < 0.03
 
 
+def test_collision_writes_a_closed_mesh_and_convex_parts(tmp_path: Path) -> None:
+    for name in ("skimage", "manifold3d", "coacd"):
+        pytest.importorskip(name)
+    scene, out, cameras = tmp_path / "scene.ply", tmp_path / "mesh.glb", tmp_path / "t.json"
+    save_gaussians(scene, sphere())
+    known = [FrameCamera(c.viewmats[0], c.Ks[0], c.width, c.height) for c in around()]
+    names = [f"{index}.png" for index in range(len(known))]
+    write_transforms(
+        cameras, [Frame(n, tmp_path / n, c) for n, c in zip(names, known, strict=True)]
+    )
+    words = ["--cameras", str(cameras), "--collision", "--faces", "300", "--resolution", "96"]
+    main(["mesh", str(scene), "-o", str(out), *words])
+    found = trimesh.load(out)
+    solid = found.geometry["mesh"]
+    parts = [mesh for name, mesh in found.geometry.items() if name != "mesh"]
+    names = sorted(name for name in found.geometry if name != "mesh")
+    assert names[0] == "UCX_mesh_00" and len(names) == len(parts) >= 1
+    assert len(solid.faces) <= 300 and solid.is_watertight
+    volume = 4 / 3 * np.pi * RADIUS**3
+    assert solid.volume == pytest.approx(volume, rel=0.1)
+    assert all(part.is_watertight and part.is_convex for part in parts)
+    assert sum(part.volume for part in parts) == pytest.approx(volume, rel=0.15)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -87,6 +113,7 @@ def test_the_command_makes_a_mesh(tmp_path: Path, capsys: pytest.CaptureFixture)
         (["-o", "mesh.ply", "--faces", "2"], "--faces must be at least 4, got 2"),
         (["-o", "scene.ply"], "is the input scene.ply itself"),
         (["-o", "mesh.ply", "--cameras", "missing"], "missing"),
+        (["-o", "mesh.obj", "--collision"], "convex parts need the extension .glb, found mesh.obj"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from mesh_scenes import CENTER, RADIUS, sphere
+from mesh_scenes import CENTER, RADIUS, around, sphere
 
 from recon.errors import InputError
 from recon.meshing.extract import MeshConfig, extract_mesh
@@ -13,21 +13,12 @@ from recon.meshing.triangles import TriangleMesh, compacted, decimated, pieces
 from recon.meshing.viewpoints import with_midpoints
 from render import Cameras, Gaussians
 from render.cameras import look_at
-from render.directions import spread_directions
 
 trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("skimage")
 pytest.importorskip("manifold3d")
 
 VOXELS = 100_000
-
-
-def around(count: int = 8) -> list[Cameras]:
-    """Return cameras around the sphere."""
-    center = torch.tensor(CENTER)
-    up = torch.tensor([0.1, -1.0, 0.2])
-    viewmats = [look_at(center + 2.0 * d, center, up) for d in spread_directions(count).float()]
-    return [Cameras.from_fov(v[None], 40.0, 96, 96) for v in viewmats]
 
 
 @pytest.fixture(scope="module")
