@@ -4,10 +4,13 @@ A batch depends on the seed and the step alone (`batches.py`), so both ways give
 """
 
 import signal
-from collections.abc import Generator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, overload
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from recon.errors import ReconError
@@ -19,6 +22,33 @@ Shard = tuple[int, tuple[int, int]]
 """A step, and which scenes of its batch (see `make_batch`)."""
 # Batches that each process makes in advance.
 AHEAD = 3
+# What torch's errors begin with when a process of a DataLoader ended by itself.
+WORKER_ENDED = "DataLoader worker"
+
+
+@dataclass(frozen=True)
+class StepShards(Sequence[Shard]):
+    """The shards of many steps in order, without a list of them in every process."""
+
+    steps: range
+    parts: range
+    """Indices of the parts of each step's batch."""
+    of: int
+    """Number of parts of a batch, over all processes."""
+
+    def __len__(self) -> int:
+        return len(self.steps) * len(self.parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Shard: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Shard]: ...
+    def __getitem__(self, index: int | slice) -> Shard | Sequence[Shard]:
+        """Return a shard, or a list of several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        step, part = divmod(range(len(self))[index], len(self.parts))
+        return self.steps[step], (self.parts[part], self.of)
 
 
 def make_parts(
@@ -55,8 +85,9 @@ def batches_ahead(
 ) -> Generator[Batch, None, None]:
     """Yield batches in order, made in advance by `config.workers` processes on the CPU.
 
-    The processes start anew (spawn), because a copy of a process that has threads or a GPU may
-    hang; the source is sent to them and must be picklable.
+    On a GPU, each batch is copied from pinned memory while the previous one is used. The processes
+    start anew (spawn), because a copy of a process that has threads or a GPU may hang; the source
+    is sent to them and must be picklable.
 
     Raises:
         ReconError: A source returned something wrong.
@@ -74,10 +105,61 @@ def batches_ahead(
         # The loader draws a seed: not from the generator that the network uses.
         generator=torch.Generator(),
     )
-    for made in loader:
+    made = _without_errors(loader)
+    yield from _copied_ahead(made, torch.device(device)) if cuda else made
+
+
+def _without_errors(batches: "DataLoader[Batch | ReconError]") -> Iterator[Batch]:
+    for made in batches:
         if isinstance(made, ReconError):
             raise made
-        yield made.to(device, non_blocking=cuda)
+        yield made
+
+
+def _copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield batches on a GPU; while one is used, the next is copied there on its own stream."""
+    stream = torch.cuda.Stream(device)
+
+    def copied(batch: Batch) -> tuple[Batch, torch.cuda.Event]:
+        with torch.cuda.stream(stream):
+            return batch.to(device, non_blocking=True), stream.record_event()
+
+    def usable(batch: Batch, event: torch.cuda.Event) -> Batch:
+        current = torch.cuda.current_stream(device)
+        current.wait_event(event)
+
+        def used_here(tensor: Tensor) -> Tensor:
+            # Or its memory would be given to the next copy while it is still read.
+            tensor.record_stream(current)
+            return tensor
+
+        return batch.map(used_here)
+
+    ahead: tuple[Batch, torch.cuda.Event] | None = None
+    for batch in batches:
+        previous, ahead = ahead, copied(batch)
+        if previous is not None:
+            yield usable(*previous)
+    if ahead is not None:
+        yield usable(*ahead)
+
+
+@contextmanager
+def naming_ended_workers() -> Iterator[None]:
+    """Raise ReconError when a process that makes scenes ends by itself.
+
+    torch raises its error wherever the training is, not only where a batch is awaited.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith(WORKER_ENDED):
+            raise
+        reason = str(error).split("killed by signal: ")[-1].split(".")[0]
+        raise ReconError(
+            f"a process that makes scenes ended ({reason}): the memory, or the shared memory in "
+            "/dev/shm, may be too small; lower workers or dataset.batch and continue with --resume"
+        ) from None
 
 
 def _unchanged(batch: Any) -> Any:

@@ -26,7 +26,7 @@ class MetricsLogger:
     def __init__(self, folder: Path, report: Report, tensorboard: bool) -> None:
         self.folder, self.report, self.tensorboard = folder, report, tensorboard
         self.rows: list[dict[str, float]] = []
-        self.since = time.monotonic()
+        self.since, self.waited_s = time.monotonic(), 0.0
         self._writer: Any = None
 
     def _tensorboard(self, step: int) -> Any:
@@ -55,8 +55,17 @@ class MetricsLogger:
         """Collect the losses of one step."""
         self.rows.append(losses)
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time of this block as spent waiting for scenes."""
+        start = time.monotonic()
+        yield
+        self.waited_s += time.monotonic() - start
+
     def write(self, step: int, until: int, scenes: int, lr: float) -> None:
         """Write the mean losses of the collected steps, the speed and the time left.
+
+        `waiting` is the fraction of the time since the last line that was spent waiting for scenes.
 
         Args:
             step: Number of steps done.
@@ -66,13 +75,15 @@ class MetricsLogger:
         """
         if not self.rows:
             return
-        seconds = (time.monotonic() - self.since) / len(self.rows)
+        passed = time.monotonic() - self.since
+        seconds, waiting = passed / len(self.rows), self.waited_s / max(passed, 1e-9)
         names = self.rows[-1]
         means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in names}
-        self.rows, self.since = [], time.monotonic()
+        self.rows, self.since, self.waited_s = [], time.monotonic(), 0.0
         error = means.pop(SQUARED_ERROR, None)  # None where nothing can be rendered
         scores = {} if error is None else {PSNR: -10 * math.log10(max(error, 1e-10))}
-        row = {"step": step, "samples_per_s": scenes / seconds, "lr": lr, **scores, **means}
+        speed = {"samples_per_s": scenes / seconds, "waiting": waiting}
+        row = {"step": step, **speed, "lr": lr, **scores, **means}
         metrics = self.folder / METRICS
         with self._writing(metrics):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +92,8 @@ class MetricsLogger:
         parts = [f"step {step}/{until}", f"loss {means[TOTAL]:.4f}"]
         parts += [f"PSNR {value:.2f}" for value in scores.values()]
         parts += [f"{k} {v:.3f}" for k, v in means.items() if k not in ("mse", TOTAL)]
-        parts += [f"{scenes / seconds:.2f} samples/s", _time_left(seconds * (until - step))]
+        parts += [f"{scenes / seconds:.2f} samples/s", f"waiting {waiting:.0%}"]
+        parts += [_time_left(seconds * (until - step))]
         self.report("  ".join(parts))
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:

@@ -24,7 +24,7 @@ from render.video import write_image
 from training.batches import seed_of
 from training.config import OptimiserConfig, TrainConfig, check_config
 from training.data.types import Batch, Source
-from training.loader import batches_ahead, make_parts
+from training.loader import StepShards, batches_ahead, make_parts, naming_ended_workers
 from training.losses import (
     LossTerm,
     WeightedLoss,
@@ -167,7 +167,7 @@ class Trainer:
         until = min(until or self.config.optimiser.steps, self.config.optimiser.steps)
         losses = {"total": math.nan}
         self.saved_at = time.monotonic()
-        with closing(self._batches(until)) as batches:
+        with naming_ended_workers(), closing(self._batches(until)) as batches:
             while self.step < until and not self._asked_to_stop(stop):
                 losses = self._train_step(batches)
                 self.step += 1
@@ -215,7 +215,7 @@ class Trainer:
         config, processes = self.config, self.accelerator.num_processes
         count = processes * config.optimiser.accumulate
         mine = range(self.accelerator.process_index, count, processes)
-        shards = [(step, (index, count)) for step in range(self.step, until) for index in mine]
+        shards = StepShards(range(self.step, until), mine, count)
         if config.workers:
             return batches_ahead(config, self.source, shards, self.device)
         return make_parts(config, self.source, shards, self.device)
@@ -247,7 +247,8 @@ class Trainer:
         self.optimiser.zero_grad()
         total: dict[str, float] = {}
         for part in range(parts):
-            batch = next(batches)
+            with self.logger.waiting():
+                batch = next(batches)
             # A network may draw random numbers: they depend on the step, as everything else does.
             first = part * processes + self.accelerator.process_index
             torch.manual_seed(seed_of(self.config.seed, self.step, -2 - first))

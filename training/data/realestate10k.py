@@ -9,13 +9,14 @@ import functools
 import io
 import json
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -25,6 +26,8 @@ from training.data.types import Skipped, Unusable
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 TXT_COLUMNS = 19  # timestamp, fx fy cx cy, 0 0, 3x4 matrix
+# A JPEG file is decoded at a reduced scale of at least this times the final size (Pillow's advice).
+REDUCING_GAP = 2
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def open_clips(folder: Path, skipped: Skipped) -> Iterator[Clip]:
 def _chunk_clips(path: Path, skipped: Skipped) -> Iterator[Clip]:
     """Read a chunk: per clip key, cameras [n 18] (fx fy cx cy 0 0, 3x4), images as JPEG bytes."""
     try:
-        scenes = torch.load(path, weights_only=True)
+        # Memory-mapped: only the frames that are used are read. Chunks of torch < 1.6 cannot be.
+        scenes = torch.load(path, weights_only=True, mmap=zipfile.is_zipfile(path))
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError):
         skipped.note("unreadable chunk")
         return
@@ -135,41 +139,47 @@ def load_frames(
 ) -> tuple[Float[Tensor, "v 3 h w"], Cameras]:
     """Load frames at one size, by pixelSplat's protocol.
 
-    Frames are scaled (Lanczos) to cover width x height, then cropped to the centre.
+    Frames are scaled (Lanczos) to cover width x height, then cropped to the centre. JPEG files of
+    at least four times the size are decoded at a reduced scale.
 
     Raises:
         Unusable: A frame is missing or damaged.
     """
-    images, Ks = [], []
-    for index in frames:
+    pixels, Ks = np.empty((len(frames), height, width, 3), np.uint8), []
+    for row, index in enumerate(frames):
         if not 0 <= index < len(clip):
             raise Unusable("frame index beyond the clip")
-        image, K = _frame(clip.read(index), clip.intrinsics[index], width, height)
-        images.append(image)
+        pixels[row], K = _frame(clip.read(index), clip.intrinsics[index], width, height)
         Ks.append(K)
     cameras = Cameras(clip.viewmats[list(frames)], torch.stack(Ks), width, height)
-    return torch.stack(images), cameras
+    images = torch.from_numpy(pixels).movedim(-1, 1).contiguous()
+    return images.float().div_(255), cameras
 
 
 def _frame(
     data: bytes, intrinsics: Float[Tensor, "4"], width: int, height: int
-) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 3"]]:
+) -> tuple[UInt8[np.ndarray, "h w 3"], Float[Tensor, "3 3"]]:
     try:
         with Image.open(io.BytesIO(data)) as file:
+            scale = max(width / file.width, height / file.height)
+            size = (round(file.width * scale), round(file.height * scale))
+            file.draft("RGB", (REDUCING_GAP * size[0], REDUCING_GAP * size[1]))
             frame = file.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError):
         raise Unusable("corrupt image") from None
-    scale = max(width / frame.width, height / frame.height)
-    size = (round(frame.width * scale), round(frame.height * scale))
-    if size != frame.size:
-        frame = frame.resize(size, Image.Resampling.LANCZOS)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    pixels = np.asarray(frame.crop((left, top, left + width, top + height))).copy()
+    if size != frame.size:
+        # Only what remains of the frame is resampled.
+        x, y = frame.width / size[0], frame.height / size[1]
+        box = (left * x, top * y, (left + width) * x, (top + height) * y)
+        frame = frame.resize((width, height), Image.Resampling.LANCZOS, box)
+    elif size != (width, height):
+        frame = frame.crop((left, top, left + width, top + height))
     fx, fy, cx, cy = intrinsics.tolist()
     K = torch.tensor(
         [[fx * size[0], 0, cx * size[0] - left], [0, fy * size[1], cy * size[1] - top], [0, 0, 1]]
     )
-    return torch.from_numpy(pixels).float().movedim(-1, 0) / 255, K
+    return np.asarray(frame), K
 
 
 def read_evaluation_index(path: Path, skipped: Skipped) -> list[EvaluationItem]:

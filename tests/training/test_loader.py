@@ -1,0 +1,123 @@
+"""Scenes made by other processes: the same training, how long it waits, and processes that end."""
+
+import io
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from re10k_files import frames_of, write_chunk
+
+from recon.errors import ReconError
+from training.benchmarks import data as bench
+from training.config import TrainConfig, read_config
+from training.data.realestate10k import load_frames, open_clips
+from training.data.types import SampleRequest, Skipped, TrainingSample
+from training.loader import StepShards, batches_ahead, naming_ended_workers
+from training.metrics_logger import METRICS
+from training.trainer import Trainer
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def chunks(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chunks")
+    frames = frames_of(sample, 7, 64)
+    for number in range(2):
+        write_chunk(folder / f"{number:06d}.torch", {f"{number}{i}": frames for i in range(3)})
+    return folder
+
+
+def config_of(out: Path, chunks: Path, *more: str) -> TrainConfig:
+    return read_config(None, [
+        "network=gs-lrm", "size=tiny", "dataset.width=32", "dataset.height=24",
+        "dataset.context=[2,3]", "dataset.targets=1", f"optimiser.steps={STEPS}",
+        "optimiser.warmup=1", "validate_every=0", "tensorboard=false", "log_every=1",
+        "dataset.procedural.weight=0", "dataset.realestate10k.weight=1",
+        f"dataset.realestate10k.folder={chunks}", "dataset.realestate10k.gap=[3,6]",
+        f"out={out}", *more,
+    ])  # fmt: skip
+
+
+@pytest.mark.slow
+def test_losses_do_not_depend_on_the_number_of_workers(tmp_path: Path, chunks: Path) -> None:
+    losses, lines = [], []
+    for name, pieces in (("none", (0, 0)), ("some", (1, 4))):
+        for workers, until in zip(pieces, (STEPS // 2, STEPS), strict=True):
+            config = config_of(tmp_path / name, chunks, f"workers={workers}")
+            trainer = Trainer(config, report=lines.append)
+            if until == STEPS:
+                trainer.resume()
+            trainer.train(until)
+        rows = [json.loads(row) for row in (Path(config.out) / METRICS).open()]
+        losses.append([row["total"] for row in rows])
+        # Without processes of their own, the scenes are made while the training waits.
+        assert all((0 if workers else 0.001) < row["waiting"] <= 1 for row in rows)
+    assert losses[0] == losses[1] and len(set(losses[0])) == STEPS
+    steps = [line for line in lines if line.startswith("step ")]
+    assert len(steps) == 2 * STEPS and all("  waiting " in line for line in steps)
+
+
+def test_shards_of_steps_are_counted_without_a_list() -> None:
+    shards = StepShards(range(5, 8), range(1, 4, 2), 4)
+    assert list(shards) == [(step, (part, 4)) for step in (5, 6, 7) for part in (1, 3)]
+    assert shards[-1] == (7, (3, 4)) and shards[4:] == [(7, (1, 4)), (7, (3, 4))]
+    assert len(StepShards(range(10**9), range(2), 2)) == 2 * 10**9
+    with pytest.raises(IndexError):
+        shards[6]
+
+
+class Killed:
+    """A source whose process the system ends."""
+
+    def sample(self, request: SampleRequest) -> TrainingSample:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_process_that_is_killed_is_one_error(tmp_path: Path, chunks: Path) -> None:
+    config = config_of(tmp_path, chunks, "workers=1")
+    shards = StepShards(range(2), range(1), 1)
+    with (
+        pytest.raises(ReconError, match="makes scenes ended .*lower workers"),
+        naming_ended_workers(),
+    ):
+        list(batches_ahead(config, Killed(), shards, "cpu"))
+    with pytest.raises(RuntimeError, match="other"), naming_ended_workers():
+        raise RuntimeError("other")
+
+
+def test_frames_are_scaled_and_cropped_as_whole_ones(tmp_path: Path, sample: Path) -> None:
+    """Resampling only what remains of a frame, or decoding a large file at half size."""
+    generator = np.random.default_rng(0)
+    small = Image.fromarray(generator.integers(0, 256, (12, 20, 3), np.uint8))
+    photo = small.resize((640, 360), Image.Resampling.BICUBIC)
+    _, cameras = frames_of(sample, 1, 64)
+    for name, width, height, tolerance in (("whole", 256, 256, 1), ("draft", 64, 48, 2)):
+        buffer = io.BytesIO()
+        photo.save(buffer, "JPEG", quality=95)
+        folder = tmp_path / name
+        folder.mkdir()
+        write_chunk(folder / "000000.torch", {"a": ([buffer.getvalue()], cameras[:1])})
+        (clip,) = open_clips(folder, Skipped())
+        images, _ = load_frames(clip, [0], width, height)
+        with Image.open(buffer) as file:
+            scale = max(width / file.width, height / file.height)
+            size = (round(scale * file.width), round(scale * file.height))
+            whole = file.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        left, top = (size[0] - width) // 2, (size[1] - height) // 2
+        expected = np.asarray(whole.crop((left, top, left + width, top + height)), float)
+        found = 255 * images[0].movedim(0, -1).numpy()
+        assert np.abs(found - expected).max() <= tolerance + 1e-3
+        assert np.abs(found - expected).mean() < 0.35 * tolerance
+
+
+def test_benchmark_of_the_data(tmp_path: Path, chunks: Path) -> None:
+    config = config_of(tmp_path, chunks)
+    found = bench.bench_data(config, 3, 0.001)
+    assert 0 < found["waiting"] < 1 and found["samples_per_s"] > 0
+    assert found["processor_ms_per_sample"] > 0 and found["peak_mb_trainer"] > 50
