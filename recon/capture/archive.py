@@ -2,12 +2,15 @@
 
 import shutil
 import stat
+import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from recon.capture.cache import cache_folder, content_key
-from recon.errors import InputError, LeftOutWarning, counted, listed, warn
+from recon.errors import InputError, LeftOutWarning, ReconWarning, counted, listed, warn
 from recon.files import atomic_output
 
 # Archives that unpack to more than this many bytes may not be compressed more than this: photos and
@@ -65,6 +68,21 @@ def unpacked(path: Path) -> tuple[Path, tuple[str, ...]]:
     while [entry.is_dir() for entry in content.iterdir()] == [True]:
         content = next(content.iterdir())
     return content, left_out
+
+
+@contextmanager
+def told_as_archive(folder: Path, path: Path) -> Iterator[None]:
+    """Name an archive, and not the folder that it was unpacked to, in warnings and errors."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ReconWarning)
+        try:
+            yield
+        except InputError as error:
+            error.args = (str(error).replace(str(folder), str(path)),)
+            raise
+    for warning in caught:
+        if isinstance(warning.message, ReconWarning):
+            warn(str(warning.message).replace(str(folder), str(path)), type(warning.message))
 
 
 def _checked(path: Path, archive: zipfile.ZipFile, parent: Path) -> list[zipfile.ZipInfo]:

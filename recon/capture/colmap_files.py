@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recon.capture.text import read_text
-from recon.errors import InputError, warn
+from recon.errors import InputError, counted, listed, warn
 from recon.stand_ins import check_stand_in
 
 # Name and number of parameters of each camera model by its ID (src/colmap/sensor/models.h).
@@ -43,6 +43,8 @@ NUM_PARAMETERS = dict(MODELS.values())
 # An image has this many numbers before its name, the first one and the last one whole.
 HEADER_NUMBERS = 9
 MAX_NAME, MAX_WHOLE = 4096, 1e9
+# Relative difference of poses that counts as rounding.
+POSE_TOLERANCE = 1e-3
 NOT_A_NUMBER = re.compile(r"[-+]?(?:nan\(\w*\)|1\.#\w+)", re.IGNORECASE)
 
 
@@ -91,15 +93,16 @@ def model_files(folder: Path) -> dict[str, Path]:
         names = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
     except OSError:
         return {}
-    for extension in (".bin", ".txt"):
-        found = {
-            kind: names[kind + extension]
-            for kind in ("cameras", "images", "points3d")
-            if kind + extension in names
-        }
-        if {"cameras", "images"} <= set(found):
-            return found
-    return {}
+    return _files_of(names, ".bin") or _files_of(names, ".txt")
+
+
+def _files_of(names: dict[str, Path], extension: str) -> dict[str, Path]:
+    found = {
+        kind: names[kind + extension]
+        for kind in ("cameras", "images", "points3d")
+        if kind + extension in names
+    }
+    return found if {"cameras", "images"} <= set(found) else {}
 
 
 def missing_file(folder: Path) -> str | None:
@@ -141,6 +144,8 @@ def read_model(folder: Path) -> Model:
     binary = files["images"].suffix.lower() == ".bin"
     cameras = dict(_binary_cameras(files["cameras"]) if binary else _text_cameras(files["cameras"]))
     images = list(_binary_images(files["images"]) if binary else _text_images(files["images"]))
+    if binary:
+        _warn_of_text(folder, images)
     ids, points = np.zeros(0, np.int64), np.zeros((0, 3))
     if "points3d" in files:
         try:
@@ -150,6 +155,35 @@ def read_model(folder: Path) -> Model:
             warn(f"{error}; the points are not used")
     order = np.argsort(ids, kind="stable")
     return Model(cameras, images, ids[order], points[order])
+
+
+def _warn_of_text(folder: Path, images: list[ModelImage]) -> None:
+    """Warn of images in a text model beside a binary one that have other poses, or are others."""
+    path = next((p for p in sorted(folder.iterdir()) if p.name.lower() == "images.txt"), None)
+    if path is None:
+        return
+    try:
+        text = {image.name: image for image in _text_images(path)}
+    except InputError:
+        text = {}
+    binary = {image.name: image for image in images}
+    other = [n for n in binary.keys() | text.keys() if not _same_pose(binary.get(n), text.get(n))]
+    if other:
+        warn(
+            f"{folder} has a binary model and a text model, which differ in "
+            f"{counted(len(other), 'image')} ({listed(sorted(other))}); the binary one is used; "
+            "remove the one that is out of date"
+        )
+
+
+def _same_pose(a: ModelImage | None, b: ModelImage | None) -> bool:
+    if a is None or b is None:
+        return False
+    # Text may be rounded. A rotation has two quaternions.
+    cosine = abs(float(a.quat @ b.quat)) / max(float(np.linalg.norm(a.quat) ** 2), 1e-12)
+    size = 1 + np.abs(a.translation).max()
+    near = np.abs(a.translation - b.translation).max() < POSE_TOLERANCE * size
+    return bool(near and abs(cosine - 1) < POSE_TOLERANCE)
 
 
 class _Reader:
@@ -249,7 +283,7 @@ def _text_cameras(path: Path) -> Iterator[tuple[int, ModelCamera]]:
         try:
             identity, model, width, height, *values = line.split()
             # Scripts write names in lower case and sizes as 640.0, which COLMAP does not.
-            model, parameters = model.upper(), tuple(map(float, values))
+            model, parameters = model.upper(), tuple(map(_float, values))
             if len(parameters) != NUM_PARAMETERS.get(model, len(parameters)):
                 raise ValueError(line)
             yield int(identity), ModelCamera(model, _whole(width), _whole(height), parameters)
@@ -293,15 +327,15 @@ def _text_image(where: str, line: str) -> ModelImage:
 
 def _whole(text: str) -> int:
     """Read a whole number that may be written as a float."""
-    number = float(text)
+    number = _float(text)
     if not number.is_integer() or abs(number) > MAX_WHOLE:
         raise ValueError(text)
     return int(number)
 
 
 def _float(text: str) -> float:
-    """Read a number, also NaN and infinity as older C libraries write them."""
-    return float("nan") if NOT_A_NUMBER.fullmatch(text) else float(text)
+    """Read a number, also NaN and infinity as older C libraries write them, and decimal commas."""
+    return float("nan") if NOT_A_NUMBER.fullmatch(text) else float(text.replace(",", "."))
 
 
 def _point_ids(line: str) -> Int[np.ndarray, "k"] | None:
@@ -310,7 +344,7 @@ def _point_ids(line: str) -> Int[np.ndarray, "k"] | None:
     if len(fields) % 3:
         return None
     try:
-        [float(field) for field in fields]
+        [_float(field) for field in fields]
         return np.array([int(field) for field in fields[2::3]], np.int64)
     except (ValueError, OverflowError):
         return None
@@ -321,7 +355,7 @@ def _text_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
     for where, line in _lines(path):
         if fields := line.split(None, 4):
             try:
-                points.append([float(field) for field in fields[1:4]])
+                points.append([_float(field) for field in fields[1:4]])
                 ids.append(int(fields[0]))
                 if len(points[-1]) < 3:
                     raise ValueError(line)

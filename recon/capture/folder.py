@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recon.capture.images import EXTENSIONS, is_image, natural_key
+from recon.capture.maps import without_maps
 from recon.capture.masks import without_masks
 from recon.capture.names import FOLDERS, SMALLER_COPIES, images_below
 from recon.capture.types import Capture, Frame
-from recon.errors import InputError, LeftOutWarning, listed, warn
+from recon.errors import InputError, LeftOutWarning, counted, listed, warn
 
 
 def read_folder(folder: Path) -> Capture:
@@ -22,7 +23,7 @@ def read_folder(folder: Path) -> Capture:
     Raises:
         InputError: There are no images.
     """
-    photos = without_masks(list(images_below(folder)))
+    photos, maps = without_maps(without_masks(list(images_below(folder))))
     by_folder: dict[str, list[Path]] = defaultdict(list)
     for path in photos:
         parts = path.relative_to(folder).parts
@@ -35,7 +36,13 @@ def read_folder(folder: Path) -> Capture:
     names = sorted((p.relative_to(folder).as_posix() for p in images), key=natural_key)
     frames = tuple(Frame(name, folder / name) for name in names)
     rest = [path for name in _not_chosen(by_folder, chosen) for path in by_folder[name]]
-    lost = tuple(path.relative_to(folder).as_posix() for path in rest)
+    if maps := [path for path in maps if path.parent in {image.parent for image in images}]:
+        found = listed([path.name for path in maps])
+        warn(
+            f"{folder}: left out {counted(len(maps), 'image')} beside photos, by their names maps "
+            f"of depth, normals or the like: {found}"
+        )
+    lost = tuple(path.relative_to(folder).as_posix() for path in [*rest, *maps])
     return Capture(folder, "images", frames, left_out=lost)
 
 

@@ -2,11 +2,12 @@
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from recon.capture.archive import is_archive, unpacked
+from recon.capture.archive import is_archive, told_as_archive, unpacked
 from recon.capture.folder import read_files, read_folder
 from recon.capture.images import EXTENSIONS_TEXT, is_image, is_raw
 from recon.capture.types import Capture
@@ -17,7 +18,8 @@ from recon.errors import InputError, LeftOutWarning, counted, listed, warn
 # Images, videos and archives that recon does not read, which are named.
 NOT_READ = (
     ".psd", ".psb", ".xcf", ".exr", ".hdr", ".svg", ".pdf", ".ai", ".eps", ".insv", ".insp", ".lrv",
-    ".braw", ".r3d", ".heics", ".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz",
+    ".360", ".36p", ".osv", ".braw", ".r3d", ".heics", ".zip", ".tar", ".gz", ".tgz", ".7z", ".rar",
+    ".bz2", ".xz",
 )  # fmt: skip
 # Extensions of files that are known to be no photos, so that their contents are not looked at.
 NO_PHOTOS = (
@@ -27,6 +29,10 @@ NO_PHOTOS = (
     ".py", ".yaml", ".yml", ".srt", ".gpx", ".wav", ".mp3", ".m4a", ".out", ".nvm", ".pcd", ".las",
     ".laz",
 )  # fmt: skip
+# Names that macOS gives photos that are in iCloud only, and parts of names of Google's phones that
+# tell a RAW photo from its developed one.
+ICLOUD = re.compile(r"\..+\.icloud")
+PIXEL_TWIN = re.compile(r"\.raw-\d+\.(cover|original)$")
 # First bytes of image files.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"BM")
 
@@ -50,7 +56,9 @@ def read_photos(folder: Path, video_frames: int | None) -> Capture:
     capture = _leaving_out(capture, videos, "a video beside photos; pass it by itself")
     others = [file for file in files if _is_unread_image(file)]
     reason = f"recon does not read such files; expected {EXTENSIONS_TEXT}"
-    return _leaving_out(capture, others, reason)
+    capture = _leaving_out(capture, others, reason)
+    absent = [file for file in files if ICLOUD.fullmatch(file.name)]
+    return _leaving_out(capture, absent, "not downloaded from iCloud yet; open or download them")
 
 
 def read_several(sources: Sequence[Path], video_frames: int | None) -> Capture:
@@ -76,7 +84,8 @@ def read_several(sources: Sequence[Path], video_frames: int | None) -> Capture:
         elif is_archive(source):
             folder, left_out = unpacked(source)
             lost += left_out
-            found.append(read_photos(folder, video_frames))
+            with told_as_archive(folder, source):
+                found.append(read_photos(folder, video_frames))
         else:
             others.append(source)
     photos += [frame.image_path for capture in found for frame in capture.frames]
@@ -138,19 +147,21 @@ def _only_video(folder: Path, video_frames: int | None) -> Capture:
 def _without_raw_twins(capture: Capture) -> Capture:
     """Leave out RAW photos beside a developed photo of the same name."""
     developed = {
-        (frame.image_path.parent, frame.image_path.stem.lower())
-        for frame in capture.frames
-        if not is_raw(frame.image_path)
+        _shot(frame.image_path) for frame in capture.frames if not is_raw(frame.image_path)
     }
     twins = [
         frame.image_path
         for frame in capture.frames
-        if is_raw(frame.image_path)
-        and (frame.image_path.parent, frame.image_path.stem.lower()) in developed
+        if is_raw(frame.image_path) and _shot(frame.image_path) in developed
     ]
     rest = tuple(frame for frame in capture.frames if frame.image_path not in twins)
     reason = "RAW beside a developed photo of the same name"
     return _leaving_out(replace(capture, frames=rest), twins, reason)
+
+
+def _shot(path: Path) -> tuple[Path, str]:
+    """Return what is equal for files of the same shot in several formats."""
+    return path.parent, PIXEL_TWIN.sub("", path.stem.lower())
 
 
 def _leaving_out(capture: Capture, files: Sequence[Path], reason: str) -> Capture:

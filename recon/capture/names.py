@@ -133,8 +133,24 @@ def _located(
         exact = [_exact(root / folder, name) for name in names]
         if all(exact):
             return exact
-    found = _lookup(root, names, list(images_below(root)))
-    missing = [name for name, path in zip(names, found, strict=True) if path is None]
+    images = list(images_below(root))
+    found = _lookup(root, names, images)
+    unclear = _several(names, images)
+    if unclear:
+        text = (
+            f"{where} gives several photos the same name, and there are several files of it, so "
+            f"that it is not clear which is which: {listed(unclear)}; give each photo a name of "
+            "its own, or its folder"
+        )
+        if set(names) <= set(unclear):
+            raise InputError(text)
+        warn(f"{text}; they are left out", LeftOutWarning)
+        found = [None if n in unclear else path for n, path in zip(names, found, strict=True)]
+    missing = [
+        name
+        for name, path in zip(names, found, strict=True)
+        if path is None and name not in unclear
+    ]
     unread = [name for name in missing if _is_there(root, folders, name)]
     if len(missing) == len(names) and unread:
         raise InputError(
@@ -155,6 +171,25 @@ def _located(
             LeftOutWarning,
         )
     return found
+
+
+def _several(names: Sequence[str], images: Sequence[Path]) -> list[str]:
+    """Return the names that are given several times, of which there are several files.
+
+    Smaller copies do not count.
+    """
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if not repeated:
+        return []
+    originals = [path for path in images if not SMALLER_COPIES.fullmatch(path.parent.name)]
+    unclear = []
+    for name in repeated:
+        parts = normalised(name)
+        ends = [normalised(path.as_posix())[-len(parts) :] for path in originals]
+        fits = [end[:-1] == parts[:-1] and stem(end[-1]) == stem(parts[-1]) for end in ends]
+        if sum(fits) > 1:
+            unclear.append(name)
+    return unclear
 
 
 def _is_there(root: Path, folders: Sequence[str], name: str) -> bool:

@@ -14,6 +14,7 @@ from recon.errors import InputError, listed, warn
 # counterclockwise from the photo as shown to its stored pixels; those that mirror it as well have
 # none.
 QUARTER_ROTATIONS = {5: None, 6: 1, 7: None, 8: -1}
+MIRRORED = (2, 4, 5, 7)
 # Relative difference of aspect ratios up to which they count as the same.
 SHAPE_TOLERANCE = 0.01
 
@@ -106,6 +107,15 @@ def warn_of_orientation(capture: Capture) -> None:
             f"{capture.title}: {len(rotated)} of {len(capture.frames)} photos are rotated as EXIF "
             f"says, since their cameras have this shape: {listed(rotated)}"
         )
+    mirrored = [
+        frame.name for frame in capture.frames if frame.camera is None and _is_mirrored(frame)
+    ]
+    if mirrored:
+        warn(
+            f"{capture.title}: {len(mirrored)} of {len(capture.frames)} photos are mirrored by "
+            f"EXIF, which is not applied, so that the scene is mirrored: {listed(mirrored)}; apply "
+            "it to the photos first (mogrify -auto-orient)"
+        )
     doubtful = [
         frame.name
         for frame in capture.frames
@@ -117,6 +127,13 @@ def warn_of_orientation(capture: Capture) -> None:
             f"the photos as they are stored: {listed(doubtful)}; if the scene is wrong, rotate the "
             "photos and remove their EXIF orientation"
         )
+
+
+def _is_mirrored(frame: Frame) -> bool:
+    try:
+        return exif_orientation(frame.image_path) in MIRRORED
+    except InputError:
+        return False
 
 
 def _doubtful(frame: Frame) -> bool:

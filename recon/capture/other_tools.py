@@ -51,18 +51,26 @@ Reader = Callable[[], Capture]
 Shots = Sequence[tuple[str, Callable[[], "_Shot"]]]
 # Files that may hold cameras and are not read: other tables of RealityCapture, Metashape,
 # VisualSFM, Pix4D, Meshroom, OpenMVG, OpenSfM, trained scenes, IDR and DTU, SDFStudio, NeRF++,
-# Nerfies, TUM RGB-D, Open3D, Tanks and Temples, 3D Scanner App, Replica, ScanNet and MVSNet.
+# Nerfies, TUM RGB-D, Open3D, Tanks and Temples, 3D Scanner App, Replica, ScanNet, MVSNet, Alembic,
+# Pix4D's OPF, OpenMVS, Middlebury, OpenDroneMap and EuRoC.
 NOT_READ = (
     "*.csv", "*.xmp", "*.rcproj", "*.psx", "*.xml", "*.nvm", "*.out", "*.p4d",
     "*_calibrated_*camera_parameters*.txt", "*.sfm", "sfm_data.json", "reconstruction.json",
     "cameras.json", "cameras.npz", "cameras_sphere.npz", "meta_data.json", "cam_dict_norm.json",
     "camera/*.json", "groundtruth.txt", "trajectory.log", "*_SfM.log", "frame_*.json", "traj*.txt",
-    "poses.txt", "pose/*.txt", "poses/*.txt", "cams/*_cam.txt",
+    "pose/*.txt", "poses/*.txt", "cams/*_cam.txt", "*.abc", "*.opf", "*.opk", "*.mvs", "*_par.txt",
+    "sfm_data.bin", "opensfm/reconstruction.json", "mav0/cam*/data.csv",
 )  # fmt: skip
+# Names of further files that may hold cameras, of one or of all photos.
+NAMED_CAMERAS = re.compile(
+    r"(?i)(?:.*[^a-z])?(?:poses?|cameras?|cams?|extrinsics?|intrinsics?|trajector(?:y|ies)|"
+    r"odometry|calib(?:ration)?)(?:[^a-z].*)?\.(?:txt|json|npy|npz|ya?ml|log|fbx|dat)"
+)
 # Columns that RealityCapture's table of cameras has, by which it is known, and others that it may
 # have.
 TABLE_COLUMNS = ("name", "x", "y", "alt", "heading", "pitch", "roll")
 LENS_COLUMNS = ("px", "py", "k1", "k2", "t1", "t2", "k3", "k4")
+R3D_FOLDERS = ("rgb", "rgbd")
 # Width of the sensor that focal lengths are given for (mm).
 SENSOR_MM = 36.0
 # Positions in degrees are this much closer together than their altitudes, which are in metres.
@@ -134,8 +142,13 @@ def first_readable(folder: Path, kinds: Sequence[tuple[str, Reader]]) -> Capture
                 "other cameras are used" if capture else "only one of its cameras has a photo"
             )
     files = [path.relative_to(folder) for pattern in NOT_READ for path in folder.glob(pattern)]
-    names = {f"{file.parent}/" if len(file.parts) > 1 else _family(file.name) for file in files}
-    names -= {name for name, _ in kinds}
+    files += [
+        path.relative_to(folder)
+        for path in folder.iterdir()
+        if NAMED_CAMERAS.fullmatch(path.name) and path.is_file()
+    ]
+    names = {f"{file.parent}/" if len(file.parts) > 1 else file.name for file in files}
+    names = _families(names - {name for name, _ in kinds})
     problems |= dict.fromkeys(sorted(names), "")
     if problems:
         reasons = [f"{name} ({why})" if why else name for name, why in problems.items()]
@@ -147,9 +160,11 @@ def first_readable(folder: Path, kinds: Sequence[tuple[str, Reader]]) -> Capture
     return capture
 
 
-def _family(name: str) -> str:
-    """Return the name of a file with cameras, or one for all files of one photo each."""
-    return "frame_*.json" if name.startswith("frame_") else name
+def _families(names: set[str]) -> set[str]:
+    """Return names with cameras, and one for all that differ in a number, of one photo each."""
+    patterns = {name: re.sub(r"\d+", "*", name) for name in names}
+    counts = Counter(patterns.values())
+    return {pattern if counts[pattern] > 1 else name for name, pattern in patterns.items()}
 
 
 def read_metashape(path: Path) -> Capture:
@@ -305,7 +320,7 @@ def _polycam_shot(path: Path) -> _Shot:
 
 
 def read_record3d(path: Path) -> Capture:
-    """Read Record3D's metadata and the photos in `rgb` that are numbered by its poses.
+    """Read Record3D's metadata and the photos in `rgb` or `rgbd` that are numbered by its poses.
 
     Raises:
         InputError: It is not such a file.
@@ -319,15 +334,23 @@ def read_record3d(path: Path) -> Capture:
     # Zeros are no rotation, but would count as the identity.
     c2w[(poses[:, :4] == 0).all(1), :3, :3] = 0
     c2w[:, :3, 3] = poses[:, 4:]
-    photos = {image.stem: image.name for image in list_images(path.parent / "rgb")}
-    focal, center = (K[0, 0], K[1, 1]), (K[0, 2], K[1, 2])
+    # An export has the first of these folders, the app's own .r3d, a zip archive, the second.
+    folder = next((name for name in R3D_FOLDERS if (path.parent / name).is_dir()), R3D_FOLDERS[0])
+    photos = {image.stem: image.name for image in list_images(path.parent / folder)}
+    lenses = np.tile([K[0, 0], K[1, 1], K[0, 2], K[1, 2]], (len(poses), 1))
+    if values.get("perFrameIntrinsicCoeffs"):
+        where = f"{path}: perFrameIntrinsicCoeffs"
+        lenses = _matrix(values["perFrameIntrinsicCoeffs"], lenses.shape, where)
     shots = [
-        (f"rgb/{photos[str(i)]}", partial(_Shot, c2w[i] * OPENGL_FLIP, focal, center, size))
-        for i in range(len(poses))
+        (
+            f"{folder}/{photos[str(i)]}",
+            partial(_Shot, c2w[i] * OPENGL_FLIP, (fx, fy), (cx, cy), size),
+        )
+        for i, (fx, fy, cx, cy) in enumerate(lenses.tolist())
         if str(i) in photos
     ]
     if len(shots) < len(poses):
-        warn(f"{path} has {len(poses)} poses, and photos for {len(shots)} of them in rgb/")
+        warn(f"{path} has {len(poses)} poses, and photos for {len(shots)} of them in {folder}/")
     return _capture(path, shots)
 
 

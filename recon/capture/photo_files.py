@@ -44,6 +44,10 @@ PANORAMA_NOTE = (
     "the photo is a panorama (equirectangular), whose camera cannot be solved; split it into "
     "perspective photos, or give the cameras (camera_model EQUIRECTANGULAR)"
 )
+# Height of the copies that panoramas are recognised by (px).
+PANORAMA_PX = 128
+# Correlation of details of the first and the last column from which they are neighbours.
+MIN_LIKENESS = 0.4
 # Smallest photo that shows anything (px).
 MIN_SIDE_PX = 4
 MAX_THREADS = 4
@@ -138,6 +142,8 @@ def _inspect(path: Path, decode: bool) -> _Finding:
         return _Finding(error.reason)
     if decode and is_panorama(path):
         notes = (*notes, PANORAMA_NOTE)
+    elif decode and not is_raw(path) and looks_like_panorama(path):
+        notes = (*notes, f"twice as wide as high, with sides that meet: {PANORAMA_NOTE}")
     return _Finding("", notes, largest)
 
 
@@ -145,6 +151,28 @@ def is_panorama(path: Path) -> bool:
     """Return whether the metadata of a photo (XMP of Google's photo sphere) say so."""
     with path.open("rb") as file:
         return PANORAMA_MARK.search(file.read(HEADER_BYTES)) is not None
+
+
+def looks_like_panorama(path: Path) -> bool:
+    """Return whether a photo of 2:1 goes on at the other side, as a panorama without metadata.
+
+    Its last column is then as like its first as it is like a neighbour.
+    """
+    try:
+        with open_image(path) as image:
+            if not image.width == 2 * image.height > PANORAMA_PX:
+                return False
+            size = 2 * PANORAMA_PX, PANORAMA_PX
+            image.draft("L", size)
+            small = grey_of(path, image).resize(size, Image.Resampling.BOX)
+    except (UnreadablePhoto, *DECODE_ERRORS):
+        return False
+    # Details along each column; plain backgrounds, which are alike on both sides, have none.
+    details = np.diff(np.asarray(small, np.float32), axis=0)
+    lengths = np.linalg.norm(details, axis=0)
+    following = np.roll(details, -1, axis=1), np.roll(lengths, -1)
+    likeness = (details * following[0]).sum(0) / np.maximum(lengths * following[1], 1)
+    return bool(likeness[-1] > max(MIN_LIKENESS, 0.5 * float(np.median(likeness))))
 
 
 def _notes(path: Path) -> tuple[tuple[str, ...], float]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recon.capture.archive import is_archive, unpacked
+from recon.capture.archive import is_archive, told_as_archive, unpacked
 from recon.capture.camera_lists import camera_files
 from recon.capture.colmap import find_colmap, read_colmap
 from recon.capture.colmap_files import model_files
@@ -130,11 +130,8 @@ def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
         return read_several([path], frames)
     if is_archive(path):
         folder, left_out = unpacked(path)
-        try:
+        with told_as_archive(folder, path):
             capture = _read_folder(folder, frames, photos)
-        except InputError as error:
-            error.args = (str(error).replace(str(folder), str(path)),)
-            raise
         return replace(capture, origin=path, left_out=(*left_out, *capture.left_out))
     kind = f"{suffix} files" if suffix else "files without an extension"
     raise InputError(
@@ -193,6 +190,8 @@ def _read_without_cameras(folder: Path, frames: int | None, photos: bool) -> Cap
     below += [path for child in children for path in camera_files(child, names)]
     if len({path.parent for path in below}) == 1 and not list_images(folder):
         warn(f"{folder} has no cameras itself; those of {below[0].relative_to(folder)} are used")
+        if below[0].suffix.lower() == ".json":
+            return read_transforms(below[0], photos, folder)
         return _read_file(below[0], frames, photos)
     above = folder.absolute().parent
     unread = [str(path) for path in below]

@@ -19,6 +19,7 @@ MODEL_NAMES: dict[DistortionModel, str] = {
     "fisheye": "OPENCV_FISHEYE",
     "lens": "PINHOLE",
 }
+RATIONAL = {"k4", "k5", "k6"}
 
 
 def write_transforms(path: Path, frames: Sequence[Frame]) -> None:
@@ -55,6 +56,9 @@ def _entry(frame: Frame, folder: Path) -> dict[str, Any]:
     }
     named = zip(COEFFICIENTS[camera.distortion], camera.coefficients, strict=True)
     entry.update({key: value for key, value in named if value})
+    if camera.distortion == "opencv" and RATIONAL & entry.keys():
+        # k4 alone has another meaning to nerfstudio.
+        entry |= {key: entry.get(key, 0.0) for key in RATIONAL}
     if frame.mask_path is not None:
         entry["mask_path"] = _relative(frame.mask_path, folder)
         if frame.mask_inverted:

@@ -46,6 +46,8 @@ COEFFICIENTS: dict[DistortionModel, tuple[str, ...]] = {
     "fisheye": ("k1", "k2", "k3", "k4"),
     "lens": (),
 }
+# Order of `distortion_params`, which go before coefficients with names.
+LISTED_COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 MASK_KEYS = ("mask_path", "image_mask", "mask_file_path", "mask")
 # Of a camera-to-world matrix.
 LAST_ROW = (0, 0, 0, 1)
@@ -53,12 +55,13 @@ LAST_ROW = (0, 0, 0, 1)
 FOCAL_TOLERANCE = 0.01
 
 
-def read_transforms(path: Path, photos: bool = True) -> Capture:
+def read_transforms(path: Path, photos: bool = True, above: Path | None = None) -> Capture:
     """Read the capture that a transforms.json describes.
 
     Args:
         path: The file.
         photos: Whether photos and masks must exist. Without them the file must give their sizes.
+        above: Folder above that of the file where photos are searched if none is beside the file.
 
     Raises:
         InputError: The file, or a frame of it, is invalid.
@@ -69,7 +72,7 @@ def read_transforms(path: Path, photos: bool = True) -> Capture:
         raise InputError(f"{path} has no frames; expected a list 'frames' with one entry per photo")
     indices, names = _names(path, entries)
     merged = [_merged(document, entries[i]) for i in indices]
-    photo_paths = _photos(path, names, merged, photos)
+    photo_paths = _photos(path, names, merged, photos, above)
     mask_paths = _masks(path, merged, photos)
     points = _sparse_points(path, document)
     made: list[Entry] = [
@@ -121,11 +124,20 @@ def _shown_name(name: str, photo: Path, folder: Path) -> str:
 
 
 def _photos(
-    path: Path, names: list[str], merged: list[dict[str, Any]], needed: bool
+    path: Path,
+    names: list[str],
+    merged: list[dict[str, Any]],
+    needed: bool,
+    above: Path | None,
 ) -> list[Path | None]:
     """Find the photos; without them, return the paths where they would be."""
     if needed or not all("w" in values and "h" in values for values in merged):
-        return find_photos(path.parent, names, str(path), (".", "images"))
+        try:
+            return find_photos(path.parent, names, str(path), (".", "images"))
+        except InputError:
+            if above is None:
+                raise
+            return find_photos(above, names, str(path))
     return [path.parent / name.replace("\\", "/") for name in names]
 
 
@@ -163,7 +175,7 @@ def _camera(image_path: Path, entry: dict[str, Any], where: str) -> tuple[FrameC
     else:
         (width, height), oriented = size_for_center(image_path, center)
     viewmat = viewmat_from_c2w(_matrix(entry, where) * OPENGL_FLIP, f"{where}: transform_matrix")
-    if entry.get("camera_model") == PANORAMA:
+    if str(entry.get("camera_model")).upper() == PANORAMA:
         params = float(width), float(height)
         return lens_camera(PANORAMA, params, viewmat, (width, height), where), oriented
     fx, fy = _focal(entry, width, height, where)
@@ -249,13 +261,21 @@ def _number(entry: dict[str, Any], key: str, where: str, default: float | None =
 def _distortion(entry: dict[str, Any], where: str) -> tuple[DistortionModel, tuple[float, ...]]:
     # instant-ngp, which uses the same layout, marks fisheyes by a flag.
     name = str(entry.get("camera_model", "OPENCV_FISHEYE" if entry.get("is_fisheye") else "OPENCV"))
+    name = name.upper()
     if name not in MODELS:
         raise InputError(
             f"{where}: unknown camera_model {name!r}; expected one of {', '.join(MODELS)}; "
             "undistort the photos first"
         )
     model = MODELS[name]
+    if "distortion_params" in entry:
+        entry = _named_coefficients(entry["distortion_params"], where)
     values = {key: _number(entry, key, where, 0.0) for key in COEFFICIENTS["opencv"]}
+    if model == "opencv" and values["k4"] and not {"k5", "k6"} & entry.keys():
+        raise InputError(
+            f"{where}: k4 without k5 and k6 is a radial term to nerfstudio and part of a quotient "
+            "to OpenCV; undistort the photos first, or give k5 and k6 if it is OpenCV's"
+        )
     unused = [key for key in values if values[key] and key not in COEFFICIENTS[model]]
     if unused:
         raise InputError(
@@ -263,6 +283,16 @@ def _distortion(entry: dict[str, Any], where: str) -> tuple[DistortionModel, tup
             "with distortion (OPENCV) or no such values; remove the wrong one"
         )
     return canonical_distortion(model, tuple(values[key] for key in COEFFICIENTS[model]))
+
+
+def _named_coefficients(values: Any, where: str) -> dict[str, Any]:
+    """Name the coefficients of nerfstudio's `distortion_params`."""
+    if not isinstance(values, list) or len(values) != len(LISTED_COEFFICIENTS):
+        raise InputError(
+            f"{where}: distortion_params must be a list of {', '.join(LISTED_COEFFICIENTS)}, found "
+            f"{str(values)[:40]}"
+        )
+    return dict(zip(LISTED_COEFFICIENTS, values, strict=True))
 
 
 def _sparse_points(path: Path, document: dict[str, Any]) -> Float[Tensor, "m 3"] | None:

@@ -9,8 +9,17 @@ from jaxtyping import Float, Int
 from recon.capture.cache import cache_folder, content_key
 from recon.capture.color import RgbSpace
 from recon.capture.images import resized, scaled_size, write_pixels
+from recon.capture.photo_files import looks_like_panorama
 from recon.capture.types import Capture, Frame
-from recon.capture.video_frames import color_space, count_frames, decoded, is_panorama
+from recon.capture.video_frames import (
+    Raster,
+    color_space,
+    count_frames,
+    decoded,
+    has_pyav,
+    is_panorama,
+    raster,
+)
 from recon.errors import ConfigError, InputError, warn
 from recon.files import atomic_output
 from recon.stand_ins import check_stand_in
@@ -25,6 +34,7 @@ MIN_RELATIVE_MOTION = 0.1
 # By default, a photo for this much motion relative to the long side, within these limits.
 MOTION_PER_PHOTO, MIN_PHOTOS, MAX_PHOTOS = 0.06, 40, 240
 JPEG_QUALITY = 95
+PANORAMA = "panoramas, whose cameras cannot be solved; export a perspective video"
 # A video is cut short if less than this fraction of the frames that it should have can be decoded;
 # the file in the cache that says so.
 MIN_COMPLETE, NOTE = 0.9, "note.txt"
@@ -47,33 +57,47 @@ def read_video(path: Path, count: int | None) -> Capture:
         )
     check_stand_in(path)
     if is_panorama(path):
-        warn(
-            f"the frames of {path} are panoramas, whose cameras cannot be solved; export a "
-            "perspective video"
-        )
-    space = color_space(path)
-    settings = count, space and space.name
+        warn(f"the frames of {path} are {PANORAMA}")
+    space, layout = color_space(path), raster(path)
+    settings: tuple[object, ...] = count, space and space.name
+    if layout != Raster():
+        settings += (layout,)
+        _tell_layout(path, layout)
     folder = cache_folder() / "frames" / content_key([(path.name, path)], *settings)
     if not folder.is_dir():
-        _extract(path, space, count, folder)
+        _extract(path, space, layout, count, folder)
     if (note := folder / NOTE).is_file():
         found = note.read_text(encoding="utf-8")
         warn(f"{path} is cut short or damaged: {found} frames can be decoded and are used")
     frames = tuple(Frame(file.name, file) for file in sorted(folder.glob("*.jpg")))
+    if not is_panorama(path) and looks_like_panorama(frames[0].image_path):
+        warn(f"the frames of {path} are twice as wide as high, with sides that meet, as {PANORAMA}")
     return Capture(folder, "video", frames, origin=path)
 
 
-def _extract(path: Path, space: RgbSpace | None, count: int | None, folder: Path) -> None:
+def _tell_layout(path: Path, layout: Raster) -> None:
+    if layout.aspect != 1:
+        warn(
+            f"the pixels of {path} are {layout.aspect:.3g} times as wide as high; its frames are "
+            "resampled to square pixels"
+        )
+    if layout.interlaced:
+        warn(f"{path} is interlaced; every second row of its frames is used")
+
+
+def _extract(
+    path: Path, space: RgbSpace | None, layout: Raster, count: int | None, folder: Path
+) -> None:
     """Write the selected frames into a new folder."""
-    expected = count_frames(path) or sum(1 for _ in decoded(path, None))
-    indices, sharpness, motion = _measure_frames(path, space, expected)
+    expected = count_frames(path) or sum(1 for _ in decoded(path, None, Raster()))
+    indices, sharpness, motion = _measure_frames(path, space, layout, expected)
     number = default_count(motion) if count is None else count
     selected = set(select_frames(indices, sharpness, motion, number).tolist())
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_output(folder) as temporary:
         temporary.mkdir()
         index = -1
-        for index, image in decoded(path, space):
+        for index, image in decoded(path, space, layout):
             if index in selected:
                 file = temporary / f"frame_{index:06d}.jpg"
                 quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
@@ -120,15 +144,17 @@ def select_frames(
 
 
 def _measure_frames(
-    path: Path, space: RgbSpace | None, total: int
+    path: Path, space: RgbSpace | None, layout: Raster, total: int
 ) -> tuple[Int[np.ndarray, "f"], Float[np.ndarray, "f"], Float[np.ndarray, "f"]]:
     """Return the indices, sharpness and motion of the frames that are analysed."""
     stride = max(1, -(-total // MAX_ANALYSED_FRAMES))
-    rows, previous = [], None
-    for index, image in decoded(path, space):
+    rows, previous, first, moves = [], None, None, False
+    for index, image in decoded(path, space, layout):
         if index % stride:
             continue
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        first = grey if first is None else first
+        moves |= not np.array_equal(grey, first)
         sharp = float(cv2.Laplacian(_shrunk(grey, SHARPNESS_PX), cv2.CV_32F).var())
         small, flow_px = _shrunk(grey, FLOW_PX), 0.0
         if previous is not None:
@@ -140,6 +166,11 @@ def _measure_frames(
         raise InputError(
             f"cannot read {path}: expected a video of at least 2 frames, found {len(rows)}; "
             "export it again as .mp4 (H.264)"
+        )
+    if not moves and not has_pyav():
+        raise InputError(
+            f"cannot read {path}: all its frames are equal, as those of interlaced videos are "
+            "without PyAV; pip install 'reconsplat[video]'"
         )
     indices, sharpness, motion = map(np.array, zip(*rows, strict=True))
     return indices, sharpness, motion

@@ -1,12 +1,14 @@
 """Decoding of videos into upright frames in sRGB.
 
 OpenCV decodes most videos. PyAV (extra `video`), if it is installed, decodes those that OpenCV
-cannot, such as AV1, and HDR videos at their full bit depth.
+cannot, such as AV1 and interlaced ones, and HDR videos at their full bit depth.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import cv2
 import numpy as np
 
 from recon.capture.color import RgbSpace, space_by_codes, srgb_from
+from recon.capture.images import resized
 from recon.errors import InputError, warn
 
 EXTENSIONS = (
@@ -22,6 +25,9 @@ EXTENSIONS = (
 )  # fmt: skip
 # Larger headers of a video are not searched, and larger numbers of frames not believed.
 MAX_HEADER_BYTES, MAX_FRAMES = 64 << 20, 100_000_000
+
+# Aspect ratios of pixels beyond this are not believed; smaller differences from 1 are rounding.
+MAX_ASPECT, ASPECT_TOLERANCE = 4.0, 0.01
 
 
 def is_video(path: Path) -> bool:
@@ -36,25 +42,72 @@ def count_frames(path: Path) -> int:
     return count if 0 < count <= MAX_FRAMES else 0
 
 
-def decoded(path: Path, space: RgbSpace | None) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the index and the image (BGR, upright, sRGB) of every frame.
+@dataclass(frozen=True)
+class Raster:
+    """How the pixels of a video are laid out."""
+
+    aspect: float = 1.0
+    """Width of a pixel over its height, in the frame as it is stored."""
+    interlaced: bool = False
+    """Whether every second row was taken at another time."""
+
+    def square(self, image: np.ndarray, rotated: bool) -> np.ndarray:
+        """Return a frame with square pixels, of one time.
+
+        Args:
+            image: The frame, upright.
+            rotated: Whether it was stored rotated by a quarter.
+        """
+        height, width = image.shape[:2]
+        if self.interlaced:
+            image = image[:, ::2] if rotated else image[::2]
+        aspect = 1 / self.aspect if rotated else self.aspect
+        size = round(width * max(aspect, 1)), round(height * max(1 / aspect, 1))
+        return resized(image, size)
+
+
+def raster(path: Path) -> Raster:
+    """Return how the pixels of a video are laid out; without PyAV none counts as interlaced."""
+    with _opened(path) as video:
+        above, below = video.get(cv2.CAP_PROP_SAR_NUM), video.get(cv2.CAP_PROP_SAR_DEN)
+    aspect = above / below if above > 0 and below > 0 else 1.0
+    known = MAX_ASPECT > aspect > 1 / MAX_ASPECT and abs(aspect - 1) > ASPECT_TOLERANCE
+    return Raster(aspect if known else 1.0, _is_interlaced(path))
+
+
+def _is_interlaced(path: Path) -> bool:
+    av = _pyav()
+    if av is None:
+        return False
+    try:
+        with av.open(str(path)) as container:
+            return any(frame.interlaced_frame for frame in islice(container.decode(video=0), 1))
+    except (av.error.FFmpegError, IndexError, ValueError, OSError):
+        return False
+
+
+def decoded(path: Path, space: RgbSpace | None, layout: Raster) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the index and the image (BGR, upright, sRGB, square pixels) of every frame.
 
     Args:
         path: Video.
         space: Its colour space (see `color_space`); None for sRGB.
+        layout: That of its pixels (see `raster`).
 
     Raises:
         InputError: There is no frame that can be decoded.
     """
     av = _pyav()
     found = 0
-    if space is None:
-        for image in _by_opencv(path):
-            yield found, image
+    # OpenCV 5.0 gives frames of interlaced videos that were never written to.
+    if space is None and not layout.interlaced:
+        for image, rotated in _by_opencv(path):
+            yield found, layout.square(image, rotated)
             found += 1
     if found == 0 and av is not None:
-        for image in _by_pyav(av, path, space is not None):
-            yield found, image if space is None else srgb_from(space, image)[..., ::-1]
+        for image, rotated in _by_pyav(av, path, space is not None):
+            colors = image if space is None else srgb_from(space, image)[..., ::-1]
+            yield found, layout.square(colors, rotated)
             found += 1
     if found == 0:
         more = "" if av else "; or pip install 'reconsplat[video]', which reads more kinds"
@@ -135,6 +188,11 @@ def _mp4_header(path: Path) -> bytes:
     return b""
 
 
+def has_pyav() -> bool:
+    """Return whether PyAV is installed."""
+    return _pyav() is not None
+
+
 def _pyav() -> Any:
     """Return the module of PyAV; None if it is not installed."""
     try:
@@ -144,8 +202,11 @@ def _pyav() -> Any:
     return av
 
 
-def _by_pyav(av: Any, path: Path, deep: bool) -> Iterator[np.ndarray]:
-    """Yield BGR codes of 8 bits, or RGB codes of 16 bits if `deep`; a damaged video ends early."""
+def _by_pyav(av: Any, path: Path, deep: bool) -> Iterator[tuple[np.ndarray, bool]]:
+    """Yield BGR codes of 8 bits, or RGB codes of 16 bits if `deep`; a damaged video ends early.
+
+    With each frame comes whether it was rotated by a quarter.
+    """
     try:
         with av.open(str(path)) as container:
             stream = container.streams.best("video")
@@ -154,18 +215,20 @@ def _by_pyav(av: Any, path: Path, deep: bool) -> Iterator[np.ndarray]:
             for frame in container.decode(stream):
                 image = frame.to_ndarray(format="rgb48le" if deep else "bgr24")
                 # Counterclockwise, in degrees.
-                yield np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+                quarters = round(frame.rotation / 90)
+                yield np.ascontiguousarray(np.rot90(image, quarters)), quarters % 2 == 1
     except (av.error.FFmpegError, ValueError, OSError):
         return
 
 
-def _by_opencv(path: Path) -> Iterator[np.ndarray]:
+def _by_opencv(path: Path) -> Iterator[tuple[np.ndarray, bool]]:
     with _opened(path) as video:
+        rotated = round(video.get(cv2.CAP_PROP_ORIENTATION_META) / 90) % 2 == 1
         while video.isOpened():
             found, image = video.read()
             if not found:
                 return
-            yield image
+            yield image, rotated
 
 
 @contextmanager

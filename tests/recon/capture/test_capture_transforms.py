@@ -267,6 +267,34 @@ def test_frames_may_be_an_object(written: Path):
         assert_same_cameras(cameras_of(written.parent), expected[::-1])
 
 
+def test_distortions_in_a_list_and_models_in_lower_case(written: Path):
+    """nerfstudio's `distortion_params`: k1 k2 k3 k4 p1 p2."""
+    rewrite(
+        written, first(camera_model="opencv", distortion_params=[0.1, -0.02, 0.003, 0, 4e-3, 5e-3])
+    )
+    camera = cameras_of(written)[0]
+    assert camera.coefficients == (0.1, -0.02, 4e-3, 5e-3, 0.003, 0, 0, 0)
+    rewrite(
+        written, first(camera_model="opencv_fisheye", distortion_params=[0.1, 0.02, 0, 0, 0, 0])
+    )
+    assert cameras_of(written)[0].distortion == "fisheye"
+    rewrite(written, first(camera_model="OPENCV", distortion_params=[0, 0, 0, 0.2, 0, 0]))
+    with pytest.warns(LeftOutWarning, match="k4 without k5 and k6"):
+        load_capture(written)
+    rewrite(written, first(distortion_params=[0.1, 0.2]))
+    with pytest.warns(LeftOutWarning, match="distortion_params must be a list of k1, k2, k3, k4"):
+        load_capture(written)
+
+
+def test_the_rational_model_is_written_whole(written: Path, tmp_path: Path):
+    """Without k5 and k6, k4 has another meaning."""
+    rewrite(written, first(k1=0.1, k4=0.05, k5=0, k6=0))
+    frames = load_capture(written).frames
+    write_transforms(tmp_path / "b.json", frames)
+    assert_same_cameras(cameras_of(tmp_path / "b.json"), cameras_of(written))
+    assert cameras_of(written)[0].coefficients[5] == 0.05
+
+
 @pytest.mark.parametrize("count", [12, 16])
 @pytest.mark.parametrize("by_columns", [False, True])
 def test_matrices_may_be_lists_of_numbers(written: Path, count: int, by_columns: bool):

@@ -17,7 +17,7 @@ from recon.capture import Capture, load_capture, load_views
 from recon.capture.cache import content_key
 from recon.capture.names import find_photos, portable
 from recon.cli.main import main
-from recon.errors import ReconError, ReconWarning
+from recon.errors import LeftOutWarning, ReconError, ReconWarning
 from recon.reporting import say
 
 PINHOLE = [150.0, 154.0, 87.0, 55.0]
@@ -283,6 +283,40 @@ def test_cameras_of_any_name_above_the_folder_of_photos(tmp_path: Path, name: st
     (tmp_path / "transforms.json").rename(tmp_path / name)
     capture, warning = told(tmp_path / "images")
     assert not capture.has_cameras and f"not read from {tmp_path / name}; pass" in warning
+
+
+def test_photos_beside_the_folder_of_the_cameras(tmp_path: Path):
+    """ScanNet++ has its transforms.json in a folder of its own, beside that of the photos."""
+    path = write_transforms_capture(tmp_path, shots(centered=False))
+    document = json.loads(path.read_text())
+    for entry in document["frames"]:
+        entry["file_path"] = Path(entry["file_path"]).name
+    path.unlink()
+    (tmp_path / "images").rename(tmp_path / "resized")
+    (tmp_path / "nerfstudio").mkdir()
+    (tmp_path / "nerfstudio" / "transforms.json").write_text(json.dumps(document))
+    with pytest.warns(ReconWarning, match=r"0\.png is resized/0\.png"):
+        capture = load_capture(tmp_path)
+    assert len(capture.frames) == 3 and capture.has_cameras
+    # A folder above that is not given is not searched.
+    with pytest.raises(ReconError, match="do not exist"):
+        load_capture(tmp_path / "nerfstudio")
+
+
+def test_equal_names_in_several_folders(tmp_path: Path):
+    """It is not clear which camera belongs to which of the files."""
+    colmap(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir()
+    one = (tmp_path / "images" / "1.png").read_bytes()
+    (tmp_path / "images" / "1.png").unlink()
+    for name in ("a", "b"):
+        (tmp_path / "images" / name / "1.png").write_bytes(one)
+    path = tmp_path / "sparse" / "0" / "images.txt"
+    path.write_text(path.read_text().replace("2.png", "1.png"))
+    with pytest.warns(LeftOutWarning, match=r"not clear which is which: 1\.png"):
+        capture = load_capture(tmp_path)
+    assert [frame.image_path.name for frame in capture.frames] == ["0.png"]
 
 
 def test_the_folder_of_a_model_leads_to_its_photos(tmp_path: Path):

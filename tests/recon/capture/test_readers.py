@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,13 @@ def test_cameras_in_files_of_other_names(names: tuple[str, ...], tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("meta_data.json", "meta_data.json"), ("frame_00000.json", "frame_*.json"),
+        ("meta_data.json", "meta_data.json"), ("frame_00000.json", "frame_00000.json"),
         ("pose/0.txt", "pose/"), ("traj.txt", "traj.txt"), ("cams/000_cam.txt", "cams/"),
         ("camera/0.json", "camera/"), ("groundtruth.txt", "groundtruth.txt"),
         ("p_calibrated_camera_parameters.txt", "p_calibrated_camera_parameters.txt"),
+        ("dino_par.txt", "dino_par.txt"), ("cameras.abc", "cameras.abc"), ("a.opf", "a.opf"),
+        ("opensfm/reconstruction.json", "opensfm/"), ("cam_poses.txt", "cam_poses.txt"),
+        ("extrinsics.npy", "extrinsics.npy"), ("Camera Poses.yaml", "Camera Poses.yaml"),
     ],
 )  # fmt: skip
 def test_cameras_of_data_sets_are_named(name: str, told: str, tmp_path: Path):
@@ -85,6 +89,21 @@ def test_cameras_of_data_sets_are_named(name: str, told: str, tmp_path: Path):
     (tmp_path / name).write_text("{}")
     with pytest.warns(ReconWarning, match=re.escape(f"cameras are not read: {told}; recon reads")):
         assert not load_capture(tmp_path).has_cameras
+
+
+def test_cameras_of_one_photo_each_are_named_once(tmp_path: Path):
+    for i in range(7):
+        photo(tmp_path / f"frame-{i:06d}.color.png")
+        (tmp_path / f"frame-{i:06d}.pose.txt").write_text("1 0 0 0")
+    with pytest.warns(ReconWarning, match=r"not read: frame-\*\.pose\.txt; recon reads"):
+        assert len(load_capture(tmp_path).frames) == 7
+    # Words that only contain one of these are no cameras.
+    for name in ("purposes.txt", "camping.json", "scam.txt", "notes.txt"):
+        photo(tmp_path / "other" / "a.png")
+        (tmp_path / "other" / name).write_text("")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ReconWarning)
+        load_capture(tmp_path / "other")
 
 
 def test_photos_in_natural_order(tmp_path: Path):
@@ -249,6 +268,38 @@ def test_cameras_of_colmap_by_scripts(line: str, tmp_path: Path):
         (tmp_path / "sparse/0/cameras.txt").write_text(text.replace(line.split()[2], size))
         with pytest.raises(ReconError, match="expected CAMERA_ID MODEL WIDTH"):
             load_capture(tmp_path)
+
+
+def test_decimal_commas_of_colmap(tmp_path: Path):
+    """Programs that set the language of the system write text models so."""
+    model = write_colmap_capture(tmp_path, shots(centered=False), "PINHOLE", PINHOLE)
+    expected = load_capture(tmp_path).frames
+    for path in model.iterdir():
+        path.write_text(re.sub(r"(\d)\.(\d)", r"\1,\2", path.read_text()))
+    frames = load_capture(tmp_path).frames
+    for a, b in zip(frames, expected, strict=True):
+        assert a.camera is not None and b.camera is not None and a.points is not None
+        assert torch.equal(a.camera.viewmat, b.camera.viewmat)
+        assert torch.equal(a.camera.K, b.camera.K) and b.points is not None
+        assert torch.equal(a.points, b.points)
+
+
+def test_a_text_model_beside_a_binary_one(tmp_path: Path, recwarn):
+    pycolmap = pytest.importorskip("pycolmap")
+    model = write_colmap_capture(tmp_path, shots(centered=True), "PINHOLE", PINHOLE)
+    pycolmap.Reconstruction(str(model)).write_binary(str(model))
+    text = model / "images.txt"
+    # Another sign of a quaternion is the same rotation.
+    lines = text.read_text().splitlines()
+    row = lines[0].split()
+    row[1:5] = [str(-float(value)) for value in row[1:5]]
+    text.write_text("\n".join([" ".join(row), *lines[1:]]))
+    assert len(load_capture(tmp_path).frames) == 3
+    assert not [w for w in recwarn if issubclass(w.category, ReconWarning)]
+    row[5] = str(float(row[5]) + 0.1)
+    text.write_text("\n".join([" ".join(row), *lines[1:4]]))
+    with pytest.warns(ReconWarning, match=r"differ in 2 images \(0\.png, 2\.png\); the binary"):
+        assert len(load_capture(tmp_path).frames) == 3
 
 
 def test_images_of_colmap_that_are_listed_twice(tmp_path: Path):

@@ -44,7 +44,8 @@ def write(
         codec: Name of the encoder.
         codes: Non-linear RGB.
         colors: Numbers of the matrix, the transfer function and the primaries (ITU-T H.273).
-        options: `pixels` (8 bits by default), `gaps` between frames, `encoder` for its options.
+        options: `pixels` (8 bits by default), `gaps` between frames, `motion` (px per frame),
+            `encoder` for its options.
     """
     pixels, gaps = options.get("pixels", "yuv420p"), options.get("gaps", [1] * FRAMES)
     matrix, transfer, primaries = colors
@@ -66,10 +67,11 @@ def write(
         context.colorspace, context.color_trc, context.color_primaries = matrix, transfer, primaries
         context.color_range = 1
         time = 0
-        for gap in gaps:
+        for index, gap in enumerate(gaps):
             frame = av.VideoFrame(stream.width, stream.height, pixels)
             for i, (plane, (span, low)) in enumerate(zip(planes, ranges, strict=True)):
-                values = plane if i == 0 else plane[::2, ::2]
+                moved = np.roll(plane, options.get("motion", 0) * index, axis=1)
+                values = moved if i == 0 else moved[::2, ::2]
                 stored = ((values * span + low) * scale).round().astype(dtype)
                 target = frame.planes[i]
                 row = np.zeros((target.height, target.line_size // dtype().itemsize), dtype)
@@ -144,7 +146,8 @@ def test_without_pyav(tmp_path: Path, cache, monkeypatch: pytest.MonkeyPatch) ->
     codes = srgb_codes(quarters()) / 255
     write(tmp_path / "av1.mp4", "libsvtav1", codes, (1, 1, 1))
     encoder = {"x265-params": "log-level=none"}
-    write(tmp_path / "pq.mp4", "libx265", codes, (9, 16, 9), pixels="yuv420p10le", encoder=encoder)
+    deep = {"pixels": "yuv420p10le", "encoder": encoder, "motion": 8}
+    write(tmp_path / "pq.mp4", "libx265", codes, (9, 16, 9), **deep)
     monkeypatch.setattr(module, "_pyav", lambda: None)
     with pytest.raises(ReconError, match=r"av1\.mp4: .*pip install 'reconsplat\[video\]'"):
         load_capture(tmp_path / "av1.mp4")
