@@ -1,6 +1,7 @@
 """Captures without cameras: folders and lists of image files."""
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ from recon.capture.masks import without_masks
 from recon.capture.names import FOLDERS, SMALLER_COPIES, images_below
 from recon.capture.types import Capture, Frame
 from recon.errors import InputError, LeftOutWarning, counted, listed, warn
+
+# Names that macOS gives photos that are in iCloud only.
+ICLOUD = re.compile(r"\..+\.icloud")
 
 
 def read_folder(folder: Path) -> Capture:
@@ -64,6 +68,8 @@ def _nothing_found(folder: Path) -> InputError:
     suffixes = sorted({p.suffix.lower() for p in files if p.suffix})
     kinds = [f"{', '.join(suffixes)} files"] * bool(suffixes)
     kinds += [f"files without an extension ({listed(bare)}), which photos need"] * bool(bare)
+    absent = sorted(path.name for path in folder.iterdir() if ICLOUD.fullmatch(path.name))
+    kinds += [f"files that are in iCloud only ({listed(absent)})"] * bool(absent)
     found = f"only {' and '.join(kinds)}" if kinds else "no files"
     return InputError(
         f"no images in {folder}: found {found}, expected {', '.join(EXTENSIONS)}, "

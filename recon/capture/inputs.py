@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recon.capture.archive import is_archive, told_as_archive, unpacked
-from recon.capture.folder import read_files, read_folder
+from recon.capture.folder import ICLOUD, read_files, read_folder
 from recon.capture.images import EXTENSIONS_TEXT, is_image, is_raw
 from recon.capture.types import Capture
 from recon.capture.video import read_video
@@ -29,9 +29,7 @@ NO_PHOTOS = (
     ".py", ".yaml", ".yml", ".srt", ".gpx", ".wav", ".mp3", ".m4a", ".out", ".nvm", ".pcd", ".las",
     ".laz",
 )  # fmt: skip
-# Names that macOS gives photos that are in iCloud only, and parts of names of Google's phones that
-# tell a RAW photo from its developed one.
-ICLOUD = re.compile(r"\..+\.icloud")
+# Parts of names of Google's phones that tell a RAW photo from its developed one.
 PIXEL_TWIN = re.compile(r"\.raw-\d+\.(cover|original)$")
 # First bytes of image files.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"BM")

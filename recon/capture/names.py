@@ -135,7 +135,11 @@ def _located(
             return exact
     images = list(images_below(root))
     found = _lookup(root, names, images)
-    unclear = _several(names, images)
+    unclear = [
+        name
+        for name in _several(names, images)
+        if not any(_exact(root / folder, name) for folder in folders)
+    ]
     if unclear:
         text = (
             f"{where} gives several photos the same name, and there are several files of it, so "

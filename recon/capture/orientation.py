@@ -14,6 +14,7 @@ from recon.errors import InputError, listed, warn
 # counterclockwise from the photo as shown to its stored pixels; those that mirror it as well have
 # none.
 QUARTER_ROTATIONS = {5: None, 6: 1, 7: None, 8: -1}
+# Those that mirror.
 MIRRORED = (2, 4, 5, 7)
 # Relative difference of aspect ratios up to which they count as the same.
 SHAPE_TOLERANCE = 0.01

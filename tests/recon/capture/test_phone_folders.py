@@ -67,6 +67,10 @@ def test_photos_that_are_in_icloud_only_are_named(tmp_path: Path) -> None:
     assert "not downloaded from iCloud" in warning
     with pytest.raises(InputError, match="--strict"), strictly(True):
         load_capture(tmp_path)
+    (tmp_path / "a.jpg").unlink()
+    (tmp_path / "b.jpg").unlink()
+    with pytest.raises(InputError, match=r"only files that are in iCloud only \(\.IMG_1\.HEIC"):
+        load_capture(tmp_path)
 
 
 def test_raw_twins_of_googles_phones(tmp_path: Path) -> None:

@@ -317,6 +317,10 @@ def test_equal_names_in_several_folders(tmp_path: Path):
     with pytest.warns(LeftOutWarning, match=r"not clear which is which: 1\.png"):
         capture = load_capture(tmp_path)
     assert [frame.image_path.name for frame in capture.frames] == ["0.png"]
+    # A file at exactly this path is the one.
+    (tmp_path / "images" / "1.png").write_bytes(one)
+    capture, _ = told(tmp_path)
+    assert [frame.image_path.name for frame in capture.frames] == ["0.png", "1.png"]
 
 
 def test_the_folder_of_a_model_leads_to_its_photos(tmp_path: Path):
