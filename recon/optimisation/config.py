@@ -29,6 +29,8 @@ class OptimiseConfig:
     sh_degree: int | None = None
     """Degree of the spherical harmonics that the scene gets at least. None keeps them, or leaves
     it to the number of views (`for_num_views`)."""
+    ssim_weight: float = 0.05
+    """Weight of 1 - SSIM in the loss, from 0 to 1; that of the mean absolute error is the rest."""
     lr_sh: float = 0.01
     """Learning rate of SH coefficients."""
     lr_opacity: float = 0.08
@@ -57,6 +59,8 @@ class OptimiseConfig:
                 raise ConfigError(f"{name} must not be negative, got {value}", name)
         if not 0 <= (self.sh_degree or 0) <= 4:
             raise ConfigError(f"sh_degree must be 0 to 4, got {self.sh_degree}", "sh_degree")
+        if not 0 <= self.ssim_weight <= 1:
+            raise ConfigError(f"ssim_weight must be 0 to 1, got {self.ssim_weight}", "ssim_weight")
         if self.views_per_step < 1:
             raise ConfigError(
                 f"views_per_step must be at least 1, got {self.views_per_step}", "views_per_step"

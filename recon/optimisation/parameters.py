@@ -10,6 +10,7 @@ from recon.capture.cameras import spread_cameras
 from recon.optimisation.adam import Adam, AdamScene
 from recon.optimisation.camera_corrections import CameraCorrections
 from recon.optimisation.config import OptimiseConfig
+from recon.optimisation.ssim import ssim_gradient
 from recon.optimisation.view_count_policy import POLICY
 from recon.types import PackedViews, Views
 from render import Cameras, Gaussians, GradientRender, RasterizeSettings
@@ -43,6 +44,7 @@ class Parameters:
         self.scene = AdamScene.of(start, _min_scales(start, cameras))
         # Once, since it is measured on the scene, which on a GPU would wait for every step.
         self.settings = with_near_plane(SETTINGS, start)
+        self.ssim_weight = config.ssim_weight
         self.rates = {
             "means": config.lr_mean,
             "quats": config.lr_quat,
@@ -96,15 +98,12 @@ class Parameters:
             camera = target.cameras if corrections is None else corrections.camera(v)
             render = GradientRender(self.scene.gaussians, camera.detach(), self.settings)
             exposure = exposures[v][:, None, None]
-            # The sign of each error, by which the mean absolute error grows with the exposed image.
-            error = render.rgb * exposure
-            error -= target.images
-            error *= target.valid
-            sign = error.sign().div_(pixels)
-            total += (error * sign).sum()
-            v_exposures[v] += (sign * render.rgb).sum((-2, -1))
+            absolute, gradient = self._photo_loss(render.rgb * exposure, target)
+            gradient /= pixels
+            total += absolute / pixels
+            v_exposures[v] += (gradient * render.rgb).sum((-2, -1))
             v_viewmat = render.backward(
-                sign.mul_(exposure), sets[i % len(sets)], add=i >= len(sets)
+                gradient.mul_(exposure), sets[i % len(sets)], add=i >= len(sets)
             )
             if corrections is not None:
                 camera.viewmats.backward(v_viewmat)
@@ -114,6 +113,23 @@ class Parameters:
         if corrections is not None:
             corrections.step(lr_factor)
         return float(total)
+
+    def _photo_loss(
+        self, image: Float[Tensor, "3 h w"], target: Views
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "3 h w"]]:
+        """Compute the absolute error, and the gradient of the loss, both summed over pixels.
+
+        The loss is that of 3DGS (Kerbl et al. 2023, eq. 7), with 1 - SSIM for D-SSIM.
+        """
+        image *= target.valid
+        photo = target.images * target.valid
+        error = image - photo
+        gradient = error.sign()
+        absolute = (error * gradient).sum()
+        if self.ssim_weight > 0:
+            gradient *= 1 - self.ssim_weight
+            gradient -= self.ssim_weight * target.valid * ssim_gradient(image, photo)
+        return absolute, gradient
 
     def drop_small_corrections(self) -> None:
         """Give cameras their own poses back if the corrections are within the noise."""

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from recon.optimisation.ssim import ssim
 from recon.types import Views
 from render import Gaussians, RasterizeSettings, rasterize
 from render.types import NEAR
-from training.baselines.ssim import ssim
 
 SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 # Maximum number of copies of one Gaussian, as in gsplat.

@@ -42,7 +42,14 @@ def test_learning_rates_do_not_depend_on_the_number_of_views() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, value", [("steps", -1), ("seconds", -1.0), ("views_per_step", 0), ("sh_degree", 5)]
+    "name, value",
+    [
+        ("steps", -1),
+        ("seconds", -1.0),
+        ("views_per_step", 0),
+        ("sh_degree", 5),
+        ("ssim_weight", 1.5),
+    ],
 )
 def test_values_out_of_range(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{name} must"):

@@ -13,6 +13,7 @@ from recon.formats import load_gaussians
 from recon.model.registry import build_model
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.loop import optimise
+from recon.optimisation.ssim import ssim
 from recon.types import Prediction, Views
 from render import Gaussians, rasterize
 
@@ -45,6 +46,15 @@ def test_a_held_out_view_improves(views: Views, predicted: Gaussians) -> None:
     again = optimise(predicted, context, OptimiseConfig(steps=20)).gaussians
     for field in fields(Gaussians):
         assert torch.equal(getattr(again, field.name), getattr(found.gaussians, field.name))
+
+
+def test_a_part_of_ssim_raises_the_similarity(views: Views, predicted: Gaussians) -> None:
+    context, similarity = views[:2], []
+    for weight in (0.0, 0.2):
+        config = OptimiseConfig(steps=20, ssim_weight=weight)
+        found = optimise(predicted, context, config).gaussians
+        similarity.append(float(ssim(shown(found, views, 0), views.images[0])))
+    assert similarity[1] > similarity[0] + 0.002
 
 
 def test_close_ups_have_no_gaps(views: Views, predicted: Gaussians) -> None:
