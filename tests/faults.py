@@ -37,6 +37,7 @@ COMMANDS = {
     "info": f"info {SAMPLE} --json OUT/i.json",
     "eval": f"eval {SAMPLE} --json OUT/e.json --save-renders OUT/r {' '.join(SMALL)}",
     "train": "train size=tiny out=OUT/run dataset.width=64 dataset.height=48 optimiser.steps=3",
+    "data": "data convert IN/clips -o OUT/shards",
     "bench": "bench raster --scenes s1 --degrees 0 --repeats 2 --json OUT/b.json",
     "mesh": "mesh IN/s.ply -o OUT/m.glb",
     "doctor": "doctor --json OUT/d.json",
@@ -44,8 +45,8 @@ COMMANDS = {
 # The memory limits (RLIMIT_AS) that are tried (MB).
 MEMORY_MB = (200, 400, 700, 1000, 1400, 2000, 3000)
 SIGNALS_EACH = 10
-# What may stay: the run folder of a training, with which it can go on, and torch's own cache.
-KEPT = ("out/run", "tmp/torchinductor")
+# What may stay: folders with which a training or a conversion can go on, and torch's own cache.
+KEPT = ("out/run", "out/shards", "tmp/torchinductor")
 # A signal ends a command within this time (s).
 MAX_STOP_S = 3.0
 
@@ -91,6 +92,14 @@ class Bench:
         save_gaussians(self.inputs / "s.ply", scene)
         for index in range(0, 8, 3):
             shutil.copy(SAMPLE / "images" / f"00{index}.jpg", self.inputs / "photos")
+        (self.inputs / "clips").mkdir()
+        rows = [f"{time} 1 1 .5 .5 0 0 1 0 0 {time} 0 1 0 0 0 0 1 0" for time in range(8)]
+        (self.inputs / "clips" / "a.txt").write_text("\n".join(["url", *rows]))
+        shutil.copytree(SAMPLE / "images", self.inputs / "clips" / "a")
+        for index in range(8):
+            (self.inputs / "clips" / "a" / f"00{index}.jpg").rename(
+                self.inputs / "clips" / "a" / f"{index}.jpg"
+            )
         self.out, self.temporary = work / "out", work / "tmp"
 
     def run(

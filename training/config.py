@@ -14,6 +14,7 @@ from training.data.captures import CapturesConfig
 from training.data.clips import RealEstate10KConfig
 from training.data.meshes import MeshesConfig
 from training.data.procedural import ProceduralConfig
+from training.data.shards import ShardsConfig
 from training.data.stored import StoredConfig
 from training.losses import LossConfig
 
@@ -47,6 +48,8 @@ class DatasetConfig:
     """Posed photos in any format that recon reads."""
     stored: StoredConfig = field(default_factory=StoredConfig)
     """Scenes that `python -m training.data.store` has written."""
+    shards: ShardsConfig = field(default_factory=ShardsConfig)
+    """Scenes in tar files that `recon data` has written."""
     custom: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Options of sources that a program added to `training.sources.SOURCES`, by name; each needs a
     `weight`."""

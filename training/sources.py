@@ -13,6 +13,7 @@ from training.data.clips import RealEstate10KScenes
 from training.data.meshes import MeshScenes
 from training.data.procedural import ProceduralScenes
 from training.data.procedural.bank import list_photos, make_bank
+from training.data.shards import ShardScenes
 from training.data.stored import StoredScenes
 from training.data.types import SampleRequest, Source, TrainingSample
 
@@ -44,6 +45,7 @@ SOURCES: dict[str, SourceBuilder] = {
     "realestate10k": lambda options, context: RealEstate10KScenes(options),
     "meshes": lambda options, context: MeshScenes(options),
     "captures": lambda options, context: CaptureScenes(options),
+    "shards": lambda options, context: ShardScenes(options),
     "stored": lambda options, context: StoredScenes(options),
 }
 

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from accelerate import Accelerator
 from torch import nn
 
 from recon.devices import choose_device
-from recon.errors import InputError, ReconError
+from recon.errors import ConfigError, InputError, ReconError
 from recon.files import atomic_output, check_output, check_space
 from recon.model.checkpoint import save_checkpoint
+from recon.overlay import overlay
 from render import Gaussians
 from render.video import write_image
 from training.batches import seed_of
@@ -340,6 +341,10 @@ def check_unchanged(path: Path, progress: dict[str, Any], config: TrainConfig) -
         ReconError: A field of `FIXED` differs; the message names it.
     """
     then, now = progress["config"], json.loads(json.dumps(asdict(config)))
+    # Fields that came later had their default.
+    with suppress(ConfigError):
+        known = asdict(overlay(TrainConfig(), then, "state"))
+        then = {key: value for key, value in json.loads(json.dumps(known)).items() if key in then}
     for key in FIXED:
         if key not in then:
             raise ReconError(

@@ -26,6 +26,7 @@ COMMANDS = {
     "info": ("recon.cli.info", "Info", "describe a scene file or a capture"),
     "eval": ("recon.cli.evaluate", "Evaluate", "measure quality on held-out photos"),
     "train": ("recon.cli.train", "Train", "train a network"),
+    "data convert": ("recon.cli.data", "Convert", "convert clips and captures to shards"),
     "bench": ("recon.cli.bench", "Bench", "measure the speed of this machine"),
     "doctor": ("recon.cli.doctor", "Doctor", "check this installation"),
 }
@@ -102,8 +103,10 @@ def _parsed(arguments: list[str]) -> Any:
         say(f"recon {recon.__version__}")
         return None
     name, words = DEFAULT, arguments
-    if arguments and arguments[0] in COMMANDS:
-        name, words = arguments[0], arguments[1:]
+    for length in (2, 1):  # `recon data convert`, `recon train`
+        if " ".join(arguments[:length]) in COMMANDS and len(arguments) >= length:
+            name, words = " ".join(arguments[:length]), arguments[length:]
+            break
     program = "recon" if words is arguments else f"recon {name}"
     module, cls, _ = COMMANDS[name]
     kind = getattr(importlib.import_module(module), cls)
@@ -124,6 +127,9 @@ def _parsed(arguments: list[str]) -> Any:
 def _check_not_a_command(name: str) -> None:
     """Raise UsageError for a mistyped command, which would otherwise be taken for an input."""
     if name.isalpha() and not Path(name).exists():
+        within = [command for command in COMMANDS if command.startswith(f"{name} ")]
+        if within:
+            raise UsageError(f"recon {name}: expected one of: {', '.join(within)}")
         hint = did_you_mean(name, COMMANDS)
         hint = hint or f"; expected photos or one of: {', '.join(COMMANDS)}"
         raise UsageError(f"no folder and no command {name!r}{hint}")

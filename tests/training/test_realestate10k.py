@@ -125,7 +125,7 @@ def test_missing_frames_and_bad_text(tmp_path: Path, frames: Frames) -> None:
 def test_no_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(ReconError, match="no folder"):
         list(open_clips(tmp_path / "none", Skipped()))
-    with pytest.raises(ReconError, match="neither .torch chunks nor .txt"):
+    with pytest.raises(ReconError, match="no .torch chunks, .tar or .txt"):
         list(open_clips(tmp_path, Skipped()))
     with pytest.raises(ReconError, match="cannot read the evaluation index"):
         read_evaluation_index(tmp_path / "none.json", Skipped())

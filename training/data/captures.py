@@ -9,7 +9,8 @@ the captures, without those that match a pattern.
 import fnmatch
 import functools
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,16 +126,11 @@ class CaptureScenes:
         if not folder.is_dir():
             raise InputError(f"dataset.captures.folder: no folder {folder}")
         found, names = [], []
-        for path in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
-            try:
-                capture = read_capture(path)
-            except ReconError:
-                continue
-            if capture.has_cameras:
-                names.append(path.resolve().name)
-                weight = self._weight(names[-1])
-                if weight > 0:
-                    found.append(PosedPhotos.read(capture, names[-1], weight))
+        for path, capture in posed_captures(folder):
+            names.append(path.resolve().name)
+            weight = self._weight(names[-1])
+            if weight > 0:
+                found.append(PosedPhotos.read(capture, names[-1], weight))
         self._check_patterns(names)
         if not found:
             raise InputError(f"dataset.captures.folder: no captures with cameras in {folder}")
@@ -196,6 +192,20 @@ class CaptureScenes:
         return chosen[int(torch.multinomial(weights, 1, generator=generator))]
 
 
+def posed_captures(folder: Path) -> Iterator[tuple[Path, Capture]]:
+    """Yield the folders of captures that have cameras: a folder itself, and those in it."""
+    for path in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
+        with warnings.catch_warnings(record=True) as warned:
+            try:
+                capture = read_capture(path)
+            except ReconError:
+                continue
+        if capture.has_cameras:
+            for warning in warned:  # of what is left out, there is nothing to tell
+                warnings.warn(warning.message, warning.category, stacklevel=2)
+            yield path.absolute(), capture
+
+
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
@@ -212,12 +222,16 @@ def _draw_focus(
 
 def read_sources(folder: Path, exclude: Sequence[str] = ()) -> dict[str, dict[str, str]]:
     """Read the `key: value` lines of SOURCE.txt of each capture, by the name of its folder."""
-    found = {}
-    for path in sorted(folder.glob(f"*/{SOURCE_FILE}")):
-        if not _matches(path.parent.name, exclude):
-            lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
-            found[path.parent.name] = {key.strip(): value.strip() for key, _, value in lines}
-    return found
+    paths = sorted(path.parent for path in folder.glob(f"*/{SOURCE_FILE}"))
+    return {path.name: read_source(path) for path in paths if not _matches(path.name, exclude)}
+
+
+def read_source(folder: Path) -> dict[str, str]:
+    """Read the `key: value` lines of a folder's SOURCE.txt; none if it has no such file."""
+    path = folder / SOURCE_FILE
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    lines = (line.partition(":") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}
 
 
 def attribution(folder: Path, exclude: Sequence[str] = ()) -> str:

@@ -29,7 +29,8 @@ class RealEstate10KConfig:
     weight: float = 0.0
     """Relative frequency of this source."""
     folder: str = ""
-    """Folder of .torch chunks, or of .txt files and frames."""
+    """Folder of .torch chunks, of .txt files and frames, or of tar files of clips that `recon data
+    convert` has made of either."""
     gap: tuple[int, int] = (25, 45)
     """Minimum and maximum number of frames from the first to the last context view."""
     near: float = 1.0
@@ -73,7 +74,7 @@ class RealEstate10KScenes:
     def _clips(
         self, request: SampleRequest, generator: torch.Generator, attempt: int
     ) -> list[Clip]:
-        chunks = self.files[0].suffix == ".torch"
+        chunks = self.files[0].suffix != ".txt"
         block = torch.Generator().manual_seed(request.step // STEPS_PER_CHUNK)
         # A damaged chunk is replaced by another one, drawn for this scene alone.
         draw = block if chunks and attempt == 0 else generator

@@ -1,33 +1,34 @@
 """Files of RealEstate10K (Zhou et al. 2018).
 
-They are pixelSplat's .torch chunks, or the original .txt files with frames; and pixelSplat's
-evaluation index. Cameras are camera from world, OpenCV axes; intrinsics are stored as fractions of
-the image size. Damaged frames and clips are skipped and counted: of 67,000 clips some are broken.
+They are pixelSplat's .torch chunks, the original .txt files with frames, or tar files of clips that
+`recon data convert` has made of either; and pixelSplat's evaluation index. Cameras are camera from
+world, OpenCV axes; intrinsics are stored as fractions of the image size. Damaged frames and clips
+are skipped and counted: of 67,000 clips some are broken.
 """
 
 import functools
-import io
 import json
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from PIL import Image, UnidentifiedImageError
+from jaxtyping import Float
 from torch import Tensor
 
 from recon.errors import InputError
 from render import Cameras
+from training.data.frames import decode_frame, viewmats_of_rows
+from training.data.shards.tar import Shard, open_shard
 from training.data.types import Skipped, Unusable
 
+CLIP_SUFFIXES = (".torch", ".tar", ".txt")
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 TXT_COLUMNS = 19  # timestamp, fx fy cx cy, 0 0, 3x4 matrix
-# A JPEG file is decoded at a reduced scale of at least this times the final size (Pillow's advice).
-REDUCING_GAP = 2
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,24 @@ class EvaluationItem:
 
 
 def clip_files(folder: Path) -> list[Path]:
-    """List the chunks, else the .txt files, of a folder; raise InputError if it has neither."""
+    """List the chunks, else the tar files, else the .txt files, of a folder.
+
+    Raises:
+        InputError: It has none of them.
+    """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; expected RealEstate10K chunks or .txt files")
-    files = sorted(folder.glob("*.torch")) or sorted(folder.glob("*.txt"))
-    if not files:
-        raise InputError(f"{folder} has neither .torch chunks nor .txt files of RealEstate10K")
-    return files
+    for suffix in CLIP_SUFFIXES:
+        files = sorted(folder.glob(f"*{suffix}"))
+        if files:
+            return files
+    raise InputError(f"{folder} has no .torch chunks, .tar or .txt files of RealEstate10K")
 
 
 def clips_of_file(path: Path, skipped: Skipped) -> Iterator[Clip]:
-    """Read the clips of a chunk, or the single clip of a .txt file."""
-    if path.suffix == ".torch":
-        yield from _chunk_clips(path, skipped)
+    """Read the clips of a chunk or a tar file, or the single clip of a .txt file."""
+    if path.suffix != ".txt":
+        yield from (_tar_clips if path.suffix == ".tar" else _chunk_clips)(path, skipped)
         return
     clip = _text_clip(path, skipped)
     if clip is not None:
@@ -96,6 +102,29 @@ def _chunk_clips(path: Path, skipped: Skipped) -> Iterator[Clip]:
             yield _clip(scene["key"], rows, functools.partial(_tensor_bytes, images))
         except (KeyError, TypeError, RuntimeError, AttributeError):
             skipped.note("clip without key, cameras or images")
+
+
+def _tar_clips(path: Path, skipped: Skipped) -> Iterator[Clip]:
+    try:
+        shard = open_shard(path)
+    except InputError:
+        skipped.note("unreadable tar file")
+        return
+    for key in shard.index:
+        try:
+            facts = shard.facts(key)
+            intrinsics, viewmats = (torch.tensor(facts[k]) for k in ("intrinsics", "viewmats"))
+            rows = torch.cat([intrinsics, torch.zeros(len(viewmats), 2), viewmats], 1)
+            yield _clip(facts["key"], rows, functools.partial(_tar_bytes, shard, key, facts))
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError, InputError):
+            skipped.note("clip without key, cameras or images")
+
+
+def _tar_bytes(shard: Shard, key: str, facts: Mapping[str, Any], index: int) -> bytes:
+    name = facts["frames"][index]
+    if name is None:
+        raise Unusable("missing frame")
+    return shard.read(key, name)
 
 
 def _tensor_bytes(images: Sequence[Tensor], index: int) -> bytes:
@@ -129,9 +158,7 @@ def _frame_bytes(folder: Path, stamp: str) -> bytes:
 
 
 def _clip(key: str, rows: Float[Tensor, "n 18"], read: Callable[[int], bytes]) -> Clip:
-    viewmats = torch.eye(4).repeat(len(rows), 1, 1)
-    viewmats[:, :3] = rows[:, 6:].reshape(-1, 3, 4).float()
-    return Clip(key, rows[:, :4].float(), viewmats, read)
+    return Clip(key, rows[:, :4].float(), viewmats_of_rows(rows[:, 6:]), read)
 
 
 def load_frames(
@@ -149,37 +176,12 @@ def load_frames(
     for row, index in enumerate(frames):
         if not 0 <= index < len(clip):
             raise Unusable("frame index beyond the clip")
-        pixels[row], K = _frame(clip.read(index), clip.intrinsics[index], width, height)
+        intrinsics = clip.intrinsics[index].tolist()
+        pixels[row], K = decode_frame(clip.read(index), intrinsics, width, height)
         Ks.append(K)
     cameras = Cameras(clip.viewmats[list(frames)], torch.stack(Ks), width, height)
     images = torch.from_numpy(pixels).movedim(-1, 1).contiguous()
     return images.float().div_(255), cameras
-
-
-def _frame(
-    data: bytes, intrinsics: Float[Tensor, "4"], width: int, height: int
-) -> tuple[UInt8[np.ndarray, "h w 3"], Float[Tensor, "3 3"]]:
-    try:
-        with Image.open(io.BytesIO(data)) as file:
-            scale = max(width / file.width, height / file.height)
-            size = (round(file.width * scale), round(file.height * scale))
-            file.draft("RGB", (REDUCING_GAP * size[0], REDUCING_GAP * size[1]))
-            frame = file.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError):
-        raise Unusable("corrupt image") from None
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    if size != frame.size:
-        # Only what remains of the frame is resampled.
-        x, y = frame.width / size[0], frame.height / size[1]
-        box = (left * x, top * y, (left + width) * x, (top + height) * y)
-        frame = frame.resize((width, height), Image.Resampling.LANCZOS, box)
-    elif size != (width, height):
-        frame = frame.crop((left, top, left + width, top + height))
-    fx, fy, cx, cy = intrinsics.tolist()
-    K = torch.tensor(
-        [[fx * size[0], 0, cx * size[0] - left], [0, fy * size[1], cy * size[1] - top], [0, 0, 1]]
-    )
-    return np.asarray(frame), K
 
 
 def read_evaluation_index(path: Path, skipped: Skipped) -> list[EvaluationItem]:

@@ -29,7 +29,7 @@ def sparse_depths(
         return depth, ranges
     margins = np.array([NEAR_MARGIN, FAR_MARGIN], np.float32)
     for view, photo in enumerate(photos):
-        depth[view], z = _sparse_depth(points.xyz[points.seen[photo]], cameras[view])
+        depth[view], z = sparse_depth(points.xyz[points.seen[photo]], cameras[view])
         if len(z) >= MIN_POINTS:
             ranges[view] = torch.from_numpy(margins * np.quantile(z.numpy(), QUANTILES))
     known = ranges[:, 0].isfinite()
@@ -62,7 +62,7 @@ def other_ranges(
     return torch.cat([bounds, ends.expand(len(images) - count, 2)])
 
 
-def _sparse_depth(
+def sparse_depth(
     points: Float[np.ndarray, "m 3"], camera: Cameras
 ) -> tuple[Float[Tensor, "h w"], Float[Tensor, "k"]]:
     """Write the depths (z) of visible points to the pixels that contain their projections.

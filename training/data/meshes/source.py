@@ -157,7 +157,7 @@ def _sample(
     nearest = (cameras.centers - cameras.centers[first]).norm(dim=1).argsort(stable=True)[:count]
     chosen = nearest[torch.randperm(len(nearest), generator=generator)[: request.views]]
     rgba = renders["rgba"][chosen].float() / 255
-    images = rgba[:, :3] + (1 - rgba[:, 3:]) * _background(generator)[:, None, None]
+    images = rgba[:, :3] + (1 - rgba[:, 3:]) * draw_background(generator)[:, None, None]
     depth = renders["depth"][chosen]
     solid = torch.isfinite(depth)
     ends = depth[solid] if bool(solid.any()) else torch.tensor([1.0, 2.0])
@@ -167,7 +167,7 @@ def _sample(
     return TrainingSample(images, cameras[chosen], depth, *rows).to(request.device)
 
 
-def _background(generator: torch.Generator) -> Float[Tensor, "3"]:
+def draw_background(generator: torch.Generator) -> Float[Tensor, "3"]:
     """Draw white, black or a random colour."""
     kind = int(torch.randint(3, (), generator=generator))
     color = torch.rand(3, generator=generator)

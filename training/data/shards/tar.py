@@ -1,0 +1,179 @@
+"""Tar files of scenes in WebDataset's layout, read at random.
+
+A scene KEY is the member KEY.json followed by its images KEY.0000.jpg, KEY.0001.jpg and so on.
+Whatever reads WebDataset reads them; here, offsets of the members are kept beside the tar file in
+NAME.index.json, so that a batch reads the images that it needs and nothing else.
+"""
+
+import functools
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recon.errors import InputError
+from recon.files import atomic_output
+from recon.reporting import shown_size
+
+INDEX, MANIFEST, FACTS = ".index.json", "shards.json", "json"
+Index = dict[str, dict[str, list[int]]]
+"""Offset and size of each member, by the scene's key and the rest of the member's name."""
+
+
+@dataclass(frozen=True)
+class PackedScene:
+    """A scene as it is written to a tar file."""
+
+    key: str
+    """Name that is unique in its data set."""
+    facts: Mapping[str, Any]
+    """Kind, cameras and names of the images (see docs/training-data.md), as JSON."""
+    files: Mapping[str, bytes]
+    """Contents of the images, by name without the key, such as 0000.jpg."""
+
+    def to_tar(self) -> bytes:
+        """Return its members as a tar file; the same scene always gives the same bytes."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            facts = json.dumps({"key": self.key, **self.facts}).encode()
+            for name, content in {FACTS: facts, **self.files}.items():
+                member = tarfile.TarInfo(f"{safe_key(self.key)}.{name}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            return buffer.getvalue()[: tar.offset]
+
+
+def safe_key(key: str) -> str:
+    """Return a key without dots and slashes, at which WebDataset divides names."""
+    return re.sub(r"[^\w-]", "_", key)
+
+
+def write_shard(path: Path, scenes: Iterable[bytes]) -> int:
+    """Write scenes (`PackedScene.to_tar`) to a tar file and its index; return their number.
+
+    The tar file appears last and complete: if it exists, so does its index.
+    """
+    with atomic_output(path) as temporary:
+        with temporary.open("wb") as file:
+            for scene in scenes:
+                file.write(scene)
+            file.write(bytes(2 * tarfile.BLOCKSIZE))
+        index = _scanned(temporary)
+        with atomic_output(path.with_suffix(INDEX)) as beside:
+            text = json.dumps({"bytes": temporary.stat().st_size, "members": index})
+            beside.write_text(text, encoding="utf-8")
+    return len(index)
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """An open tar file of scenes."""
+
+    path: Path
+    descriptor: int
+    index: Index
+
+    def facts(self, key: str) -> dict[str, Any]:
+        """Return what the JSON member of a scene says; raise InputError if it is damaged."""
+        try:
+            found = json.loads(self.read(key, FACTS))
+        except (ValueError, KeyError):
+            found = None
+        if not isinstance(found, dict):
+            raise InputError(f"{self.path}: scene {key} has no readable {key}.{FACTS}")
+        return found
+
+    def read(self, key: str, name: str) -> bytes:
+        """Return the content of a member; raise KeyError if there is none."""
+        offset, size = self.index[key][name]
+        return os.pread(self.descriptor, size, offset)
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+def open_shard(path: Path) -> Shard:
+    """Open a tar file of scenes, or return it as it is already open.
+
+    Raises:
+        InputError: The file is not a tar file, or is damaged.
+    """
+    try:
+        return _opened(path, path.stat().st_mtime_ns)
+    except (OSError, tarfile.TarError) as error:
+        raise InputError(f"cannot read {path}: {error}; expected a tar file of scenes") from None
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(path: Path, changed_ns: int) -> Shard:
+    """Open a file; one that was written again since is another."""
+    index = _stored_index(path) or _scanned(path)
+    return Shard(path, os.open(path, os.O_RDONLY), index)
+
+
+def _stored_index(path: Path) -> Index | None:
+    """Return the index beside a tar file; None if there is none, or it is of another file."""
+    try:
+        stored = json.loads(path.with_suffix(INDEX).read_text(encoding="utf-8"))
+        members: Index = stored["members"]
+        return members if stored["bytes"] == path.stat().st_size else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _scanned(path: Path) -> Index:
+    """Read the offsets of all members from their headers; members of other layouts are left out."""
+    index: Index = {}
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            folder, _, name = member.name.rpartition("/")
+            key, dot, rest = name.partition(".")
+            if member.isfile() and dot:
+                key = f"{folder}/{key}" if folder else key
+                index.setdefault(key, {})[rest] = [member.offset_data, member.size]
+    return {key: members for key, members in index.items() if FACTS in members}
+
+
+def write_manifest(folder: Path) -> str:
+    """Write the number of scenes of every tar file, so that a training need not open all.
+
+    Returns:
+        A line that says what the folder holds.
+    """
+    shards = {
+        path.name: {"scenes": len(open_shard(path).index), "bytes": path.stat().st_size}
+        for path in sorted(folder.glob("*.tar"))
+    }
+    with atomic_output(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps({"shards": shards}, indent=1) + "\n", encoding="utf-8")
+    scenes = sum(entry["scenes"] for entry in shards.values())
+    size = shown_size(sum(entry["bytes"] for entry in shards.values()) / 1e6)
+    return f"wrote {folder}: {scenes} scenes in {len(shards)} shards, {size}"
+
+
+def count_scenes(folder: Path) -> list[tuple[Path, int]]:
+    """Return the tar files of a folder with their numbers of scenes.
+
+    Raises:
+        InputError: There are none, or one that the manifest lacks is damaged.
+    """
+    try:
+        known = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"]
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+    found = []
+    for path in sorted(folder.glob("*.tar")):
+        entry = known.get(path.name, {})
+        current = entry.get("bytes") == path.stat().st_size
+        found.append((path, entry["scenes"] if current else len(open_shard(path).index)))
+    if not any(count for _, count in found):
+        raise InputError(
+            f"no scenes in .tar files in {folder}; write them with recon data convert or "
+            "recon data render-meshes"
+        )
+    return found
