@@ -196,6 +196,11 @@ def _format_in(path: Path) -> SceneFormat:
     # Also of another name, such as a project of SuperSplat (.ssproj).
     if names := scenes_in(path):
         raise InputError(f"{path} is an archive; extract its scene ({listed(names)}) and pass that")
+    if path.is_dir():
+        known = [e for f in FORMATS.values() for e in (f.extension, *f.other_extensions)]
+        inside = sorted(p.name for p in path.iterdir() if p.name.lower().endswith(tuple(known)))
+        found = f", such as {listed(inside)}" if inside else ""
+        raise InputError(f"{path} is a folder; pass the scene in it{found}")
     scene_format = format_of(path, "read")
     if not path.is_file():
         raise InputError(f"scene not found: {path}; check the path")

@@ -46,6 +46,8 @@ MIP_COMMENTS = ("splatrendermode: mip", "antialiased 1")
 DEFAULT_COMMENTS = ("splatrendermode: default", "antialiased 0")
 # Number of rows from which on opacities that all lie in [0, 1] are suspicious.
 MIN_SUSPICIOUS = 30
+# Size of the smallest Gaussian over the extent of the scene from which scales are suspicious.
+MIN_SIZE = 1 / 500
 
 
 def write_ply(path: Path, source: SceneSource) -> None:
@@ -164,7 +166,8 @@ def _tell_unusual(path: Path, header: PlyHeader, names: list[str]) -> None:
 
 
 def _count(path: Path, table: np.ndarray, rest: int) -> int:
-    """Count the usable rows; warn of the others, and of opacities that may not be logits."""
+    """Count the usable rows; warn of the others, and of values that may not be encoded."""
+    corners = np.full((2, 3), np.inf)
     count, low, high, smallest, unrotated = 0, np.inf, -np.inf, np.inf, 0
     dropped: Counter[str] = Counter()
     for rows in _chunks(table):
@@ -178,6 +181,9 @@ def _count(path: Path, table: np.ndarray, rest: int) -> int:
         low = min(low, float(opacity.min(initial=np.inf)))
         high = max(high, float(opacity.max(initial=-np.inf)))
         smallest = min(smallest, float(columns["scales"].min(initial=np.inf)))
+        means = columns["means"][usable]
+        found = np.stack([means.min(0, initial=np.inf), -means.max(0, initial=-np.inf)])
+        corners = np.minimum(corners, found)
     for fault, number in dropped.items():
         if number:
             warn(f"{path}: dropped {number} of {len(table)} rows {fault}")
@@ -196,6 +202,14 @@ def _count(path: Path, table: np.ndarray, rest: int) -> int:
             "logits, as the format has it, but may be opacities already: a scene that looks "
             f"{symptom}"
         )
+    elif len(table) >= MIN_SUSPICIOUS and smallest >= 0 and count:
+        extent = float((-corners[1] - corners[0]).max())
+        if np.exp(smallest) > MIN_SIZE * extent:
+            warn(
+                f"{path}: every Gaussian is at least {np.exp(smallest):.3g} units wide, in a scene "
+                f"of {extent:.3g}; scales are read as logarithms, as the format has it, but may be "
+                "linear already: a scene that looks like fog needs their logarithms"
+            )
     return count
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -317,6 +318,29 @@ def test_glb_with_linear_colors(tmp_path: Path) -> None:
     middle = (linear > 0.01) & (linear < 0.99)
     slope = 1.055 / 2.4 * linear ** (1 / 2.4 - 1)
     assert torch.allclose(ratio[middle], slope[middle], rtol=1e-3)
+
+
+def test_scales_that_may_be_linear_are_told(tmp_path: Path, recwarn) -> None:
+    table = ply_of(tmp_path / "a.ply")
+    for i in range(3):
+        table[f"scale_{i}"] = np.exp(table[f"scale_{i}"])
+    write_table(tmp_path / "b.ply", table, "binary_little_endian")
+    with pytest.warns(ReconWarning, match="may be linear already: a scene that looks like fog"):
+        open_scene(tmp_path / "b.ply")
+    # Large units alone are no reason.
+    large = scene()
+    scaled = replace(large, means=1e4 * large.means, scales=1e3 * large.scales)
+    scaled.scales[0] = 5
+    save_gaussians(tmp_path / "c.ply", scaled)
+    recwarn.clear()
+    open_scene(tmp_path / "c.ply")
+    assert not recwarn.list
+
+
+def test_a_folder_with_a_scene_is_named(tmp_path: Path) -> None:
+    save_gaussians(tmp_path / "scene.ply", scene())
+    with pytest.raises(ReconError, match=r"is a folder; pass the scene in it, such as scene\.ply"):
+        open_scene(tmp_path)
 
 
 def as_text(path: Path, where: str) -> Path:
