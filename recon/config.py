@@ -48,6 +48,11 @@ class PoseConfig:
     metric_scale: float = 1.0
     """Scale factor of the scene and its cameras, such as metres per world unit. The scale of
     solved cameras is arbitrary."""
+    marker_size: float | None = None
+    """Scale the scene so that the black squares of the ArUco and AprilTag markers in the photos
+    have sides of this length, such as 0.1 for 10 cm in metres."""
+    gps: bool = False
+    """Put solved cameras into metres east, north and up by the GPS positions of the photos."""
     center: bool = False
     """Move the mean camera position to the origin."""
     cache: bool = True
@@ -65,6 +70,19 @@ class PoseConfig:
                 f"{self.metric_scale}",
                 "metric_scale",
             )
+        if self.marker_size is not None and not MIN_SCALE <= self.marker_size <= MAX_SCALE:
+            raise ConfigError(
+                f"marker_size must be from {MIN_SCALE:g} to {MAX_SCALE:g}, got {self.marker_size}",
+                "marker_size",
+            )
+        chosen = {
+            "metric_scale": self.metric_scale != 1,
+            "marker_size": self.marker_size is not None,
+            "gps": self.gps,
+        }
+        names = [name for name, is_set in chosen.items() if is_set]
+        if len(names) > 1:
+            raise ConfigError(f"{names[1]} excludes {names[0]}: both set the scale", names[1])
 
 
 @dataclass(frozen=True)

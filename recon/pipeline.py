@@ -189,8 +189,9 @@ def estimate_cameras(
         The photos with a camera each, and the names of those that were left out.
 
     Raises:
-        ConfigError: `config.source` is "given", but the capture has no cameras.
-        InputError: The cameras cannot be solved from these photos.
+        ConfigError: `config.source` is "given", but the capture has no cameras, or `config.gps` is
+            set for given ones.
+        InputError: The cameras cannot be solved from these photos, or nothing gives the scale.
         MissingDependency: Cameras must be solved, but pycolmap is not installed.
     """
     config = config or PoseConfig()
@@ -205,7 +206,8 @@ def estimate_cameras(
             "poses_bounds.npy beside the images; or let recon solve them (source='auto')",
             "source",
         )
-    return posed.transformed(config.metric_scale, config.center)
+    metric = posed.in_metres(config.marker_size, config.gps)
+    return metric.transformed(config.metric_scale, config.center)
 
 
 def predict(

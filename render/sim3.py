@@ -26,6 +26,12 @@ class Sim3:
         """Transform points of the source frame to the destination frame."""
         return self.scale * points @ self.rotmat.T + self.translation
 
+    def after(self, first: "Sim3") -> "Sim3":
+        """Return the transform that applies another one first, then this one."""
+        return Sim3(
+            self.scale * first.scale, self.rotmat @ first.rotmat, self.apply(first.translation)
+        )
+
     def inverse(self) -> "Sim3":
         """Return the transform from the destination frame to the source frame."""
         return Sim3(1 / self.scale, self.rotmat.T, -(self.rotmat.T @ self.translation) / self.scale)

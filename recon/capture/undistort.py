@@ -38,6 +38,17 @@ def undistort(
     return colors, mask, inside.astype(np.float32)
 
 
+def straight_rays(camera: FrameCamera, px: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
+    """Return the directions (camera frame, z = 1) that points of a distorted photo are seen in."""
+    points, K = px[:, None].astype(np.float64), camera.K.double().numpy()
+    coefficients = np.array(camera.coefficients, np.float64)
+    if camera.distortion == "fisheye":
+        straight = cv2.fisheye.undistortPoints(points, K, coefficients)
+    else:
+        straight = cv2.undistortPoints(points, K, coefficients if len(coefficients) else None)
+    return np.concatenate([straight.reshape(-1, 2), np.ones((len(px), 1))], 1)
+
+
 def usable_fractions(camera: FrameCamera) -> tuple[float, float]:
     """Return which fraction of a pinhole image has pixels, and which fraction is beyond a fold.
 

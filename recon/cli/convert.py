@@ -37,9 +37,14 @@ class Convert:
     ({point_cloud_extensions})."""
     sh_degree: Annotated[int | None, Arg(metavar="DEGREE")] = None
     """Drop spherical harmonics above this degree (0 to 4) from a scene."""
+    scale: float | None = None
+    """Multiply positions, sizes and cameras by this factor."""
+    scale_between: Annotated[tuple[str, ...], Arg(metavar="A B METRES")] = ()
+    """Scale so that two points get this distance. A point is x,y,z in the scene, or a pixel of a
+    photo of --cameras, PHOTO:x,y, from the left and the top."""
     cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
     """Capture or transforms.json (the photos need not exist) whose cameras to write into a USD
-    file."""
+    file, or whose photos --scale-between names."""
     min_opacity: Annotated[float | None, Arg(metavar="OPACITY")] = None
     """Leave Gaussians of a lower opacity out of a point cloud, 0 to 1 [default: 0.1]."""
     force: bool = False
@@ -59,7 +64,7 @@ class Convert:
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             source = replace(source, report=lambda done: progress("converting", done))
             convert = self._to_points if is_point_cloud(self.output.name) else self._to_scene
-            text, facts = convert(source)
+            text, facts = convert(source, self._factor(source))
         seconds = time.perf_counter() - started
         size = megabytes(self.output)
         summary = {"output": str(self.output), **facts}
@@ -86,8 +91,9 @@ class Convert:
                 f"--sh-degree is for scenes, and {self.output} is a point cloud, which has no "
                 "spherical harmonics; leave it out"
             )
+        self._check_scale()
         keeps_cameras = not points and format_of(self.output).keeps_cameras
-        if self.cameras is not None and not keeps_cameras:
+        if self.cameras is not None and not keeps_cameras and not self.scale_between:
             known = ", ".join(e for e, record in FORMATS.items() if record.keeps_cameras)
             raise UsageError(
                 f"--cameras needs a format that holds cameras ({known}), found {self.output}"
@@ -95,7 +101,26 @@ class Convert:
         outputs = {"-o": self.output, "--json": self.json}
         check_outputs(outputs, inputs=[self.scene, self.cameras], force=self.force)
 
-    def _to_scene(self, source: "SceneSource") -> tuple[str, dict[str, Any]]:
+    def _check_scale(self) -> None:
+        from recon.cli.scaling import check_factor, parse_distance
+
+        if self.scale is not None:
+            if self.scale_between:
+                raise UsageError("--scale and --scale-between exclude each other; pass one of them")
+            check_factor("--scale", self.scale)
+        if self.scale_between:
+            parse_distance(self.scale_between)
+
+    def _factor(self, source: "SceneSource") -> float:
+        """Return the factor to scale by."""
+        from recon.cli.scaling import factor_for, parse_distance
+
+        if not self.scale_between:
+            return 1.0 if self.scale is None else self.scale
+        first, second, distance = parse_distance(self.scale_between)
+        return factor_for(source, (first, second), distance, self.cameras)
+
+    def _to_scene(self, source: "SceneSource", factor: float) -> tuple[str, dict[str, Any]]:
         """Write a scene; return the words and the values of the summary."""
         from recon.files import check_space
         from recon.formats import format_of, write_scene
@@ -103,17 +128,25 @@ class Convert:
         before = source.sh_degree
         if self.sh_degree is not None:
             source = source.cut_to(self.sh_degree)
-        if self.cameras is not None:
+        if self.cameras is not None and format_of(self.output).keeps_cameras:
             source = replace(source, cameras=self._photo_cameras(self.cameras))
+        source = source.scaled(factor)
         degree = min(source.sh_degree, format_of(self.output).max_sh_degree)
         check_space(self.output, expected_bytes(self.output, source.count, degree))
         write_scene(self.output, source)
         lost = f" ({before} before)" if degree < before else ""
         text = f"{source.count:,} Gaussians, SH degree {degree}{lost}"
-        facts = {"gaussians": source.count, "sh_degree": degree, "sh_degree_before": before}
+        facts: dict[str, Any] = {
+            "gaussians": source.count,
+            "sh_degree": degree,
+            "sh_degree_before": before,
+        }
         if format_of(self.output).keeps_cameras and source.cameras:
             text += f", {len(source.cameras):,} cameras"
             facts["cameras"] = len(source.cameras)
+        if factor != 1:
+            text += f", scaled by {factor:.6g}"
+            facts["scale"] = factor
         return text, facts
 
     def _photo_cameras(self, path: Path) -> "tuple[NamedCamera, ...]":
@@ -138,7 +171,7 @@ class Convert:
             for name, c in known
         )
 
-    def _to_points(self, source: "SceneSource") -> tuple[str, dict[str, Any]]:
+    def _to_points(self, source: "SceneSource", factor: float) -> tuple[str, dict[str, Any]]:
         """Write a point cloud; return the words and the values of the summary."""
         from recon.export.point_cloud import MIN_OPACITY, PointCloud, write_point_cloud
         from recon.files import check_space
@@ -147,7 +180,7 @@ class Convert:
         least = MIN_OPACITY if self.min_opacity is None else self.min_opacity
         far = source.origin != WORLD
         check_space(self.output, expected_point_bytes(self.output, source.count, far))
-        cloud = PointCloud.of(self.output, source.cut_to(0), least)
+        cloud = PointCloud.of(self.output, source.cut_to(0).scaled(factor), least)
         write_point_cloud(self.output, cloud)
         left_out = source.count - cloud.count
         text = f"{cloud.count:,} points"
@@ -156,11 +189,13 @@ class Convert:
         text += ", without sizes, rotations, opacities"
         if source.sh_degree > 0:
             text += f" and SH of degrees 1 to {source.sh_degree}"
+        if factor != 1:
+            text += f", scaled by {factor:.6g}"
         facts = {
             "points": cloud.count,
             "gaussians": source.count,
             "left_out_gaussians": left_out,
             "min_opacity": least,
             "sh_degree_before": source.sh_degree,
-        }
+        } | ({"scale": factor} if factor != 1 else {})
         return text, facts

@@ -109,7 +109,7 @@ class Evaluate:
         if self.sector is not None and not 0 < self.sector < 1:
             raise ReconError(f"--sector must be between 0 and 1, found {self.sector}")
         defaults = ReconstructOptions()
-        for name in ("metric_scale", "center"):
+        for name in ("metric_scale", "marker_size", "gps", "center"):
             if getattr(self.options, name) != getattr(defaults, name):
                 raise ReconError(
                     f"--{name.replace('_', '-')} has no effect on the scores of recon eval; omit it"

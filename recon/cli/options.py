@@ -36,6 +36,12 @@ class ReconstructOptions:
     metric_scale: float = PoseConfig.metric_scale
     """Scale factor for the scene and its cameras, e.g. metres per world unit. The scale of
     estimated cameras is arbitrary."""
+    marker_size: Annotated[float | None, Arg(metavar="METRES")] = PoseConfig.marker_size
+    """Scale the scene by ArUco or AprilTag markers in the photos: the side of their black square,
+    e.g. 0.1. Where cameras are estimated, markers that lie level also say where down is."""
+    gps: bool = PoseConfig.gps
+    """Put estimated cameras into metres, x east, y north and z up, by the GPS positions of the
+    photos."""
     center: bool = PoseConfig.center
     """Move the mean camera position to the origin."""
     no_cache: bool = not PoseConfig.cache
@@ -84,7 +90,14 @@ class ReconstructOptions:
         return replace(
             base,
             views=ViewConfig(self.max_views, self.resolution),
-            poses=PoseConfig(self.cameras, self.metric_scale, self.center, not self.no_cache),
+            poses=PoseConfig(
+                source=self.cameras,
+                metric_scale=self.metric_scale,
+                marker_size=self.marker_size,
+                gps=self.gps,
+                center=self.center,
+                cache=not self.no_cache,
+            ),
             model=self.model,
             simplify=SimplifyConfig(self.prune, most),
             optimise=optimise,

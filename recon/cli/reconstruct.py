@@ -104,6 +104,8 @@ class Reconstruct:
                 "left_out": list(made.left_out),
                 "depth_is_guessed": made.depth_is_guessed,
             }
+            if made.poses.gps_origin is not None:
+                summary["gps_origin"] = list(made.poses.gps_origin)
             if self.keep_on_interrupt:
                 summary |= {"interrupted": interrupted, "steps": made.num_steps}
             line = _closing_line(summary, shown_size(megabytes(self.output)))
@@ -227,6 +229,9 @@ def _closing_line(summary: dict[str, Any], size: str) -> str:
     note = "; one photo: its depth is a guess" if summary["depth_is_guessed"] else ""
     if summary["left_out"]:
         note += f"; left out: {listed(summary['left_out'])}"
+    if "gps_origin" in summary:
+        latitude, longitude, altitude = summary["gps_origin"]
+        note += f"; east, north and up of {latitude:.6f}, {longitude:.6f}, {altitude:.1f} m"
     if summary.get("interrupted"):
         note += f"; interrupted after {summary['steps']} steps"
     return (

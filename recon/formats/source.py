@@ -91,6 +91,25 @@ class SceneSource:
         """Change every block by a function that keeps the number of Gaussians."""
         return replace(self, blocks=lambda: map(change, self.blocks()))
 
+    def scaled(self, factor: float) -> "SceneSource":
+        """Multiply positions, sizes and distances between cameras by a factor."""
+        if factor == 1:
+            return self
+        x, y, z = self.origin
+
+        def changed(block: Gaussians) -> Gaussians:
+            return replace(block, means=factor * block.means, scales=factor * block.scales)
+
+        return replace(
+            self.mapped(changed),
+            origin=(factor * x, factor * y, factor * z),
+            start=None if self.start is None else _scaled_camera(self.start, factor),
+            cameras=tuple(
+                replace(named, camera=_scaled_camera(named.camera, factor))
+                for named in self.cameras
+            ),
+        )
+
     def around(self, origin: Origin) -> "SceneSource":
         """Express the means relative to another origin, which must be near for float32."""
         shift = torch.tensor(self.origin, dtype=torch.float64) - torch.tensor(origin).double()
@@ -130,3 +149,9 @@ def regroup(blocks: Iterator[Gaussians]) -> Iterator[Gaussians]:
     rest = [block for block in pending if len(block)]
     if rest:
         yield Gaussians.cat(rest)
+
+
+def _scaled_camera(camera: Cameras, factor: float) -> Cameras:
+    viewmats = camera.viewmats.clone()
+    viewmats[..., :3, 3] *= factor
+    return replace(camera, viewmats=viewmats)

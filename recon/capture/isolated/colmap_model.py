@@ -1,9 +1,9 @@
 """Transform a COLMAP model.
 
 Usage:
-    colmap_model.py transform MODEL_FOLDER OUTPUT_FOLDER SCALE X Y Z
+    colmap_model.py transform MODEL_FOLDER OUTPUT_FOLDER SCALE X Y Z R11 R12 ... R33
 
-`transform` writes the model with its points moved to SCALE * point + (X, Y, Z).
+`transform` writes the model with its points moved to SCALE * R * point + (X, Y, Z).
 
 This script runs in a separate process, because importing torch before pycolmap crashes
 (colmap/colmap#3477), and imports nothing from recon.
@@ -16,10 +16,11 @@ import pycolmap
 
 
 def transform(model_folder: str, output_folder: str, *numbers: str) -> None:
-    """Write a scaled and translated model."""
-    scale, *translation = map(float, numbers)
+    """Write a scaled, rotated and translated model."""
+    scale, *values = map(float, numbers)
+    rotation = pycolmap.Rotation3d(np.array(values[3:]).reshape(3, 3))
     model = pycolmap.Reconstruction(model_folder)
-    model.transform(pycolmap.Sim3d(scale, pycolmap.Rotation3d(), np.array(translation)))
+    model.transform(pycolmap.Sim3d(scale, rotation, np.array(values[:3])))
     model.write(output_folder)
 
 
