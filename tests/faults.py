@@ -38,6 +38,7 @@ COMMANDS = {
     "eval": f"eval {SAMPLE} --json OUT/e.json --save-renders OUT/r {' '.join(SMALL)}",
     "train": "train size=tiny out=OUT/run dataset.width=64 dataset.height=48 optimiser.steps=3",
     "data": "data convert IN/clips -o OUT/shards",
+    "render-meshes": "data render-meshes IN/m.obj.txt -o OUT/shards --views 2 --size 32",
     "bench": "bench raster --scenes s1 --degrees 0 --repeats 2 --json OUT/b.json",
     "mesh": "mesh IN/s.ply -o OUT/m.glb",
     "doctor": "doctor --json OUT/d.json",
@@ -92,6 +93,8 @@ class Bench:
         save_gaussians(self.inputs / "s.ply", scene)
         for index in range(0, 8, 3):
             shutil.copy(SAMPLE / "images" / f"00{index}.jpg", self.inputs / "photos")
+        (self.inputs / "m.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+        (self.inputs / "m.obj.txt").write_text("m.obj\n")
         (self.inputs / "clips").mkdir()
         rows = [f"{time} 1 1 .5 .5 0 0 1 0 0 {time} 0 1 0 0 0 0 1 0" for time in range(8)]
         (self.inputs / "clips" / "a.txt").write_text("\n".join(["url", *rows]))

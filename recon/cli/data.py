@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from recon.cli.arguments import OUTPUT, Arg
 from recon.errors import InputError, MissingDependency
@@ -36,6 +36,47 @@ class Convert:
             raise _missing("convert", error) from None
         options = ConvertOptions(self.side, self.quality, self.scenes)
         say(convert(self.source, self.output, options, self.processes))
+
+
+@dataclass(frozen=True)
+class RenderMeshes:
+    """Render GLB, glTF and OBJ files from many sides to shards (tar files of scenes)."""
+
+    source: Annotated[Path, Arg(positional=True, metavar="FOLDER|LIST")]
+    """Folder of mesh files, searched recursively, or a list: a text file with a path a line, or a
+    .jsonl file of objects with a path and what else is to be kept, such as author and licence."""
+    output: Annotated[Path, OUTPUT]
+    """Folder of shards; what is missing of an interrupted call is added."""
+    views: int = 32
+    """Renders of a mesh."""
+    size: Annotated[int, Arg(metavar="PX")] = 256
+    """Width and height of the renders."""
+    cameras: Literal["random", "gs-lrm"] = "random"
+    """random: around the whole object, lit by sky and sun; gs-lrm: as GS-LRM renders Objaverse."""
+    scenes: int = 64
+    """Meshes in a shard."""
+    processes: int = 1
+    """Number of processes; on a cluster, the number of meshes at a time."""
+    timeout: Annotated[float, Arg(metavar="SECONDS")] = 600.0
+    """Give up a mesh after this time."""
+    ray: Annotated[str | None, Arg(metavar="ADDRESS")] = None
+    """Render on a Ray cluster: its address, auto for the one of this machine, or local to start
+    one here."""
+
+    def run(self) -> None:
+        """Render the meshes that are missing, and list those that cannot be rendered."""
+        _check_minima(views=self.views, size=self.size, scenes=self.scenes,
+                      processes=self.processes)  # fmt: skip
+        if self.timeout <= 0:
+            raise InputError(f"--timeout must be above 0, found {self.timeout:g}")
+        try:
+            from training.data.shards.render_meshes import RenderOptions, render_meshes
+        except ImportError as error:
+            raise _missing("render-meshes", error) from None
+        options = RenderOptions(self.views, self.size, self.cameras, self.scenes)
+        say(
+            render_meshes(self.source, self.output, options, self.processes, self.timeout, self.ray)
+        )
 
 
 def _check_minima(**values: int | None) -> None:

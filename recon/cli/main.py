@@ -27,6 +27,7 @@ COMMANDS = {
     "eval": ("recon.cli.evaluate", "Evaluate", "measure quality on held-out photos"),
     "train": ("recon.cli.train", "Train", "train a network"),
     "data convert": ("recon.cli.data", "Convert", "convert clips and captures to shards"),
+    "data render-meshes": ("recon.cli.data", "RenderMeshes", "render mesh files to shards"),
     "bench": ("recon.cli.bench", "Bench", "measure the speed of this machine"),
     "doctor": ("recon.cli.doctor", "Doctor", "check this installation"),
 }

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from recon.errors import ReconError
 from training.benchmarks import data as bench
 from training.config import TrainConfig, read_config
 from training.data.realestate10k import load_frames, open_clips
+from training.data.shards import ShardsConfig
 from training.data.types import SampleRequest, Skipped, TrainingSample
 from training.loader import StepShards, batches_ahead, naming_ended_workers
 from training.metrics_logger import METRICS
-from training.trainer import Trainer
+from training.trainer import Trainer, check_unchanged
 
 STEPS = 4
 
@@ -114,6 +116,17 @@ def test_frames_are_scaled_and_cropped_as_whole_ones(tmp_path: Path, sample: Pat
         found = 255 * images[0].movedim(0, -1).numpy()
         assert np.abs(found - expected).max() <= tolerance + 1e-3
         assert np.abs(found - expected).mean() < 0.35 * tolerance
+
+
+def test_fields_that_came_later_had_their_default(tmp_path: Path, chunks: Path) -> None:
+    """A state of an earlier version, whose configuration lacks a source, can be resumed."""
+    config = config_of(tmp_path, chunks)
+    earlier = json.loads(json.dumps(asdict(config)))
+    del earlier["dataset"]["shards"], earlier["loss"]["background"]
+    check_unchanged(tmp_path, {"config": earlier}, config)
+    changed = replace(config, dataset=replace(config.dataset, shards=ShardsConfig(weight=1.0)))
+    with pytest.raises(ReconError, match="dataset was "):
+        check_unchanged(tmp_path, {"config": earlier}, changed)
 
 
 def test_benchmark_of_the_data(tmp_path: Path, chunks: Path) -> None:

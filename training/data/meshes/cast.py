@@ -35,11 +35,14 @@ class MeshImage:
 
 
 class MeshRenderer:
-    """A mesh with its ray-casting tree; MemoryError if a limit leaves Embree too little."""
+    """A mesh with its ray-casting tree; MemoryError if a limit leaves Embree too little.
 
-    def __init__(self, soup: Soup, toward_light: Float[Tensor, "3"]) -> None:
+    Without a light, colours are those of the surfaces.
+    """
+
+    def __init__(self, soup: Soup, toward_light: Float[Tensor, "3"] | None) -> None:
         self.soup = soup
-        self.toward_light = toward_light.numpy()
+        self.toward_light = None if toward_light is None else toward_light.numpy()
         check_addresses("Embree")
         mesh = trimesh.Trimesh(soup.vertices, soup.faces, process=False)
         self.tree = RayMeshIntersector(mesh)
@@ -79,6 +82,8 @@ class MeshRenderer:
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
         normals *= -np.sign((normals * dirs).sum(1, keepdims=True) + 1e-12)
         albedo = (soup.tints[corners] * weights).sum(1) * self._texture(corners, weights, face)
+        if self.toward_light is None:
+            return np.asarray(np.clip(albedo, 0, 1))
         light = STRENGTH * np.maximum(normals @ self.toward_light, 0)
         light += AMBIENT * (0.75 + 0.25 * normals[:, 2])
         linear = np.clip(albedo, 0, 1) ** GAMMA * light[:, None]

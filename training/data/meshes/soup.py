@@ -1,6 +1,6 @@
 """Mesh files as textured triangle soups."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,11 @@ def load_soup(path: Path) -> Soup:
         material=np.repeat(np.arange(len(parts)), [len(part.faces) for part in parts]),
         textures=tuple(surface[2] for surface in surfaces),
     )
+
+
+def in_box(soup: Soup) -> Soup:
+    """Return the triangles scaled to the box [-1, 1]^3, of which they touch two sides."""
+    return replace(soup, vertices=soup.vertices / np.abs(soup.vertices).max())
 
 
 def _vertex_normals(part: trimesh.Trimesh) -> np.ndarray:

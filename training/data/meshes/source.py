@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,8 @@ from training.data.types import SampleRequest, Skipped, TrainingSample, Unusable
 
 SUFFIXES = (".glb", ".gltf", ".obj")
 TRIES = 20
+Protocol = Literal["random", "gs-lrm"]
+"""How a mesh is scaled and lit, and where its cameras are (see `render_mesh`)."""
 FORMAT = 1
 # Depth of the background, relative to the farthest point of the object.
 BACKGROUND = 2.0
@@ -100,8 +103,25 @@ class MeshScenes:
         return hashlib.blake2b(repr((facts, options)).encode(), digest_size=12).hexdigest()
 
 
-def render_mesh(path: Path, count: int, width: int, height: int) -> dict[str, Tensor]:
+def render_mesh(
+    path: Path,
+    count: int,
+    width: int,
+    height: int,
+    protocol: Protocol = "random",
+    seed: int | None = None,
+) -> dict[str, Tensor]:
     """Render a mesh from `count` random directions; the same file gives the same renders.
+
+    Args:
+        path: File of the mesh.
+        count: Number of renders.
+        width: Width of the renders (px).
+        height: Height of the renders (px).
+        protocol: random: the object in the unit sphere, which every camera sees whole, lit by sky
+            and sun. gs-lrm: as GS-LRM renders Objaverse (Zhang et al. 2024, section 4.1): in the
+            box [-1, 1]^3, from 1.5 to 2.8 away on all sides, under uniform light, at 50 degrees.
+        seed: Seed of the cameras and the light; by default it follows from the file's name.
 
     Returns:
         rgba [v 4 h w] (uint8, premultiplied), depth [v h w], viewmats [v 4 4] and Ks [v 3 3].
@@ -110,18 +130,19 @@ def render_mesh(path: Path, count: int, width: int, height: int) -> dict[str, Te
         Unusable: The file cannot be read.
         MissingDependency: trimesh or Embree is not installed.
     """
-    try:
-        from training.data.meshes.cast import MeshRenderer
-        from training.data.meshes.soup import load_soup
-    except ImportError as error:
-        raise MissingDependency(
-            f"dataset.meshes: {error}; pip install 'reconsplat[train]'"
-        ) from None
-    generator = torch.Generator().manual_seed(hashed_seed(path.name))
-    cameras = _random_cameras(count, width, height, generator)
-    light = torch.tensor([1.0, 1.0, 0.0]) * torch.randn(3, generator=generator)
-    light = torch.nn.functional.normalize(light + torch.tensor([0.0, 0.0, 1.2]), dim=0)
-    renderer = MeshRenderer(load_soup(path), light)
+    check_renderer()
+    from training.data.meshes.cast import MeshRenderer
+    from training.data.meshes.soup import in_box, load_soup
+
+    generator = torch.Generator().manual_seed(hashed_seed(path.name) if seed is None else seed)
+    soup, light = load_soup(path), None
+    if protocol == "gs-lrm":
+        soup, cameras = in_box(soup), _gs_lrm_cameras(count, width, height, generator)
+    else:
+        cameras = _random_cameras(count, width, height, generator)
+        light = torch.tensor([1.0, 1.0, 0.0]) * torch.randn(3, generator=generator)
+        light = torch.nn.functional.normalize(light + torch.tensor([0.0, 0.0, 1.2]), dim=0)
+    renderer = MeshRenderer(soup, light)
     images = [renderer.render(camera) for camera in cameras]
     return {
         "rgba": torch.stack([(255 * image.rgba).round().to(torch.uint8) for image in images]),
@@ -129,6 +150,14 @@ def render_mesh(path: Path, count: int, width: int, height: int) -> dict[str, Te
         "viewmats": cameras.viewmats.contiguous(),
         "Ks": cameras.Ks.contiguous(),
     }
+
+
+def check_renderer() -> None:
+    """Raise MissingDependency if trimesh or Embree is not installed."""
+    try:
+        import training.data.meshes.cast  # noqa: F401
+    except ImportError as error:
+        raise MissingDependency(f"meshes: {error}; pip install 'reconsplat[train]'") from None
 
 
 def _random_cameras(count: int, width: int, height: int, generator: torch.Generator) -> Cameras:
@@ -143,6 +172,16 @@ def _random_cameras(count: int, width: int, height: int, generator: torch.Genera
     )
     viewmats = torch.stack([look_at(center, torch.zeros(3)) for center in centers])
     return Cameras.from_fov(viewmats, fov_deg, width, height, "shorter")
+
+
+def _gs_lrm_cameras(count: int, width: int, height: int, generator: torch.Generator) -> Cameras:
+    """Draw cameras that face the origin from all directions alike."""
+    z, azimuth, distance = torch.rand(3, count, generator=generator)
+    z, azimuth, distance = 2 * z - 1, 2 * math.pi * azimuth, 1.5 + 1.3 * distance
+    flat = (1 - z * z).sqrt()
+    centers = distance[:, None] * torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), z], 1)
+    viewmats = torch.stack([look_at(center, torch.zeros(3)) for center in centers])
+    return Cameras.from_fov(viewmats, 50.0, width, height, "shorter")
 
 
 def _sample(

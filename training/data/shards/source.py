@@ -132,7 +132,7 @@ class ShardScenes:
             background = draw_background(generator)[:, None, None]
             images = (images[:, :3] + (1 - images[:, 3:]) * background).clamp_(0, 1)
             near, far = near.amin().expand_as(near), BACKGROUND * far.amax().expand_as(far)
-            depth = torch.where(depth.isinf(), far[:, None, None], depth)
+            depth = torch.minimum(torch.maximum(depth, near[:, None, None]), far[:, None, None])
         outside = (depth < near[:, None, None]) | (depth > far[:, None, None])
         return TrainingSample(images, cameras, depth.masked_fill(outside, torch.nan), near, far)
 

@@ -1,0 +1,108 @@
+"""Files of meshes to render, and what they say about their authors and licences."""
+
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recon.errors import InputError
+from training.data.captures import read_source
+from training.data.meshes.source import SUFFIXES
+from training.data.shards.tar import safe_key
+
+# Longest JSON part of a .glb file, or .gltf file, that is read for its attribution (bytes).
+MAX_JSON = 64 << 20
+
+
+@dataclass(frozen=True)
+class Model:
+    """A mesh file to render."""
+
+    key: str
+    """Its path in the folder or list, without dots and slashes; unique."""
+    path: Path
+    facts: dict[str, str] = field(default_factory=dict)
+    """What a list says about it, such as its licence."""
+    root: Path | None = None
+    """Folder up to which SOURCE.txt counts for the models below it."""
+
+    def attribution(self) -> dict[str, str]:
+        """Return author, licence and source: of SOURCE.txt, of the file, and of the list."""
+        found: dict[str, str] = {}
+        for folder in reversed(self.path.parents) if self.root is not None else ():
+            if folder.is_relative_to(self.root or folder):
+                found |= read_source(folder)
+        return found | _asset_facts(self.path) | self.facts
+
+
+def list_models(source: Path) -> list[Model]:
+    """Return the models of a folder (searched recursively) or of a list.
+
+    A list is a text file with a path a line, relative to it, or a .jsonl file whose objects have a
+    `path`; what else they have is kept as attribution.
+
+    Raises:
+        InputError: There are none, or the list cannot be read.
+    """
+    found: list[tuple[str, Path, dict[str, str], Path | None]]
+    if source.is_dir():
+        paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
+        root = source.resolve()
+        found = [(p.relative_to(source).as_posix(), p.resolve(), {}, root) for p in paths]
+    else:
+        found = [(name, source.parent / name, facts, None) for name, facts in _listed(source)]
+    if not found:
+        raise InputError(f"no {', '.join(SUFFIXES)} files in {source}")
+    models, keys = [], set[str]()
+    for index, (name, path, facts, top) in enumerate(found):
+        key = safe_key(name)
+        key = f"{key}_{index}" if key in keys else key
+        keys.add(key)
+        models.append(Model(key, path, facts, top))
+    return models
+
+
+def _listed(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """Return the paths in a list, as they are there, and what else it says."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"no folder or list {path}; expected a folder of meshes") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read the list {path}: {error}; expected a path a line, or .jsonl"
+        ) from None
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        entry: Any = {"path": line}
+        if path.suffix == ".jsonl":
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = None
+        if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+            raise InputError(f'{path}: line {number}: expected {{"path": "...", ...}}')
+        rest = {str(k): str(v) for k, v in entry.items() if k != "path"}
+        found.append((entry["path"], rest))
+    return found
+
+
+def _asset_facts(path: Path) -> dict[str, str]:
+    """Return copyright, author, licence and the like of a glTF file; none if it has no such."""
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() == ".glb":
+                magic, _, _, length, _ = struct.unpack("<4sIII4s", file.read(20))
+                text = file.read(length) if magic == b"glTF" and length <= MAX_JSON else b""
+            else:
+                text = file.read(MAX_JSON) if path.suffix.lower() == ".gltf" else b""
+        asset = json.loads(text)["asset"]
+        extras = asset.get("extras") or {}
+        entries = {"copyright": asset.get("copyright"), **extras}
+        return {str(key): value for key, value in entries.items() if isinstance(value, str)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        return {}

@@ -1,0 +1,188 @@
+"""Run one function on many inputs: in processes that may end at any time, or on a Ray cluster."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeAlias
+
+import torch
+
+from recon.errors import InputError, MissingDependency
+
+Result = bytes | str
+"""Bytes, or the reason why there are none."""
+Function = Callable[..., Result]
+Job = tuple[int, tuple[Any, ...]]
+"""Index and arguments."""
+Results: TypeAlias = Iterator[tuple[int, Result]]
+ENDED = "the process ended (its memory, or a fault of a library)"
+INTERVAL_S, CONNECT_S = 1.0, 10.0
+
+
+class _Process:
+    """A process that runs one job after the other."""
+
+    def __init__(self, function: Function) -> None:
+        context = get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other, function), daemon=True)
+        self.process.start()
+        other.close()
+        self.usable, self.index, self.since = True, -1, 0.0
+
+    def begin(self, job: Job) -> None:
+        """Send a job."""
+        self.index, self.since = job[0], time.monotonic()
+        with suppress(OSError):  # an ended process is found by its result
+            self.pipe.send(job[1])
+
+    def result(self, limit_s: float) -> Result | None:
+        """Return the job's result, or why there is none; None as long as it runs."""
+        if self.pipe.poll():
+            try:
+                result: Result = self.pipe.recv()
+                return result
+            except (EOFError, OSError):
+                self.usable = False
+                return ENDED
+        if time.monotonic() - self.since > limit_s:
+            self.usable = False
+            return f"not done after {limit_s:g} s"
+        return None
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _serve(pipe: Connection, function: Function) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # left to the process that started this one
+    torch.set_num_threads(1)
+    with suppress(EOFError, OSError):  # that process ended
+        while True:
+            pipe.send(_reasoned(function, *pipe.recv()))
+
+
+def _reasoned(function: Function, *arguments: Any) -> Result:
+    """Call a function; an exception becomes the reason why there is no result."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def local_results(
+    function: Function, jobs: Sequence[Job], processes: int, limit_s: float
+) -> Results:
+    """Yield results as they come; a job that ends its process, or takes too long, has a reason."""
+    left = iter(jobs)
+    running = [_Process(function) for _ in range(min(processes, len(jobs)))]
+    try:
+        for each, job in zip(running, left, strict=False):
+            each.begin(job)
+        while running:
+            wait([each.pipe for each in running], INTERVAL_S)
+            for each in list(running):
+                result = each.result(limit_s)
+                if result is None:
+                    continue
+                index, next_job = each.index, next(left, None)
+                if next_job is None or not each.usable:
+                    running.remove(each)
+                    each.kill()
+                if next_job is not None:
+                    if not each.usable:
+                        each = _Process(function)
+                        running.append(each)
+                    each.begin(next_job)
+                yield index, result
+    finally:
+        for each in running:
+            each.kill()
+
+
+def check_ray(address: str) -> None:
+    """Check that a Ray cluster can be used; Ray itself would wait for minutes.
+
+    Raises:
+        InputError: Nothing answers at the address.
+        MissingDependency: ray is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise MissingDependency(f"--ray: {error}; pip install 'reconsplat[ray]'") from None
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+        except OSError as error:
+            raise InputError(
+                f"--ray {address}: {error.strerror or error}; start a cluster with ray start "
+                "--head, or pass its address"
+            ) from None
+
+
+def ray_results(
+    function: Function, jobs: Sequence[Job], processes: int, limit_s: float, address: str
+) -> Results:
+    """Yield results of a Ray cluster as they come, `processes` jobs at a time.
+
+    Its machines need recon and the same files. The time limit counts from the job's submission.
+
+    Raises:
+        InputError: The cluster cannot be reached.
+        MissingDependency: ray is not installed.
+    """
+    check_ray(address)
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    try:
+        if address == "local":
+            ray.init(address, num_cpus=processes, include_dashboard=False, **quiet)
+        else:
+            ray.init(address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise InputError(
+            f"--ray {address}: {error}; expected local, auto or the address of a running cluster"
+        ) from None
+    remote = ray.remote(num_cpus=1, max_retries=1)(function)
+    left, running = iter(jobs), dict[Any, tuple[int, float]]()
+    try:
+        while True:
+            while len(running) < processes and (job := next(left, None)) is not None:
+                running[remote.remote(*job[1])] = job[0], time.monotonic()
+            if not running:
+                return
+            done, _ = ray.wait(list(running), timeout=INTERVAL_S)
+            for reference, (index, since) in list(running.items()):
+                if reference in done:
+                    del running[reference]
+                    yield index, _reasoned(_ray_result, reference)
+                elif time.monotonic() - since > limit_s:
+                    del running[reference]
+                    ray.cancel(reference, force=True)
+                    yield index, f"not done after {limit_s:g} s"
+    finally:
+        ray.shutdown()
+
+
+def _ray_result(reference: Any) -> Result:
+    import ray
+
+    try:
+        result: Result = ray.get(reference)
+        return result
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError:
+        return ENDED
