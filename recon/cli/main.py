@@ -23,6 +23,7 @@ COMMANDS = {
     "compress": ("recon.cli.compress", "Compress", "reduce the file size of a scene"),
     "convert": ("recon.cli.convert", "Convert", "convert a scene to another format"),
     "mesh": ("recon.cli.mesh", "Mesh", "make a triangle mesh of a scene"),
+    "clean": ("recon.cli.clean", "Clean", "remove floaters from a scene"),
     "info": ("recon.cli.info", "Info", "describe a scene file or a capture"),
     "eval": ("recon.cli.evaluate", "Evaluate", "measure quality on held-out photos"),
     "train": ("recon.cli.train", "Train", "train a network"),

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
-from recon.cli.outputs import check_capture_stays, check_outputs
+from recon.cli.outputs import check_outputs
+from recon.cli.scene_cameras import scene_cameras
 from recon.errors import ConfigError
 from recon.reporting import megabytes, prints_json, progress_reporter, report, shown_size
 
 if TYPE_CHECKING:
-    from recon.formats import SceneSource
     from recon.meshing.extract import MeshConfig
     from recon.meshing.triangles import TriangleMesh
     from recon.types import StageProgress
-    from render import Cameras, Gaussians
 
 MIN_FACES = 4
 
@@ -62,15 +61,14 @@ class Mesh:
         ViewConfig(resolution=self.resolution)
         if self.faces is not None and self.faces < MIN_FACES:
             raise ConfigError(f"faces must be at least {MIN_FACES}, got {self.faces}", "faces")
-        check_outputs(
-            {"-o": self.output, "--json": self.json},
-            inputs=[self.scene, self.cameras],
-            force=self.force,
-        )
+        outputs = {"-o": self.output, "--json": self.json}
+        check_outputs(outputs, inputs=[self.scene, self.cameras], force=self.force)
         check_libraries(self.watertight or self.collision, self.collision)
         source = open_scene(self.scene)
         gaussians = source.load()
-        cameras = self._cameras(source, gaussians)
+        cameras = scene_cameras(
+            source, gaussians, self.cameras, self.resolution, outputs, self.force
+        )
         config = self._config()
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             mesh = extract_mesh(gaussians, cameras, config, source.antialiased, progress)
@@ -113,15 +111,3 @@ class Mesh:
         parts = convex_parts(mesh)
         progress("splitting into convex parts", 1.0)
         return parts
-
-    def _cameras(self, source: "SceneSource", gaussians: "Gaussians") -> "list[Cameras]":
-        """Return the cameras that see the surfaces, relative to the origin of the scene."""
-        from recon.capture import load_capture
-        from recon.capture.cameras import relative_to
-        from recon.meshing.viewpoints import capture_cameras, guessed_cameras
-
-        if self.cameras is None:
-            return guessed_cameras(source, gaussians, self.resolution)
-        capture = load_capture(self.cameras, photos=False)
-        check_capture_stays({"-o": self.output, "--json": self.json}, capture, self.force)
-        return capture_cameras(relative_to(capture, source.origin), self.resolution)

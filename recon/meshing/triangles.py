@@ -56,7 +56,7 @@ def library(name: str) -> Any:
     except ImportError:
         package = name.partition(".")[0]
         raise MissingDependency(
-            f"recon mesh needs {package}: pip install 'reconsplat[mesh]'"
+            f"{package} is not installed: pip install 'reconsplat[mesh]'"
         ) from None
 
 

@@ -1,0 +1,1 @@
+"""Removal of floaters: Gaussians in space that cameras see to be free."""

@@ -1,0 +1,105 @@
+"""Floaters: Gaussians apart from all others, in front of the surfaces that cameras see.
+
+The depth that cameras see tells where surfaces are. Floaters would be in it themselves, and hide
+what is behind them: so it is rendered without all that is apart from others or haze, and of these
+Gaussians those go that most cameras see through.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from recon.fusion.config import FusionConfig
+from recon.fusion.free_space import DepthMaps, measure_agreement
+from recon.meshing.depth_maps import render_depth_maps
+from recon.meshing.triangles import library
+from recon.types import StageProgress
+from render import Cameras, Gaussians
+
+
+@dataclass(frozen=True)
+class CleanConfig:
+    """Which Gaussians are floaters."""
+
+    resolution: int = 256
+    """Length of the longer side of the depth maps (px)."""
+    tolerance: float = 0.05
+    """Relative difference of depths up to which a Gaussian is at a surface."""
+    edge_px: int = 1
+    """Uncertainty of the position of depth edges (px)."""
+    neighbours: int = 8
+    """Number of neighbours that a Gaussian of a surface has close by."""
+    spacing_px: float = 6.0
+    """Distance of the farthest of these, in pixels of the nearest camera, above which a Gaussian is
+    apart from others."""
+    haze_ratio: float = 0.05
+    """Size of a Gaussian relative to its distance from the nearest camera, above which a faint one
+    is haze."""
+    haze_opacity: float = 0.3
+    """Opacity below which a Gaussian is faint."""
+
+
+@torch.no_grad()
+def find_floaters(
+    gaussians: Gaussians,
+    cameras: list[Cameras],
+    config: CleanConfig | None = None,
+    antialiased: bool = False,
+    progress: StageProgress = lambda stage, done: None,
+) -> Bool[Tensor, "n"]:
+    """Return which Gaussians are floaters.
+
+    Args:
+        gaussians: The scene.
+        cameras: Cameras of one view each (with the axis v), in the frame of the scene.
+        config: Which Gaussians are floaters; has defaults.
+        antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
+        progress: Called with the stage and its completed fraction.
+
+    Raises:
+        MissingDependency: The extra `mesh` is not installed.
+    """
+    config = config or CleanConfig()
+    chosen = _candidates(gaussians, cameras, config)
+    maps = render_depth_maps(
+        gaussians[~chosen], cameras, antialiased, lambda done: progress("rendering depth", done)
+    )
+    tested = gaussians[chosen]
+    fusion = FusionConfig(tolerance=config.tolerance, edge_px=config.edge_px)
+    support, violation = torch.zeros(len(tested)), torch.zeros(len(tested))
+    no_view = torch.full((len(tested),), -1)
+    for seen in maps:
+        solid = (seen.depth > 0).float()
+        depth = DepthMaps(seen.camera, seen.depth.clamp_min(1e-9)[None], solid[None])
+        found = measure_agreement(tested, no_view, depth, fusion)
+        support += found.support
+        violation += found.violation
+    floaters = torch.zeros(len(gaussians), dtype=torch.bool)
+    floaters[chosen] = violation > support
+    return floaters
+
+
+def _candidates(
+    gaussians: Gaussians, cameras: list[Cameras], config: CleanConfig
+) -> Bool[Tensor, "n"]:
+    """Return which Gaussians are apart from others, or haze."""
+    distance = torch.full((len(gaussians),), torch.inf)
+    pixel = distance.clone()
+    for camera in cameras:
+        away = (gaussians.means - camera.centers[0]).norm(dim=1)
+        distance = torch.minimum(distance, away)
+        pixel = torch.minimum(pixel, away / camera.Ks[0, 0, 0])
+    apart = neighbour_distance(gaussians.means, config.neighbours) > config.spacing_px * pixel
+    huge = gaussians.scales.amax(1) > config.haze_ratio * distance
+    return apart | (huge & (gaussians.opacities < config.haze_opacity))
+
+
+def neighbour_distance(points: Float[Tensor, "n 3"], count: int) -> Float[Tensor, "n"]:
+    """Return the distance of each point to its neighbour of this rank."""
+    values = points.double().numpy()
+    tree = library("scipy.spatial").cKDTree(values)
+    found = tree.query(values, k=count + 1)[0][:, -1]
+    return torch.from_numpy(np.asarray(found)).float()

@@ -1,0 +1,40 @@
+"""The cameras that see a scene: those of its capture, of its file, or guessed ones."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recon.cli.outputs import check_capture_stays
+
+if TYPE_CHECKING:
+    from recon.formats import SceneSource
+    from render import Cameras, Gaussians
+
+
+def scene_cameras(
+    source: "SceneSource",
+    gaussians: "Gaussians",
+    capture: Path | None,
+    resolution: int,
+    outputs: Mapping[str, Path | None],
+    force: bool,
+) -> "list[Cameras]":
+    """Return cameras of one view each, relative to the origin of the scene.
+
+    Args:
+        source: The scene.
+        gaussians: Its Gaussians.
+        capture: The capture of --cameras, if there is one.
+        resolution: Length of the longer side of the images (px).
+        outputs: Files to write, by option, which must not replace the capture's.
+        force: Whether they may.
+    """
+    from recon.capture import load_capture
+    from recon.capture.cameras import relative_to
+    from recon.meshing.viewpoints import capture_cameras, guessed_cameras
+
+    if capture is None:
+        return guessed_cameras(source, gaussians, resolution)
+    known = load_capture(capture, photos=False)
+    check_capture_stays(outputs, known, force)
+    return capture_cameras(relative_to(known, source.origin), resolution)
