@@ -4,6 +4,7 @@ A batch depends on the seed and the step alone (`batches.py`), so both ways give
 """
 
 import signal
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,6 +94,8 @@ def batches_ahead(
         ReconError: A source returned something wrong.
     """
     cuda = device.startswith("cuda")
+    # More processes than cores may be wanted: they also wait for files.
+    warnings.filterwarnings("ignore", "This DataLoader will create")
     loader: DataLoader[Batch | ReconError] = DataLoader(
         _Batches(config, source, shards),
         batch_size=None,
