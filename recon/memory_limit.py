@@ -73,7 +73,7 @@ class MemoryEstimate:
         kept = predicted
         if is_optimised:
             most = config.simplify.limit(config.views.resolution, count)
-            kept = min((1 - config.simplify.fraction) * predicted, most)
+            kept = min((1 - config.simplify.removed(count)) * predicted, most)
         return MemoryEstimate(
             photos=count * pixels * PHOTO_PIXEL,
             prediction=forward + predicted * PREDICTED_GAUSSIAN,

@@ -69,9 +69,10 @@ class ReconstructOptions:
     """Test-time optimisation: number of steps, or a time limit (20s, 1m); 0 disables it. The
     number is for up to 3 photos and grows with more [default: 45, with --quality draft 15 and
     high 135]."""
-    prune: Annotated[float, Arg(metavar="FRACTION")] = SimplifyConfig.fraction
+    prune: Annotated[float | None, Arg(metavar="FRACTION")] = SimplifyConfig.fraction
     """Fraction of the Gaussians to remove before the optimisation, in [0, 1): those that no photo
-    sees are pruned first, then similar neighbours are merged. Has no effect with --refine 0."""
+    sees are pruned first, then similar neighbours are merged. Has no effect with --refine 0
+    [default: 0.5, with more than four photos as many as --max-gaussians asks for]."""
     device: Annotated[str, Arg(metavar="DEVICE")] = ReconstructConfig.device
     """Device to compute on: auto, cpu, cuda or cuda:N; auto uses a CUDA GPU if there is one."""
     seed: int = ReconstructConfig.seed

@@ -13,14 +13,18 @@ from recon.validation import check_types
 DEFAULT_MAX_GAUSSIANS, DEFAULT_SIDE_PX, LARGEST_DEFAULT = 120_000, 512, 1_000_000
 # The same for fewer views than this, whose few steps cannot make up for such a loss of detail.
 MAX_GAUSSIANS_FEW, NUM_VIEWS_MANY = 400_000, 5
+# Fraction to remove for fewer views than that. Of more, whose depth maps are smaller, only the
+# maximum decides.
+FRACTION_FEW = 0.5
 
 
 @dataclass(frozen=True)
 class SimplifyConfig:
     """Number of Gaussians to remove, and which ones may be removed."""
 
-    fraction: float = 0.5
-    """Fraction of the Gaussians to remove, in [0, 1), if that many can be pruned or merged."""
+    fraction: float | None = None
+    """Fraction of the Gaussians to remove, in [0, 1), if that many can be pruned or merged. None
+    stands for 0.5 with up to four views; with more, `max_gaussians` decides alone."""
     max_gaussians: int | None = None
     """Maximum number of Gaussians to leave, for which more than the fraction is removed. None
     stands for 120,000 (with up to four views 400,000) at 512 px and more for larger images before
@@ -33,7 +37,7 @@ class SimplifyConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        if not 0 <= self.fraction < 1:
+        if self.fraction is not None and not 0 <= self.fraction < 1:
             raise ConfigError(f"fraction must be in [0, 1), got {self.fraction}", "fraction")
         if self.max_gaussians is not None and self.max_gaussians < 1:
             raise ConfigError(
@@ -59,6 +63,12 @@ class SimplifyConfig:
         """Return the settings for a scene that is not optimised: only a stated limit applies."""
         limit = sys.maxsize if self.max_gaussians is None else self.max_gaussians
         return replace(self, fraction=0.0, max_gaussians=limit)
+
+    def removed(self, num_views: int) -> float:
+        """Return the fraction of the Gaussians to remove, for a number of views."""
+        if self.fraction is not None:
+            return self.fraction
+        return FRACTION_FEW if num_views < NUM_VIEWS_MANY else 0.0
 
     def limit(self, side_px: int, num_views: int = NUM_VIEWS_MANY) -> int:
         """Return the maximum number of Gaussians to leave.

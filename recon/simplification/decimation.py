@@ -75,7 +75,7 @@ def simplify_indexed(
     """
     index = torch.arange(len(gaussians), device=gaussians.device)
     limit = config.limit(max(cameras.width, cameras.height), len(cameras))
-    target = min(round(len(gaussians) * (1 - config.fraction)), limit)
+    target = min(round(len(gaussians) * (1 - config.removed(len(cameras)))), limit)
     if target == len(gaussians):
         return gaussians, index
     cameras = cameras[spread_cameras(cameras, MAX_CAMERAS)]

@@ -309,7 +309,7 @@ def test_nothing_is_simplified_without_steps(views: Views) -> None:
     config = ReconstructConfig(model="plane-sweep", optimise=OptimiseConfig(steps=0))
     scene = recon.reconstruct(views, config)
     made = scene.provenance
-    assert made is not None and config.simplify.fraction == 0.5
+    assert made is not None and config.simplify.removed(len(views)) == 0.5
     assert not made.simplified and made.num_steps == 0 and len(scene) == made.num_predicted
     assert scene.exposure is None and made.poses is None and made.view_names == views.names
 

@@ -180,7 +180,7 @@ def test_results_record_what_was_done(sample: Path, steps: int) -> None:
     document = case.as_dict()
     assert document["steps"] == steps and document["num_steps"] <= steps
     removed = document["gaussians"] < 2 * 48 * 36
-    assert document["simplify"] == (config.simplify.fraction if removed else 0.0)
+    assert document["simplify"] == (0.5 if removed else 0.0)
     assert removed == (document["num_steps"] > 0)
     assert not removed or steps > 0
 

@@ -117,19 +117,20 @@ def score_case(
 def recorded_settings(name: str, made: Gaussians | Scene) -> dict[str, Any]:
     """Return what a scene records about how it was made; the name alone for plain Gaussians.
 
-    `simplify` is the fraction that was removed, which is 0 without an optimisation; `num_steps` is
-    the number of steps that were taken, `steps` the number that was configured.
+    `simplify` is the fraction that was to be removed, which is 0 without an optimisation;
+    `num_steps` is the number of steps that were taken, `steps` the number that was configured.
     """
     if not isinstance(made, Scene) or made.provenance is None:
         return {"model": name}
     provenance = made.provenance
     config = provenance.config
+    removed = config.simplify.removed(len(provenance.view_names))
     return {
         "model": name,
         "steps": config.optimise.steps,
         "seconds": config.optimise.seconds,
         "num_steps": provenance.num_steps,
-        "simplify": config.simplify.fraction if provenance.simplified else 0.0,
+        "simplify": removed if provenance.simplified else 0.0,
         "seed": config.seed,
     }
 

@@ -176,6 +176,11 @@ def test_bad_fraction_is_refused() -> None:
         SimplifyConfig(fraction=1.0)
 
 
+def test_from_five_views_on_the_maximum_alone_decides() -> None:
+    assert [SimplifyConfig().removed(count) for count in (2, 4, 5, 50)] == [0.5, 0.5, 0.0, 0.0]
+    assert SimplifyConfig(fraction=0.25).removed(50) == 0.25
+
+
 def test_larger_images_are_worth_more_gaussians() -> None:
     limits = [SimplifyConfig().limit(side) for side in (256, 512, 700, 2048, 4096)]
     assert limits[0] == limits[1] == 120_000 < limits[2] < limits[3] == limits[4] == 1_000_000
