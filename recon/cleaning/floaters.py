@@ -32,14 +32,18 @@ class CleanConfig:
     """Uncertainty of the position of depth edges (px)."""
     neighbours: int = 8
     """Number of neighbours that a Gaussian of a surface has close by."""
-    spacing_px: float = 6.0
+    spacing_px: float = 8.0
     """Distance of the farthest of these, in pixels of the nearest camera, above which a Gaussian is
     apart from others."""
+    spacing_sizes: float = 1.0
+    """The same in its own largest standard deviations: Gaussians of a sparse background overlap."""
     haze_ratio: float = 0.05
     """Size of a Gaussian relative to its distance from the nearest camera, above which a faint one
     is haze."""
     haze_opacity: float = 0.3
     """Opacity below which a Gaussian is faint."""
+    passes: int = 3
+    """Number of passes: floaters hide the surfaces behind them, and are neighbours of others."""
 
 
 @torch.no_grad()
@@ -63,10 +67,25 @@ def find_floaters(
         MissingDependency: The extra `mesh` is not installed.
     """
     config = config or CleanConfig()
+    remaining = torch.arange(len(gaussians))
+    for index in range(config.passes):
+        progress("removing floaters", index / config.passes)
+        found = _one_pass(gaussians[remaining], cameras, config, antialiased)
+        remaining = remaining[~found]
+        if not found.any():
+            break
+    progress("removing floaters", 1.0)
+    floaters = torch.ones(len(gaussians), dtype=torch.bool)
+    floaters[remaining] = False
+    return floaters
+
+
+def _one_pass(
+    gaussians: Gaussians, cameras: list[Cameras], config: CleanConfig, antialiased: bool
+) -> Bool[Tensor, "n"]:
+    """Return which Gaussians are floaters, as far as the others let the surfaces be seen."""
     chosen = _candidates(gaussians, cameras, config)
-    maps = render_depth_maps(
-        gaussians[~chosen], cameras, antialiased, lambda done: progress("rendering depth", done)
-    )
+    maps = render_depth_maps(gaussians[~chosen], cameras, antialiased, lambda done: None)
     tested = gaussians[chosen]
     fusion = FusionConfig(tolerance=config.tolerance, edge_px=config.edge_px)
     support, violation = torch.zeros(len(tested)), torch.zeros(len(tested))
@@ -92,8 +111,10 @@ def _candidates(
         away = (gaussians.means - camera.centers[0]).norm(dim=1)
         distance = torch.minimum(distance, away)
         pixel = torch.minimum(pixel, away / camera.Ks[0, 0, 0])
-    apart = neighbour_distance(gaussians.means, config.neighbours) > config.spacing_px * pixel
-    huge = gaussians.scales.amax(1) > config.haze_ratio * distance
+    size = gaussians.scales.amax(1)
+    spacing = neighbour_distance(gaussians.means, config.neighbours)
+    apart = (spacing > config.spacing_px * pixel) & (spacing > config.spacing_sizes * size)
+    huge = size > config.haze_ratio * distance
     return apart | (huge & (gaussians.opacities < config.haze_opacity))
 
 
