@@ -29,6 +29,7 @@ from recon.local_frame import (
 from recon.memory_limit import fit_memory
 from recon.model.inference import without_feedback
 from recon.model.registry import build_model
+from recon.optimisation.adam import MIN_OPACITY
 from recon.optimisation.loop import Watch, optimise
 from recon.scene import Provenance, Scene
 from recon.simplification.decimation import simplify_indexed
@@ -332,9 +333,14 @@ def finish_scene(
     result = optimise(
         scene.gaussians, views, schedule, lambda done: progress("optimising", done), watch
     )
+    visible = result.gaussians.opacities >= MIN_OPACITY  # not hidden
+    scene = replace(
+        scene,
+        gaussians=result.gaussians[visible],
+        source_view=None if scene.source_view is None else scene.source_view[visible],
+    )
     return replace(
         scene,
-        gaussians=result.gaussians,
         cameras=scene.cameras if result.cameras is None else result.cameras,
         exposure=result.exposures,
         provenance=replace(

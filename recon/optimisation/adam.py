@@ -10,6 +10,9 @@ from torch import Tensor
 from render import Gaussians
 
 BETA1, BETA2, EPS = 0.9, 0.99, 1e-15
+# Smallest opacity to start from, and the logit of those that are hidden: steps that momentum still
+# takes do not make them visible.
+MIN_OPACITY, HIDDEN_LOGIT = 1e-4, -12.0
 ATTRIBUTES = tuple(field.name for field in fields(Gaussians))
 
 
@@ -56,7 +59,7 @@ class AdamScene:
         """Start at a scene, without moments; each of `min_scales` must be below the scale."""
         start = start.map(lambda tensor: tensor.detach().clone().contiguous())
         free = (start.scales.square() - min_scales.square()).clamp_min(1e-24)
-        logits = torch.logit(start.opacities.clamp(1e-4, 1 - 1e-4))
+        logits = torch.logit(start.opacities.clamp(MIN_OPACITY, 1 - MIN_OPACITY))
         values = sum(getattr(start, name)[:1].numel() for name in ATTRIBUTES)
         padded = (len(start) + 7) // 8 * 8
         return AdamScene(
@@ -72,6 +75,11 @@ class AdamScene:
             min_scales=min_scales.contiguous(),
             moments=torch.zeros(2 * values * padded, device=start.device),
         )
+
+    def hide(self, which: Bool[Tensor, "n"]) -> None:
+        """Make some Gaussians invisible, which no gradient reaches then."""
+        self.logits[which] = HIDDEN_LOGIT
+        self.gaussians.opacities[which] = torch.sigmoid(self.logits[which])
 
     def step(
         self,

@@ -48,12 +48,16 @@ class OptimiseConfig:
     0 keeps the cameras. CAMERA_LR suits cameras that are wrong by some pixels."""
     require_agreement: bool = True
     """Whether two views must agree on the sign of a gradient (see Parameters)."""
+    haze_radius: float = 0.3
+    """Distance to a camera, relative to the median depth that it sees, within which Gaussians that
+    most views see through are hidden halfway, from `min_views_haze` views on (see
+    ViewCountPolicy)."""
     views_per_step: int = 2
     """Views that are rendered for one step, in rotation."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("steps", "seconds", "lr_exposure", "lr_camera", *SCENE_LRS):
+        for name in ("steps", "seconds", "haze_radius", "lr_exposure", "lr_camera", *SCENE_LRS):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {value}", name)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.parameters import Parameters
+from recon.optimisation.view_count_policy import POLICY
 from recon.types import PackedViews, Progress, StopEarly, Views
 from render import Cameras, Gaussians
 
@@ -26,6 +27,9 @@ Watch = Callable[[Gaussians], None]
 WATCH_EVERY, WATCH_SECONDS = 5, 3.0
 # Fraction of the steps after which small corrections of the cameras are dropped.
 SETTLED_FRACTION = 1 / 3
+# Fraction of the steps after which haze is hidden: surfaces are clear, and what it gave to single
+# views can still be made up for.
+HAZE_FRACTION = 1 / 2
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def take_steps(
     # Random, since neighbours of a sequence say the same; each view comes as often as the others.
     generator = torch.Generator().manual_seed(0)
     settled = False
+    has_haze = config.haze_radius > 0 and len(views) >= POLICY.min_views_haze
     for step in range(1, config.steps + 1):
         done = (step - 1) / config.steps
         if config.seconds is not None:
@@ -104,5 +109,8 @@ def take_steps(
         if done >= SETTLED_FRACTION and not settled:
             scene.drop_small_corrections()
             settled = True
+        if done >= HAZE_FRACTION and has_haze:
+            scene.hide_haze(views.cameras, config.haze_radius)
+            has_haze = False
         yield step, scene.step(views, chosen, 0.5 + 0.5 * math.cos(math.pi * done))
     progress(1.0)

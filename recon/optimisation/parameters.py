@@ -10,6 +10,7 @@ from recon.capture.cameras import spread_cameras
 from recon.optimisation.adam import Adam, AdamScene
 from recon.optimisation.camera_corrections import CameraCorrections
 from recon.optimisation.config import OptimiseConfig
+from recon.optimisation.haze import is_haze
 from recon.optimisation.ssim import ssim_gradient
 from recon.optimisation.view_count_policy import POLICY
 from recon.types import PackedViews, Views
@@ -130,6 +131,17 @@ class Parameters:
             gradient *= 1 - self.ssim_weight
             gradient -= self.ssim_weight * target.valid * ssim_gradient(image, photo)
         return absolute, gradient
+
+    def hide_haze(self, cameras: Cameras, radius: float) -> None:
+        """Hide Gaussians near a camera that most views see through (see `is_haze`).
+
+        Args:
+            cameras: The given cameras of all views.
+            radius: What is near, relative to the median depth of a camera.
+        """
+        if self.corrections is not None:
+            cameras = self.corrections.cameras()
+        self.scene.hide(is_haze(self.scene.gaussians, cameras, radius))
 
     def drop_small_corrections(self) -> None:
         """Give cameras their own poses back if the corrections are within the noise."""

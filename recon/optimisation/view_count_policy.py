@@ -34,6 +34,8 @@ class ViewCountPolicy:
     """Maximum of it."""
     min_views_cameras: int = 5
     """From this number of views on, cameras may be corrected: fewer bend the scene instead."""
+    min_views_haze: int = 5
+    """From this number of views on, Gaussians near a camera that most views see through go."""
     most_steps: int = 20
     """Factor of the usual number of steps that a time limit may be used for."""
     most_steps_few: int = 3
