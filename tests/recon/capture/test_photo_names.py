@@ -240,6 +240,22 @@ def without_points(text: str) -> str:
     return "\n\n".join(lines[::2]) + "\n\n"
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "sparse",
+        "dense/0/sparse",
+        "dense/sparse",
+        "distorted/sparse/0",
+        "colmap/sparse/0",
+        "undistorted",
+    ],
+)
+def test_folders_of_models(tmp_path: Path, model: str):
+    write_colmap_capture(tmp_path, shots(centered=False), "PINHOLE", PINHOLE, model)
+    assert len(load_capture(tmp_path).frames) == 3
+
+
 @pytest.mark.parametrize("change", [without_point_lines, spaced, without_points, str.upper])
 def test_text_models_of_other_tools(tmp_path: Path, change: Callable[[str], str]):
     colmap(tmp_path)
