@@ -334,13 +334,10 @@ def finish_scene(
         scene.gaussians, views, schedule, lambda done: progress("optimising", done), watch
     )
     visible = result.gaussians.opacities >= MIN_OPACITY  # not hidden
-    scene = replace(
+    return replace(
         scene,
         gaussians=result.gaussians[visible],
         source_view=None if scene.source_view is None else scene.source_view[visible],
-    )
-    return replace(
-        scene,
         cameras=scene.cameras if result.cameras is None else result.cameras,
         exposure=result.exposures,
         provenance=replace(

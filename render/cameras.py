@@ -157,6 +157,11 @@ class Cameras(TensorStruct, axis="v"):
         scale = torch.tensor(factors, dtype=self.Ks.dtype, device=self.Ks.device)
         return Cameras(self.viewmats, self.Ks * scale[:, None], width, height)
 
+    def reduced(self, long_side: int) -> "Cameras":
+        """Adapt the intrinsics to images whose longer side is at most this (px)."""
+        scale = min(1.0, long_side / max(self.width, self.height))
+        return self.resized(*(max(1, round(scale * side)) for side in (self.width, self.height)))
+
     def cropped(self, x0: int, y0: int, width: int, height: int) -> "Cameras":
         """Adapt the intrinsics to a window of the images that starts at pixel (x0, y0)."""
         _check_size(width, height)

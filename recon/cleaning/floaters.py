@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon.fusion.config import FusionConfig
-from recon.fusion.free_space import DepthMaps, measure_agreement
+from recon.fusion.free_space import DepthMaps, is_seen_through
 from recon.meshing.depth_maps import render_depth_maps
 from recon.meshing.triangles import library
 from recon.types import StageProgress
@@ -86,19 +86,13 @@ def _one_pass(
     """Return which Gaussians are floaters, as far as the others let the surfaces be seen."""
     chosen = _candidates(gaussians, cameras, config)
     maps = render_depth_maps(gaussians[~chosen], cameras, antialiased, lambda done: None)
-    tested = gaussians[chosen]
+    depths = [
+        DepthMaps(seen.camera, seen.depth.clamp_min(1e-9)[None], (seen.depth > 0).float()[None])
+        for seen in maps
+    ]
     fusion = FusionConfig(tolerance=config.tolerance, edge_px=config.edge_px)
-    support, violation = torch.zeros(len(tested)), torch.zeros(len(tested))
-    no_view = torch.full((len(tested),), -1)
-    for seen in maps:
-        solid = (seen.depth > 0).float()
-        depth = DepthMaps(seen.camera, seen.depth.clamp_min(1e-9)[None], solid[None])
-        found = measure_agreement(tested, no_view, depth, fusion)
-        support += found.support
-        violation += found.violation
-    floaters = torch.zeros(len(gaussians), dtype=torch.bool)
-    floaters[chosen] = violation > support
-    return floaters
+    chosen[chosen.clone()] = is_seen_through(gaussians[chosen], depths, fusion)
+    return chosen
 
 
 def _candidates(

@@ -5,6 +5,7 @@ it, one at its surface is confirmed by it (free-space violations and support in 
 Merrell et al. 2007, "Real-time visibility-based fusion of depth maps", section 3).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -66,10 +67,27 @@ def is_consistent(
     return consistent & (~near | (found.support >= needed))
 
 
+def is_seen_through(
+    gaussians: Gaussians, maps: Iterable[DepthMaps], config: FusionConfig
+) -> Bool[Tensor, "n"]:
+    """Return which Gaussians more of the views see through than see at their surface.
+
+    Args:
+        gaussians: Gaussians in the frame of the cameras, which belong to none of the depth maps.
+        maps: Rendered depth of the views, those of one size together.
+        config: Tolerances.
+    """
+    excess = torch.zeros(len(gaussians), device=gaussians.device)
+    for same_size in maps:
+        found = measure_agreement(gaussians, None, same_size, config)
+        excess += found.violation - found.support
+    return excess > 0
+
+
 def measure_agreement(
-    gaussians: Gaussians, source: Int[Tensor, "n"], maps: DepthMaps, config: FusionConfig
+    gaussians: Gaussians, source: Int[Tensor, "n"] | None, maps: DepthMaps, config: FusionConfig
 ) -> Agreement:
-    """Compare the depth of each Gaussian with the depth maps of all other views."""
+    """Compare the depth of each Gaussian with the depth maps of all views but its source."""
     width = maps.depth.shape[2]
     surface = maps.depth.log()
     # The nearest surface around a pixel: at an edge it may be one or the other.
@@ -78,7 +96,9 @@ def measure_agreement(
     violation = torch.zeros_like(support)
     for view in range(len(maps.depth)):
         pixels, depth = maps.cameras[view].project(gaussians.means)
-        seen = maps.cameras.contains(pixels, depth) & (source != view)
+        seen = maps.cameras.contains(pixels, depth)
+        if source is not None:
+            seen &= source != view
         index = seen.nonzero()[:, 0]
         column, row = pixels[index].long().unbind(-1)
         pixel = row * width + column

@@ -27,8 +27,8 @@ def capture_cameras(capture: Capture, resolution: int) -> list[Cameras]:
     found = [f.camera for f in frames if f.camera is not None]
     return with_midpoints(
         [
-            _sized(
-                Cameras(c.viewmat[None].float(), c.K[None].float(), c.width, c.height), resolution
+            Cameras(c.viewmat[None].float(), c.K[None].float(), c.width, c.height).reduced(
+                resolution
             )
             for c in found
         ]
@@ -46,16 +46,11 @@ def guessed_cameras(source: SceneSource, gaussians: Gaussians, resolution: int) 
     kept = [local_start(named.camera, source.origin) for named in source.cameras]
     if kept:
         step = max(1, -(-len(kept) // MAX_CAMERAS))
-        return with_midpoints([_sized(camera, resolution) for camera in kept[::step]])
+        return with_midpoints([camera.reduced(resolution) for camera in kept[::step]])
     start = None if source.start is None else local_start(source.start, source.origin)
     _, around, _ = synthetic_cameras(gaussians, start)
-    sized = _sized(around, resolution)
+    sized = around.reduced(resolution)
     return [sized[[index]] for index in range(len(sized))]
-
-
-def _sized(camera: Cameras, resolution: int) -> Cameras:
-    scale = min(1.0, resolution / max(camera.width, camera.height))
-    return camera.resized(*(max(1, round(scale * side)) for side in (camera.width, camera.height)))
 
 
 def with_midpoints(cameras: list[Cameras]) -> list[Cameras]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recon.capture.cameras import spread_cameras
 from recon.fusion.config import FusionConfig
-from recon.fusion.free_space import DepthMaps, measure_agreement
+from recon.fusion.free_space import DepthMaps, is_seen_through
 from render import Cameras, Gaussians, rasterize
 
 # Long side of the renders (px), and their number if there are more cameras: spread ones.
@@ -38,17 +38,13 @@ def is_haze(gaussians: Gaussians, cameras: Cameras, radius: float) -> Bool[Tenso
             distance = (gaussians.means - maps.cameras.centers[view]).norm(dim=-1)
             near |= distance < radius * depth.median()
     index = near.nonzero()[:, 0]
-    found = measure_agreement(gaussians[index], torch.full_like(index, -1), maps, FusionConfig())
-    near[index] = found.violation > found.support
+    near[index] = is_seen_through(gaussians[index], [maps], FusionConfig())
     return near
 
 
 def _rendered_depth(gaussians: Gaussians, cameras: Cameras) -> DepthMaps:
     """Render the depth that cameras see; its confidence is 1, or 0 where there is no surface."""
-    scale = min(SIDE_PX / max(cameras.width, cameras.height), 1.0)
-    small = cameras.resized(
-        max(round(scale * cameras.width), 1), max(round(scale * cameras.height), 1)
-    )
+    small = cameras.reduced(SIDE_PX)
     outputs = [rasterize(gaussians, small[[view]]) for view in range(len(small))]
     alpha = torch.cat([output.alpha[:, 0] for output in outputs])
     depth = torch.cat([output.expected_depth[:, 0] for output in outputs])

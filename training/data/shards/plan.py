@@ -36,6 +36,11 @@ def begin_shards(folder: Path, facts: dict[str, Any]) -> None:
     else:
         with atomic_output(folder / PLAN) as temporary:
             temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    remove_unfinished(folder)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the files that a killed process was about to write into a folder."""
     for left in folder.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(left, ignore_errors=True)
 

@@ -18,7 +18,7 @@ from recon.files import atomic_output
 from recon.reporting import note, say
 from training.data.meshes.source import Protocol, check_renderer, render_mesh
 from training.data.shards.models import Model, list_models
-from training.data.shards.plan import begin_shards
+from training.data.shards.plan import begin_shards, remove_unfinished
 from training.data.shards.tar import PackedScene, write_manifest, write_shard
 from training.data.shards.workers import Results, check_ray, local_results, ray_results
 from training.data.stored import encode_depth
@@ -155,8 +155,7 @@ class _Output:
         self.out, self.models, self.scenes = out, models, scenes
         self.skipped = _read_skipped(out / SKIPPED)
         (out / PARTS).mkdir(exist_ok=True)
-        for left in (out / PARTS).glob(".recon-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        remove_unfinished(out / PARTS)
         for shard in range(-(-len(models) // scenes)):
             self._join(shard)
 

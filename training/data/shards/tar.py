@@ -11,6 +11,7 @@ import json
 import os
 import re
 import tarfile
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +94,6 @@ class Shard:
         offset, size = self.index[key][name]
         return os.pread(self.descriptor, size, offset)
 
-    def __del__(self) -> None:
-        os.close(self.descriptor)
-
 
 def open_shard(path: Path) -> Shard:
     """Open a tar file of scenes, or return it as it is already open.
@@ -113,7 +111,9 @@ def open_shard(path: Path) -> Shard:
 def _opened(path: Path, changed_ns: int) -> Shard:
     """Open a file; one that was written again since is another."""
     index = _stored_index(path) or _scanned(path)
-    return Shard(path, os.open(path, os.O_RDONLY), index)
+    shard = Shard(path, os.open(path, os.O_RDONLY), index)
+    weakref.finalize(shard, os.close, shard.descriptor)
+    return shard
 
 
 def _stored_index(path: Path) -> Index | None:
