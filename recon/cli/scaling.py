@@ -1,5 +1,7 @@
 """The factor that `recon convert` scales a scene by: a number, or a known distance in it."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +14,7 @@ from recon.errors import InputError
 if TYPE_CHECKING:
     from recon.capture import Capture, Frame
     from recon.formats import SceneSource
+    from render import Gaussians
 
 # Long side at which a photo's camera renders the depth of a pixel (px), and the number of pixels
 # around it that count.
@@ -81,7 +84,8 @@ def factor_for(
         UsageError: Pixels are given without a capture.
         InputError: The points are the same, or no surface is at a pixel.
     """
-    found = [_position(source, point, capture) for point in points]
+    scene = _Scene(source, capture)
+    found = [scene.position(point) for point in points]
     length = float(np.linalg.norm(found[0] - found[1]))
     if length == 0:
         raise InputError("--scale-between: both points are the same; expected two different ones")
@@ -90,17 +94,37 @@ def factor_for(
     return factor
 
 
-def _position(source: "SceneSource", point: Point, capture: Path | None) -> np.ndarray:
-    """Return a point relative to the origin of the scene."""
-    if not isinstance(point, PhotoPixel):
-        return np.subtract(point, source.origin)
-    from recon.capture import load_capture
-    from recon.capture.cameras import relative_to
+@dataclass(frozen=True)
+class _Scene:
+    """A scene and the capture of --cameras, which are read when a pixel needs them, and once."""
 
-    if capture is None:
-        raise UsageError(f"--scale-between {point.photo}:... is a pixel of a photo; pass --cameras")
-    known = relative_to(load_capture(capture, photos=False), source.origin)
-    return _surface_at(source, _frame(known, point.photo), point)
+    source: "SceneSource"
+    path: Path | None
+
+    @cached_property
+    def gaussians(self) -> "Gaussians":
+        """The Gaussians."""
+        return self.source.load()
+
+    @cached_property
+    def capture(self) -> "Capture":
+        """The capture, in the frame of the Gaussians."""
+        from recon.capture import load_capture
+        from recon.capture.cameras import relative_to
+
+        assert self.path is not None
+        return relative_to(load_capture(self.path, photos=False), self.source.origin)
+
+    def position(self, point: Point) -> np.ndarray:
+        """Return a point relative to the origin of the scene."""
+        if not isinstance(point, PhotoPixel):
+            return np.subtract(point, self.source.origin)
+        if self.path is None:
+            raise UsageError(
+                f"--scale-between {point.photo}:... is a pixel of a photo; pass --cameras"
+            )
+        frame = _frame(self.capture, point.photo)
+        return _surface_at(self.gaussians, self.source.antialiased, frame, point)
 
 
 def _frame(capture: "Capture", name: str) -> "Frame":
@@ -120,7 +144,9 @@ def _frame(capture: "Capture", name: str) -> "Frame":
     )
 
 
-def _surface_at(source: "SceneSource", frame: "Frame", point: PhotoPixel) -> np.ndarray:
+def _surface_at(
+    gaussians: "Gaussians", antialiased: bool, frame: "Frame", point: PhotoPixel
+) -> np.ndarray:
     """Return where the ray of a pixel meets the surface of the scene."""
     from recon.capture.undistort import straight_rays
     from recon.meshing.depth_maps import render_depth_maps
@@ -137,7 +163,7 @@ def _surface_at(source: "SceneSource", frame: "Frame", point: PhotoPixel) -> np.
     size = DEPTH_PX / max(known.width, known.height)
     camera = Cameras(known.viewmat[None].float(), known.K[None].float(), known.width, known.height)
     camera = camera.resized(*(max(1, round(size * s)) for s in (known.width, known.height)))
-    (seen,) = render_depth_maps(source.load(), [camera], source.antialiased, lambda done: None)
+    (seen,) = render_depth_maps(gaussians, [camera], antialiased, lambda done: None)
     column, row = (camera.Ks[0].double().numpy() @ ray)[:2]
     rows, columns = (
         slice(max(0, int(v) - RADIUS_PX), int(v) + RADIUS_PX + 1) for v in (row, column)

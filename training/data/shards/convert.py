@@ -25,7 +25,14 @@ from training.data.captures import posed_captures, read_source
 from training.data.photo_windows import Photo, read_capture
 from training.data.realestate10k import Clip, clips_of_file
 from training.data.shards.plan import begin_shards
-from training.data.shards.tar import PackedScene, safe_key, write_manifest, write_shard
+from training.data.shards.tar import (
+    PackedScene,
+    camera_facts,
+    fractional_intrinsics,
+    safe_key,
+    write_manifest,
+    write_shard,
+)
 from training.data.sparse_depth import other_ranges, sparse_depths
 from training.data.sparse_points import read_sparse_points
 from training.data.stored import nearest_cameras
@@ -150,7 +157,7 @@ def pack_clip(clip: Clip, options: ConvertOptions) -> PackedScene:
         name = f"{index:04d}.{suffix}"
         names.append(name)
         files[name] = content
-    cameras = _camera_facts(clip.intrinsics, clip.viewmats)
+    cameras = camera_facts(clip.intrinsics, clip.viewmats)
     return PackedScene(clip.key, {"kind": "clip", "frames": names, **cameras}, files)
 
 
@@ -179,8 +186,8 @@ def pack_capture(capture: Capture, folder: Path, options: ConvertOptions) -> Pac
         ranges.append(found[0] if known else _range(views, everyone, index))
     near, far = torch.stack(ranges).T.tolist()
     facts |= {"near": near, "far": far, "attribution": read_source(folder)}
-    intrinsics = torch.cat([_intrinsics(view.cameras) for view in views])
-    return PackedScene(folder.name, facts | _camera_facts(intrinsics, everyone.viewmats), files)
+    intrinsics = torch.cat([fractional_intrinsics(view.cameras) for view in views])
+    return PackedScene(folder.name, facts | camera_facts(intrinsics, everyone.viewmats), files)
 
 
 def _range(views: list[Views], everyone: Cameras, index: int) -> Float[Tensor, "2"]:
@@ -207,22 +214,6 @@ def _joined(views: list[Views]) -> Cameras:
     viewmats = torch.cat([view.cameras.viewmats for view in views])
     Ks = torch.cat([view.cameras.Ks for view in views])
     return Cameras(viewmats, Ks, first.width, first.height)
-
-
-def _intrinsics(cameras: Cameras) -> Float[Tensor, "n 4"]:
-    """Return fx, fy, cx, cy as fractions of width and height."""
-    size = torch.tensor([cameras.width, cameras.height])
-    K = cameras.Ks
-    return torch.cat([K[:, [0, 1], [0, 1]] / size, K[:, :2, 2] / size], 1)
-
-
-def _camera_facts(
-    intrinsics: Float[Tensor, "n 4"], viewmats: Float[Tensor, "n 4 4"]
-) -> dict[str, Any]:
-    return {
-        "intrinsics": intrinsics.float().tolist(),
-        "viewmats": viewmats[:, :3].flatten(1).float().tolist(),
-    }
 
 
 def _smaller(content: bytes, options: ConvertOptions) -> bytes:

@@ -16,10 +16,17 @@ from torch import Tensor
 from recon.errors import InputError
 from recon.files import atomic_output
 from recon.reporting import note, say
+from render import Cameras
 from training.data.meshes.source import Protocol, check_renderer, render_mesh
 from training.data.shards.models import Model, list_models
 from training.data.shards.plan import begin_shards, remove_unfinished
-from training.data.shards.tar import PackedScene, write_manifest, write_shard
+from training.data.shards.tar import (
+    PackedScene,
+    camera_facts,
+    fractional_intrinsics,
+    write_manifest,
+    write_shard,
+)
 from training.data.shards.workers import Results, check_ray, local_results, ray_results
 from training.data.stored import encode_depth
 from training.data.types import Unusable, hashed_seed
@@ -69,15 +76,14 @@ def _packed(model: Model, renders: dict[str, Tensor]) -> PackedScene:
         files[f"{view:04d}.png"] = _png(_straight(rgba))
         files[f"{view:04d}.depth.png"] = _png(codes[view])
     names = [f"{view:04d}" for view in range(len(depth))]
-    K, (height, width) = renders["Ks"], depth.shape[1:]
-    fractions = K[:, [0, 1, 0, 1], [0, 1, 2, 2]] / torch.tensor([width, height, width, height])
+    height, width = depth.shape[1:]
+    cameras = Cameras(renders["viewmats"], renders["Ks"], width, height)
     facts = {
         "kind": "object",
         "frames": [f"{name}.png" for name in names],
         "depth": [f"{name}.depth.png" for name in names],
         "alpha": True,
-        "intrinsics": fractions.tolist(),
-        "viewmats": renders["viewmats"][:, :3].flatten(1).tolist(),
+        **camera_facts(fractional_intrinsics(cameras), cameras.viewmats),
         "near": near.tolist(),
         "far": far.tolist(),
         "attribution": model.attribution(),

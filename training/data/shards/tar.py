@@ -17,9 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from recon.errors import InputError
 from recon.files import atomic_output
 from recon.reporting import shown_size
+from render import Cameras
 
 INDEX, MANIFEST, FACTS = ".index.json", "shards.json", "json"
 Index = dict[str, dict[str, list[int]]]
@@ -47,6 +52,28 @@ class PackedScene:
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
             return buffer.getvalue()[: tar.offset]
+
+
+def fractional_intrinsics(cameras: Cameras) -> Float[Tensor, "n 4"]:
+    """Return fx, fy, cx, cy as fractions of width and height."""
+    size = torch.tensor([cameras.width, cameras.height])
+    K = cameras.Ks
+    return torch.cat([K[:, [0, 1], [0, 1]] / size, K[:, :2, 2] / size], 1)
+
+
+def camera_facts(
+    intrinsics: Float[Tensor, "n 4"], viewmats: Float[Tensor, "n 4 4"]
+) -> dict[str, Any]:
+    """Return the cameras of a scene as JSON holds them.
+
+    Args:
+        intrinsics: fx, fy, cx, cy as fractions of width and height.
+        viewmats: World to camera.
+    """
+    return {
+        "intrinsics": intrinsics.float().tolist(),
+        "viewmats": viewmats[:, :3].flatten(1).float().tolist(),
+    }
 
 
 def safe_key(key: str) -> str:
