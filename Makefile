@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS ?= sfm,match,heic,jxl,raw,video,spz,usd,las,mesh,train,perceptual,dev
+EXTRAS ?= sfm,match,heic,jxl,raw,video,spz,usd,las,exr,mesh,train,perceptual,dev
 # Versions of all packages; for a Python other than the one named there: make install LOCK=/dev/null
 LOCK ?= constraints.txt
 # Number of CPU threads is torch's choice unless OMP_NUM_THREADS says otherwise.

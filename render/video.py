@@ -3,7 +3,7 @@
 import importlib.util
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -48,19 +48,35 @@ def write_image(path: str | Path, image: Float[Tensor, "c h w"]) -> None:
 
     Args:
         path: of the file; ends in .png, .jpg or .jpeg.
-        image: [3 h w] in colour or [1 h w] in grey; values are clipped to [0, 1].
+        image: [3 h w] in colour, [1 h w] in grey or, in PNG, [4 h w] with alpha last, which the
+            colours are not multiplied by; values are clipped to [0, 1].
 
     Raises:
         ValueError: the extension is another, or the tensor is no such image.
         OSError: the file cannot be written.
     """
     _check_extension(path, IMAGE_FORMATS)
-    _check_image("the image", image)
+    png = Path(path).suffix.lower() == ".png"
+    _check_image("the image", image, (1, 3, 4) if png else (1, 3))
     pixels = to_bytes(image)
-    if len(image) == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    if len(image) > 1:
+        order = cv2.COLOR_RGB2BGR if len(image) == 3 else cv2.COLOR_RGBA2BGRA
+        pixels = cv2.cvtColor(pixels, order)
     # Not by imwrite, which does not say why it fails.
     Path(path).write_bytes(cv2.imencode(Path(path).suffix, pixels)[1].tobytes())
+
+
+def read_images(paths: Iterable[Path]) -> Iterator[Float[Tensor, "3 h w"]]:
+    """Read colour images that `write_image` wrote, one by one.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    for path in paths:
+        pixels = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        if pixels is None:
+            raise OSError(f"cannot read the image {path}")
+        yield torch.from_numpy(pixels).permute(2, 0, 1) / 255
 
 
 def write_video(path: str | Path, frames: Iterable[Float[Tensor, "c h w"]], fps: float) -> None:
@@ -106,11 +122,11 @@ def _check_extension(path: str | Path, extensions: tuple[str, ...]) -> None:
         raise ValueError(f"cannot write {path}: its name must end in {' or '.join(extensions)}")
 
 
-def _check_image(name: str, image: Tensor) -> None:
+def _check_image(name: str, image: Tensor, channels: tuple[int, ...] = (1, 3)) -> None:
     if not isinstance(image, Tensor) or not image.is_floating_point():
         kind = image.dtype if isinstance(image, Tensor) else f"a {type(image).__name__}"
         raise ValueError(f"{name} is {kind}, expected a floating-point tensor in [0, 1]")
-    if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+    if image.ndim != 3 or image.shape[0] not in channels or 0 in image.shape:
         raise ValueError(f"{name} has shape {tuple(image.shape)}, expected (3, h, w) or (1, h, w)")
 
 

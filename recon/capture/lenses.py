@@ -24,17 +24,9 @@ from recon.capture.orientation import mask_as_stored, photo_size
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.errors import InputError, MissingDependency, warn
 from recon.files import atomic_output, temporary_folder
+from render.panorama import FACES
 
 PANORAMA = "EQUIRECTANGULAR"
-# Rotations of camera from face, columns right, down, forward of the face.
-FACES: dict[str, list[list[int]]] = {
-    "front": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    "right": [[0, 0, 1], [0, 1, 0], [-1, 0, 0]],
-    "back": [[-1, 0, 0], [0, 1, 0], [0, 0, -1]],
-    "left": [[0, 0, -1], [0, 1, 0], [1, 0, 0]],
-    "up": [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
-    "down": [[1, 0, 0], [0, 0, 1], [0, -1, 0]],
-}
 # Distortion is smooth and interpolated between every STEP-th pixel; a panorama has poles.
 STEP = 4
 LIMIT_S = 300.0

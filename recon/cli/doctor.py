@@ -27,6 +27,7 @@ OPTIONAL = {
     "av": ("video", "writing mp4 videos, reading AV1 and HDR videos"),
     "pxr": ("usd", "USD scenes"),
     "laspy": ("las", "LAS point clouds"),
+    "OpenEXR": ("exr", "OpenEXR images"),
     "lazrs": ("las", "LAZ point clouds"),
     "skimage": ("mesh", "triangle meshes"),
     "fast_simplification": ("mesh", "triangle meshes"),

@@ -1,27 +1,28 @@
 """`recon render SCENE -o OUT`: render images or a video of a scene."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg
 from recon.cli.outputs import check_capture_stays, check_outputs
-from recon.errors import MissingDependency, ReconError
+from recon.errors import ConfigError, ReconError
 from recon.reporting import parse_size, progress_reporter, say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from recon.capture import Capture
+    from recon.export.images import ImageConfig
     from recon.formats import SceneSource
     from recon.precision import Origin
     from recon.types import StageProgress
     from render import Cameras, Gaussians
 
-IMAGE_FORMATS = (".png", ".jpg", ".jpeg")
-DEFAULT_SIZE_PX = (768, 512)
-BACKGROUNDS = {"black": (0.0, 0.0, 0.0), "white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5)}
+IMAGE_FORMATS = (".png", ".jpg", ".jpeg", ".exr")
+DEFAULT_SIZE_PX, PANORAMA_SIZE_PX = (768, 512), (2048, 1024)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Render:
     scene: Annotated[Path, POSITIONAL]
     """Scene file ({scene_extensions})."""
     output: Annotated[Path, OUTPUT]
-    """Image (.png, .jpg), video (.mp4), or a folder for one image per camera."""
+    """Image (.png, .jpg, .exr), video (.mp4), or a folder for one image per camera. An .exr has
+    linear colour, alpha and depth (channels R G B A Z)."""
     cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
     """Capture or transforms.json (the photos need not exist) whose cameras to use; if omitted, the
     one that the scene file tells (.splat and .spz cannot), or else a guess."""
@@ -41,15 +43,28 @@ class Render:
     """Move the camera along a path; orbit if omitted for a video."""
     size: Annotated[str | None, Arg(metavar="WxH")] = None
     """Image size in pixels, such as 640x480; if omitted, that of the camera, with a longer side of
-    at most 768."""
+    at most 768, and 2048x1024 for a panorama."""
+    scale: Annotated[int, Arg(metavar="N")] = 1
+    """Render N times as many pixels each way and average them (supersampling)."""
+    panorama: bool = False
+    """Render all directions around the camera, as an equirectangular (360-degree) image."""
     num_frames: Annotated[int, Arg(replaces=("--frames",))] = 60
     """Number of images along a path."""
     fps: float = 30.0
     """Frames per second of a video."""
     depth: bool = False
-    """Render depth as colours (red is near) instead of the image."""
-    background: Literal["black", "white", "grey"] = "black"
-    """Background colour."""
+    """Render depth as colours (red is near) instead of the image; in an .exr, depth itself. Of a
+    panorama, the distance along the ray."""
+    depth_unit: Annotated[float | None, Arg(metavar="X")] = None
+    """With --depth, write 16-bit grey PNG with the depth in steps of X units of the scene, such as
+    0.001 for millimetres in a scene in metres; 0 where there is nothing."""
+    background: Literal["black", "white", "grey", "transparent"] = "black"
+    """Background colour; transparent writes PNG with alpha."""
+    image_format: Literal["png", "jpg", "exr"] = "png"
+    """Format of the images in a folder."""
+    resume: bool = False
+    """Keep finished images in OUT.unfinished if interrupted, and go on with them when the same
+    command runs again."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to render on."""
     force: bool = False
@@ -71,27 +86,46 @@ class Render:
             )
         if self.num_frames < 1 or not 0 < self.fps <= 240:
             raise ReconError("--num-frames must be at least 1 and --fps between 0 and 240")
+        self._check_panorama()
         check_outputs(
             {"-o": self.output} if suffix else {},
             inputs=[self.scene, self.cameras],
             force=self.force,
         )
-        if suffix == ".mp4":
-            _check_video_support()
+        self._config(False).check(suffix or f".{self.image_format}")
         source = open_scene(self.scene)
         gaussians = source.load().to(choose_render_device(self.device))
         cameras, names = self._cameras(gaussians, suffix, source)
+        extension = suffix or f".{self.image_format}"
+        files = [f"{name}{'.png' if suffix == '.mp4' else extension}" for name in names]
         if not suffix:
-            check_output_folder(self.output, [f"{name}.png" for name in names])
+            check_output_folder(self.output, files)
+        config = self._config(source.antialiased)
         with progress_reporter(self.quiet) as progress:
-            images = self._images(gaussians, cameras, source.antialiased, progress)
-            self._write(suffix, images, names)
+            self._write(suffix, files, gaussians, cameras, config, progress)
         if not self.quiet:
             size = f"{cameras.width}x{cameras.height}"
             count = f"{len(cameras)} images" if len(cameras) > 1 else "1 image"
             known = self.cameras is not None or source.start is not None
             hint = "" if known else "; camera guessed, see --cameras"
             say(f"wrote {self.output}: {count} of {size} px, {len(gaussians):,} Gaussians{hint}")
+
+    def _check_panorama(self) -> None:
+        if self.panorama and self.size:
+            width, height = parse_size(self.size)
+            if width != 2 * height or width < 4:
+                raise ConfigError(
+                    f"size of a panorama must be twice as wide as high, got {self.size}; pass "
+                    f"{2 * max(2, height)}x{max(2, height)}",
+                    "size",
+                )
+
+    def _config(self, antialiased: bool) -> "ImageConfig":
+        from recon.export.images import ImageConfig
+
+        return ImageConfig(
+            self.background, self.depth, self.depth_unit, self.panorama, self.scale, antialiased
+        )
 
     def _cameras(
         self, gaussians: "Gaussians", suffix: str, source: "SceneSource"
@@ -124,7 +158,7 @@ class Render:
         from recon.start_camera import fitted, local_start
         from render.guess import default_camera
 
-        size = parse_size(self.size) if self.size else None
+        size = self._size()
         if source.start is None:
             return default_camera(gaussians, *(size or DEFAULT_SIZE_PX))
         start = local_start(source.start, source.origin).to(gaussians.device)
@@ -142,58 +176,66 @@ class Render:
         if not capture.has_cameras:
             raise ReconError(f"{path} has no cameras; expected a capture with known cameras")
         check_capture_stays({"-o": self.output}, capture, self.force)
-        size = parse_size(self.size) if self.size else None
+        size = self._size()
         return pinhole_cameras(relative_to(capture, origin), size), _file_names(capture)
 
-    def _images(
+    def _size(self) -> tuple[int, int] | None:
+        if self.size:
+            return parse_size(self.size)
+        return PANORAMA_SIZE_PX if self.panorama else None
+
+    def _write(
         self,
+        suffix: str,
+        files: list[str],
         gaussians: "Gaussians",
         cameras: "Cameras",
-        antialiased: bool,
+        config: "ImageConfig",
         progress: "StageProgress",
-    ) -> "Iterator[Tensor]":
-        import torch
-
-        from render import RasterizeSettings, rasterize
-        from render.video import depth_to_color
-
-        settings = RasterizeSettings(antialiased=antialiased)
-        color = torch.tensor([BACKGROUNDS[self.background]]).to(gaussians.means)
-        for i in range(len(cameras)):
-            progress("rendering", i / len(cameras))
-            with torch.no_grad():
-                shown = rasterize(gaussians, cameras[[i]], backgrounds=color, settings=settings)
-            if self.depth:
-                yield depth_to_color(shown.expected_depth[0], shown.alpha[0])
-            else:
-                yield shown.rgb[0]
-
-    def _write(self, suffix: str, images: "Iterator[Tensor]", names: list[str]) -> None:
+    ) -> None:
+        """Render to one image, to a folder, or to a video."""
+        from recon.export.images import displayed, render_camera, write_images
+        from recon.export.unfinished import move_images
         from recon.files import atomic_output
-        from render.video import write_image, write_video
+        from render.video import read_images, write_video
 
-        with atomic_output(self.output) as temporary:
-            if suffix == ".mp4":
-                write_video(temporary, images, self.fps)
-            elif suffix in IMAGE_FORMATS:
-                write_image(temporary, next(images))
-            else:
-                temporary.mkdir()
-                for name, image in zip(names, images, strict=True):
-                    write_image(temporary / f"{name}.png", image)
+        if suffix in IMAGE_FORMATS:
+            with atomic_output(self.output) as temporary:
+                write_images([temporary], gaussians, cameras, config, progress)
+        elif suffix == ".mp4" and not self.resume:
 
+            def frames() -> "Iterator[Tensor]":
+                for i in range(len(cameras)):
+                    progress("rendering", i / len(cameras))
+                    yield displayed(render_camera(gaussians, cameras[[i]], config), config)
 
-def _check_video_support() -> None:
-    """Raise MissingDependency, before anything is rendered, if a video could not be written."""
-    from render.video import check_video_support
+            with atomic_output(self.output) as temporary:
+                write_video(temporary, frames(), self.fps)
+        else:
+            with self._image_folder(files, cameras, config) as folder:
+                paths = [folder / name for name in files]
+                write_images(paths, gaussians, cameras, config, progress)
+                with atomic_output(self.output) as temporary:
+                    if suffix:
+                        write_video(temporary, read_images(paths), self.fps)
+                    else:
+                        move_images(folder, files, temporary)
 
-    try:
-        check_video_support()
-    except OSError:
-        raise MissingDependency(
-            "writing .mp4 needs PyAV, which is not installed; pip install 'reconsplat[video]', or "
-            "write a folder of images"
-        ) from None
+    @contextmanager
+    def _image_folder(
+        self, files: list[str], cameras: "Cameras", config: "ImageConfig"
+    ) -> "Iterator[Path]":
+        """Yield the folder to render into: one that is kept on a failure, with --resume."""
+        from recon.export.unfinished import settings_of, unfinished_images
+        from recon.files import temporary_folder
+
+        if self.resume:
+            settings = settings_of(self.scene, cameras, config)
+            with unfinished_images(self.output, files, settings) as folder:
+                yield folder
+        else:
+            with temporary_folder(self.output.resolve().parent) as folder:
+                yield folder
 
 
 def _file_names(capture: "Capture") -> list[str]:
