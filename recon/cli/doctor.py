@@ -1,52 +1,31 @@
 """`recon doctor`: report what this installation can do."""
 
-import importlib.metadata
-import importlib.util
 import platform
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from recon.cli.arguments import JsonOutput
+from recon.cli.features import FEATURES, feature_states, reinstall_command, version
 from recon.errors import ReconError
 from recon.files import temporary_folder
 from recon.memory import available_memory
-from recon.reporting import check_json, prints_json, say, write_json
+from recon.reporting import check_json, note, prints_json, say, write_json
 
-# package -> (extra that installs it, what it is for)
-OPTIONAL = {
-    "gsplat": ("cuda", "fast rendering on an NVIDIA GPU"),
-    "xformers": ("cuda", "fast attention on an NVIDIA GPU"),
-    "pycolmap": ("sfm", "camera estimation, COLMAP projects"),
-    "pi_heif": ("heic", "reading HEIC photos"),
-    "rawpy": ("raw", "reading RAW photos of cameras"),
-    "pillow_jxl": ("jxl", "reading JPEG XL photos"),
-    "kornia": ("match", "learned matching of photos with little overlap"),
-    "av": ("video", "writing mp4 videos, reading AV1 and HDR videos"),
-    "pxr": ("usd", "USD scenes"),
-    "laspy": ("las", "LAS point clouds"),
-    "OpenEXR": ("exr", "OpenEXR images"),
-    "lazrs": ("las", "LAZ point clouds"),
-    "skimage": ("mesh", "triangle meshes"),
-    "fast_simplification": ("mesh", "triangle meshes"),
-    "manifold3d": ("mesh", "closed triangle meshes"),
-    "coacd": ("mesh", "convex parts of meshes"),
-    "zstandard": ("spz", "reading SPZ files of version 4"),
-    "accelerate": ("train", "training"),
-    "tensorboard": ("train", "logs of training"),
-    "trimesh": ("train", "training on meshes"),
-    "embreex": ("train", "training on meshes"),
-    "torchmetrics": ("train", "recon eval"),
-    "stlpips_pytorch": ("perceptual", "the ST-LPIPS column of recon eval"),
-}
+# What a fact begins with if something is wrong.
+BROKEN = ("missing: ", "damaged: ")
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Report what this installation can do and which optional packages are missing."""
+    """Report what this installation can do, what is missing for the rest, and how to get it."""
 
+    fix: bool = False
+    """Print the commands that install what is missing, and nothing else on standard output; none is
+    run."""
     json: JsonOutput = None
     """Print one JSON object instead of text, or write it to FILE."""
 
@@ -58,13 +37,37 @@ class Doctor:
             write_json(facts, self.json)
         if prints_json(self.json):
             return
-        for key, value in facts.items():
-            if key != "optional":
-                say(f"{key.replace('_', ' '):<10}  {value}")
-        for name, version in facts["optional"].items():
-            extra, use = OPTIONAL[name]
-            found = version or f"not installed: pip install 'reconsplat[{extra}]'"
-            say(f"{name:<16}  {found} ({use})")
+        for line in _fixes(facts) if self.fix else _report(facts):
+            say(line)
+
+
+def _report(facts: dict[str, Any]) -> list[str]:
+    """Return the lines of the report."""
+    tables = ("optional", "features", "repairs")
+    lines = [f"{key.replace('_', ' '):<10}  {facts[key]}" for key in facts if key not in tables]
+    for name, feature in facts["features"].items():
+        state = "ready"
+        if feature["missing"]:
+            state = f"missing: {', '.join(feature['missing'])}; {feature['without']}"
+        lines.append(f"{name:<10}  {state}")
+    if _commands(facts):
+        lines.append("recon doctor --fix prints the commands that install what is missing")
+    return lines
+
+
+def _commands(facts: dict[str, Any]) -> list[tuple[str, Sequence[str]]]:
+    """Return (what is missing, commands) of everything that a command can add."""
+    wanted = list(facts["repairs"].items())
+    wanted += [(name, state["commands"]) for name, state in facts["features"].items()]
+    return [(name, commands) for name, commands in wanted if commands]
+
+
+def _fixes(facts: dict[str, Any]) -> list[str]:
+    """Return a comment and the commands for everything that is missing, as a shell script."""
+    commands = _commands(facts)
+    if not commands:
+        note("nothing is missing that a command could install")
+    return [line for name, lines in commands for line in (f"# {name}", *lines)]
 
 
 def _facts() -> dict[str, Any]:
@@ -75,7 +78,7 @@ def _facts() -> dict[str, Any]:
     from recon.capture.cache import chosen_folder
 
     cuda = torch.cuda.is_available()
-    return {
+    facts = {
         "recon": recon.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -85,11 +88,17 @@ def _facts() -> dict[str, Any]:
         "cpu_kernel": _cpu_kernel(),
         "weights": _weights(),
         "memory": _memory(),
-        "cache": _folder(chosen_folder()),
-        "temporary": _folder(Path(tempfile.gettempdir())),
+        "cache": _folder(chosen_folder(), "RECON_CACHE"),
+        "temporary": _folder(Path(tempfile.gettempdir()), "TMPDIR"),
         "images": ", ".join(name for name in ("webp", "avif") if features.check(name)) or "basic",
-        "optional": {name: _version(name) for name in OPTIONAL},
+        "optional": {name: version(name) for feature in FEATURES for name in feature.packages},
+        "features": {
+            name: asdict(state)
+            for name, state in feature_states(torch.version.cuda is not None, cuda).items()
+        },
     }
+    broken = [key for key in ("cpu_kernel", "weights") if str(facts[key]).startswith(BROKEN)]
+    return facts | {"repairs": {key.replace("_", " "): [reinstall_command()] for key in broken}}
 
 
 def _cpu_kernel() -> str:
@@ -121,24 +130,17 @@ def _memory() -> str:
     return "unknown" if available is None else f"{available / 1e9:.1f} GB available"
 
 
-def _folder(folder: Path | None) -> str:
-    """Return a folder, whether it can be written, and the free space."""
+def _folder(folder: Path | None, variable: str) -> str:
+    """Return a folder, whether it can be written, and the free space.
+
+    An environment variable chooses another one.
+    """
     if folder is None:
-        return "none: there is no home folder"
+        return f"none: there is no home folder; set {variable} to a folder"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder):
             free = shutil.disk_usage(folder).free
     except OSError as error:
-        return f"{folder}: cannot be written ({error.strerror})"
+        return f"{folder}: cannot be written ({error.strerror}); set {variable} to another folder"
     return f"{folder}: {free / 1e9:.1f} GB free"
-
-
-def _version(name: str) -> str | None:
-    """Return the version of an installed package without importing it."""
-    if importlib.util.find_spec(name) is None:
-        return None
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "installed"

@@ -135,17 +135,6 @@ def test_eval_prints_and_writes_all_methods(sample: Path, tmp_path: Path, capsys
     assert [p.name for p in renders.iterdir()] == ["sample_2v_003.png"]
 
 
-def test_doctor(capsys) -> None:
-    cli.main(["doctor", "--json"])
-    facts = json.loads(capsys.readouterr().out)
-    assert (
-        facts["cpu_kernel"].startswith(("x86-64-v3, ABI", "baseline, ABI"))
-        and "gsplat" in facts["optional"]
-    )
-    cli.main(["doctor"])
-    assert "torch" in capsys.readouterr().out
-
-
 def test_one_photo_is_a_guess_and_says_so(sample: Path, tmp_path: Path, capsys) -> None:
     """Whole, in front of the camera, and it looks like the photo from there."""
     scene, options = tmp_path / "one.ply", ["--resolution", "96", "--max-views", "1"]
