@@ -1,5 +1,6 @@
 # make demo   install into .venv, reconstruct the sample capture: scene.ply, scene.png
 # make test   install into .venv, run the checks and all tests
+# make benchmark   measure, and write docs/benchmark.json, .md and plots (CAPTURES=FOLDER, QUICK=1)
 # make sanitize, make wheel   test the CPU kernel with sanitizers, and the wheel by itself
 # make lock   write the versions of all packages in .venv to constraints.txt
 PYTHON ?= python3
@@ -10,7 +11,7 @@ EXTRAS ?= sfm,match,heic,jxl,raw,video,spz,usd,las,exr,mesh,train,perceptual,dev
 LOCK ?= constraints.txt
 # Number of CPU threads is torch's choice unless OMP_NUM_THREADS says otherwise.
 
-.PHONY: install lock demo test lint check sanitize wheel clean
+.PHONY: install lock demo test lint check benchmark sanitize wheel clean
 
 install: $(VENV)/.installed
 
@@ -42,6 +43,11 @@ check: lint
 
 test: lint
 	$(BIN)/python -m pytest
+
+# A run that was ended goes on where it was: build/benchmark has what is done.
+benchmark: install
+	$(BIN)/python -m training.benchmark_report \
+	  $(if $(CAPTURES),--captures '$(CAPTURES)') $(if $(QUICK),--quick)
 
 # The kernel's tests with AddressSanitizer and UndefinedBehaviorSanitizer, both builds.
 SANITIZED := build/sanitize

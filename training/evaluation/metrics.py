@@ -1,8 +1,8 @@
-"""Image metrics of a render against a photo: PSNR, SSIM, ST-LPIPS."""
+"""Image metrics of a render against a photo: PSNR, SSIM, ST-LPIPS, LPIPS."""
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def psnr(
@@ -45,7 +45,28 @@ def st_lpips(
     """
     from training.evaluation.st_lpips import load_st_lpips
 
-    model = load_st_lpips()
+    return _distance(load_st_lpips(), render, photo, valid)
+
+
+def lpips(
+    render: Float[Tensor, "3 h w"], photo: Float[Tensor, "3 h w"], valid: Float[Tensor, "1 h w"]
+) -> float | None:
+    """Compute LPIPS (Zhang et al. 2018), VGG16; lower is better.
+
+    Returns:
+        The distance; None if torchvision's weights are not on this machine.
+    """
+    from training.evaluation.lpips import load_lpips
+
+    return _distance(load_lpips(), render, photo, valid)
+
+
+def _distance(
+    model: nn.Module | None,
+    render: Float[Tensor, "3 h w"],
+    photo: Float[Tensor, "3 h w"],
+    valid: Float[Tensor, "1 h w"],
+) -> float | None:
     if model is None:
         return None
     filled = torch.where(valid > 0, render.clamp(0, 1), photo)

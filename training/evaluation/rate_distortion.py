@@ -39,6 +39,7 @@ from training.evaluation.suite import Case, read_split, read_suite
 # Lossless formats say nothing about rate against distortion.
 LOSSY_FORMATS = (".compressed.ply", ".splat", ".spz", ".sog")
 QUANTISED_FORMATS = tuple(name for name, f in FORMATS.items() if f.write_quantised)
+RAW_FILE, PLAIN_FILE = "raw.ply", "plain.ply"
 # Fractions of the Gaussians that are kept to measure their order of importance.
 KEPT_FRACTIONS = (0.5, 0.25, 0.1)
 MAX_LOSS_DB, TARGET_MB = 0.1, 2.0
@@ -96,14 +97,20 @@ class Subject:
         }  # fmt: skip
 
 
-def format_rows(subject: Subject) -> Iterator[dict[str, Any]]:
-    """Measure the scene in every format, then compressed to a loss and to several sizes."""
-    raw, plain = subject.folder / "raw.ply", subject.folder / "plain.ply"
+def plain_rows(subject: Subject) -> Iterator[dict[str, Any]]:
+    """Measure the scene in every format, as it is written without a search."""
+    raw, plain = subject.folder / RAW_FILE, subject.folder / PLAIN_FILE
     yield subject.row("raw PLY", raw, partial(save_gaussians, raw, subject.unsimplified))
     yield subject.row("PLY", plain, partial(save_gaussians, plain, subject.scene))
     for suffix in LOSSY_FORMATS:
         path = subject.folder / f"plain{suffix}"
         yield subject.row(suffix, path, partial(save_gaussians, path, subject.scene))
+
+
+def format_rows(subject: Subject) -> Iterator[dict[str, Any]]:
+    """Measure the scene in every format, then compressed to a loss and to several sizes."""
+    yield from plain_rows(subject)
+    raw, plain = subject.folder / RAW_FILE, subject.folder / PLAIN_FILE
     sizes = {f"1/{RAW_DIVISOR} of raw": raw.stat().st_size / RAW_DIVISOR / 1e6}
     sizes[f"--target-size {TARGET_MB:g}"] = TARGET_MB
     views = subject.context

@@ -13,14 +13,17 @@ _HEADS = {
     "psnr_exposure_fitted": "exp. PSNR",
     "ssim": "SSIM",
     "st_lpips": "ST-LPIPS",
+    "lpips": "LPIPS",
 }
+MISSING = "n/a"
 
 
 def as_table(results: Sequence[CaseResult]) -> str:
     """Return a Markdown table of scores.
 
     One case has a row per target and method, and the mean; several cases have their means, and the
-    means over all of them by split. Clips of a test set have only its mean.
+    means over all of them by split. Clips of a test set have only its mean. LPIPS is left out where
+    its weights are missing.
     """
     rows = [["capture", "split", "target", "method", *_HEADS.values()]]
     captures = [result for result in results if not result.suite]
@@ -39,6 +42,8 @@ def as_table(results: Sequence[CaseResult]) -> str:
     for suite in dict.fromkeys(result.suite for result in results if result.suite):
         group = [result for result in results if result.suite == suite]
         rows += _mean_rows(f"{suite}, {len(group)} scenes", "index", group)
+    if all(row[-1] == MISSING for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [" | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     lines.insert(1, "-|-".join("-" * width for width in widths))
@@ -64,7 +69,7 @@ def _mean_rows(name: str, split: str, results: Sequence[CaseResult]) -> list[lis
 def _numbers(scores: Scores) -> list[str]:
     digits = {"psnr": 2, "psnr_exposure_fitted": 2}
     return [
-        "n/a" if scores[metric] is None else f"{scores[metric]:.{digits.get(metric, 3)}f}"
+        MISSING if scores[metric] is None else f"{scores[metric]:.{digits.get(metric, 3)}f}"
         for metric in METRICS
     ]
 

@@ -25,6 +25,7 @@ METRICS: dict[str, Callable[..., float | None]] = {
     "psnr_exposure_fitted": metrics.psnr_exposure_fitted,
     "ssim": metrics.ssim,
     "st_lpips": metrics.st_lpips,
+    "lpips": metrics.lpips,
 }
 NEAREST_PHOTO = "nearest photo"
 Scores = dict[str, float | None]

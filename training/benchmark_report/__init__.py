@@ -1,0 +1,1 @@
+"""The benchmark behind docs/benchmark.md: `make benchmark`, its pages, and the regression gate."""

@@ -1,0 +1,96 @@
+"""What the benchmark measures: a full plan of about an hour, a quick one of ten minutes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+EVERY, SECTOR = "every 8", "sector 0.2"
+# Captures that ship with the project, so that a plain clone measures something.
+SAMPLE = "sample"
+PROCEDURAL = "procedural"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Captures by name and settings of all measurements; an empty field measures nothing.
+
+    A capture is a folder in the user's folder of captures, "sample", or "procedural SEED". A split
+    is one of its splits.json or a rule (see `training.evaluation.suite.read_split`).
+    """
+
+    name: str
+    quality: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Splits by capture whose held-out photos are scored."""
+    methods: Sequence[str] = ("recon",)
+    """Names in `training.benchmark_report.measurements.METHODS` that are scored there."""
+    equal_time: Mapping[str, str] = field(default_factory=dict)
+    """Split by capture on which recon and 3DGS-MCMC get the same time."""
+    budgets: Sequence[float] = ()
+    """These times (s)."""
+    photos: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Numbers of photos by capture from which the command makes a scene."""
+    poses: Sequence[str] = ()
+    """Captures whose cameras are solved again."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Split by capture whose scene is written in every format."""
+    search: bool = False
+    """Also search for the smallest .sog that loses 0.1 dB."""
+    scenes: Sequence[str] = ()
+    """Scenes of `recon bench raster`."""
+    degrees: Sequence[int] = (0,)
+    """Their SH degrees."""
+    networks: Sequence[str] = ()
+    """Networks of `recon bench model` (name:size)."""
+    repeats: int = 3
+    """Number of timings of the rasterizer and of networks; medians are reported."""
+
+
+QUICK = Plan(
+    "quick",
+    quality={
+        SAMPLE: ["every 4", "sector 0.25"],
+        "fountain": ["dense", SECTOR],
+        "dtu-scan65": ["dense", SECTOR],
+        "sceaux-castle": [EVERY, SECTOR],
+    },
+    equal_time={"fountain": "dense", "dtu-scan65": "dense"},
+    budgets=(30.0,),
+    photos={SAMPLE: [2, 4, 8]},
+    poses=("llff-horns",),
+    files={SAMPLE: "4v"},
+    scenes=("s1", "s3"),
+    networks=("cost-volume:base",),
+)
+FULL = Plan(
+    "full",
+    quality={
+        SAMPLE: ["every 4", "sector 0.25"],
+        f"{PROCEDURAL} 6": ["every 4", "sector 0.25"],
+        f"{PROCEDURAL} 9": ["every 4", "sector 0.25"],
+        "fountain": ["dense", SECTOR],
+        "llff-horns": ["dense", SECTOR],
+        "dtu-scan65": ["dense", SECTOR],
+        "sceaux-castle": [EVERY, SECTOR],
+        "kitti360-drive": ["dense", SECTOR],
+        "mary-rose": ["dense", SECTOR],
+        "table": ["dense", SECTOR],
+        "lego": ["dense", SECTOR],
+        "fox": ["dense", SECTOR],
+        "ditch": ["dense", "sector"],
+        "stone-sign": ["dense", "sector"],
+        "flowerpot": ["dense", "sector"],
+    },
+    methods=("recon", "network", "plane-sweep"),
+    equal_time={
+        "fountain": "dense", "llff-horns": "dense", "table": "dense", "kitti360-drive": "dense",
+        "lego": "dense", "fox": "dense",
+    },
+    budgets=(20.0, 60.0),
+    photos={SAMPLE: [2, 4, 8], "fox": [2, 4, 8, 16, 32, 50]},
+    poses=("fountain", "llff-horns", "sceaux-castle", "table", "fox"),
+    files={SAMPLE: "4v", "fox": "4v", "fountain": "4v"},
+    search=True,
+    scenes=("s1", "s2", "s3"),
+    degrees=(0, 3),
+    networks=("cost-volume:base", "gs-lrm:small", "epipolar:small"),
+    repeats=9,
+)  # fmt: skip
