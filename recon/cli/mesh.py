@@ -53,6 +53,7 @@ class Mesh:
         """Check the options, make the mesh, and write it."""
         from recon.config import ViewConfig
         from recon.formats import open_scene
+        from recon.formats.y_up import up_axis
         from recon.meshing.extract import check_libraries, extract_mesh
         from recon.meshing.files import mesh_writer, write_mesh
 
@@ -73,7 +74,8 @@ class Mesh:
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             mesh = extract_mesh(gaussians, cameras, config, source.antialiased, progress)
             parts = self._parts(mesh, progress)
-            write_mesh(self.output, mesh, source.origin, parts)
+            up = source.up_axis() if self.cameras is None else up_axis(cameras)
+            write_mesh(self.output, mesh, source.origin, parts, up)
         summary = {
             "output": str(self.output),
             "vertices": len(mesh.vertices),

@@ -22,8 +22,10 @@ from recon.formats.gltf import Document, read_document
 from recon.formats.source import SceneSource
 from recon.formats.y_up import (
     FLIPS,
+    GLTF_FROM_SCENE,
     OPENGL_FLIP,
     SIDE_PX,
+    Up,
     flip_axes,
     flip_quats,
     in_scene_axes,
@@ -39,6 +41,8 @@ EXTENSION = "KHR_gaussian_splatting"
 FLOAT, BYTE = 5126, 5121
 # Mode of a primitive, and target of buffer views.
 POINTS, ARRAY_BUFFER = 0, 34962
+# Of the extras of `asset`: the axis of the scene that points up, which is +y in glTF's world.
+UP_KEY = "recon:up"
 # Values of the extension that are read.
 LINEAR = "lin_rec709_display"
 KERNELS, COLOR_SPACES = ("ellipse",), ("srgb_rec709_display", LINEAR)
@@ -134,13 +138,14 @@ def _document(source: SceneSource, sections: dict[str, Section]) -> dict[str, An
             }
         },
     }  # fmt: skip
-    nodes: list[dict[str, Any]] = [{"mesh": 0} | _translation(source.origin)]
+    rotation = _world_from_buffers(source.up_axis())
+    nodes: list[dict[str, Any]] = [{"mesh": 0} | _placement(source.origin, rotation)]
     cameras: dict[str, Any] = {}
     if source.start is not None:
-        nodes.append({"camera": 0, "name": "start"} | _pose(source.start))
+        nodes.append({"camera": 0, "name": "start"} | _pose(source.start, rotation))
         cameras = {"cameras": [_perspective(source.start)]}
     return cameras | {
-        "asset": {"version": "2.0", "generator": "recon"},
+        "asset": {"version": "2.0", "generator": "recon", "extras": {UP_KEY: source.up_axis()}},
         "extensionsUsed": [EXTENSION],
         "scene": 0,
         "scenes": [{"nodes": list(range(len(nodes)))}],
@@ -152,18 +157,38 @@ def _document(source: SceneSource, sections: dict[str, Section]) -> dict[str, An
     }
 
 
-def _translation(origin: Origin) -> dict[str, Any]:
+def _world_from_buffers(up: Up) -> np.ndarray:
+    """Return the rotation [4 4] of glTF's world from the buffers, where x and y are negated.
+
+    It is a node's, since a rotation of the spherical harmonics would round them.
+    """
+    matrix = np.eye(4)
+    matrix[:3, :3] = GLTF_FROM_SCENE[up] * flip_axes() + 0.0
+    return matrix
+
+
+def _placement(origin: Origin, rotation: np.ndarray) -> dict[str, Any]:
     """Return the part of a node that moves positions relative to an origin to the world."""
-    if origin == WORLD:
-        return {}
-    return {"translation": [float(v * FLIPS[axis]) for v, axis in zip(origin, "xyz", strict=True)]}
+    matrix = np.eye(4)
+    matrix[:3, 3] = np.array(origin) * flip_axes() + 0.0
+    if (rotation == np.eye(4)).all():
+        return {} if origin == WORLD else {"translation": matrix[:3, 3].tolist()}
+    return {"matrix": (rotation @ matrix).T.ravel().tolist()}
 
 
-def _pose(start: Cameras) -> dict[str, Any]:
+def _pose(start: Cameras, rotation: np.ndarray) -> dict[str, Any]:
     """Return the part of a node with the pose of a camera, which looks along -z with +y up."""
     signs = np.append(flip_axes(), 1).astype(np.float64)
-    matrix = signs[:, None] * start.c2w[0].numpy() * OPENGL_FLIP
+    matrix = rotation @ (signs[:, None] * start.c2w[0].numpy() * OPENGL_FLIP)
     return {"matrix": matrix.T.ravel().tolist()}
+
+
+def _buffers_from_world(document: Document) -> np.ndarray:
+    """Return the inverse of what recon rotated a scene by; the identity in files of others."""
+    asset = document.json.get("asset")
+    extras = asset.get("extras") if isinstance(asset, dict) else None
+    up = extras.get(UP_KEY) if isinstance(extras, dict) else None
+    return _world_from_buffers(up).T if up in GLTF_FROM_SCENE else np.eye(4)
 
 
 def _perspective(start: Cameras) -> dict[str, Any]:
@@ -178,7 +203,8 @@ def _perspective(start: Cameras) -> dict[str, Any]:
 def _start(document: Document) -> Cameras | None:
     """Return the first perspective camera that is complete, if there is one."""
     signs = np.append(flip_axes(), 1).astype(np.float64)
-    for matrix, lens in document.perspective_cameras():
+    undo = _buffers_from_world(document)
+    for _, matrix, lens in document.perspective_cameras():
         try:
             fov, aspect = float(lens["yfov"]), float(lens.get("aspectRatio", 1))
             width, height = SIDE_PX * min(aspect, 1), SIDE_PX / max(aspect, 1)
@@ -186,7 +212,7 @@ def _start(document: Document) -> Cameras | None:
             size = round(width), round(height)
         except (KeyError, TypeError, ValueError, ArithmeticError):
             continue
-        pose = torch.from_numpy(signs[:, None] * matrix * OPENGL_FLIP)
+        pose = torch.from_numpy(signs[:, None] * (undo @ matrix) * OPENGL_FLIP)
         start = checked_camera(pose, (focal, focal, width / 2, height / 2), *size)
         if start is not None:
             return start
@@ -209,6 +235,7 @@ def open_glb(path: Path) -> SceneSource:
     """
     document = read_document(path)
     blocks, positions = [], []
+    undo = _buffers_from_world(document)
     for world, primitive in document.primitives():
         extension = primitive.get("extensions", {}).get(EXTENSION)
         if extension is None:
@@ -220,7 +247,7 @@ def open_glb(path: Path) -> SceneSource:
             )
         _check_extension(path, extension)
         block = _primitive(path, document, primitive, extension.get("colorSpace"))
-        matrix = in_scene_axes(path, world)
+        matrix = in_scene_axes(path, undo @ world)
         blocks.append(transformed(path, block, matrix))
         positions.append(blocks[-1].means.double().numpy() + matrix[:3, 3])
     if not blocks:

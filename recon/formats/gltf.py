@@ -40,13 +40,13 @@ class Document:
                 for primitive in _objects(self._item("meshes", node["mesh"]).get("primitives")):
                     yield matrix, primitive
 
-    def perspective_cameras(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-        """Yield the world-from-camera matrix [4 4] and the perspective of the nodes' cameras."""
+    def perspective_cameras(self) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
+        """Yield name, world-from-camera matrix [4 4] and perspective of the nodes' cameras."""
         for matrix, node in self._nodes():
             if "camera" in node:
                 perspective = self._item("cameras", node["camera"]).get("perspective")
                 if isinstance(perspective, dict):
-                    yield matrix, perspective
+                    yield str(node.get("name", "camera")), matrix, perspective
 
     def _nodes(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
         """Yield every node with its world-from-node matrix [4 4]."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
+from recon.formats.y_up import Up, up_axis
 from recon.precision import WORLD, Origin
 from render import Cameras, Gaussians
 
@@ -67,6 +68,11 @@ class SceneSource:
                 yield scene[start : start + BLOCK_SIZE]
 
         return SceneSource(len(scene), scene.sh_degree, blocks, origin, antialiased, start)
+
+    def up_axis(self) -> Up:
+        """Return the axis that points up, as the cameras of the file tell it."""
+        start = [] if self.start is None else [self.start]
+        return up_axis([named.camera for named in self.cameras] or start)
 
     def read(self, index: int = 0, passes: int = 1) -> Iterator[Gaussians]:
         """Iterate over the blocks and report the progress.

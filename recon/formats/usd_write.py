@@ -24,8 +24,6 @@ MAX_SH_DEGREE = 3
 WORLD_PATH, SPLATS, CAMERAS = "/World", "gaussians", "cameras"
 # Radius of the ellipsoids that the extent covers (standard deviations).
 EXTENT_SIGMAS = 3.0
-# Component of the mean up direction of cameras that tells the up axis of the scene.
-MIN_UP = 0.75
 # Modification time of the layer in a .usdz, so that equal scenes give equal files.
 DATE = (2000, 1, 1, 0, 0, 0, 0, 1, -1)
 
@@ -72,22 +70,6 @@ def _packed(pxr: Any, layer: Path) -> Path:
     return package
 
 
-def _up_axis(source: SceneSource) -> tuple[str, Flips]:
-    """Return the upAxis of the stage and the signs of its axes in those of the scene.
-
-    Where cameras have +z or +y up, the axes are kept. Else +y is down, as in other files of
-    Gaussians.
-    """
-    cameras = [named.camera for named in source.cameras]
-    if not cameras and source.start is not None:
-        cameras = [source.start]
-    ups = np.array([-camera.c2w[0, :3, 1].numpy() for camera in cameras]).reshape(-1, 3)
-    _, y, z = ups.sum(0) / max(len(cameras), 1)
-    if max(y, z) > MIN_UP:
-        return ("Z" if z > y else "Y"), KEPT
-    return "Y", FLIPS
-
-
 def _sections(degree: int, flips: Flips) -> list[Section]:
     """Return the array attributes of Gaussians with spherical harmonics of a degree."""
     count = (degree + 1) ** 2
@@ -111,9 +93,11 @@ def _write_layer(pxr: Any, path: Path, source: SceneSource) -> None:
     stage = pxr.Usd.Stage.CreateNew(str(path))
     root = pxr.UsdGeom.Xform.Define(stage, WORLD_PATH)
     stage.SetDefaultPrim(root.GetPrim())
-    up, flips = _up_axis(source)
-    pxr.UsdGeom.SetStageUpAxis(stage, up)
-    if up == "Y" and flips is KEPT:
+    up = source.up_axis()
+    # USD can have +z up as well, so that axes are only changed where +y is down.
+    flips = FLIPS if up == "-y" else KEPT
+    pxr.UsdGeom.SetStageUpAxis(stage, "Z" if up == "+z" else "Y")
+    if up == "+y":
         stage.SetMetadataByDictKey("customLayerData", AXES, AXES_KEPT)
     pxr.UsdGeom.SetStageMetersPerUnit(stage, 1.0)
     prim = _define_splats(pxr, stage, source, flips)

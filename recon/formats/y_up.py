@@ -1,12 +1,14 @@
 """Axes of formats in which +y is up (glTF, USD), and the transforms of their nodes."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from recon.errors import InputError
-from render import Gaussians, Sim3
+from render import Cameras, Gaussians, Sim3
 from render.sh import C0
 
 # These formats have +y up and +z ahead; scenes have +y down and +z ahead: a rotation by 180 degrees
@@ -17,8 +19,33 @@ KEPT: Flips = {"x": 1, "y": 1, "z": 1}
 # Signs of the columns of a camera-to-world matrix: OpenGL cameras, as those of these formats, look
 # along -z with +y up, recon's (OpenCV) along +z with +y down.
 OPENGL_FLIP = np.array([1.0, -1.0, -1.0, 1.0])
+# Component of the mean up direction of cameras from which it tells the up axis of the scene.
+MIN_UP = 0.75
+# Axis of a scene that points up -> rotation of glTF's world, where it is +y, from the scene.
+Up = Literal["-y", "+y", "+z"]
+GLTF_FROM_SCENE: dict[Up, np.ndarray] = {
+    "-y": np.diag([-1.0, -1.0, 1.0]),
+    "+y": np.eye(3),
+    "+z": np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]),
+}
 # Longer side of the image of a camera whose size a file does not tell (px).
 SIDE_PX = 1000
+
+
+def up_axis(cameras: Iterable[Cameras]) -> Up:
+    """Return the axis of a scene that points up.
+
+    It is +z or +y if the up directions of the cameras have it on average; else +y is down, as in
+    most scenes of Gaussians.
+
+    Args:
+        cameras: One camera each, such as those of the photos; none are needed.
+    """
+    ups = [-camera.flatten().c2w[0, :3, 1].double().cpu().numpy() for camera in cameras]
+    _, y, z = np.sum(ups, 0) / len(ups) if ups else np.zeros(3)
+    if max(y, z) > MIN_UP:
+        return "+z" if z > y else "+y"
+    return "-y"
 
 
 def flip_axes(flips: Flips = FLIPS) -> np.ndarray:

@@ -9,13 +9,18 @@ from jaxtyping import Float
 
 from recon.errors import ConfigError
 from recon.files import atomic_output
+from recon.formats.y_up import Up
 from recon.meshing.gltf_file import write_glb
 from recon.meshing.triangles import TriangleMesh
 from recon.precision import WORLD, Origin
 
 
 def write_mesh(
-    path: Path, mesh: TriangleMesh, origin: Origin, parts: Sequence[TriangleMesh] = ()
+    path: Path,
+    mesh: TriangleMesh,
+    origin: Origin,
+    parts: Sequence[TriangleMesh] = (),
+    up: Up = "-y",
 ) -> None:
     """Write a mesh in the format of the extension, completely or not at all.
 
@@ -24,6 +29,8 @@ def write_mesh(
         mesh: The mesh, relative to the origin.
         origin: World coordinates of that point.
         parts: Further meshes beside it, only in .glb.
+        up: Axis of the scene that points up, which becomes +y in .glb; the other formats have the
+            axes of the scene.
 
     Raises:
         ConfigError: The extension is unknown.
@@ -31,8 +38,8 @@ def write_mesh(
     """
     write = mesh_writer(path, several=bool(parts))
     with atomic_output(path) as temporary:
-        if parts:
-            write_glb(temporary, [mesh, *parts], origin)
+        if path.suffix.lower() == ".glb":
+            write_glb(temporary, [mesh, *parts], origin, up)
         else:
             write(temporary, mesh, origin)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from recon.formats.y_up import flip_axes
+from recon.formats.y_up import GLTF_FROM_SCENE, Up
 from recon.meshing.triangles import TriangleMesh
 from recon.precision import WORLD, Origin
 
@@ -38,12 +38,19 @@ class _Buffer:
         return len(self.accessors) - 1
 
 
-def write_glb(path: Path, meshes: list[TriangleMesh], origin: Origin) -> None:
-    """Write a node for each mesh: positions relative to it, linear colours."""
-    flip = flip_axes().astype(np.float64)
+def write_glb(path: Path, meshes: list[TriangleMesh], origin: Origin, up: Up = "-y") -> None:
+    """Write a node for each mesh: positions relative to it, linear colours.
+
+    Args:
+        path: File to write.
+        meshes: In the axes of the scene, relative to the origin.
+        origin: World coordinates of that point.
+        up: Axis of the scene that points up.
+    """
+    rotation = GLTF_FROM_SCENE[up]
     buffer = _Buffer()
     # -0 is a position of its own for exact comparisons.
-    move = {} if origin == WORLD else {"translation": (flip * origin + 0.0).tolist()}
+    move = {} if origin == WORLD else {"translation": (rotation @ origin + 0.0).tolist()}
     nodes = [{"mesh": i, "name": mesh.name} | move for i, mesh in enumerate(meshes)]
     document = {
         "asset": {"version": "2.0", "generator": "recon"},
@@ -52,7 +59,8 @@ def write_glb(path: Path, meshes: list[TriangleMesh], origin: Origin) -> None:
         "scenes": [{"nodes": list(range(len(nodes)))}],
         "nodes": nodes,
         "meshes": [
-            {"name": mesh.name, "primitives": [_primitive(buffer, mesh)]} for mesh in meshes
+            {"name": mesh.name, "primitives": [_primitive(buffer, mesh, rotation)]}
+            for mesh in meshes
         ],
         "materials": [
             {
@@ -73,8 +81,8 @@ def write_glb(path: Path, meshes: list[TriangleMesh], origin: Origin) -> None:
         file.write(struct.pack("<I4s", len(buffer.data), b"BIN\0") + buffer.data)
 
 
-def _primitive(buffer: _Buffer, mesh: TriangleMesh) -> dict[str, Any]:
-    positions = (mesh.vertices * flip_axes().astype(np.float64) + 0.0).astype("<f4")
+def _primitive(buffer: _Buffer, mesh: TriangleMesh, rotation: np.ndarray) -> dict[str, Any]:
+    positions = (mesh.vertices @ rotation.T + 0.0).astype("<f4")
     bounds = {"min": positions.min(0).tolist(), "max": positions.max(0).tolist()}
     indices = buffer.add(mesh.faces.astype("<u4"), INDEX, "SCALAR")
     attributes = {"POSITION": buffer.add(positions, FLOAT, "VEC3", **bounds)}

@@ -11,13 +11,15 @@ from format_helpers import BYTE, EXACT, FORMATS, ROUNDING, as_stored, assert_clo
 
 from recon import ReconError
 from recon.cli import main as cli
-from recon.formats import load_gaussians, save_gaussians
+from recon.formats import load_gaussians, open_scene, save_gaussians
 from recon.formats.codebook import codebook, nearest, palette
 from recon.formats.encodings import sh_signs
 from recon.formats.glb import write_glb
+from recon.formats.gltf import read_document
 from recon.formats.source import SceneSource
 from recon.formats.spz import SpzConfig, write_spz
-from render import Gaussians, Sim3
+from recon.precision import WORLD
+from render import Cameras, Gaussians, Sim3
 
 FOREIGN = {".compressed.ply": "compressed.ply", ".splat": "splat", ".spz": "spz", ".sog": "sog"}
 
@@ -163,6 +165,41 @@ def test_glb_applies_the_transform_of_its_node(tmp_path: Path) -> None:
     back = load_gaussians(path)
     assert torch.allclose(back.means, 2 * scene.means + torch.tensor([-1.0, 0, 3]), atol=1e-5)
     assert torch.allclose(back.scales, 2 * scene.scales, rtol=1e-5)
+
+
+@pytest.mark.parametrize("origin", [WORLD, (500_000.0, 5_000_000.0, 100.0)], ids=["near", "far"])
+@pytest.mark.parametrize("up", ["+z", "+y", "-y"])
+def test_up_of_glb_is_that_of_the_cameras(
+    up: str, origin: tuple[float, float, float], tmp_path: Path
+) -> None:
+    """+y of glTF's world is up, and the scene is read back as it was."""
+    scene, path = scene_of(2), tmp_path / "a.glb"
+    axis = {"+z": (0.0, 0, 1), "+y": (0.0, 1, 0), "-y": (0.0, -1, 0)}[up]
+    ahead = (1.0, 0, 0)
+    down = torch.tensor(axis).neg()
+    right = torch.linalg.cross(down, torch.tensor(ahead))
+    c2w = torch.eye(4, dtype=torch.float64)
+    c2w[:3, :3] = torch.stack([right, down, torch.tensor(ahead)], 1)
+    start = Cameras.from_c2w(c2w[None], torch.eye(3).double()[None] * 50, 64, 48)
+    source = SceneSource.of(scene, origin, start=start)
+    assert source.up_axis() == up
+    write_glb(path, source)
+    document = read_document(path)
+    ((matrix, primitive),) = document.primitives()
+    stored = document.accessor(primitive["attributes"], "POSITION", 3).astype(np.float64)
+    shown = stored @ matrix[:3, :3].T + matrix[:3, 3]
+    world = scene.means.double().numpy() + origin
+    assert np.abs(shown[:, 1] - world @ axis).max() < 1e-6
+    assert np.linalg.det(matrix[:3, :3]) == 1
+    ((_, camera, _),) = document.perspective_cameras()
+    assert np.allclose(camera[:3, 1], [0, 1, 0])
+    back = open_scene(path)
+    assert torch.equal(back.load().means, scene.means) or origin != WORLD
+    found = back.load().means.double().numpy() + back.origin
+    assert np.abs(found - world).max() < 1e-5
+    assert torch.equal(back.load().sh, scene.sh)
+    assert torch.allclose(back.load().quats, scene.quats, atol=1e-6)
+    assert back.start is not None and torch.allclose(back.start.c2w, c2w)
 
 
 def test_spz_positions_fit_scenes_of_any_size(tmp_path: Path) -> None:

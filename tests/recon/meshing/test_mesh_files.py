@@ -46,6 +46,16 @@ def test_files_hold_the_mesh(tmp_path: Path, extension: str, origin: tuple) -> N
         assert loaded.is_watertight and loaded.volume == pytest.approx(1.0, rel=1e-3)
 
 
+@pytest.mark.parametrize("up", ["+z", "+y", "-y"])
+def test_up_is_y_in_gltf(tmp_path: Path, up: str) -> None:
+    write_mesh(tmp_path / "mesh.glb", TETRAHEDRON, FAR, up=up)
+    loaded = trimesh.load(tmp_path / "mesh.glb", force="mesh", process=False)
+    world = TETRAHEDRON.vertices + FAR
+    height = {"+z": world[:, 2], "+y": world[:, 1], "-y": -world[:, 1]}[up]
+    assert np.abs(loaded.vertices[:, 1] - height).max() < 1e-5
+    assert loaded.volume == pytest.approx(1.0, rel=1e-3)
+
+
 def test_colors_are_kept(tmp_path: Path) -> None:
     for extension in (".ply", ".obj"):
         path = tmp_path / f"mesh{extension}"
