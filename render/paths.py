@@ -9,7 +9,7 @@ from torch import Tensor
 
 from render.cameras import Cameras
 from render.gaussians import Gaussians
-from render.quaternions import quats_to_rotmats, rotmats_to_quats
+from render.quaternions import quats_to_rotmats, rotmats_to_quats, slerp
 
 ORBIT_DEG = 12.0
 SWAY_DEG = 6.0
@@ -60,7 +60,7 @@ def interpolate(cameras: Cameras, count: int) -> Cameras:
     c2w = cameras.c2w.double().cpu()
     centers = _catmull_rom([c2w[k, :3, 3] for k in knots], step[:, None])
     quats = rotmats_to_quats(c2w[:, :3, :3])
-    rotmats = quats_to_rotmats(_slerp(quats[knots[1]], quats[knots[2]], step[:, None]))
+    rotmats = quats_to_rotmats(slerp(quats[knots[1]], quats[knots[2]], step[:, None]))
     mix = step[:, None, None].to(cameras.Ks)
     ahead, behind = knots[2].to(cameras.device), knots[1].to(cameras.device)
     Ks = cameras.Ks[behind] * (1 - mix) + cameras.Ks[ahead] * mix
@@ -120,15 +120,3 @@ def _catmull_rom(p: list[Tensor], t: Tensor) -> Tensor:
         + (2 * p[0] - 5 * p[1] + 4 * p[2] - p[3]) * t**2
         + (3 * p[1] - p[0] - 3 * p[2] + p[3]) * t**3
     )
-
-
-def _slerp(a: Float[Tensor, "v 4"], b: Float[Tensor, "v 4"], t: Float[Tensor, "v 1"]) -> Tensor:
-    """Interpolate along the shortest rotation from a to b (Shoemake 1985)."""
-    dot = (a * b).sum(-1, keepdim=True)
-    b, dot = torch.where(dot < 0, -b, b), dot.abs().clamp_max(1)
-    angle = dot.arccos()
-    near = angle < 1e-6
-    sine = torch.where(near, 1.0, angle.sin())
-    left = torch.where(near, 1 - t, ((1 - t) * angle).sin() / sine)
-    right = torch.where(near, t, (t * angle).sin() / sine)
-    return left * a + right * b

@@ -78,3 +78,17 @@ def multiply_quats(a: Float[Tensor, "*#b 4"], b: Float[Tensor, "*#b 4"]) -> Floa
         ],
         -1,
     )
+
+
+def slerp(
+    a: Float[Tensor, "*v 4"], b: Float[Tensor, "*v 4"], t: Float[Tensor, "*v 1"]
+) -> Float[Tensor, "*v 4"]:
+    """Interpolate along the shortest rotation from a to b (Shoemake 1985)."""
+    dot = (a * b).sum(-1, keepdim=True)
+    b, dot = torch.where(dot < 0, -b, b), dot.abs().clamp_max(1)
+    angle = dot.arccos()
+    near = angle < 1e-6
+    sine = torch.where(near, 1.0, angle.sin())
+    left = torch.where(near, 1 - t, ((1 - t) * angle).sin() / sine)
+    right = torch.where(near, t, (t * angle).sin() / sine)
+    return left * a + right * b

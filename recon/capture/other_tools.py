@@ -100,24 +100,29 @@ class _Shot:
     fractions of the long side of the photo."""
 
 
-def find_other_cameras(folder: Path) -> list[tuple[str, Reader]]:
-    """Return the files of other tools with cameras in a folder, with functions that read them."""
+def find_other_cameras(folder: Path, photos: bool = True) -> list[tuple[str, Reader]]:
+    """Return the files of other tools with cameras in a folder, with functions that read them.
+
+    Args:
+        folder: Folder that they are in.
+        photos: Whether the photos must exist. Without them the file must give their sizes.
+    """
     found: list[tuple[str, Reader]] = []
     for path in sorted(folder.glob("*.[xX][mM][lL]")):
         if "<document" in text_head(path):
-            found.append((path.name, partial(read_metashape, path)))
+            found.append((path.name, partial(read_metashape, path, photos=photos)))
     for path in sorted(folder.glob("*.[cC][sS][vV]")):
         if _table(text_head(path)):
-            found.append((path.name, partial(read_reality_capture, path)))
+            found.append((path.name, partial(read_reality_capture, path, photos=photos)))
     for name in ("keyframes/corrected_cameras", "keyframes/cameras", "cameras"):
         if any((folder / name).glob("*.json")):
-            found.append((name, partial(read_polycam, folder, name)))
+            found.append((name, partial(read_polycam, folder, name, photos=photos)))
             break
     for name in ("metadata.json", "metadata"):
         if (folder / name).is_file():
-            found.append((name, partial(read_record3d, folder / name)))
+            found.append((name, partial(read_record3d, folder / name, photos=photos)))
     if (folder / "bundle.out").is_file():
-        found.append(("bundle.out", partial(read_bundle, folder / "bundle.out")))
+        found.append(("bundle.out", partial(read_bundle, folder / "bundle.out", photos=photos)))
     return found
 
 
@@ -167,7 +172,7 @@ def _families(names: set[str]) -> set[str]:
     return {pattern if counts[pattern] > 1 else name for name, pattern in patterns.items()}
 
 
-def read_metashape(path: Path) -> Capture:
+def read_metashape(path: Path, photos: bool = True) -> Capture:
     """Read the aligned cameras of Metashape's cameras.xml; those of the largest component.
 
     Raises:
@@ -191,7 +196,7 @@ def read_metashape(path: Path) -> Capture:
         for camera in cameras
         if camera.get("component_id") == largest
     ]
-    return _capture(path, shots)
+    return _capture(path, shots, photos)
 
 
 def _metashape_shot(
@@ -239,7 +244,7 @@ def _table(text: str) -> list[dict[str, str]]:
     return []
 
 
-def read_reality_capture(path: Path) -> Capture:
+def read_reality_capture(path: Path, photos: bool = True) -> Capture:
     """Read RealityCapture's or RealityScan's table of cameras.
 
     Raises:
@@ -256,7 +261,7 @@ def read_reality_capture(path: Path) -> Capture:
             f"{path}: positions are in degrees; choose a projected or local coordinate system for "
             "the export"
         )
-    return _capture(path, shots)
+    return _capture(path, shots, photos)
 
 
 def _is_in_degrees(rows: Sequence[dict[str, str]]) -> bool:
@@ -293,7 +298,7 @@ def _table_shot(path: Path, row: dict[str, str]) -> _Shot:
     )
 
 
-def read_polycam(folder: Path, name: str) -> Capture:
+def read_polycam(folder: Path, name: str, photos: bool = True) -> Capture:
     """Read Polycam's cameras, a JSON file each, and the photos of the same names.
 
     Raises:
@@ -304,7 +309,7 @@ def read_polycam(folder: Path, name: str) -> Capture:
         (f"{images}/{path.stem}", partial(_polycam_shot, path))
         for path in sorted((folder / name).glob("*.json"))
     ]
-    return _capture(folder / name, shots, folder)
+    return _capture(folder / name, shots, photos, folder)
 
 
 def _polycam_shot(path: Path) -> _Shot:
@@ -319,7 +324,7 @@ def _polycam_shot(path: Path) -> _Shot:
     return _Shot(c2w, (fx, fy), (cx, cy), (round(width), round(height)))
 
 
-def read_record3d(path: Path) -> Capture:
+def read_record3d(path: Path, photos: bool = True) -> Capture:
     """Read Record3D's metadata and the photos in `rgb` or `rgbd` that are numbered by its poses.
 
     Raises:
@@ -336,25 +341,27 @@ def read_record3d(path: Path) -> Capture:
     c2w[:, :3, 3] = poses[:, 4:]
     # An export has the first of these folders, the app's own .r3d, a zip archive, the second.
     folder = next((name for name in R3D_FOLDERS if (path.parent / name).is_dir()), R3D_FOLDERS[0])
-    photos = {image.stem: image.name for image in list_images(path.parent / folder)}
+    names = {image.stem: image.name for image in list_images(path.parent / folder)}
+    if not photos:
+        names = {str(i): f"{i}.jpg" for i in range(len(poses))} | names
     lenses = np.tile([K[0, 0], K[1, 1], K[0, 2], K[1, 2]], (len(poses), 1))
     if values.get("perFrameIntrinsicCoeffs"):
         where = f"{path}: perFrameIntrinsicCoeffs"
         lenses = _matrix(values["perFrameIntrinsicCoeffs"], lenses.shape, where)
     shots = [
         (
-            f"{folder}/{photos[str(i)]}",
+            f"{folder}/{names[str(i)]}",
             partial(_Shot, c2w[i] * OPENGL_FLIP, (fx, fy), (cx, cy), size),
         )
         for i, (fx, fy, cx, cy) in enumerate(lenses.tolist())
-        if str(i) in photos
+        if str(i) in names
     ]
     if len(shots) < len(poses):
         warn(f"{path} has {len(poses)} poses, and photos for {len(shots)} of them in {folder}/")
-    return _capture(path, shots)
+    return _capture(path, shots, photos)
 
 
-def read_bundle(path: Path) -> Capture:
+def read_bundle(path: Path, photos: bool = True) -> Capture:
     """Read the cameras of Bundler's bundle.out; list.txt beside it names the photos.
 
     Raises:
@@ -381,25 +388,36 @@ def read_bundle(path: Path) -> Capture:
             coefficients = (k1, k2, 0.0, 0.0, 0.0)
             make = partial(_Shot, c2w * OPENGL_FLIP, (focal, focal), coefficients=coefficients)
             shots.append((name, make))
-    return _capture(path, shots)
+    return _capture(path, shots, photos)
 
 
-def _capture(source: Path, shots: Shots, root: Path | None = None) -> Capture:
-    """Make a capture of the cameras whose photos are there."""
+def _capture(source: Path, shots: Shots, photos: bool, root: Path | None = None) -> Capture:
+    """Make a capture of the cameras whose photos are there, or of all if photos do not count."""
     root = root or source.parent
     if not shots:
         raise InputError(f"{source} has no cameras")
-    photos = find_photos(root, [name for name, _ in shots], str(source), (".", "images"))
+    names = [name for name, _ in shots]
+    paths: list[Path | None] = [root / name.replace("\\", "/") for name in names]
+    with contextlib.nullcontext() if photos else contextlib.suppress(InputError):
+        found = find_photos(root, names, str(source), (".", "images"))
+        paths = [
+            photo or (None if photos else path) for photo, path in zip(found, paths, strict=True)
+        ]
     made = [
         (name, photo, partial(_frame, read, root, f"{source}, camera {name}"))
-        for (name, read), photo in zip(shots, photos, strict=True)
+        for (name, read), photo in zip(shots, paths, strict=True)
     ]
-    frames, lost = valid_frames(str(source), made)
+    frames, lost = valid_frames(str(source), made, photos, num_needed=2 if photos else 1)
     return Capture(root, "exported", frames, left_out=lost)
 
 
 def _frame(read: Callable[[], _Shot], root: Path, where: str, photo: Path) -> Frame:
     shot = read()
+    if shot.size is None and not photo.is_file():
+        raise InputError(
+            f"{where}: the size of its photo is not in the file, and {photo} is not there; put the "
+            "photos beside the file, or export cameras with sizes"
+        )
     if shot.is_relative and shot.center is not None:
         size, oriented = size_for_center(photo, None)
         middle, side = np.array(size) / 2, max(size)

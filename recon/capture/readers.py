@@ -56,9 +56,9 @@ def load_capture(
     cameras that are not used, photos that are missing or cannot be read, and masks.
 
     Args:
-        source: A folder, a zip archive of one, a video, a transforms.json, a poses_bounds.npy, an
-            image file or a pattern of several (`photos/*.jpg`), or a list of image files, folders
-            and archives of them. A capture is returned as it is.
+        source: A folder, a zip archive of one, a video, a transforms.json, a poses_bounds.npy, a
+            file of another tool's cameras, an image file or a pattern of several (`photos/*.jpg`),
+            or a list of image files, folders and archives of them. A capture is returned as it is.
         frames: Number of frames to take from a video, which are written to the cache; None takes
             more the more the camera moves.
         photos: Whether photos and masks of a transforms.json must exist. Without them it must give
@@ -120,6 +120,8 @@ def _read_file(path: Path, frames: int | None, photos: bool) -> Capture:
     suffix = path.suffix.lower()
     if is_scene(path):
         raise _no_photos(path)
+    if (read := dict(find_other_cameras(path.parent, photos)).get(path.name)) is not None:
+        return read()
     if suffix == ".json":
         return read_transforms(path, photos)
     if suffix == ".npy":
@@ -171,7 +173,7 @@ def _read_folder(folder: Path, frames: int | None, photos: bool) -> Capture:
     if (table := names.get(LLFF_NAME)) and table.is_file():
         kinds.append((table.name, partial(read_llff, table, photos)))
     lists = camera_files(folder, [name for name, _ in kinds])
-    others = find_other_cameras(folder)
+    others = find_other_cameras(folder, photos)
     others[:0] = [(path.name, partial(read_transforms, path, photos)) for path in lists]
     if not kinds:
         return first_readable(folder, others) or _read_without_cameras(folder, frames, photos)

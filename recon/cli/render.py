@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from recon.capture import Capture
     from recon.export.images import ImageConfig
     from recon.formats import SceneSource
-    from recon.precision import Origin
     from recon.types import StageProgress
     from render import Cameras, Gaussians
 
 IMAGE_FORMATS = (".png", ".jpg", ".jpeg", ".exr")
+GLTF_EXTENSIONS = (".glb", ".gltf")
 DEFAULT_SIZE_PX, PANORAMA_SIZE_PX = (768, 512), (2048, 1024)
 
 
@@ -35,12 +35,14 @@ class Render:
     """Image (.png, .jpg, .exr), video (.mp4), or a folder for one image per camera. An .exr has
     linear colour, alpha and depth (channels R G B A Z)."""
     cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
-    """Capture or transforms.json (the photos need not exist) whose cameras to use; if omitted, the
-    one that the scene file tells (.splat and .spz cannot), or else a guess."""
+    """Capture, transforms.json or camera file of another program (the photos need not exist), or
+    .glb that Blender exported, whose cameras to use; if omitted, the one that the scene file tells
+    (.splat and .spz cannot), or else a guess."""
     camera_index: Annotated[str | None, Arg(metavar="N|PHOTO", replaces=("--view",))] = None
     """Camera to use, by its index from 0 or the name of its photo; if omitted, the first."""
-    path: Literal["orbit", "wave", "interpolate"] | None = None
-    """Move the camera along a path; orbit if omitted for a video."""
+    path: Literal["orbit", "wave", "interpolate", "cameras"] | None = None
+    """Move the camera along a path; cameras takes the given ones as they are. If omitted for a
+    video, orbit, or the cameras of a .glb."""
     size: Annotated[str | None, Arg(metavar="WxH")] = None
     """Image size in pixels, such as 640x480; if omitted, that of the camera, with a longer side of
     at most 768, and 2048x1024 for a panorama."""
@@ -138,13 +140,15 @@ class Render:
                 raise ReconError("--camera-index selects one of --cameras; pass both")
             given, names = self._first_camera(gaussians, source), ["view"]
         else:
-            given, names = self._given_cameras(self.cameras, source.origin)
+            given, names = self._given_cameras(self.cameras, source)
             given = given.to(gaussians.device)
         if self.camera_index is not None:
             index = _camera_index(self.camera_index, names)
             given, names = given[[index]], [names[index]]
-        path = self.path or ("orbit" if suffix == ".mp4" else None)
-        if path is not None:
+        path = self.path or ("orbit" if suffix == ".mp4" else "cameras")
+        if self.path is None and self._is_gltf() and len(given) > 1:
+            path = "cameras"
+        if path != "cameras":
             moved = PATHS[path](
                 gaussians, given, self.num_frames if suffix not in IMAGE_FORMATS else 1
             )
@@ -167,17 +171,25 @@ class Render:
             size = max(1, round(scale * start.width)), max(1, round(scale * start.height))
         return fitted(start, *size)
 
-    def _given_cameras(self, path: Path, origin: "Origin") -> tuple["Cameras", list[str]]:
+    def _given_cameras(self, path: Path, source: "SceneSource") -> tuple["Cameras", list[str]]:
         """Return the pinhole cameras of a capture, without distortion, at one size."""
         from recon.capture import load_capture, pinhole_cameras
         from recon.capture.cameras import relative_to
+        from recon.capture.gltf_cameras import read_gltf_cameras
 
-        capture = load_capture(path, photos=False)
+        if self._is_gltf():
+            capture = read_gltf_cameras(path, source.up_axis())
+        else:
+            capture = load_capture(path, photos=False)
+            check_capture_stays({"-o": self.output}, capture, self.force)
         if not capture.has_cameras:
             raise ReconError(f"{path} has no cameras; expected a capture with known cameras")
-        check_capture_stays({"-o": self.output}, capture, self.force)
         size = self._size()
-        return pinhole_cameras(relative_to(capture, origin), size), _file_names(capture)
+        return pinhole_cameras(relative_to(capture, source.origin), size), _file_names(capture)
+
+    def _is_gltf(self) -> bool:
+        path = self.cameras
+        return path is not None and path.suffix.lower() in GLTF_EXTENSIONS and path.is_file()
 
     def _size(self) -> tuple[int, int] | None:
         if self.size:

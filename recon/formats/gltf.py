@@ -37,7 +37,7 @@ class Document:
         """Yield the world-from-mesh matrix [4 4] and the primitive of every mesh of a node."""
         for matrix, node in self._nodes():
             if "mesh" in node:
-                for primitive in _objects(self._item("meshes", node["mesh"]).get("primitives")):
+                for primitive in objects(self._item("meshes", node["mesh"]).get("primitives")):
                     yield matrix, primitive
 
     def perspective_cameras(self) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
@@ -53,7 +53,7 @@ class Document:
         nodes = self.json.get("nodes")
         if not isinstance(nodes, list):
             return
-        children = [c for n in _objects(nodes) for c in _list(n.get("children"))]
+        children = [c for n in objects(nodes) for c in _list(n.get("children"))]
         roots = [i for i in range(len(nodes)) if i not in children]
         pending = [(np.eye(4), i) for i in roots]
         seen: set[int] = set()
@@ -159,7 +159,7 @@ class Document:
         """Return the size of the file, with those that it keeps values in."""
         size = self.path.stat().st_size
         if self.binary is None:
-            uris = [str(entry.get("uri", "")) for entry in _objects(self.json.get("buffers"))]
+            uris = [str(entry.get("uri", "")) for entry in objects(self.json.get("buffers"))]
             files = {uri for uri in uris if not uri.startswith("data:")}
             size += sum(len(self._mapped(uri)) for uri in files)
         return size
@@ -218,7 +218,8 @@ def _parsed(path: Path, text: bytes) -> dict[str, Any]:
     return document
 
 
-def _objects(values: Any) -> list[dict[str, Any]]:
+def objects(values: Any) -> list[dict[str, Any]]:
+    """Return the objects in a list; none if it is no list."""
     return [value for value in _list(values) if isinstance(value, dict)]
 
 

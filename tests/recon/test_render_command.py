@@ -1,5 +1,6 @@
 """`recon render`: kinds of images, and runs that go on after an interruption."""
 
+import json
 import math
 from pathlib import Path
 
@@ -85,6 +86,30 @@ def test_panorama(scene: Path, tmp_path: Path) -> None:
     run("render @s.ply -o @b.exr --panorama --size 256x128", tmp_path)
     with OpenEXR.File(str(tmp_path / "b.exr"), separate_channels=True) as file:
         assert math.isinf(file.channels()["Z"].pixels[64, 0])
+
+
+def test_video_of_the_cameras_of_a_gltf(scene: Path, tmp_path: Path) -> None:
+    """The frames are the cameras, and a second run may replace the output."""
+    lens = {"type": "perspective", "perspective": {"yfov": 0.8, "aspectRatio": 1.5}}
+    # Behind the origin of a scene with -y up, whose x and y the file negates.
+    nodes = [
+        {"name": f"C{i}", "camera": 0, "translation": [0.2 * i, 0, -4], "rotation": [0, 1, 0, 0]}
+        for i in range(3)
+    ]
+    document = {"asset": {"version": "2.0"}, "nodes": nodes, "cameras": [lens]}
+    (tmp_path / "c.gltf").write_text(json.dumps(document))
+    words = "render @s.ply -o @v.mp4 --cameras @c.gltf --size 64x48"
+    run(words, tmp_path)
+    run(words, tmp_path)
+    video = cv2.VideoCapture(str(tmp_path / "v.mp4"))
+    frames = [image for read, image in (video.read() for _ in range(4)) if read]
+    assert len(frames) == 3 and frames[0][12:36, 16:48].mean() > 20
+    run("render @s.ply -o @all --cameras @c.gltf --size 64x48", tmp_path)
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == [
+        "C0.png",
+        "C1.png",
+        "C2.png",
+    ]
 
 
 @pytest.mark.parametrize(

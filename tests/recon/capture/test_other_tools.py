@@ -12,7 +12,7 @@ import torch
 from capture_files import Shot, shots, write_images
 from PIL import Image
 
-from recon import ReconWarning
+from recon import InputError, ReconWarning
 from recon.capture import Capture, load_capture
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -137,6 +137,32 @@ def test_cameras_of_other_tools(tmp_path: Path, write, centered: bool, coefficie
         np.testing.assert_allclose(frame.camera.K, K, atol=1e-9)
         assert frame.camera.coefficients == coefficients
         assert frame.camera.viewmat.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (write_metashape, "cameras.xml"), (write_polycam, ""), (write_record3d, "metadata.json"),
+        (write_reality_capture, "cameras.csv"), (write_bundler, "bundle.out"),
+    ],
+)  # fmt: skip
+def test_cameras_without_photos(tmp_path: Path, write, name: str):
+    """Rendering needs no photos, unless the file leaves their size to them."""
+    cameras = shots(centered=True)
+    write_images(tmp_path, cameras)
+    write(tmp_path, cameras)
+    for folder in ("images", "keyframes/images", "rgb", "rgbd"):
+        shutil.rmtree(tmp_path / folder, ignore_errors=True)
+    if name in ("cameras.csv", "bundle.out"):
+        with pytest.raises(InputError, match="the size of its photo is not in the file"):
+            load_capture(tmp_path / name, photos=False)
+        write_images(tmp_path, cameras)
+    capture = load_capture(tmp_path / name, photos=False)
+    assert len(capture.frames) == 3
+    for frame, shot in zip(capture.frames, cameras, strict=True):
+        assert frame.camera is not None
+        np.testing.assert_allclose(frame.camera.viewmat, shot.viewmat, atol=1e-9)
+        assert (frame.camera.width, frame.camera.height) == (shot.width, shot.height)
 
 
 @pytest.mark.parametrize(
