@@ -27,7 +27,7 @@ class Agreement:
             assert difference < GRADIENT_L2 and cosine > GRADIENT_COSINE, (name, self)
 
     def row(self, name: str) -> str:
-        """A row of the table in docs/benchmark.md."""
+        """A row of the table in docs/benchmark/rasterizer.md."""
         worst = max(difference for difference, _ in self.gradients.values())
         cosine = min(cosine for _, cosine in self.gradients.values())
         return f"| {name} | {self.rgb_p999:.1e} | {self.rgb_max:.1e} | {worst:.1e} | {cosine:.7f} |"

@@ -185,7 +185,7 @@ def test_a_run_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert calls == ["a/x", "b", "b"]
     assert found["results"]["a/x"]["value"] == 0.333333 and found["machine"]["quiet"]
     assert told[1].endswith(", stored") and not told[2].endswith(", stored")
-    found = measure_all(run_in(tmp_path, FULL), told.append, minutes=-1)
+    found = measure_all(run_in(tmp_path, FULL), told.append, minutes=-1.0)
     assert calls[3:] == [] and len(found["skipped"]) == 2
     assert found["skipped"][0]["reason"] == "the time of the run was over"
     measure_all(run_in(tmp_path, FULL), told.append)
@@ -226,7 +226,7 @@ def test_small_measurements_of_the_sample(tmp_path: Path, monkeypatch: pytest.Mo
     main(arguments)
     document = json.loads((tmp_path / "benchmark.json").read_text())
     assert [each["reason"] for each in document["skipped"]] == [
-        "sample has only 8 photos", "no folder of captures was named, which should hold none",
+        "no folder of captures was named, which should hold none", "sample has only 8 photos",
     ]  # fmt: skip
     entry = document["results"]["photos/sample/2"]
     assert entry["gaussians"] > 1000 and 1e8 < entry["peak_bytes"] < 1e10
