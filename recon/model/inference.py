@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from recon.model.api import NetworkOutput, ViewBatch
+from recon.model.layers.precision import mixed_precision
 from recon.model.mvs.depth_range import estimate_depth_range
 from recon.model.mvs.pixel_gaussians import MIN_MASK, source_view_of
 from recon.model.networks.cost_volume.config import CostVolumeConfig
@@ -44,7 +45,9 @@ class NetworkModel:
         network = self.network.to(views.images.device)
         batch = ViewBatch.from_views(views, estimate_depth_range(views))
         progress(0.3)
-        output = run_network(network, batch)
+        fits = getattr(network, "runs_in_bf16", False)
+        with mixed_precision(views.images.device, fits):
+            output = run_network(network, batch)
         gaussians = output.gaussians.map(lambda t: t[0])
         keep = (views.masks[:, 0] >= MIN_MASK).flatten()
         # The Gaussians of one pixel are neighbours in the list.

@@ -11,7 +11,7 @@ from recon.optimisation.adam import Adam, AdamScene
 from recon.optimisation.camera_corrections import CameraCorrections
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.haze import is_haze
-from recon.optimisation.ssim import ssim_gradient
+from recon.optimisation.photo_loss import photo_loss
 from recon.optimisation.view_count_policy import POLICY
 from recon.types import PackedViews, Views
 from render import Cameras, Gaussians, GradientRender, RasterizeSettings
@@ -99,7 +99,9 @@ class Parameters:
             camera = target.cameras if corrections is None else corrections.camera(v)
             render = GradientRender(self.scene.gaussians, camera.detach(), self.settings)
             exposure = exposures[v][:, None, None]
-            absolute, gradient = self._photo_loss(render.rgb * exposure, target)
+            absolute, gradient = photo_loss(
+                render.rgb * exposure, target.images, target.valid, self.ssim_weight
+            )
             gradient /= pixels
             total += absolute / pixels
             v_exposures[v] += (gradient * render.rgb).sum((-2, -1))
@@ -114,23 +116,6 @@ class Parameters:
         if corrections is not None:
             corrections.step(lr_factor)
         return float(total)
-
-    def _photo_loss(
-        self, image: Float[Tensor, "3 h w"], target: Views
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, "3 h w"]]:
-        """Compute the absolute error, and the gradient of the loss, both summed over pixels.
-
-        The loss is that of 3DGS (Kerbl et al. 2023, eq. 7), with 1 - SSIM for D-SSIM.
-        """
-        image *= target.valid
-        photo = target.images * target.valid
-        error = image - photo
-        gradient = error.sign()
-        absolute = (error * gradient).sum()
-        if self.ssim_weight > 0:
-            gradient *= 1 - self.ssim_weight
-            gradient -= self.ssim_weight * target.valid * ssim_gradient(image, photo)
-        return absolute, gradient
 
     def hide_haze(self, cameras: Cameras, radius: float) -> None:
         """Hide Gaussians near a camera that most views see through (see `is_haze`).

@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Iterator
 
-VERSION = 4
+VERSION = 5
 
 
 class Request(ctypes.Structure):
@@ -53,7 +53,25 @@ class AdamStep(ctypes.Structure):
     )
 
 
-STRUCTS: tuple[type[ctypes.Structure], ...] = (Request, Images, Gradients, Contributions, AdamStep)
+class PhotoLoss(ctypes.Structure):
+    """Settings, inputs and outputs of `recon_cpu_photo_loss` (cpu/photo_loss.h)."""
+
+    _fields_ = (
+        [(name, ctypes.c_int32) for name in "width height threads".split()]
+        + [("ssim_weight", ctypes.c_float)]
+        + [(name, ctypes.c_void_p) for name in "image photo valid gradient".split()]
+        + [(name, ctypes.c_void_p) for name in ("absolute", "similarity")]
+    )
+
+
+STRUCTS: tuple[type[ctypes.Structure], ...] = (
+    Request,
+    Images,
+    Gradients,
+    Contributions,
+    AdamStep,
+    PhotoLoss,
+)
 Layout = list[tuple[str, int, int]]
 
 

@@ -236,6 +236,37 @@ def adam_step_cpu(
     )
 
 
+def photo_loss_cpu(
+    image: Tensor, photo: Tensor, valid: Tensor, ssim_weight: float
+) -> tuple[float, float, Tensor]:
+    """Compute the loss of a rendered image; see `recon.optimisation.photo_loss`.
+
+    Args:
+        image: Rendered image [3 h w]; like all of them float32 on the CPU.
+        photo: Photo [3 h w].
+        valid: Factor of both [1 h w].
+        ssim_weight: Weight of 1 - SSIM; if it is 0, SSIM is not computed and returned as 0.
+
+    Returns:
+        Sums over pixels and channels of the absolute error and of SSIM, and the gradient with
+        respect to the image [3 h w] of the loss summed likewise.
+    """
+    tensors = tuple(tensor.contiguous() for tensor in (image, photo, valid))
+    for name, tensor in zip(("image", "photo", "valid"), tensors, strict=True):
+        if tensor.dtype != torch.float32 or tensor.shape[-2:] != image.shape[-2:]:
+            raise ValueError(f"{name} must be float32 and as large as the image: {tensor.shape}")
+    gradient = torch.empty_like(tensors[0])
+    sums = torch.zeros(2, dtype=torch.float64)
+    height, width = image.shape[-2:]
+    loss = abi.PhotoLoss(
+        width, height, torch.get_num_threads(), ssim_weight,
+        *(_pointer(t) for t in (*tensors, gradient, sums[:1], sums[1:])),
+    )  # fmt: skip
+    _check(native.load_library().recon_cpu_photo_loss(ctypes.byref(loss)))
+    absolute, similarity = sums.tolist()
+    return absolute, similarity, gradient
+
+
 def _named(name: str, gaussians: Gaussians | None) -> dict[str, Tensor]:
     return {} if gaussians is None else {f"{name}.{k}": t for k, t in vars(gaussians).items()}
 

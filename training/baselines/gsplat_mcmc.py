@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recon.optimisation.ssim import ssim
+from recon.optimisation.photo_loss import ssim
 from recon.types import Views
 from render import Gaussians, RasterizeSettings, rasterize
 from render.types import NEAR

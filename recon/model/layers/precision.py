@@ -26,6 +26,26 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
     return exact
 
 
+def mixed_precision(device: torch.device, fits: bool) -> torch.autocast:
+    """Return a context in which a trained network runs in bf16 where the processor has it.
+
+    What is emulated (on CPUs without AVX-512 BF16) would be slower.
+
+    Args:
+        device: Device of the network.
+        fits: Whether the network is as good in bf16.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=fits and _has_bf16(device))
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return False
+
+
 @contextmanager
 def reliable_convolution(values: Tensor) -> Iterator[Tensor]:
     """Yield a convolution's input, in float32 where its bf16 gradients are wrong on a CPU."""

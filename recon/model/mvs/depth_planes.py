@@ -9,6 +9,8 @@ from render import Cameras
 
 # Candidate disparities, as powers of ten of 1 / baseline, among which the planes are chosen.
 CANDIDATE_EXPONENTS, NUM_CANDIDATES = (-3.0, 1.5), 128
+# Long side of the grid of pixels whose motion is measured: their mean changes little with more.
+GRID_PX = 24
 # Candidates at which less of the view is visible in the source views, relative to the best
 # candidate, are left out.
 MIN_RELATIVE_VISIBILITY = 0.3
@@ -23,6 +25,7 @@ def uniform_motion_planes(
     side by side they are uniform in disparity. A camera behind this one sees points however near:
     uniform steps in disparity would spend all planes there.
     """
+    cameras = cameras.reduced(GRID_PX)
     distances = (cameras.centers[sources] - cameras.centers[view]).norm(dim=-1)
     baseline = float(distances.median().clamp_min(1e-8))
     candidates = torch.logspace(

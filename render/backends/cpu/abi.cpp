@@ -9,6 +9,7 @@
 
 #include "adam.h"
 #include "api.h"
+#include "photo_loss.h"
 #include "pool.h"
 #include "state.h"
 
@@ -198,7 +199,7 @@ std::int32_t guarded(const Body& body) {
 
 // Version of this ABI. The Python side refuses a library of another version,
 // so that a stale build is named instead of corrupting memory.
-RECON_API std::int32_t recon_cpu_abi_version() { return 4; }
+RECON_API std::int32_t recon_cpu_abi_version() { return 5; }
 
 // Why the last call on this thread returned FAILED.
 RECON_API const char* recon_cpu_last_error() { return last_error; }
@@ -224,6 +225,10 @@ RECON_API std::int32_t recon_cpu_backward(const Request* request, const State* s
 RECON_API std::int32_t recon_cpu_adam_step(const AdamStep* step, const Gradients* gradients,
                                            const Gradients* other) {
   return guarded([&] { adam_step(*step, *gradients, other); });
+}
+
+RECON_API std::int32_t recon_cpu_photo_loss(const PhotoLoss* loss) {
+  return guarded([&] { photo_loss(*loss); });
 }
 
 RECON_API void recon_cpu_free(State* state) { delete state; }

@@ -29,20 +29,6 @@ struct Block {
   }
 };
 
-inline vf load_some(const float* from, int count) {
-  if (count == W) return load(from);
-  float lanes[W] = {};
-  std::copy_n(from, count, lanes);
-  return load(lanes);
-}
-
-inline void store_some(float* to, vf value, int count) {
-  if (count == W) return store(to, value);
-  float lanes[W];
-  store(lanes, value);
-  std::copy_n(lanes, count, to);
-}
-
 // Sum of two views' gradients where their signs agree, else 0; one gradient is itself.
 inline vf agreed(const float* first, const float* second, int count) {
   const vf a = load_some(first, count);

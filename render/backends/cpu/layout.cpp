@@ -4,6 +4,7 @@
 
 #include "adam.h"
 #include "api.h"
+#include "photo_loss.h"
 
 using namespace recon;
 
@@ -43,6 +44,10 @@ constexpr Field LAYOUT[] = {
     FIELD(AdamStep, min_scales), FIELD(AdamStep, means), FIELD(AdamStep, quats),
     FIELD(AdamStep, log_scales), FIELD(AdamStep, logits), FIELD(AdamStep, sh),
     FIELD(AdamStep, scales), FIELD(AdamStep, opacities), FIELD(AdamStep, moments),
+    STRUCT(PhotoLoss), FIELD(PhotoLoss, width), FIELD(PhotoLoss, height),
+    FIELD(PhotoLoss, threads), FIELD(PhotoLoss, ssim_weight), FIELD(PhotoLoss, image),
+    FIELD(PhotoLoss, photo), FIELD(PhotoLoss, valid), FIELD(PhotoLoss, gradient),
+    FIELD(PhotoLoss, absolute), FIELD(PhotoLoss, similarity),
 };
 
 }  // namespace

@@ -31,6 +31,21 @@ inline vf load(const float* p) {
   return v;
 }
 inline void store(float* p, vf v) { std::memcpy(p, &v, sizeof v); }
+// The first `count` values of a vector; the others are loaded as 0 and not stored.
+inline vf load_some(const float* from, int count) {
+  if (count == W) return load(from);
+  float lanes[W] = {};
+  std::memcpy(lanes, from, count * sizeof(float));
+  return load(lanes);
+}
+
+inline void store_some(float* to, vf value, int count) {
+  if (count == W) return store(to, value);
+  float lanes[W];
+  store(lanes, value);
+  std::memcpy(to, lanes, count * sizeof(float));
+}
+
 inline vi bits(vf v) { return (vi)v; }
 inline vf floats(vi v) { return (vf)v; }
 inline vf vmin(vf a, vf b) { return a < b ? a : b; }

@@ -11,6 +11,7 @@ from network_helpers import random_batch
 from safetensors.torch import save
 from torch import nn
 
+from recon.capture import load_capture, load_views
 from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 from recon.errors import ReconError
 from recon.model import registry
@@ -18,6 +19,7 @@ from recon.model.api import NetworkOutput, ViewBatch
 from recon.model.checkpoint import read_checkpoint, save_checkpoint
 from recon.model.heads import GaussianHeadConfig, activate
 from recon.model.inference import NetworkModel, run_network
+from recon.model.layers import precision
 from recon.model.networks.cost_volume import SIZES, CostVolumeConfig
 from recon.model.registry import (
     NETWORKS,
@@ -141,3 +143,16 @@ def test_own_network_is_built_saved_and_loaded_by_name(
     assert len(reconstruct(sample, settings).gaussians) == 2 * 64 * 48
     with pytest.raises(ReconError, match="the network my_wall has no bundled weights"):
         build_model("my-wall")
+
+
+def test_bf16_changes_little(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    views = load_views(load_capture(sample), resolution=96)[:2]
+    model, found = build_model("cost-volume"), []
+    for has_bf16 in (False, True):
+        monkeypatch.setattr(precision, "_has_bf16", lambda device, has=has_bf16: has)
+        found.append(model(views, lambda done: None))
+    exact, coarse = found
+    difference = (coarse.depth / exact.depth - 1).abs()
+    assert float(difference.median()) < 2e-3 and not torch.equal(coarse.depth, exact.depth)
+    assert coarse.depth.dtype == torch.float32
+    assert all(t.dtype == torch.float32 for t in vars(coarse.gaussians).values())

@@ -9,6 +9,7 @@ from helpers import look_at_cameras
 from recon.model.mvs.consistency import DepthMaps, check_consistency, consistency_costs, floaters
 from recon.model.mvs.correlation import box_mean, zncc
 from recon.model.mvs.cost_volume import UNSEEN_COST, cost_volume
+from recon.model.mvs.depth_planes import uniform_motion_planes
 from recon.model.mvs.depth_range import ranges_of_points
 from recon.model.mvs.fill import fill_disparity
 from recon.model.mvs.sgm import aggregate, best_plane
@@ -79,6 +80,19 @@ def test_cost_volume_is_lowest_at_the_true_plane() -> None:
     costs = cost_volume(images, cameras, 0, [1], planes, (2,))
     assert float(planes[costs[:, 10:30, 15:45].mean((1, 2)).argmin()]) == pytest.approx(0.25)
     assert float(costs[-1, 20, 0]) == pytest.approx(UNSEEN_COST)
+
+
+def test_planes_move_pixels_by_equal_steps() -> None:
+    """Side by side: uniform in disparity, up to where the views share nothing."""
+    viewmats = torch.eye(4).repeat(2, 1, 1)
+    viewmats[1, 0, 3] = -0.5
+    cameras = Cameras.from_focal(viewmats, 32.0, 32, 32)
+    planes = uniform_motion_planes(cameras, 0, [1], 40)
+    steps = planes.diff()
+    assert float(planes[0]) > 0
+    assert torch.allclose(steps, steps.mean().expand_as(steps), rtol=0.15)
+    large = uniform_motion_planes(cameras.resized(256, 256), 0, [1], 40)
+    assert torch.allclose(large, planes, rtol=0.02)
 
 
 def test_aggregation_removes_noise_and_keeps_the_step() -> None:

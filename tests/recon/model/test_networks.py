@@ -21,6 +21,7 @@ from recon.errors import ReconError
 from recon.model.api import NetworkOutput
 from recon.model.heads import GaussianHeadConfig, activate
 from recon.model.inference import NetworkModel, run_network
+from recon.model.layers import precision
 from recon.model.layers.attention import attend
 from recon.model.networks.gs_lrm import SIZES, GsLrmNetwork
 from recon.model.registry import NETWORKS, build_network, named_size
@@ -125,8 +126,9 @@ def test_views_without_baseline_take_the_scale_of_the_depths(
 
 
 @EVERY
-def test_masked_pixels_become_no_gaussians(name: str) -> None:
+def test_masked_pixels_become_no_gaussians(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network as a model of `recon`: world frame, mask, full size."""
+    monkeypatch.setattr(precision, "_has_bf16", lambda device: False)
     batch = sample_batch([2, 4], 32, 24)
     masks = torch.ones(2, 1, 24, 32)
     masks[1, :, :, :20] = 0

@@ -13,7 +13,7 @@ from recon.formats import load_gaussians
 from recon.model.registry import build_model
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.loop import optimise
-from recon.optimisation.ssim import ssim
+from recon.optimisation.photo_loss import ssim
 from recon.types import Prediction, Views
 from render import Gaussians, rasterize
 

@@ -49,6 +49,9 @@ class _Estimate:
 class CostVolumeNetwork(nn.Module):
     """Maps a normalised batch of any number of views and any image size to Gaussians."""
 
+    runs_in_bf16 = True
+    """It is as good in bf16 (docs/experiments/performance.md), and quicker."""
+
     def __init__(self, config: CostVolumeConfig) -> None:
         super().__init__()
         self.config = config
