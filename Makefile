@@ -1,4 +1,4 @@
-# make demo   install into .venv, reconstruct the sample capture: scene.ply, scene.png
+# make demo   install into .venv, reconstruct nine aerial photos: scene.ply, scene.png
 # make test   install into .venv, run the checks and all tests
 # make benchmark   measure, and write docs/benchmark.json, .md and plots (CAPTURES=FOLDER, QUICK=1)
 # make sanitize, make wheel   test the CPU kernel with sanitizers, and the wheel by itself
@@ -29,8 +29,8 @@ lock: install
 	mv build/constraints.txt constraints.txt
 
 demo: install
-	$(BIN)/recon assets/sample -o scene.ply
-	$(BIN)/recon render scene.ply -o scene.png --cameras assets/sample --camera-index 3 --path orbit --size 768x576
+	$(BIN)/recon assets/city -o scene.ply
+	$(BIN)/recon render scene.ply -o scene.png --cameras assets/city --camera-index 4 --path orbit --size 576x768
 	@echo "demo: wrote scene.ply (open it in any splat viewer) and scene.png (a novel view)"
 
 lint: install
