@@ -127,6 +127,7 @@ def test_sections_that_were_not_measured_are_left_out() -> None:
     assert "## Quality" in text and "ST-LPIPS" not in text and "No perceptual metric" in text
     for title in ("## Estimated cameras", "## Files", "## Not measured"):
         assert title not in text
+    assert "## Protocol" in page({**document, "results": {}})
 
 
 def test_standard_error() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from recon.files import atomic_output
 from training.benchmark_report import tables
 from training.benchmark_report.tables import Document
+from training.evaluation.lpips import VGG16_FILE
 
 PAGE = "benchmark.md"
 TEMPLATE = Path(__file__).with_name("page.md")
@@ -73,8 +74,8 @@ def _perceptual(document: Document) -> list[str]:
     """Say which perceptual metric there is."""
     texts = {
         "lpips": "LPIPS with VGG16, lower is better.",
-        "st_lpips": "ST-LPIPS with AlexNet, lower is better (torchvision's weights of VGG16, which "
-        "LPIPS needs, were not on the machine).",
+        "st_lpips": "ST-LPIPS with AlexNet, lower is better. LPIPS replaces it where\n"
+        f"  torchvision's `{VGG16_FILE}` is in torch's download cache, which was not so here.",
         None: "No perceptual metric: its weights were not on the machine.",
     }
     return [f"- {texts[document['perceptual']]}"]
@@ -93,7 +94,7 @@ def _speed(document: Document) -> list[str]:
     raster = document["results"].get("raster")
     if raster is None:
         return []
-    lines = [f"Kernel {raster['instruction_set']}, {raster['threads']} threads."]
+    lines = [f"Kernel {raster['instruction_set']}, up to {raster['threads']} threads."]
     if "reference_s1" in raster:
         found = raster["reference_s1"]
         lines.append(

@@ -73,11 +73,12 @@ def equal_time_panels(document: Document) -> Panels:
 
 
 def photos_panels(document: Document) -> Panels:
-    """Return time and peak memory by number of photos."""
+    """Return time, processor time and peak memory by number of photos."""
     panels: Panels = {}
     for (capture, count), entry in entries(document, "photos").items():
         for title, value in {
             "time, s": entry["seconds"],
+            "processor time, s": entry["processor_seconds"],
             "memory, GB": entry["peak_bytes"] / 1e9,
         }.items():
             panels.setdefault(title, {}).setdefault(capture, []).append((int(count), value))
