@@ -19,7 +19,7 @@ from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
-# Time that the main thread has to end by itself (s), and to write a scene that is kept.
+# Time that the main thread has to end by itself (s), and to write what is kept.
 GRACE_S, KEEPING_GRACE_S = 1.0, 60.0
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 if hasattr(signal, "SIGHUP"):
@@ -68,8 +68,8 @@ class StopRequests:
         """Whether the main thread has got its KeyboardInterrupt."""
         self.is_process = False
         """Whether the process may end in the handler of a signal."""
-        self.holding = False
-        """Whether a first Ctrl-C is only noted; see `hold`."""
+        self.held: int | None = None
+        """The signal that is only noted when it comes first; see `hold`."""
         self.told = False
         """Whether the user has been told."""
         self._previous: dict[int, Any] = {}
@@ -115,19 +115,19 @@ class StopRequests:
         return WORDS[signal.Signals(self.signal or signal.SIGINT)]
 
     @contextmanager
-    def hold(self) -> Iterator[Callable[[], bool]]:
-        """Note a first Ctrl-C instead of raising KeyboardInterrupt; yield whether there was one."""
-        self.holding = True
+    def hold(self, number: int) -> Iterator[Callable[[], bool]]:
+        """Note a first signal instead of raising KeyboardInterrupt; yield whether there was one."""
+        self.held = number
         try:
             yield lambda: self.signal is not None
         finally:
-            self.holding = False
+            self.held = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # Later signals must not interrupt the work of cleaning up.
         if self.raised:
             return
-        is_noted = self.holding and self.signal is None and number == signal.SIGINT
+        is_noted = self.signal is None and number == self.held
         self.signal = number
         if is_noted:
             return
@@ -152,7 +152,7 @@ class StopRequests:
                 continue
             asked += 1
             number = number or byte[0]
-            keeps = self.holding and asked == 1 and number == signal.SIGINT
+            keeps = asked == 1 and number == self.held
             grace = KEEPING_GRACE_S if keeps else GRACE_S
             deadline = min(deadline, time.monotonic() + grace)
         self._end(number)
@@ -216,9 +216,12 @@ def stoppable(is_process: bool) -> Iterator[None]:
 
 
 @contextmanager
-def hold_interrupt() -> Iterator[Callable[[], bool]]:
-    """Note a first Ctrl-C instead of ending at once; yield whether there was one."""
-    with _current[-1].hold() if _current else nullcontext(lambda: False) as asked:
+def hold_signal(number: int) -> Iterator[Callable[[], bool]]:
+    """Note a first signal instead of ending at once; yield whether there was one.
+
+    The block then has KEEPING_GRACE_S to end.
+    """
+    with _current[-1].hold(number) if _current else nullcontext(lambda: False) as asked:
         yield asked
 
 

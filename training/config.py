@@ -128,6 +128,12 @@ class TrainConfig:
     """Licence of the weights, written into the checkpoint: depends on the training data."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the training; auto takes a GPU if there is one."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes hold the network: ddp: each all of it; fsdp: its weights, gradients and
+    moments are sharded over them (FSDP2). Both resume each other's states."""
+    compile: bool = False
+    """Compile the transformer blocks by torch.compile. What has other shapes, or calls the
+    rasterizer, stays as it is, so that there are no graph breaks."""
     workers: int = 0
     """Number of processes that make the scenes of the next steps in advance; 0 makes each step's
     scenes when it begins, on the device of the training. The scenes are the same."""
@@ -139,6 +145,8 @@ class TrainConfig:
     """Steps between log lines."""
     tensorboard: bool = True
     """Also log to tensorboard."""
+    wandb: bool = False
+    """Also log to Weights & Biases, without a network; `wandb sync` uploads the folder wandb/."""
     validate_every: int = 500
     """Steps between validations on scenes that are never trained on; 0 disables validation."""
     validation_scenes: int = 4

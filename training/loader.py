@@ -104,7 +104,7 @@ def batches_ahead(
         collate_fn=_unchanged,
         pin_memory=cuda,
         multiprocessing_context="spawn",
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_ignore_signals,
         # The loader draws a seed: not from the generator that the network uses.
         generator=torch.Generator(),
     )
@@ -169,6 +169,7 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _ignore_interrupts(index: int) -> None:
-    """Leave Ctrl-C, which every process of a terminal receives, to the process that trains."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignore_signals(index: int) -> None:
+    """Leave to the process that trains what all receive: Ctrl-C, and a cluster's SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,44 +1,45 @@
-"""Output of a training run: log lines, metrics.jsonl and tensorboard."""
+"""Output of a training run: log lines, metrics.jsonl and boards."""
 
 import json
 import math
 import os
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from recon.errors import InputError
+from training.boards import Board
 from training.losses import PSNR, SQUARED_ERROR, TOTAL
 
-METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
+METRICS = "metrics.jsonl"
 Report = Callable[[str], None]
 
 
 class MetricsLogger:
     """Collects the losses of steps and writes their means."""
 
-    def __init__(self, folder: Path, report: Report, tensorboard: bool) -> None:
-        self.folder, self.report, self.tensorboard = folder, report, tensorboard
+    def __init__(
+        self,
+        folder: Path,
+        report: Report,
+        boards: Sequence[Board] = (),
+        peak: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        """Collect nothing yet.
+
+        Args:
+            folder: Folder of the run.
+            report: Receives lines of text for the user.
+            boards: Also receive the scalars and images.
+            peak: Measures the floating-point operations per second of a large matrix product.
+        """
+        self.folder, self.report, self.boards, self.peak = folder, report, boards, peak
         self.rows: list[dict[str, float]] = []
-        self.since, self.waited_s = time.monotonic(), 0.0
-        self._writer: Any = None
-
-    def _tensorboard(self, step: int) -> Any:
-        """Return tensorboard's writer, opened on first use; None if it is disabled."""
-        if self.tensorboard and self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            running = set(threading.enumerate())
-            # A run that was killed may have logged steps that are now repeated.
-            self._writer = SummaryWriter(str(self.folder / TENSORBOARD), purge_step=step)
-            _without_tracebacks(set(threading.enumerate()) - running)
-        return self._writer
+        self.since, self.waited_s, self.flops = time.monotonic(), 0.0, 0.0
 
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:
@@ -51,9 +52,10 @@ class MetricsLogger:
                 "out=FOLDER"
             ) from error
 
-    def add(self, losses: dict[str, float]) -> None:
-        """Collect the losses of one step."""
+    def add(self, losses: dict[str, float], flops: float = 0.0) -> None:
+        """Collect the losses of one step, and the operations that the network needs for it."""
         self.rows.append(losses)
+        self.flops += flops
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -66,6 +68,8 @@ class MetricsLogger:
         """Write the mean losses of the collected steps, the speed and the time left.
 
         `waiting` is the fraction of the time since the last line that was spent waiting for scenes.
+        `mfu`, the model FLOPs utilisation (Chowdhery et al., PaLM, 2022, appendix B), is the
+        network's operations since then, relative to those of matrix products in the same time.
 
         Args:
             step: Number of steps done.
@@ -79,10 +83,13 @@ class MetricsLogger:
         seconds, waiting = passed / len(self.rows), self.waited_s / max(passed, 1e-9)
         names = self.rows[-1]
         means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in names}
-        self.rows, self.since, self.waited_s = [], time.monotonic(), 0.0
+        self.rows, self.waited_s = [], 0.0
         error = means.pop(SQUARED_ERROR, None)  # None where nothing can be rendered
         scores = {} if error is None else {PSNR: -10 * math.log10(max(error, 1e-10))}
         speed = {"samples_per_s": scenes / seconds, "waiting": waiting}
+        if self.flops:
+            speed["mfu"] = self.flops / max(passed, 1e-9) / self.peak()
+        self.since, self.flops = time.monotonic(), 0.0
         row = {"step": step, **speed, "lr": lr, **scores, **means}
         metrics = self.folder / METRICS
         with self._writing(metrics):
@@ -93,25 +100,21 @@ class MetricsLogger:
         parts += [f"PSNR {value:.2f}" for value in scores.values()]
         parts += [f"{k} {v:.3f}" for k, v in means.items() if k not in ("mse", TOTAL)]
         parts += [f"{scenes / seconds:.2f} samples/s", f"waiting {waiting:.0%}"]
+        parts += [f"MFU {speed['mfu']:.0%}"] if "mfu" in speed else []
         parts += [_time_left(seconds * (until - step))]
         self.report("  ".join(parts))
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
-        """Write scalars to tensorboard."""
-        with self._writing(self.folder / TENSORBOARD):
-            writer = self._tensorboard(step)
-            if writer is not None:
-                for name, value in values.items():
-                    writer.add_scalar(f"{group}/{name}", value, step)
-                writer.flush()
+        """Add scalars to the boards."""
+        for board in self.boards:
+            with self._writing(board.folder):
+                board.scalars(group, values, step)
 
     def image(self, name: str, image: Float[Tensor, "3 h w"], step: int) -> None:
-        """Write an image to tensorboard."""
-        with self._writing(self.folder / TENSORBOARD):
-            writer = self._tensorboard(step)
-            if writer is not None:
-                writer.add_image(name, image, step)
-                writer.flush()
+        """Add an image to the boards."""
+        for board in self.boards:
+            with self._writing(board.folder):
+                board.image(name, image, step)
 
 
 def _append(path: Path, line: str) -> None:
@@ -124,17 +127,6 @@ def _append(path: Path, line: str) -> None:
         with suppress(OSError):  # there may be no file yet
             os.truncate(path, before)
         raise
-
-
-def _without_tracebacks(threads: Collection[threading.Thread]) -> None:
-    """Print no traceback of an error in these threads, whose writer raises it by its next call."""
-    others = threading.excepthook
-
-    def hook(found: threading.ExceptHookArgs) -> None:
-        if found.thread not in threads:
-            others(found)
-
-    threading.excepthook = hook
 
 
 def _time_left(seconds: float) -> str:

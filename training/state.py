@@ -11,26 +11,30 @@ from torch import Tensor, nn
 
 from recon.errors import InputError
 from recon.files import atomic_output
+from training.parallel import sharded_like, whole
 
 KEY = "recon-training"
 
 
-def save_state(
-    path: Path,
-    network: nn.Module,
-    averaged: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    progress: dict[str, Any],
-) -> None:
-    """Write the weights, the averaged weights, the optimiser's moments and `progress` (JSON)."""
+def state_tensors(
+    network: nn.Module, averaged: nn.Module, optimiser: torch.optim.Optimizer, keep: bool = True
+) -> dict[str, Tensor]:
+    """Return the weights, the averaged weights and the optimiser's moments, on the CPU.
+
+    If the networks are sharded, all processes must call this; without `keep` they get nothing.
+    """
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("network", network), ("averaged", averaged)):
-        tensors |= {
-            f"{prefix}.{k}": v.detach().cpu().clone() for k, v in module.state_dict().items()
-        }
+        tensors |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         for name, value in state.items():
-            tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value).cpu().clone()
+            tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value)
+    gathered = ((name, whole(value.detach())) for name, value in tensors.items())
+    return {name: value.cpu().clone() for name, value in gathered if keep}
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+    """Write the tensors of a state and `progress` (JSON)."""
     with atomic_output(path) as temporary:
         temporary.write_bytes(save(tensors, {KEY: json.dumps(progress)}))
 
@@ -86,14 +90,21 @@ def load_state(
         part, _, rest = key.partition(".")
         parts[part][rest] = value
     try:
-        network.load_state_dict(parts["network"])
-        averaged.load_state_dict(parts["averaged"])
+        for name, module in (("network", network), ("averaged", averaged)):
+            own = module.state_dict()
+            module.load_state_dict(
+                {k: sharded_like(v, own[k]) if k in own else v for k, v in parts[name].items()}
+            )
     except RuntimeError:
         raise InputError(f"cannot resume from {path}: its network has a different shape") from None
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in parts["optimiser"].items():
         index, _, name = key.partition(".")
-        states.setdefault(int(index), {})[name] = value
+        weight = weights[int(index)]
+        # The number of steps is no moment.
+        moment = sharded_like(value, weight) if value.shape == weight.shape else value
+        states.setdefault(int(index), {})[name] = moment
     document = optimiser.state_dict()
     document["state"] = states
     optimiser.load_state_dict(document)

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ from recon.devices import choose_device
 from recon.errors import ConfigError, InputError, ReconError
 from recon.files import atomic_output, check_output, check_space
 from recon.model.checkpoint import save_checkpoint
+from recon.model.layers.attention import Block
 from recon.overlay import overlay
 from render import Gaussians
 from render.video import write_image
 from training.batches import seed_of
+from training.benchmarks.model import matmul_peak
+from training.boards import Board, TensorBoard, WeightsAndBiases
 from training.config import OptimiserConfig, TrainConfig, check_config
 from training.data.types import Batch, Source
 from training.loader import StepShards, batches_ahead, make_parts, naming_ended_workers
@@ -34,9 +37,10 @@ from training.losses import (
 )
 from training.metrics_logger import MetricsLogger, Report
 from training.network import check_network, configured_network, freeze, load_initial_weights
+from training.parallel import copy_whole, shard, whole
 from training.rendering import choose_renderer
 from training.sources import build_source, describe_source
-from training.state import load_state, save_state
+from training.state import load_state, save_state, state_tensors
 from training.step import batch_losses, build_optimiser
 from training.validation import Validator
 
@@ -95,6 +99,8 @@ class Trainer:
         self.out = Path(config.out)
         self.step = 0
         self.skipped = 0
+        self.flops = 0.0
+        self.peak_per_s: float | None = None
         self.losses = weighted_losses(configured_losses(config.loss) if losses is None else losses)
         self.passed: dict[str, Any] = {}
         if source is not None:
@@ -108,22 +114,39 @@ class Trainer:
             check_network(network, config.network)
         load_initial_weights(network, config)
         freeze(network, config.optimiser.only)
-        self.averaged = copy.deepcopy(network).requires_grad_(False)
-        self.averaged.to(self.accelerator.device)
-        optimiser = build_optimiser(network, config.optimiser)
-        self.network, self.optimiser = self.accelerator.prepare(network, optimiser)
         self.device = str(self.accelerator.device)
+        self._prepare(network)
         # Processes that make scenes in advance do not use the GPU.
         self.source_device = "cpu" if config.workers else self.device
         if source is None:
             source = build_source(config.dataset, config.seed, self.source_device)
         self.source = source
-        self.logger = MetricsLogger(self.out, report, config.tensorboard)
+        self.logger = MetricsLogger(self.out, report, boards_of(config), self._peak)
         self.renderer = choose_renderer(self.accelerator.device, report)
         if self.renderer is None:
             report("no renders: training by the losses that need none, and no validation")
         self.validator: Validator | None = None
         self.saved_step, self.saved_at = -1, time.monotonic()
+
+    def _prepare(self, network: nn.Module) -> None:
+        """Make the average and the optimiser of a network, and let all processes train it."""
+        self.averaged = copy.deepcopy(network).requires_grad_(False)
+        accelerator, config = self.accelerator, self.config
+        for module in network.modules() if config.compile else ():
+            if isinstance(module, Block):
+                module.compile()
+        self.sharded = config.parallel == "fsdp" and accelerator.num_processes > 1
+        if self.sharded:
+            # All averaged weights, for validation and inference.
+            self.whole_average = copy.deepcopy(self.averaged)
+            for each in (network, self.averaged):
+                shard(each, accelerator.num_processes, accelerator.device)
+            self.network = network
+            self.optimiser = accelerator.prepare(build_optimiser(network, config.optimiser))
+        else:
+            self.averaged.to(accelerator.device)
+            optimiser = build_optimiser(network, config.optimiser)
+            self.network, self.optimiser = accelerator.prepare(network, optimiser)
 
     def resume(self) -> None:
         """Continue from the state in the run's folder.
@@ -173,7 +196,7 @@ class Trainer:
                 losses = self._train_step(batches)
                 self.step += 1
                 self._log(losses, until)
-                if self._due(self.config.save_every, until) or self._save_is_old():
+                if self._due(self.config.save_every, until) or self._any(self._save_is_old()):
                     self.save()
                     if self.accelerator.is_main_process:
                         saved()
@@ -203,11 +226,13 @@ class Trainer:
 
     def _asked_to_stop(self, stop: Callable[[], bool] | None) -> bool:
         """Return whether any process was asked to stop; all processes get the same answer."""
-        if stop is None:
-            return False
+        return stop is not None and self._any(stop())
+
+    def _any(self, answer: bool) -> bool:
+        """Return whether any process has the answer True; all must ask."""
         if self.accelerator.num_processes == 1:
-            return stop()
-        if stop():
+            return answer
+        if answer:
             self.accelerator.set_trigger()
         return bool(self.accelerator.check_trigger())
 
@@ -224,14 +249,14 @@ class Trainer:
     def _log(self, losses: dict[str, float], until: int) -> None:
         """Log the losses of the last step and validate, where the configuration asks for it."""
         config = self.config
-        self.logger.add(losses)
-        if not self.accelerator.is_main_process:
-            return
-        if self._due(config.log_every, until):
+        self.logger.add(losses, self.flops)
+        if self.accelerator.is_main_process and self._due(config.log_every, until):
             lr = learning_rate(config.optimiser, self.step - 1)
             self.logger.write(self.step, until, config.dataset.batch, lr)
         if config.validate_every and self._due(config.validate_every, until):
-            self._validate()
+            averaged = self._gathered_average()
+            if self.accelerator.is_main_process:
+                self._validate(averaged)
 
     def _due(self, every: int, until: int) -> bool:
         return self.step % every == 0 or self.step == until
@@ -247,22 +272,62 @@ class Trainer:
             group["lr"] = learning_rate(config, self.step)
         self.optimiser.zero_grad()
         total: dict[str, float] = {}
+        self.flops = 0.0
         for part in range(parts):
             with self.logger.waiting():
                 batch = next(batches)
+            self.flops += self._flops(batch)
             # A network may draw random numbers: they depend on the step, as everything else does.
             first = part * processes + self.accelerator.process_index
             torch.manual_seed(seed_of(self.config.seed, self.step, -2 - first))
             last = part == parts - 1
             # Processes exchange gradients once per step.
-            with nullcontext() if last else self.accelerator.no_sync(self.network):
+            with nullcontext() if last else self._without_exchange():
                 losses = self.batch_losses(batch)
                 self.accelerator.backward(losses["total"] / parts)
             for name, value in losses.items():
                 total[name] = total.get(name, 0.0) + float(value.detach()) / parts
+        total = self._mean_over_processes(total)
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), config.clip)
-        self._descend(bool(torch.isfinite(torch.as_tensor(norm))))
+        self._descend(bool(torch.isfinite(whole(torch.as_tensor(norm)))))
         return total
+
+    def _flops(self, batch: Batch) -> float:
+        """Count the operations of a training step of a batch; 0 if the network cannot say.
+
+        A backward pass needs twice those of a forward pass; what is recomputed does not count.
+        """
+        plain = self.accelerator.unwrap_model(self.network)
+        count: Callable[[int, int, int], int] | None = getattr(plain, "flops", None)
+        scenes, views, _, height, width = batch.context.images.shape
+        return 3.0 * scenes * count(views, height, width) if count is not None else 0.0
+
+    def _peak(self) -> float:
+        """Measure the floating-point operations per second of this process's device, once."""
+        if self.peak_per_s is None:
+            self.peak_per_s = matmul_peak(self.device, self.config.precision)
+        return self.peak_per_s
+
+    def _mean_over_processes(self, losses: dict[str, float]) -> dict[str, float]:
+        """Return the losses of the whole batch, the same in all processes."""
+        processes = self.accelerator.num_processes
+        if processes == 1:
+            return losses
+        mine = torch.tensor(list(losses.values()), dtype=torch.float64, device=self.device)
+        means = self.accelerator.gather(mine).view(processes, -1).sum(0) / processes
+        return dict(zip(losses, means.tolist(), strict=True))
+
+    @contextmanager
+    def _without_exchange(self) -> Iterator[None]:
+        """Keep the gradients of this block in the process that computes them."""
+        if not self.sharded:
+            with self.accelerator.no_sync(self.network):
+                yield
+            return
+        network: Any = self.network
+        network.set_requires_gradient_sync(False)
+        yield
+        network.set_requires_gradient_sync(True)
 
     def _descend(self, finite: bool) -> None:
         """Step the optimiser, unless the gradients are not finite: they would ruin the weights.
@@ -297,13 +362,20 @@ class Trainer:
             for mean, value in zip(self.averaged.parameters(), plain.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
 
-    def _validate(self) -> None:
+    def _gathered_average(self) -> nn.Module:
+        """Return the network with all averaged weights; all processes must ask."""
+        if not self.sharded:
+            return self.averaged
+        copy_whole(self.averaged, self.whole_average)
+        return self.whole_average
+
+    def _validate(self, averaged: nn.Module) -> None:
         """Write scores and an image of the averaged weights on scenes never trained on."""
         if self.renderer is None:
             return
         if self.validator is None:
             self.validator = Validator(self.config, self.source, self.source_device, self.device)
-        result = self.validator(self.averaged, self.renderer)
+        result = self.validator(averaged.to(self.device), self.renderer)
         if self.watch is not None:
             self.watch(result.scene)
         self.logger.scalars("validation", result.scores, self.step)
@@ -318,20 +390,32 @@ class Trainer:
     def save(self) -> None:
         """Write the state to resume from, and the averaged weights for inference."""
         self.saved_step, self.saved_at = self.step, time.monotonic()
-        if not self.accelerator.is_main_process:
+        if not (self.sharded or self.accelerator.is_main_process):
             return
         plain = self.accelerator.unwrap_model(self.network)
+        is_main = self.accelerator.is_main_process
+        tensors = state_tensors(plain, self.averaged, self.optimiser, keep=is_main)
+        averaged = self._gathered_average()
+        if not is_main:
+            return
         progress: dict[str, Any] = {"step": self.step, "config": asdict(self.config)}
-        save_state(self.out / STATE, plain, self.averaged, self.optimiser, progress)
+        save_state(self.out / STATE, tensors, progress)
         machine = {
             "device": self.accelerator.device.type,
             "processes": self.accelerator.num_processes,
+            "parallel": self.config.parallel,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }
         facts = {"licence": self.config.licence, "computed_on": machine}
         provenance = {**progress, **facts, **self.passed}
-        save_checkpoint(self.out / WEIGHTS, self.config.network, self.averaged, provenance)
+        save_checkpoint(self.out / WEIGHTS, self.config.network, averaged, provenance)
+
+
+def boards_of(config: TrainConfig) -> list[Board]:
+    """Return the boards that a configuration asks for."""
+    boards: list[Board] = [TensorBoard(Path(config.out))] if config.tensorboard else []
+    return boards + ([WeightsAndBiases(Path(config.out))] if config.wandb else [])
 
 
 def check_unchanged(path: Path, progress: dict[str, Any], config: TrainConfig) -> None:

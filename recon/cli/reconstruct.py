@@ -13,7 +13,7 @@ from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_capture_stays, check_outputs, expected_bytes
 from recon.config import ReconstructConfig
 from recon.errors import ReconError, counted, listed, strictly
-from recon.interrupts import hold_interrupt
+from recon.interrupts import hold_signal
 from recon.reporting import (
     megabytes,
     prints_json,
@@ -205,7 +205,7 @@ def _interruptible(
     def report(stage: str, fraction: float) -> None:
         if stage == "optimising":
             if not asked:
-                asked.append(held.enter_context(hold_interrupt()))
+                asked.append(held.enter_context(hold_signal(signal.SIGINT)))
             if was_interrupted() and fraction < 1:
                 raise StopEarly
         progress(stage, fraction)

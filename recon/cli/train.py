@@ -1,5 +1,6 @@
 """`recon train --config FILE key=value`: train a network."""
 
+import signal
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from recon.cli.arguments import Arg
 from recon.errors import MissingDependency
+from recon.interrupts import hold_signal
 from recon.reporting import say
 
 if TYPE_CHECKING:
@@ -31,7 +33,11 @@ class Train:
     """Print warnings, errors and the final line only."""
 
     def run(self) -> None:
-        """Train; state, weights and metrics are written to the output folder."""
+        """Train; state, weights and metrics are written to the output folder.
+
+        Raises:
+            SystemExit: 143 after SIGTERM, which ends the training after the present step.
+        """
         from training.config import read_config
 
         try:
@@ -47,8 +53,16 @@ class Train:
             trainer = Trainer(config, report=report, watch=watch)
             if self.resume:
                 trainer.resume()
-            trainer.train(self.until)
-        say(f"wrote {Path(config.out) / WEIGHTS}: step {trainer.step} of {config.optimiser.steps}")
+            # Sent by clusters before they take a machine away.
+            with hold_signal(signal.SIGTERM) as was_terminated:
+                trainer.train(self.until, stop=was_terminated)
+                terminated = was_terminated()
+        if trainer.accelerator.is_main_process and trainer.step:
+            end = "; terminated, continue with --resume" if terminated else ""
+            of = f"step {trainer.step} of {config.optimiser.steps}"
+            say(f"wrote {Path(config.out) / WEIGHTS}: {of}{end}")
+        if terminated:
+            raise SystemExit(128 + signal.SIGTERM)
 
     def _live(self, name: str) -> "AbstractContextManager[LiveViewer | None]":
         if not self.viewer:

@@ -17,7 +17,7 @@ from render.backends import native
 from render.types import BackendUnavailable
 
 # Extras that are no feature of the command line for one user on one machine.
-NOT_FEATURES = {"dev", "ray"}
+NOT_FEATURES = {"dev", "ray", "wandb"}
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:

@@ -21,7 +21,7 @@ from recon.cli import main as cli
 from recon.cores import allowed_cores
 from recon.errors import MissingDependency
 from recon.formats import save_gaussians
-from recon.interrupts import hold_interrupt, stoppable
+from recon.interrupts import hold_signal, stoppable
 from recon.memory import check_addresses, out_of_memory_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +108,7 @@ def test_a_held_interrupt_is_noted_once() -> None:
     with (
         pytest.raises(SystemExit) as end,
         stoppable(is_process=False),
-        hold_interrupt() as was_asked,
+        hold_signal(signal.SIGINT) as was_asked,
     ):
         assert not was_asked()
         os.kill(os.getpid(), signal.SIGINT)

@@ -4,11 +4,11 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from recon.cli.main import main
 from recon.errors import ReconError
 from recon.formats import load_gaussians
 from training.batches import Batch, make_batch
+from training.boards import TENSORBOARD, WANDB, TensorBoard
 from training.campaign.recipe import read_recipe
 from training.config import (
     CurriculumConfig,
@@ -33,7 +34,7 @@ from training.config import (
     read_config,
 )
 from training.evaluation.suite import read_suite
-from training.metrics_logger import METRICS, TENSORBOARD, MetricsLogger
+from training.metrics_logger import METRICS, MetricsLogger
 from training.sources import Mixture, build_source
 from training.trainer import STATE, VALIDATION_IMAGES, WEIGHTS, Trainer, learning_rate
 
@@ -87,37 +88,27 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert same_state(whole, killed)
 
 
-TWO = """
-import sys
-from pathlib import Path
-from training.config import read_config
-from training.trainer import Trainer
-Trainer(read_config(None, sys.argv[1:])).train()
-"""
+def test_sigterm_saves_and_exits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """After the step in which it comes, as clusters send it before they take a machine away."""
+    step = Trainer._train_step
 
+    def terminated(self: Trainer, batches: Iterator[Batch]) -> dict[str, float]:
+        if self.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batches)
 
-@pytest.mark.slow
-def test_two_processes_take_the_same_steps(tmp_path: Path) -> None:
-    """Two processes with half the batch each: the same weights up to rounding."""
-    Trainer(tiny(tmp_path / "one")).train()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    processes = []
-    for rank in range(2):
-        environment = {
-            **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true",
-            "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
-        arguments = [sys.executable, "-c", TWO, *TINY, f"out={tmp_path / 'two'}"]
-        processes.append(subprocess.Popen(arguments, env=environment))
-    assert [process.wait(timeout=600) for process in processes] == [0, 0]
-    one, two = load_file(tmp_path / "one" / WEIGHTS), load_file(tmp_path / "two" / WEIGHTS)
-    for key, value in one.items():
-        # Adam amplifies rounding of tiny gradients to steps of the size of the learning rate.
-        assert float((value - two[key]).abs().max()) < 2e-3, key
-        assert float((value - two[key]).abs().mean()) < 2e-5, key
+    monkeypatch.setattr(Trainer, "_train_step", terminated)
+    words = ["train", "--quiet", *TINY, "save_every=100", f"out={tmp_path / 'run'}"]
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 143
+    assert capsys.readouterr().out.endswith("step 3 of 8; terminated, continue with --resume\n")
+    monkeypatch.undo()
+    main([*words, "--resume"])
+    Trainer(tiny(tmp_path / "whole")).train()
+    assert same_state(tmp_path / "run", tmp_path / "whole")
 
 
 def test_training_learns(tmp_path: Path, source: Mixture) -> None:
@@ -210,6 +201,21 @@ def test_random_draws_are_resumed_too(tmp_path: Path) -> None:
     assert same_state(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
+def test_compiled_blocks_are_trained_alike(tmp_path: Path) -> None:
+    """With a number of views, and thus of tokens, that changes from step to step."""
+    options = ("changes={layers: 1}", "optimiser.steps=4", "loss.depth=0.1")
+    for name, compiled in (("plain", False), ("compiled", True)):
+        Trainer(tiny(tmp_path / name, *options, f"compile={compiled}")).train()
+    rows = [
+        [json.loads(row)["total"] for row in (tmp_path / name / METRICS).open()]
+        for name in ("plain", "compiled")
+    ]
+    assert rows[0] == pytest.approx(rows[1], rel=1e-4)
+    plain, compiled = (load_file(tmp_path / name / WEIGHTS) for name in ("plain", "compiled"))
+    assert plain.keys() == compiled.keys()
+
+
 def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
     Trainer(tiny(tmp_path / "first")).train(until=2)
     weights = tmp_path / "first" / WEIGHTS
@@ -246,12 +252,27 @@ def test_a_run_logs_metrics_and_images(tmp_path: Path) -> None:
     assert sum(line.startswith("validation at step") for line in lines) == 2
     rows = [json.loads(row) for row in (tmp_path / "shown" / METRICS).open()]
     assert {"mse", "depth", "opacity", "total", "lr", "samples_per_s"} < set(rows[0])
+    # Three times the forward pass's operations, of those that matrix products do in the time.
+    assert all(0 < row["mfu"] < 1 for row in rows) and "  MFU " in said[0]
     files = sorted((tmp_path / "shown" / VALIDATION_IMAGES).iterdir())
     assert [p.name for p in files] == ["step_000004.png", "step_000008.png"]
     with Image.open(files[1]) as image:
         assert image.size == (6 * 24, 2 * 16)  # photo, disparity, two targets twice
     assert list((tmp_path / "shown" / TENSORBOARD).glob("events*"))
     assert not (tmp_path / "quiet" / TENSORBOARD).exists()
+
+
+def test_weights_and_biases_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    options = ("wandb=true", "tensorboard=false", "optimiser.steps=2", "validate_every=2")
+    Trainer(tiny(tmp_path / "run", *options, "validation_scenes=1")).train()
+    (record,) = (tmp_path / "run" / WANDB).glob("offline-run-*/*.wandb")
+    assert record.stat().st_size > 0
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ReconError, match=r"wandb=true: .*; pip install 'reconsplat\[wandb\]'"):
+        Trainer(tiny(tmp_path / "other", *options))
 
 
 def test_metrics_on_a_full_disk_are_one_error(
@@ -263,10 +284,10 @@ def test_metrics_on_a_full_disk_are_one_error(
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(ReconError, match=r"cannot write .*tensorboard: File too large"):
-            logger = MetricsLogger(tmp_path, print, tensorboard=True)
+            logger = MetricsLogger(tmp_path, print, [TensorBoard(tmp_path)])
             logger.image("noise", torch.rand(3, 64, 64), 1)
         with pytest.raises(ReconError, match=r"cannot write .*metrics.jsonl: File too large"):
-            logger = MetricsLogger(tmp_path, print, tensorboard=False)
+            logger = MetricsLogger(tmp_path, print)
             for step in range(20):
                 logger.add({"total": 1.0})
                 logger.write(step, 20, 1, 0.1)

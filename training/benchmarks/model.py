@@ -118,7 +118,7 @@ def _row(case: ModelCase, device: str, precision: str, repeats: int, peak: float
     config = named_size(case.network, case.size)
     torch.manual_seed(0)
     network = build_network(case.network, replace(config, recompute=case.recompute)).to(device)
-    one, many = (_noise_batch(case, count, device) for count in (1, case.batch))
+    one, many = (noise_batch(case, count, device) for count in (1, case.batch))
     flops = count_flops(network, one.context)
 
     def infer() -> object:
@@ -165,7 +165,7 @@ def _autocast(device: str, precision: str) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16")
 
 
-def _noise_batch(case: ModelCase, scenes: int, device: str) -> Batch:
+def noise_batch(case: ModelCase, scenes: int, device: str) -> Batch:
     """Make noise images with cameras on an arc around the origin, at their depth from it."""
     generator = torch.Generator().manual_seed(0)
     angles = torch.linspace(-0.3, 0.3, case.views)
