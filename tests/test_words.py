@@ -118,8 +118,8 @@ def test_words() -> None:
 
 
 @pytest.mark.parametrize("command", ["", "view", "render", "compress", "convert", "info", "eval",
-                                     "train", "data convert", "data render-meshes", "bench",
-                                     "doctor"])  # fmt: skip
+                                     "train", "data convert", "data render-meshes", "batch",
+                                     "bench", "doctor"])  # fmt: skip
 def test_words_of_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     from recon.cli.main import main
 

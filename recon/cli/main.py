@@ -18,6 +18,7 @@ from recon.reporting import discard_output, note, say, telling_warnings
 # name -> (module, class, one line of help)
 COMMANDS = {
     "reconstruct": ("recon.cli.reconstruct", "Reconstruct", "turn photos into a scene (default)"),
+    "batch": ("recon.cli.batch", "Batch", "reconstruct many captures"),
     "view": ("recon.cli.view", "View", "view a scene in the browser"),
     "render": ("recon.cli.render", "Render", "render images or a video of a scene"),
     "compress": ("recon.cli.compress", "Compress", "reduce the file size of a scene"),
@@ -67,21 +68,24 @@ def run(arguments: list[str]) -> None:
         if command is not None:
             with telling_warnings():
                 command.run()
-    except ConfigError as error:
-        _fail(in_flags(error))
-    except MissingDependency as error:
-        # A library that is installed cannot be loaded without memory.
-        _fail(out_of_memory_text(error.__context__ or error) or str(error))
-    except ReconError as error:
-        _fail(str(error))
     except BrokenPipeError:
         # The reader of our output went away (`recon info x | head`): not an error.
         discard_output()
         raise SystemExit(0) from None
     except Exception as error:
-        if (text := _limit_of_machine(error)) is None:
+        if (text := user_error(error)) is None:
             raise
         _fail(text)
+
+
+def user_error(error: Exception) -> str | None:
+    """Return the message for an error that a user can correct, in the words of the command line."""
+    if isinstance(error, ConfigError):
+        return in_flags(error)
+    if isinstance(error, MissingDependency):
+        # A library that is installed cannot be loaded without memory.
+        return out_of_memory_text(error.__context__ or error) or str(error)
+    return str(error) if isinstance(error, ReconError) else _limit_of_machine(error)
 
 
 def in_flags(error: ConfigError) -> str:

@@ -16,12 +16,12 @@ from conftest import ROOT
 
 from recon.cli.main import main
 from recon.errors import InputError
+from recon.workers import ENDED, Result, local_results
 from training.data.meshes.source import render_mesh
 from training.data.shards import ShardScenes, ShardsConfig
 from training.data.shards.models import list_models
 from training.data.shards.render_meshes import RenderOptions, render_meshes
 from training.data.shards.tar import open_shard
-from training.data.shards.workers import ENDED, Result, local_results
 from training.data.types import SampleRequest, hashed_seed, problem_of
 
 OPTIONS = RenderOptions(views=5, size=24, scenes=3)

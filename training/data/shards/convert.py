@@ -18,13 +18,13 @@ from torch import Tensor
 from recon.capture import Capture, load_views
 from recon.errors import InputError, ReconError
 from recon.reporting import note, say
+from recon.resumable import begin_folder
 from recon.types import Views
 from render import Cameras
 from render.video import to_bytes
 from training.data.captures import posed_captures, read_source
 from training.data.photo_windows import Photo, read_capture
 from training.data.realestate10k import Clip, clips_of_file
-from training.data.shards.plan import begin_shards
 from training.data.shards.tar import (
     PackedScene,
     camera_facts,
@@ -65,7 +65,7 @@ def convert(source: Path, out: Path, options: ConvertOptions, processes: int = 1
     """
     tasks = _tasks(source, options)
     facts = {"source": str(source.resolve()), "side": options.side, "quality": options.quality}
-    begin_shards(out, {"kind": "convert", **facts, "scenes": options.scenes})
+    begin_folder(out, {"kind": "convert", **facts, "scenes": options.scenes})
     missing = [(out / name, paths) for name, paths in tasks if not (out / name).is_file()]
     say(f"{len(tasks) - len(missing)} of {len(tasks)} shards are in {out}")
     skipped: Counter[str] = Counter()

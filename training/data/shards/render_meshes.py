@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +14,11 @@ from torch import Tensor
 from recon.errors import InputError
 from recon.files import atomic_output
 from recon.reporting import note, say
+from recon.resumable import add_row, begin_folder, read_rows, remove_unfinished
+from recon.workers import Results, check_ray, local_results, ray_results
 from render import Cameras
 from training.data.meshes.source import Protocol, check_renderer, render_mesh
 from training.data.shards.models import Model, list_models
-from training.data.shards.plan import begin_shards, remove_unfinished
 from training.data.shards.tar import (
     PackedScene,
     camera_facts,
@@ -27,7 +26,6 @@ from training.data.shards.tar import (
     write_manifest,
     write_shard,
 )
-from training.data.shards.workers import Results, check_ray, local_results, ray_results
 from training.data.stored import encode_depth
 from training.data.types import Unusable, hashed_seed
 
@@ -135,7 +133,7 @@ def render_meshes(
     models = list_models(source)
     digest = hashlib.blake2b(repr([m.key for m in models]).encode(), digest_size=6).hexdigest()
     facts = {"views": options.views, "size": options.size, "cameras": options.cameras}
-    begin_shards(out, {"kind": "render-meshes", **facts, "scenes": options.scenes,
+    begin_folder(out, {"kind": "render-meshes", **facts, "scenes": options.scenes,
                        "models": f"{len(models)} ({digest})"})  # fmt: skip
     folder = _Output(out, models, options.scenes)
     waiting = folder.missing()
@@ -175,9 +173,8 @@ class _Output:
         if isinstance(result, str):
             note(f"skipped {model.path}: {result}")
             self.skipped[model.key] = result
-            line = json.dumps({"key": model.key, "path": str(model.path), "reason": result})
-            with (self.out / SKIPPED).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            row = {"key": model.key, "path": str(model.path), "reason": result}
+            add_row(self.out / SKIPPED, row)
         else:
             with atomic_output(self._part(index)) as temporary:
                 temporary.write_bytes(result)
@@ -210,19 +207,8 @@ class _Output:
 
 
 def _read_skipped(path: Path) -> dict[str, str]:
-    """Read the models that were skipped; a line that a killed process left unfinished is removed.
-
-    Raises:
-        InputError: The file has other contents.
-    """
-    if not path.is_file():
-        return {}
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        os.truncate(path, len(whole))
+    """Read the reasons of the models that were skipped, by key."""
     try:
-        rows = [json.loads(line) for line in whole.splitlines()]
-        return {row["key"]: row["reason"] for row in rows}
-    except (ValueError, KeyError, TypeError):
+        return {row["key"]: row["reason"] for row in read_rows(path)}
+    except KeyError:
         raise InputError(f"cannot read {path}; remove it, and its models are tried again") from None

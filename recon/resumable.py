@@ -1,6 +1,7 @@
-"""Folders of shards that are written in several calls: what they hold, and what is missing."""
+"""Folders that are written in several calls: how they were begun, and lists that grow."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from recon.files import TEMPORARY_PREFIX, atomic_output, check_output
 PLAN = "plan.json"
 
 
-def begin_shards(folder: Path, facts: dict[str, Any]) -> None:
-    """Create a folder of shards, or go on with one that was begun in the same way.
+def begin_folder(folder: Path, facts: dict[str, Any]) -> None:
+    """Create a folder of results, or go on with one that was begun in the same way.
 
     Files that a killed process was about to write are removed.
 
@@ -30,9 +31,7 @@ def begin_shards(folder: Path, facts: dict[str, Any]) -> None:
     if (folder / PLAN).is_file():
         _check_same(folder, known)
     elif any(folder.iterdir()):
-        raise InputError(
-            f"cannot write shards to {folder}: it contains other files; choose a new folder"
-        )
+        raise InputError(f"cannot write to {folder}: it contains other files; choose a new folder")
     else:
         with atomic_output(folder / PLAN) as temporary:
             temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -43,6 +42,35 @@ def remove_unfinished(folder: Path) -> None:
     """Remove the files that a killed process was about to write into a folder."""
     for left in folder.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read a list of JSON objects, one a line; none if there is no file.
+
+    A line that a killed process left unfinished is removed.
+
+    Raises:
+        InputError: The file has other contents.
+    """
+    if not path.is_file():
+        return []
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole != text:
+        os.truncate(path, len(whole))
+    try:
+        rows = [json.loads(line) for line in whole.splitlines()]
+        if all(isinstance(row, dict) for row in rows):
+            return rows
+    except ValueError:
+        pass
+    raise InputError(f"cannot read {path}: expected a JSON object a line; remove it")
+
+
+def add_row(path: Path, row: dict[str, Any]) -> None:
+    """Add a JSON object to a list as a line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def _check_same(folder: Path, facts: dict[str, Any]) -> None:

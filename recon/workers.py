@@ -1,5 +1,6 @@
 """Run one function on many inputs: in processes that may end at any time, or on a Ray cluster."""
 
+import math
 import os
 import signal
 import socket
@@ -33,11 +34,13 @@ class _Process:
         self.process = context.Process(target=_serve, args=(other, function), daemon=True)
         self.process.start()
         other.close()
-        self.usable, self.index, self.since = True, -1, 0.0
+        self.usable, self.index, self.since = True, -1, math.inf
 
     def begin(self, job: Job) -> None:
         """Send a job."""
-        self.index, self.since = job[0], time.monotonic()
+        self.index = job[0]
+        if self.since < math.inf:  # otherwise the process is about to start
+            self.since = time.monotonic()
         with suppress(OSError):  # an ended process is found by its result
             self.pipe.send(job[1])
 
@@ -45,11 +48,13 @@ class _Process:
         """Return the job's result, or why there is none; None as long as it runs."""
         if self.pipe.poll():
             try:
-                result: Result = self.pipe.recv()
-                return result
+                result: Result | None = self.pipe.recv()
             except (EOFError, OSError):
                 self.usable = False
                 return ENDED
+            if result is not None:
+                return result
+            self.since = time.monotonic()
         if time.monotonic() - self.since > limit_s:
             self.usable = False
             return f"not done after {limit_s:g} s"
@@ -66,6 +71,7 @@ def _serve(pipe: Connection, function: Function) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # left to the process that started this one
     torch.set_num_threads(1)
     with suppress(EOFError, OSError):  # that process ended
+        pipe.send(None)  # the time limit counts from here
         while True:
             pipe.send(_reasoned(function, *pipe.recv()))
 

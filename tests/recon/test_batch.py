@@ -1,0 +1,147 @@
+"""`recon batch`: names, a line a capture, failures, and going on after a kill."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from recon.batch import RESULTS, Item, Results, read_list
+from recon.cli.main import main
+from recon.errors import InputError
+from recon.formats import load_gaussians
+
+QUICK = ["--resolution", "32", "--max-views", "2", "--refine", "2", "--model", "plane-sweep"]
+
+
+@pytest.fixture()
+def captures(sample: Path, tmp_path: Path) -> Path:
+    """A list of three captures, of which the second is broken."""
+    for name in ("one", "two", "three"):
+        shutil.copytree(sample, tmp_path / "in" / name)
+    shutil.rmtree(tmp_path / "in" / "two" / "images")
+    path = tmp_path / "in" / "list.txt"
+    path.write_text("# captures\none\n\ntwo\nthree\n")
+    return path
+
+
+def rows(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / RESULTS).read_text().splitlines()]
+
+
+def test_names_tell_captures_apart(tmp_path: Path) -> None:
+    (tmp_path / "video.mp4").touch()
+    path = tmp_path / "list.txt"
+    path.write_text("a/images\nb/images\nfox\nvideo.mp4\nx/b/images\n")
+    names = [item.name for item in read_list(path)]
+    assert names == ["a-images", f"{tmp_path.name}-b-images", "fox", "video", "x-b-images"]
+    path = tmp_path / "list.jsonl"
+    path.write_text('{"path": "fox", "name": "f", "by": "A"}\n{"path": "/fox"}\n')
+    assert read_list(path) == [Item(tmp_path / "fox", "f"), Item(Path("/fox"), "fox")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("# none\n", "lists no captures"),
+        ('{"path": 3}', "line 1: expected"),
+        ('{"path": "a", "name": "../b"}', "line 1: expected"),
+        ("nothing", "line 1: expected"),
+        ('{"path": "a"}\n{"path": "./a"}', "lists the capture .*a 2 times; list it once"),
+        ('{"path": "a", "name": "c"}\n{"path": "b", "name": "c"}', "lists the scene c 2 times"),
+    ],
+)
+def test_wrong_lists_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "list.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_list(path)
+    with pytest.raises(InputError, match="cannot read the list .*: Is a directory; expected a te"):
+        read_list(tmp_path)
+
+
+def test_the_last_line_of_a_capture_counts(tmp_path: Path) -> None:
+    item = Item(tmp_path / "a", "a")
+    results = Results(tmp_path, retry=False)
+    assert not results.is_done(item)
+    results.add(item, {"error": "too dark"})
+    assert results.is_done(item) and results.error(item) == "too dark"
+    again = Results(tmp_path, retry=True)
+    assert not again.is_done(item)
+    again.add(item, {"output": str(tmp_path / "a.ply")})
+    assert not again.is_done(item)  # the scene was deleted
+    (tmp_path / "a.ply").touch()
+    assert Results(tmp_path, retry=False).is_done(item) and again.error(item) is None
+
+
+def test_a_killed_call_repeats_nothing(
+    captures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["batch", str(captures), "-o", str(out), *QUICK]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recon", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
+    )  # fmt: skip
+    try:
+        while not (out / RESULTS).is_file() or not (out / RESULTS).read_text().endswith("\n"):
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = {path: path.stat().st_mtime_ns for path in out.glob("*.ply")}
+    with (out / RESULTS).open("a") as file:
+        file.write('{"capture": "half a li')
+    main(words)
+    shown = capsys.readouterr()
+    assert all(path.stat().st_mtime_ns == time_ for path, time_ in done.items()) and done
+    assert f"{out} holds 2 scenes, 1 failed (see {out / RESULTS})" in shown.out
+    assert "failed two: " in shown.err
+    found = {Path(row["capture"]).name: row for row in rows(out)}
+    assert list(found) == ["one", "two", "three"] and len(rows(out)) == 3
+    for name in ("one", "three"):
+        assert len(load_gaussians(out / f"{name}.ply")) == found[name]["gaussians"] > 0
+    assert "two" in found["two"]["error"] and "Traceback" not in found["two"]["error"]
+    main(words)
+    assert capsys.readouterr().out.startswith("3 of 3 captures are done\n")
+    with pytest.raises(SystemExit):
+        main([*words, "--seed", "1"])
+    assert "was begun with seed 0, now it is 1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_makes_the_same(captures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    for name, more in (("here", []), ("ray", ["--ray", "local", "--processes", "2"])):
+        main(["batch", str(captures), "-o", str(tmp_path / name), *QUICK, *more])
+    for name in ("one.ply", "three.ply"):
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes()
+    assert len(rows(tmp_path / "ray")) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "cannot read the list"),
+        (["--extension", "obj"], "--extension: expected one of .ply"),
+        (["--processes", "0"], "--processes must be at least 1"),
+        (["--timeout", "0"], "--timeout must be above 0"),
+        (["--model", "nerf"], "unknown model 'nerf'"),
+        (["--refine", "much"], "--refine: expected steps"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["batch", str(tmp_path / "none.txt"), "-o", str(tmp_path / "out"), *words])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
