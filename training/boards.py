@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +13,7 @@ from recon.errors import MissingDependency
 TENSORBOARD, WANDB = "tensorboard", "wandb"
 
 
+@runtime_checkable
 class Board(Protocol):
     """Receives scalars and images of a run by step; its files are in `folder`."""
 

@@ -13,7 +13,24 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from recon.errors import ConfigError
 from recon.model.layers.attention import Block
+
+# What accelerate would do with the network by itself; `Trainer` saves and averages other ones.
+FOREIGN = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+
+
+def check_distribution(kind: str) -> None:
+    """Check the `distributed_type` of accelerate's configuration.
+
+    Raises:
+        ConfigError: It would shard the network in a way of its own.
+    """
+    if kind in FOREIGN:
+        raise ConfigError(
+            f"accelerate is configured for distributed_type {kind}, which recon does not use; "
+            "take a configuration of configs/accelerate, and parallel=fsdp to shard the network"
+        )
 
 
 def shard(network: nn.Module, processes: int, device: torch.device) -> None:

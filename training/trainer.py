@@ -37,7 +37,7 @@ from training.losses import (
 )
 from training.metrics_logger import MetricsLogger, Report
 from training.network import check_network, configured_network, freeze, load_initial_weights
-from training.parallel import copy_whole, shard, whole
+from training.parallel import check_distribution, copy_whole, shard, whole
 from training.rendering import choose_renderer
 from training.sources import build_source, describe_source
 from training.state import load_state, save_state, state_tensors
@@ -88,6 +88,7 @@ class Trainer:
         precision = "bf16" if config.precision == "bf16" else "no"
         on_cpu = choose_device(config.device).type == "cpu"
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
+        check_distribution(self.accelerator.distributed_type.value)
         parts = self.accelerator.num_processes * config.optimiser.accumulate
         if config.dataset.batch % parts:
             raise ReconError(

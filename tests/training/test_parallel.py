@@ -14,9 +14,11 @@ from conftest import ROOT
 from noise_scenes import NoiseScenes, noise_source
 from safetensors.torch import load_file
 
+from recon.errors import ReconError
 from recon.model.registry import load_checkpoint
 from training.config import read_config
 from training.metrics_logger import METRICS
+from training.parallel import check_distribution
 from training.trainer import STATE, WEIGHTS, Trainer
 
 STEPS = 50
@@ -131,6 +133,12 @@ def test_averaged_weights_are_those_for_inference(runs: Path) -> None:
     for name, value in network.state_dict().items():
         assert torch.equal(value, state[f"averaged.{name}"]), name
         assert not torch.equal(value, state[f"network.{name}"])
+
+
+def test_other_ways_to_shard_are_refused() -> None:
+    check_distribution("MULTI_GPU")
+    with pytest.raises(ReconError, match="distributed_type FSDP, which recon does not use; take"):
+        check_distribution("FSDP")
 
 
 @pytest.mark.parametrize(("name", "processes"), [("one_gpu", 1), ("eight_gpus", 8), ("nodes", 32)])
