@@ -27,6 +27,8 @@ class Batch:
     """Limit of memory (GB) of each process, as for one capture [default: none]."""
     extension: Annotated[str, Arg(metavar="EXT", title="Output")] = ".ply"
     """Format of the scenes ({scene_extensions})."""
+    save_cameras: bool = False
+    """Also write the cameras of each scene, to NAME.cameras.json."""
     retry: bool = False
     """Try captures again that failed before."""
     processes: Annotated[int, Arg(title="Machines")] = 1
@@ -55,7 +57,7 @@ class Batch:
         begin_folder(self.output, {"kind": "batch", **facts})
         results = Results(self.output, self.retry)
         waiting = [index for index, item in enumerate(items) if not results.is_done(item)]
-        say(f"{len(items) - len(waiting)} of {counted(len(items), 'capture')} are done")
+        say(f"captures done before: {len(items) - len(waiting)} of {len(items)}")
         jobs = [(index, (self._job(items[index].capture, items[index].name), self._threads()))
                 for index in waiting]  # fmt: skip
         made = (
@@ -107,9 +109,10 @@ class Batch:
         if model.exists():  # on a cluster, the folder is another one
             options = replace(options, model=str(model.resolve()))
         output = self.output.resolve() / f"{name}{self.extension}"
+        cameras = output.with_name(f"{name}.cameras.json") if self.save_cameras else None
         return {
             "input": (capture.resolve(),), "output": output, "options": options,
-            "memory": self.memory, "quiet": True,
+            "memory": self.memory, "save_cameras": cameras, "quiet": True,
         }  # fmt: skip
 
     def _threads(self) -> int:

@@ -17,7 +17,10 @@ from recon.cli.main import main
 from recon.errors import InputError
 from recon.formats import load_gaussians
 
-QUICK = ["--resolution", "32", "--max-views", "2", "--refine", "2", "--model", "plane-sweep"]
+QUICK = [
+    "--resolution", "32", "--max-views", "2", "--refine", "2", "--model", "plane-sweep",
+    "--save-cameras",
+]  # fmt: skip
 
 
 @pytest.fixture()
@@ -110,7 +113,10 @@ def test_a_killed_call_repeats_nothing(
         assert len(load_gaussians(out / f"{name}.ply")) == found[name]["gaussians"] > 0
     assert "two" in found["two"]["error"] and "Traceback" not in found["two"]["error"]
     main(words)
-    assert capsys.readouterr().out.startswith("3 of 3 captures are done\n")
+    assert capsys.readouterr().out.startswith("captures done before: 3 of 3\n")
+    assert {path.name for path in out.glob("*.cameras.json")} == {
+        "one.cameras.json", "three.cameras.json",
+    }  # fmt: skip
     with pytest.raises(SystemExit):
         main([*words, "--seed", "1"])
     assert "was begun with seed 0, now it is 1" in capsys.readouterr().err
