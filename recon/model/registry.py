@@ -23,6 +23,8 @@ from recon.model.networks.epipolar import SIZES as EPIPOLAR_SIZES
 from recon.model.networks.epipolar import EpipolarConfig, EpipolarNetwork
 from recon.model.networks.gs_lrm import SIZES as GS_LRM_SIZES
 from recon.model.networks.gs_lrm import GsLrmConfig, GsLrmNetwork
+from recon.model.networks.long_lrm import SIZES as LONG_LRM_SIZES
+from recon.model.networks.long_lrm import LongLrmConfig, LongLrmNetwork
 from recon.overlay import overlay
 from recon.types import Model
 
@@ -49,6 +51,7 @@ NETWORKS: dict[str, NetworkKind] = {
         CostVolumeNetwork, CostVolumeConfig, COST_VOLUME_SIZES, "cost_volume.safetensors"
     ),
     "gs-lrm": NetworkKind(GsLrmNetwork, GsLrmConfig, GS_LRM_SIZES),
+    "long-lrm": NetworkKind(LongLrmNetwork, LongLrmConfig, LONG_LRM_SIZES),
     "epipolar": NetworkKind(EpipolarNetwork, EpipolarConfig, EPIPOLAR_SIZES),
 }
 CLASSICAL: dict[str, Callable[[], Model]] = {

@@ -1,5 +1,7 @@
 """Attention and transformer blocks. The only file that may import xformers."""
 
+import functools
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -10,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from recon.errors import ConfigError, MissingDependency
 from recon.model.layers.norms import LayerNorm, RMSNorm
 
-AttentionBackend = Literal["sdpa", "xformers"]
+AttentionBackend = Literal["sdpa", "xformers", "auto"]
 
 
 def attend(
@@ -21,25 +23,49 @@ def attend(
 ) -> Float[Tensor, "b h n d"]:
     """Compute softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1).
 
+    sdpa is torch's, which has kernels of FlashAttention itself; auto takes xformers where it is
+    installed and the tensors are on a CUDA GPU, else sdpa.
+
     Raises:
         ReconError: xformers is chosen without a CUDA GPU, or it is not installed.
     """
+    on_gpu = q.device.type == "cuda"
+    if backend == "auto":
+        backend = "xformers" if on_gpu and _efficient_attention() is not None else "sdpa"
     if backend == "sdpa":
         return nn.functional.scaled_dot_product_attention(q, k, v)
-    if q.device.type != "cuda":
+    if not on_gpu:
         raise ConfigError(
             f"attention 'xformers' needs a CUDA GPU, tensors are on {q.device}; use 'sdpa'",
             "attention",
         )
+    if _efficient_attention() is None:
+        raise MissingDependency(
+            "attention 'xformers': it cannot be imported; pip install 'reconsplat[cuda]' or use "
+            "'sdpa'"
+        )
+    return attend_by_xformers(q, k, v)
+
+
+def attend_by_xformers(
+    q: Float[Tensor, "b h n d"], k: Float[Tensor, "b h m d"], v: Float[Tensor, "b h m d"]
+) -> Float[Tensor, "b h n d"]:
+    """Compute attention by xformers, whose tensors have the axes b n h d."""
+    efficient = _efficient_attention()
+    assert efficient is not None
+    attended: Tensor = efficient(*(tensor.transpose(1, 2) for tensor in (q, k, v)))
+    return attended.transpose(1, 2)
+
+
+@functools.cache
+def _efficient_attention() -> Callable[..., Tensor] | None:
+    """Return xformers' function, or None where it is not installed or does not fit to torch."""
     try:
         from xformers.ops import memory_efficient_attention
-    except ImportError as error:
-        raise MissingDependency(
-            f"attention 'xformers': {error}; pip install 'reconsplat[cuda]' or use 'sdpa'"
-        ) from None
-    rows = (t.transpose(1, 2) for t in (q, k, v))
-    attended: Tensor = memory_efficient_attention(*rows)
-    return attended.transpose(1, 2)
+    except (ImportError, OSError, RuntimeError):
+        return None
+    function: Callable[..., Tensor] = memory_efficient_attention
+    return function
 
 
 class Attention(nn.Module):
@@ -74,7 +100,7 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, qk_norm: bool, backend: AttentionBackend) -> None:
         super().__init__()
         self.norm1 = LayerNorm(width)
-        self.attention = Attention(width, heads, qk_norm, backend)
+        self.attention: nn.Module = Attention(width, heads, qk_norm, backend)
         self.norm2 = LayerNorm(width)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width, bias=False),
@@ -111,8 +137,16 @@ class Trunk(nn.Module):
     def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Apply the blocks; with `recompute` the backward pass recomputes their activations."""
         for block in self.blocks:
-            if self.recompute and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, use_reentrant=False)
-            else:
-                tokens = block(tokens)
+            tokens = run_block(block, tokens, self.recompute)
         return tokens
+
+
+def run_block(
+    block: nn.Module, tokens: Float[Tensor, "b n c"], recompute: bool
+) -> Float[Tensor, "b n c"]:
+    """Apply a block; with `recompute` the backward pass recomputes its activations."""
+    if recompute and torch.is_grad_enabled():
+        recomputed: Tensor = checkpoint(block, tokens, use_reentrant=False)
+        return recomputed
+    out: Tensor = block(tokens)
+    return out

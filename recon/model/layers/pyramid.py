@@ -29,7 +29,7 @@ class PyramidConfig:
     heads: int = 4
     """Attention heads."""
     attention: AttentionBackend = "sdpa"
-    """sdpa: PyTorch's own; xformers: CUDA only."""
+    """sdpa: PyTorch's own; xformers: CUDA only; auto: xformers where it can be used."""
 
 
 class Encoder(nn.Module):

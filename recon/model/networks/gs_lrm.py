@@ -34,7 +34,7 @@ class GsLrmConfig:
     qk_norm: bool = True
     """Normalise queries and keys, for stable training."""
     attention: AttentionBackend = "sdpa"
-    """sdpa: PyTorch's own; xformers: CUDA only."""
+    """sdpa: PyTorch's own; xformers: CUDA only; auto: xformers where it can be used."""
     recompute: bool = False
     """Recompute activations in the backward pass, to save memory."""
     head: GaussianHeadConfig = field(default_factory=GaussianHeadConfig)

@@ -21,7 +21,7 @@ from recon.errors import ReconError
 from recon.model.api import NetworkOutput
 from recon.model.heads import GaussianHeadConfig, activate
 from recon.model.inference import NetworkModel, run_network
-from recon.model.layers import precision
+from recon.model.layers import attention, precision
 from recon.model.layers.attention import attend
 from recon.model.networks.gs_lrm import SIZES, GsLrmNetwork
 from recon.model.registry import NETWORKS, build_network, named_size
@@ -253,3 +253,29 @@ def test_missing_attention_backend_is_an_error() -> None:
     q = torch.randn(1, 2, 5, 8)
     with pytest.raises(ReconError, match="attention 'xformers' needs a CUDA GPU"):
         attend(q, q, q, "xformers")
+
+
+def reference_of_xformers(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """What xformers documents that memory_efficient_attention computes: axes b n h d."""
+    q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+    weights = (q / q.shape[-1] ** 0.5 @ k.transpose(-2, -1)).softmax(-1)
+    return (weights @ v).transpose(1, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_all_ways_of_attention_agree(
+    dtype: torch.dtype, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """xformers by its reference, torch's FlashAttention, and auto, on a CPU."""
+    q, k, v = (torch.randn(2, 3, n, 8, generator=generator).to(dtype) for n in (17, 29, 29))
+    with sdpa_kernel(SDPBackend.MATH):
+        expected = attend(q.double(), k.double(), v.double(), "sdpa")
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        found = {"flash": attend(q, k, v, "sdpa"), "auto": attend(q, k, v, "auto")}
+    monkeypatch.setattr(attention, "_efficient_attention", lambda: reference_of_xformers)
+    found["xformers"] = attention.attend_by_xformers(q, k, v)
+    assert torch.equal(attend(q, k, v, "auto"), found["auto"])  # no GPU, no xformers
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    for name, values in found.items():
+        assert values.shape == (2, 3, 17, 8) and values.dtype == dtype, name
+        assert torch.allclose(values.double(), expected, atol=tolerance), name
