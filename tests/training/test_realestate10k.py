@@ -7,7 +7,8 @@ import pytest
 import torch
 from re10k_files import camera_rows, frames_of, write_chunk, write_text
 
-from recon.errors import ReconError
+from recon.capture import load_capture, load_views
+from recon.errors import InputError, ReconError
 from render import Cameras
 from training.data.realestate10k import (
     Skipped,
@@ -17,6 +18,8 @@ from training.data.realestate10k import (
     open_clips,
     read_evaluation_index,
 )
+from training.data.shards.convert import ConvertOptions, convert
+from training.data.write_clips import video_order, write_clips
 
 Frames = tuple[list[bytes], Cameras]
 
@@ -147,3 +150,35 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
 def test_rows_have_eighteen_numbers(frames: Frames) -> None:
     assert camera_rows(frames[1]).shape == (5, 18)
+
+
+def test_captures_become_clips(sample: Path, tmp_path: Path) -> None:
+    """Written as clips, converted to shards, read by the index: the photos and their cameras."""
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for entry in sample.iterdir():
+            (tmp_path / "in" / name / entry.name).symlink_to(entry)
+    out = tmp_path / "out"
+    text = write_clips([tmp_path / "in"], out, ["b"], side=48, length=7, gap=4)
+    assert text == f"wrote {out}: 1 clips to train on, 1 to test"
+    convert(out / "test", tmp_path / "shards", ConvertOptions())
+    items = read_evaluation_index(out / "index.json", Skipped())
+    assert [(item.key, item.context, item.target) for item in items] == [("b-0", (1, 5), (2, 3, 4))]
+    ((_, images, cameras),) = evaluation_views(tmp_path / "shards", items, 64, 48, Skipped())
+    capture = load_capture(sample)
+    order = video_order(load_views(capture.frames, 64).cameras.centers)
+    expected = load_views([capture.frames[order[i]] for i in (1, 5, 2, 3, 4)], 64)
+    assert float((images - expected.images).abs().mean()) < 0.02
+    assert torch.allclose(cameras.viewmats, expected.cameras.viewmats, atol=1e-4)
+    assert torch.allclose(cameras.Ks, expected.cameras.Ks, rtol=1e-3)
+    with pytest.raises(InputError, match="--held-out: no capture c; found: a, b"):
+        write_clips([tmp_path / "in"], tmp_path / "new", ["c"])
+    with pytest.raises(InputError, match="--gap at least 1"):
+        write_clips([tmp_path / "in"], tmp_path / "new", gap=24)
+    assert not (tmp_path / "new").exists()
+
+
+def test_cameras_are_put_into_the_order_of_a_path() -> None:
+    along = torch.tensor([3.0, 0.0, 2.0, 5.0, 1.1])
+    order = video_order(torch.stack([along, 0 * along, 0 * along], -1))
+    assert order in ([3, 0, 2, 4, 1], [1, 4, 2, 0, 3])
