@@ -8,6 +8,7 @@ from recon.cli.outputs import check_capture_stays
 
 if TYPE_CHECKING:
     from recon.formats import SceneSource
+    from recon.types import Views
     from render import Cameras, Gaussians
 
 
@@ -38,3 +39,33 @@ def scene_cameras(
     known = load_capture(capture, photos=False)
     check_capture_stays(outputs, known, force)
     return capture_cameras(relative_to(known, source.origin), resolution)
+
+
+def scene_photos(
+    source: "SceneSource",
+    capture: Path | None,
+    resolution: int,
+    outputs: Mapping[str, Path | None],
+    force: bool,
+) -> "Views | None":
+    """Return photos of a capture with their cameras, spread over the scene; None if it has none.
+
+    Args:
+        source: The scene.
+        capture: The capture of --cameras, if there is one.
+        resolution: Length of the longer side of the photos (px).
+        outputs: Files to write, by option, which must not replace the capture's.
+        force: Whether they may.
+    """
+    from recon.capture import load_capture, load_views
+    from recon.capture.cameras import relative_to
+    from recon.meshing.viewpoints import MAX_CAMERAS
+
+    if capture is None:
+        return None
+    known = load_capture(capture, photos=False)
+    if not known.has_cameras or not any(frame.image_path.is_file() for frame in known.frames):
+        return None
+    check_capture_stays(outputs, known, force)
+    moved = relative_to(load_capture(capture), source.origin)
+    return load_views(moved, resolution, max_views=MAX_CAMERAS)

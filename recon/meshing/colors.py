@@ -18,7 +18,11 @@ TOLERANCE = 0.02
 
 
 def point_colors(
-    maps: list[DepthMap], points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
+    maps: list[DepthMap],
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    images: list[Float[torch.Tensor, "4 _ _"]] | None = None,
+    sharpness: float = SHARPNESS,
 ) -> Float[np.ndarray, "n 3"]:
     """Return the colours of points, display sRGB in [0, 1].
 
@@ -26,35 +30,44 @@ def point_colors(
         maps: What the cameras see.
         points: Points of the surface.
         normals: Its unit normals there.
+        images: Colours and mask of the views of the maps, of any size; the maps' own if omitted.
+        sharpness: Power by which the best views dominate.
     """
+    if images is None:
+        images = [torch.cat([each.rgb, torch.ones_like(each.rgb[:1])]) for each in maps]
     reference = float(torch.cat([each.depth[each.depth > 0] for each in maps]).median())
     colors = np.full((len(points), 3), 0.5, np.float32)
     for first in range(0, len(points), BLOCK):
         part = slice(first, first + BLOCK)
         where, normal = (torch.from_numpy(v[part]).float() for v in (points, normals))
-        total, weight = torch.zeros(len(where), 3), torch.zeros(len(where), 1)
-        for each in maps:
-            _add_view(each, reference, where, normal, (total, weight))
+        # High powers are beyond float32.
+        total, weight = (torch.zeros(len(where), size, dtype=torch.float64) for size in (3, 1))
+        for each, image in zip(maps, images, strict=True):
+            _add_view(each, image, reference, where, normal, (total, weight), sharpness)
         seen = weight[:, 0] > 0
-        colors[part][seen.numpy()] = (total / weight.clamp_min(1e-30))[seen].numpy()
+        colors[part][seen.numpy()] = (total[seen] / weight[seen]).numpy()
     return colors
 
 
 def _add_view(
     seen: DepthMap,
+    image: torch.Tensor,
     reference: float,
     points: torch.Tensor,
     normals: torch.Tensor,
     sums: tuple[torch.Tensor, torch.Tensor],
+    sharpness: float,
 ) -> None:
     """Add the colours that one camera sees, times their weights, and the weights.
 
     Args:
         seen: What the camera sees.
+        image: Its colours and mask [4 h w].
         reference: Distance at which the weight does not change (world units).
         points: Points of the surface.
         normals: Its unit normals there.
         sums: Sums to add to.
+        sharpness: Power by which the best views dominate.
     """
     total, weight = sums
     camera = seen.camera
@@ -62,13 +75,17 @@ def _add_view(
     size = px.new_tensor([camera.width, camera.height])
     inside = ((z > 0) & (px >= 0).all(1) & (px < size).all(1)).nonzero()[:, 0]
     grid = (2 * px[inside] / size - 1)[None, None]
-    values = torch.cat([seen.rgb, seen.depth[None]])[None]
-    found = grid_sample(values, grid, align_corners=False, padding_mode="border")[0, :, 0].T
+    found, depth = (
+        grid_sample(values[None], grid, align_corners=False, padding_mode="border")[0, :, 0].T
+        for values in (image, seen.depth[None])
+    )
     away = camera.centers[0] - points[inside]
     distance = away.norm(dim=1).clamp_min(1e-12)
     cosine = (away * normals[inside]).sum(1) / distance
-    visible = (found[:, 3] - z[inside]).abs() < TOLERANCE * z[inside]
-    amount = (cosine.clamp_min(0.02) * reference / distance) ** SHARPNESS
+    visible = (depth[:, 0] - z[inside]).abs() < TOLERANCE * z[inside]
+    amount = (cosine.clamp_min(0.02) * reference / distance).double() ** sharpness
     amount = amount * torch.where(visible & (cosine > 0), 1.0, HIDDEN_WEIGHT)
+    # Pixels that are masked out have no colour of the scene.
+    amount = amount * found[:, 3]
     total[inside] += amount[:, None] * found[:, :3]
     weight[inside] += amount[:, None]

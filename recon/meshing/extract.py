@@ -3,16 +3,14 @@
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from recon.meshing.closed import closed_mesh
 from recon.meshing.colors import point_colors
 from recon.meshing.depth_maps import render_depth_maps
-from recon.meshing.triangles import (
-    TriangleMesh,
-    decimated,
-    library,
-    seen_surface,
-)
+from recon.meshing.texture import rendered_images, textured
+from recon.meshing.triangles import TriangleMesh, decimated, library, seen_surface
 from recon.meshing.volume import MAX_VOXELS, fuse
 from recon.types import StageProgress
 from render import Cameras, Gaussians
@@ -28,13 +26,15 @@ class MeshConfig:
     """Close the surface."""
     colors: bool = True
     """Give the vertices colours."""
+    texture_px: int | None = None
+    """Longer side of a texture, which replaces the colours of the vertices; None makes none."""
     max_voxels: int = MAX_VOXELS
     """Largest number of voxels of the grid, which bounds memory and time."""
 
 
-def check_libraries(watertight: bool, collision: bool = False) -> None:
+def check_libraries(watertight: bool, collision: bool = False, texture: bool = False) -> None:
     """Raise MissingDependency unless the extra `mesh` is installed."""
-    more = ("manifold3d",) * watertight + ("coacd",) * collision
+    more = ("manifold3d",) * watertight + ("coacd",) * collision + ("xatlas",) * texture
     for name in ("skimage.measure", "fast_simplification", *more):
         library(name)
 
@@ -46,6 +46,7 @@ def extract_mesh(
     config: MeshConfig,
     antialiased: bool = False,
     progress: StageProgress = lambda stage, done: None,
+    photos: list[Float[Tensor, "4 _ _"]] | None = None,
 ) -> TriangleMesh:
     """Make a mesh of the surfaces that cameras see.
 
@@ -55,12 +56,14 @@ def extract_mesh(
         config: What mesh to make.
         antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
         progress: Called with the stage and its completed fraction.
+        photos: Colours and mask of the views of the first cameras, for the texture; renders of the
+            scene if omitted.
 
     Raises:
         InputError: The cameras see no surface.
         MissingDependency: The extra `mesh` is not installed.
     """
-    check_libraries(config.watertight)
+    check_libraries(config.watertight, texture=config.texture_px is not None)
     maps = render_depth_maps(
         gaussians, cameras, antialiased, lambda done: progress("rendering depth", done)
     )
@@ -71,7 +74,13 @@ def extract_mesh(
     else:
         mesh = seen_surface(volume)
         mesh = mesh if config.faces is None else decimated(mesh, config.faces)
-    if config.colors:
+    if config.colors and config.texture_px is None:
         mesh = replace(mesh, colors=point_colors(maps, mesh.vertices, mesh.normals()))
     progress("extracting the surface", 1.0)
-    return mesh
+    if config.texture_px is None:
+        return mesh
+    images = photos or rendered_images(gaussians, cameras, antialiased)
+    seen = maps[: len(images)]
+    return textured(
+        mesh, seen, images, config.texture_px, lambda done: progress("making the texture", done)
+    )

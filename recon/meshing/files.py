@@ -10,7 +10,7 @@ from jaxtyping import Float
 from recon.errors import ConfigError
 from recon.files import atomic_output
 from recon.formats.y_up import Up
-from recon.meshing.gltf_file import write_glb
+from recon.meshing.gltf_file import texture_png, write_glb
 from recon.meshing.triangles import TriangleMesh
 from recon.precision import WORLD, Origin
 
@@ -42,6 +42,8 @@ def write_mesh(
             write_glb(temporary, [mesh, *parts], origin, up)
         else:
             write(temporary, mesh, origin)
+            if mesh.texture is not None:
+                _write_companions(path, mesh.texture)
 
 
 def mesh_writer(path: Path, several: bool = False) -> Callable[[Path, TriangleMesh, Origin], None]:
@@ -100,14 +102,37 @@ def _write_stl(path: Path, mesh: TriangleMesh, origin: Origin) -> None:
 def _write_obj(path: Path, mesh: TriangleMesh, origin: Origin) -> None:
     """Write OBJ as text, with colours after the coordinates, as MeshLab and Blender read them."""
     positions = _world(mesh, origin)
-    with path.open("w", encoding="ascii") as file:
+    with path.open("w", encoding="utf-8") as file:
+        if mesh.uv is not None:
+            file.write(f"mtllib {path.with_suffix('.mtl').name}\n")
         file.write(f"o {mesh.name}\n")
         if mesh.colors is None:
             np.savetxt(file, positions, "v %.10g %.10g %.10g")
         else:
             rows = np.concatenate([positions, np.clip(mesh.colors, 0, 1)], 1)
             np.savetxt(file, rows, "v %.10g %.10g %.10g %.4f %.4f %.4f")
-        np.savetxt(file, mesh.faces + 1, "f %d %d %d")
+        if mesh.uv is None:
+            np.savetxt(file, mesh.faces + 1, "f %d %d %d")
+        else:
+            # OBJ counts from the bottom of the image.
+            np.savetxt(file, np.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1]], 1), "vt %.7f %.7f")
+            file.write("usemtl texture\n")
+            np.savetxt(file, np.repeat(mesh.faces + 1, 2, 1), "f %d/%d %d/%d %d/%d")
+
+
+def obj_companions(path: Path) -> tuple[Path, Path]:
+    """Return the files that an OBJ with a texture has beside it: material and image."""
+    return path.with_suffix(".mtl"), path.with_suffix(".png")
+
+
+def _write_companions(path: Path, texture: Float[np.ndarray, "h w 3"]) -> None:
+    """Write the material and the texture of an OBJ."""
+    material, image = obj_companions(path)
+    with atomic_output(image) as temporary:
+        temporary.write_bytes(texture_png(texture))
+    text = f"newmtl texture\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {image.name}\n"
+    with atomic_output(material) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _write_glb(path: Path, mesh: TriangleMesh, origin: Origin) -> None:

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import Float
 
@@ -15,6 +16,8 @@ from recon.precision import WORLD, Origin
 # Types of components and targets of buffer views, as the specification numbers them.
 FLOAT, INDEX, UINT16 = 5126, 5125, 5123
 ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
+# Linear filters, over smaller versions as well, without repetition.
+SAMPLER = {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}
 
 
 class _Buffer:
@@ -24,6 +27,7 @@ class _Buffer:
         self.data = bytearray()
         self.views: list[dict[str, Any]] = []
         self.accessors: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any]] = []
 
     def add(self, array: np.ndarray, component: int, kind: str, **extra: Any) -> int:
         """Append an array of rows of whole multiples of 4 bytes; return the index of it."""
@@ -36,6 +40,13 @@ class _Buffer:
         accessor = {"bufferView": len(self.views) - 1, "componentType": component, "count": count}
         self.accessors.append(accessor | {"type": kind} | extra)
         return len(self.accessors) - 1
+
+    def add_image(self, png: bytes) -> None:
+        """Append a PNG."""
+        part = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(png)}
+        self.views.append(part)
+        self.images.append({"bufferView": len(self.views) - 1, "mimeType": "image/png"})
+        self.data += png + b"\0" * (-len(png) % 4)
 
 
 def write_glb(path: Path, meshes: list[TriangleMesh], origin: Origin, up: Up = "-y") -> None:
@@ -65,7 +76,7 @@ def write_glb(path: Path, meshes: list[TriangleMesh], origin: Origin, up: Up = "
         "materials": [
             {
                 "doubleSided": True,
-                "pbrMetallicRoughness": {"metallicFactor": 0.0},
+                "pbrMetallicRoughness": {"metallicFactor": 0.0} | _texture(buffer, meshes),
                 "extensions": {"KHR_materials_unlit": {}},
             }
         ],
@@ -73,6 +84,9 @@ def write_glb(path: Path, meshes: list[TriangleMesh], origin: Origin, up: Up = "
         "bufferViews": buffer.views,
         "buffers": [{"byteLength": len(buffer.data)}],
     }
+    if buffer.images:
+        document |= {"textures": [{"source": 0, "sampler": 0}], "images": buffer.images}
+        document["samplers"] = [SAMPLER]
     text = json.dumps(document).encode()
     text += b" " * (-len(text) % 4)
     with path.open("wb") as file:
@@ -90,7 +104,23 @@ def _primitive(buffer: _Buffer, mesh: TriangleMesh, rotation: np.ndarray) -> dic
         linear = np.rint(65535 * to_linear(np.clip(mesh.colors, 0, 1)))
         opaque = np.concatenate([linear, np.full((len(linear), 1), 65535)], 1).astype("<u2")
         attributes["COLOR_0"] = buffer.add(opaque, UINT16, "VEC4", normalized=True)
+    if mesh.uv is not None:
+        attributes["TEXCOORD_0"] = buffer.add(mesh.uv.astype("<f4"), FLOAT, "VEC2")
     return {"attributes": attributes, "indices": indices, "material": 0}
+
+
+def _texture(buffer: _Buffer, meshes: list[TriangleMesh]) -> dict[str, Any]:
+    """Add the texture of the first mesh, and return the part of the material that refers to it."""
+    if meshes[0].texture is None:
+        return {}
+    buffer.add_image(texture_png(meshes[0].texture))
+    return {"baseColorTexture": {"index": 0}}
+
+
+def texture_png(texture: Float[np.ndarray, "h w 3"]) -> bytes:
+    """Encode a texture as an 8-bit PNG."""
+    pixels = np.rint(255 * np.clip(texture, 0, 1)).astype(np.uint8)
+    return cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def to_linear(colors: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
