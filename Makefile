@@ -1,6 +1,6 @@
 # make demo   install into .venv, reconstruct nine aerial photos: scene.ply, scene.png
 # make test   install into .venv, run the checks and all tests
-# make benchmark   measure, and write docs/benchmark.json, .md and plots (CAPTURES=FOLDER, QUICK=1)
+# make benchmark   measure, and write docs/benchmark.md with plots (CAPTURES=FOLDER, QUICK=1)
 # make sanitize, make wheel   test the CPU kernel with sanitizers, and the wheel by itself
 # make lock   write the versions of all packages in .venv to constraints.txt
 PYTHON ?= python3

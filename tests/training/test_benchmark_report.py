@@ -262,6 +262,19 @@ def test_equal_times_need_a_quiet_machine(tmp_path: Path, monkeypatch: pytest.Mo
         measured.equal_time(Captures(None, tmp_path), "sample", "2v", 1.0)
 
 
+def test_an_interrupted_command_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.benchmark_report.__main__.measure_all", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main(["--docs", str(tmp_path), "--state", str(tmp_path / "state")])
+    assert end.value.code == 130 and "goes on where it was" in capsys.readouterr().err
+    assert not (tmp_path / "benchmark.json").exists()
+
+
 def test_a_failing_command_is_told() -> None:
     code = "import sys; sys.exit('no such thing')"
     with pytest.raises(InputError, match="ended with 1: no such thing"):

@@ -48,6 +48,9 @@ def main(words: Sequence[str] | None = None) -> None:
     except ReconError as error:
         note(f"error: {error}")
         sys.exit(2)
+    except KeyboardInterrupt:
+        note("ended; the same command goes on where it was")
+        sys.exit(130)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from recon.errors import InputError
 from recon.files import atomic_output
 from render.video import write_image
-from training.benchmark_report.plan import PROCEDURAL, SAMPLE
+from training.benchmark_report.plan import PROCEDURAL, SHIPPED
 from training.evaluation.surfaces import exact_views
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,8 +33,8 @@ class Captures:
             InputError: There is no such capture; the message names no folder of this machine.
         """
         kind, _, seed = name.partition(" ")
-        if name == SAMPLE:
-            return ROOT / "assets" / "sample"
+        if name in SHIPPED:
+            return ROOT / "assets" / name
         if kind == PROCEDURAL and seed:
             return procedural_capture(seed, self.made / name.replace(" ", "-"))
         if self.folder is None:

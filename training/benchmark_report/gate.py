@@ -3,7 +3,9 @@
 python -m training.benchmark_report.gate            # measure, and compare with the stored numbers
 python -m training.benchmark_report.gate --write    # measure, and store
 
-All of them are deterministic on one machine; the tolerances are for other processors.
+All of them are deterministic on one machine; the tolerances are for other processors. With AVX2
+only and the kernel's build for SSE2, PSNR differed by up to 0.06 dB, SSIM by 0.0005, sizes by 0.2 %
+and losses of formats by 0.003 dB.
 """
 
 import argparse
@@ -32,6 +34,8 @@ FILE = ROOT / "tests" / "golden" / "metrics.json"
 SIDE_PX = 256
 # Splits of captures that ship with the project, and the methods that are measured on them.
 CASES = {
+    ("city", "dense"): ("recon",),
+    ("chair", "dense"): ("recon",),
     ("sample", "every 4"): ("recon", "network"),
     ("sample", "sector 0.25"): ("recon",),
     ("sample", "2v"): ("recon", "plane-sweep"),
@@ -57,10 +61,10 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "PSNR": Kind(False, absolute=0.25),
-    "SSIM": Kind(False, absolute=0.008),
-    "bytes": Kind(True, relative=0.03),
-    "dB lost": Kind(True, absolute=0.02),
+    "PSNR": Kind(False, absolute=0.2),
+    "SSIM": Kind(False, absolute=0.005),
+    "bytes": Kind(True, relative=0.01),
+    "dB lost": Kind(True, absolute=0.01),
 }
 """Kinds of numbers by the unit with which their names end."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 EVERY, SECTOR = "every 8", "sector 0.2"
 # Captures that ship with the project, so that a plain clone measures something.
-SAMPLE = "sample"
+SHIPPED = SAMPLE, CITY, CHAIR = "sample", "city", "chair"
 PROCEDURAL = "procedural"
 
 
@@ -13,8 +13,8 @@ PROCEDURAL = "procedural"
 class Plan:
     """Captures by name and settings of all measurements; an empty field measures nothing.
 
-    A capture is a folder in the user's folder of captures, "sample", or "procedural SEED". A split
-    is one of its splits.json or a rule (see `training.evaluation.suite.read_split`).
+    A capture is a folder in the user's folder of captures, one of `SHIPPED`, or "procedural SEED".
+    A split is one of its splits.json or a rule (see `training.evaluation.suite.read_split`).
     """
 
     name: str
@@ -47,6 +47,8 @@ class Plan:
 QUICK = Plan(
     "quick",
     quality={
+        CITY: ["dense", SECTOR],
+        CHAIR: ["dense", SECTOR],
         SAMPLE: ["every 4", "sector 0.25"],
         "fountain": ["dense", SECTOR],
         "dtu-scan65": ["dense", SECTOR],
@@ -63,6 +65,8 @@ QUICK = Plan(
 FULL = Plan(
     "full",
     quality={
+        CITY: ["dense", SECTOR],
+        CHAIR: ["dense", SECTOR],
         SAMPLE: ["every 4", "sector 0.25"],
         f"{PROCEDURAL} 6": ["every 4", "sector 0.25"],
         f"{PROCEDURAL} 9": ["every 4", "sector 0.25"],
