@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch.nn.functional import grid_sample
 
 from recon.meshing.depth_maps import DepthMap
@@ -70,6 +70,22 @@ def _add_view(
         sharpness: Power by which the best views dominate.
     """
     total, weight = sums
+    inside, visible, found = _seen(seen, image, points)
+    away = seen.camera.centers[0] - points[inside]
+    distance = away.norm(dim=1).clamp_min(1e-12)
+    cosine = (away * normals[inside]).sum(1) / distance
+    amount = (cosine.clamp_min(0.02) * reference / distance).double() ** sharpness
+    amount = amount * torch.where(visible & (cosine > 0), 1.0, HIDDEN_WEIGHT)
+    # Pixels that are masked out have no colour of the scene.
+    amount = amount * found[:, 3]
+    total[inside] += amount[:, None] * found[:, :3]
+    weight[inside] += amount[:, None]
+
+
+def _seen(
+    seen: DepthMap, image: torch.Tensor, points: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the indices of points in an image, whether they are visible, and their pixels."""
     camera = seen.camera
     px, z = (value[0] for value in camera.project(points))
     size = px.new_tensor([camera.width, camera.height])
@@ -79,13 +95,25 @@ def _add_view(
         grid_sample(values[None], grid, align_corners=False, padding_mode="border")[0, :, 0].T
         for values in (image, seen.depth[None])
     )
-    away = camera.centers[0] - points[inside]
-    distance = away.norm(dim=1).clamp_min(1e-12)
-    cosine = (away * normals[inside]).sum(1) / distance
     visible = (depth[:, 0] - z[inside]).abs() < TOLERANCE * z[inside]
-    amount = (cosine.clamp_min(0.02) * reference / distance).double() ** sharpness
-    amount = amount * torch.where(visible & (cosine > 0), 1.0, HIDDEN_WEIGHT)
-    # Pixels that are masked out have no colour of the scene.
-    amount = amount * found[:, 3]
-    total[inside] += amount[:, None] * found[:, :3]
-    weight[inside] += amount[:, None]
+    return inside, visible, found
+
+
+def masked_points(
+    maps: list[DepthMap],
+    points: Float[np.ndarray, "n 3"],
+    images: list[Float[torch.Tensor, "4 _ _"]],
+) -> Bool[np.ndarray, "n"]:
+    """Return which points most photos that see them have masked out: they are not of the scene.
+
+    Args:
+        maps: What the cameras see.
+        points: Points of the surface.
+        images: Colours and mask of the views of the maps, of any size.
+    """
+    where = torch.from_numpy(points).float()
+    balance = torch.zeros(len(where))
+    for each, image in zip(maps, images, strict=True):
+        inside, visible, found = _seen(each, image, where)
+        balance[inside[visible]] += (2 * found[visible, 3] - 1).sign()
+    return (balance < 0).numpy()

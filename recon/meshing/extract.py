@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.meshing.closed import closed_mesh
-from recon.meshing.colors import point_colors
+from recon.meshing.colors import masked_points, point_colors
 from recon.meshing.depth_maps import render_depth_maps
 from recon.meshing.texture import rendered_images, textured
-from recon.meshing.triangles import TriangleMesh, decimated, library, seen_surface
+from recon.meshing.triangles import TriangleMesh, compacted, decimated, library, seen_surface
 from recon.meshing.volume import MAX_VOXELS, fuse
 from recon.types import StageProgress
 from render import Cameras, Gaussians
@@ -57,7 +57,7 @@ def extract_mesh(
         antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
         progress: Called with the stage and its completed fraction.
         photos: Colours and mask of the views of the first cameras, for the texture; renders of the
-            scene if omitted.
+            scene if omitted. An open surface that most of them have masked out is removed.
 
     Raises:
         InputError: The cameras see no surface.
@@ -73,6 +73,9 @@ def extract_mesh(
         mesh = closed_mesh(volume, config.faces)
     else:
         mesh = seen_surface(volume)
+        if photos is not None:
+            masked = masked_points(maps[: len(photos)], mesh.vertices, photos)
+            mesh = compacted(mesh.vertices, mesh.faces[~masked[mesh.faces].all(1)])
         mesh = mesh if config.faces is None else decimated(mesh, config.faces)
     if config.colors and config.texture_px is None:
         mesh = replace(mesh, colors=point_colors(maps, mesh.vertices, mesh.normals()))

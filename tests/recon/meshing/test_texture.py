@@ -69,6 +69,21 @@ def test_photos_color_the_texture(mesh: TriangleMesh) -> None:
     assert blue.mean() > 0.95
 
 
+def test_what_photos_mask_out_is_removed() -> None:
+    """The part above the middle of the sphere is transparent in every photo."""
+    photos = []
+    for camera in around():
+        origins, rays = (each[0] for each in camera.rays())
+        depth = (torch.tensor(CENTER) - origins[0, 0]) @ camera.viewmats[0, 2, :3]
+        below = (origins + depth * rays)[..., 1] > CENTER[1]
+        photos.append(torch.cat([torch.ones(3, 96, 96), below[None].float()]))
+    whole = extract_mesh(sphere(), around(), MeshConfig(max_voxels=60_000, colors=False))
+    config = MeshConfig(max_voxels=60_000, colors=False)
+    part = extract_mesh(sphere(), around(), config, photos=photos)
+    assert 0.4 < len(part.faces) / len(whole.faces) < 0.75
+    assert part.vertices[:, 1].mean() > whole.vertices[:, 1].mean() + 0.05
+
+
 def test_charts_do_not_overlap(mesh: TriangleMesh) -> None:
     assert mesh.uv is not None and mesh.uv.min() >= 0 and mesh.uv.max() <= 1
     a, b, c = (mesh.uv[mesh.faces[:, corner]] for corner in range(3))
