@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import dacite
 
 from recon.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
+# Types of fields in messages.
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def overlay(config: T, changes: Mapping[str, Any], where: str) -> T:
@@ -41,7 +43,14 @@ def _wrong_type(error: dacite.WrongTypeError) -> str:
             if not isinstance(entry, int | float if numbers else Mapping):
                 expected = "be a number" if numbers else "hold named values"
                 return f"{path}.{key} must {expected}, found {entry!r}"
-    return f"{path} must be {getattr(kind, '__name__', str(kind))}, found {value!r}"
+    return f"{path} must be {_expected(kind)}, found {value!r}"
+
+
+def _expected(kind: Any) -> str:
+    """Return the values of a type in words."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    return WORDS.get(kind) or getattr(kind, "__name__", str(kind))
 
 
 def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:

@@ -330,6 +330,10 @@ def test_command_line_from_start_to_scene(
 def test_wrong_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(ReconError, match="command line: unknown key optimiser.lrr; did you mean"):
         tiny(tmp_path, "optimiser.lrr=1")
+    with pytest.raises(ReconError, match="parallel must be one of ddp, fsdp, found 'zero'"):
+        tiny(tmp_path, "parallel=zero")
+    with pytest.raises(ReconError, match="wandb must be true or false, found 'maybe'"):
+        tiny(tmp_path, "wandb=maybe")
     with pytest.raises(ReconError, match="expected key=value"):
         tiny(tmp_path, "lr")
     with pytest.raises(ReconError, match="unknown network 'nerf'; expected one of: cost-volume"):

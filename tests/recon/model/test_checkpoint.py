@@ -134,7 +134,7 @@ def test_overlay_is_strict() -> None:
     for changes, message in (
         ({"heds": 3}, r"x.yaml: unknown key heds; did you mean heads\?"),
         ({"head": {"scale_mx": 3}}, r"x.yaml: unknown key head.scale_mx; did you mean scale_max\?"),
-        ({"width": "wide"}, "x.yaml: width must be int, found 'wide'"),
+        ({"width": "wide"}, "x.yaml: width must be a whole number, found 'wide'"),
         ({"head": 3}, "x.yaml: head must hold named values, found 3"),
         ({"attention": "flash"}, "x.yaml: attention must be"),
     ):
