@@ -39,6 +39,7 @@ COMMANDS = {
     "train": "train size=tiny out=OUT/run dataset.width=64 dataset.height=48 optimiser.steps=3",
     "data": "data convert IN/clips -o OUT/shards",
     "render-meshes": "data render-meshes IN/m.obj.txt -o OUT/shards --views 2 --size 32",
+    "batch": f"batch IN/captures.txt -o OUT/scenes --model plane-sweep {' '.join(SMALL)}",
     "bench": "bench raster --scenes s1 --degrees 0 --repeats 2 --json OUT/b.json",
     "mesh": "mesh IN/s.ply -o OUT/m.glb",
     "doctor": "doctor --json OUT/d.json",
@@ -46,8 +47,9 @@ COMMANDS = {
 # The memory limits (RLIMIT_AS) that are tried (MB).
 MEMORY_MB = (200, 400, 700, 1000, 1400, 2000, 3000)
 SIGNALS_EACH = 10
-# What may stay: folders with which a training or a conversion can go on, and torch's own cache.
-KEPT = ("out/run", "out/shards", "tmp/torchinductor")
+# What may stay: folders with which a training, a conversion or a batch can go on, and torch's own
+# cache.
+KEPT = ("out/run", "out/shards", "out/scenes", "tmp/torchinductor")
 # A signal ends a command within this time (s).
 MAX_STOP_S = 3.0
 
@@ -95,6 +97,7 @@ class Bench:
             shutil.copy(SAMPLE / "images" / f"00{index}.jpg", self.inputs / "photos")
         (self.inputs / "m.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
         (self.inputs / "m.obj.txt").write_text("m.obj\n")
+        (self.inputs / "captures.txt").write_text(f"{SAMPLE}\n")
         (self.inputs / "clips").mkdir()
         rows = [f"{time} 1 1 .5 .5 0 0 1 0 0 {time} 0 1 0 0 0 0 1 0" for time in range(8)]
         (self.inputs / "clips" / "a.txt").write_text("\n".join(["url", *rows]))
