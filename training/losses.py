@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recon.errors import ConfigError, ReconError
 from recon.model.api import NetworkOutput
+from recon.optimisation.photo_loss import ssim
 from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
 from render.types import NEAR
 from training.data.types import Batch
@@ -25,6 +26,9 @@ class LossConfig:
     mse: float = 1.0
     """Squared error of rendered colours (GS-LRM, Zhang et al. 2024, eq. 6); mean over the final
     Gaussians and those before later corrections."""
+    ssim: float = 0.0
+    """1 - SSIM of the final renders (Wang et al. 2004), which squared errors leave blurred; 3DGS
+    0.2."""
     perceptual: float = 0.0
     """Perceptual distance of rendered images; GS-LRM 0.5, pixelSplat 0.05."""
     perceptual_net: PerceptualNet = "st_lpips_vgg"
@@ -84,6 +88,11 @@ def _perceptual(inputs: LossInputs, net: PerceptualNet = "st_lpips_vgg") -> Tens
     return distance(inputs.rendered.rgb.clamp(0, 1).flatten(0, 1), images.flatten(0, 1)).mean()
 
 
+def _ssim(inputs: LossInputs) -> Tensor:
+    pairs = zip(inputs.rendered.rgb.flatten(0, 1), inputs.batch.images.flatten(0, 1), strict=True)
+    return 1 - torch.stack([ssim(rendered, photo) for rendered, photo in pairs]).mean()
+
+
 def _depth(inputs: LossInputs) -> Tensor:
     """Average over the pixels of known depth: elsewhere it is NaN."""
     known = torch.isfinite(inputs.batch.depth)
@@ -108,6 +117,7 @@ def _distortion(inputs: LossInputs) -> Tensor:
 # In the order in which the total adds them up: another order would change its last bits.
 LOSSES: dict[str, LossTerm] = {
     "mse": _mse,
+    "ssim": _ssim,
     "perceptual": _perceptual,
     "depth": _depth,
     "opacity": _opacity,

@@ -10,6 +10,7 @@ from torch import nn
 
 from recon.errors import ReconError
 from recon.model.api import NetworkOutput, ViewBatch
+from recon.optimisation.photo_loss import ssim
 from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
 from render.cameras import look_at
 from training.data.types import Batch
@@ -102,6 +103,21 @@ def test_leak_is_the_mean_transparency() -> None:
     config = LossConfig(mse=0.0, depth=0.0, leak=2.0)
     total = losses_of(config, output, shown, images, output.depth, camera())["total"]
     assert float(total) == pytest.approx(2 * 0.4, abs=0.02)
+
+
+def test_ssim_is_part_of_the_total_and_has_gradients(generator: torch.Generator) -> None:
+    output, _ = outputs(torch.full((1, 1, 16, 16), 2.0))
+    opacities = output.gaussians.opacities.clone().requires_grad_()
+    output = replace(output, gaussians=replace(output.gaussians, opacities=opacities))
+    images = torch.rand(1, 1, 3, 16, 16, generator=generator)
+    shown = rasterize(output.gaussians, camera())
+    config = LossConfig(mse=0.0, depth=0.0, ssim=0.5)
+    losses = losses_of(config, output, shown, images, output.depth, camera())
+    expected = 1 - float(ssim(shown.rgb[0, 0].detach(), images[0, 0]))
+    assert float(losses["ssim"].detach()) == pytest.approx(expected) != 0
+    losses["total"].backward()
+    assert float(losses["total"].detach()) == pytest.approx(0.5 * expected)
+    assert opacities.grad is not None and float(opacities.grad.abs().max()) > 0
 
 
 def test_depth_counts_where_it_is_known() -> None:
