@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Iterator
 
-VERSION = 5
+VERSION = 6
 
 
 class Request(ctypes.Structure):
@@ -57,7 +57,7 @@ class PhotoLoss(ctypes.Structure):
     """Settings, inputs and outputs of `recon_cpu_photo_loss` (cpu/photo_loss.h)."""
 
     _fields_ = (
-        [(name, ctypes.c_int32) for name in "width height threads".split()]
+        [(name, ctypes.c_int32) for name in "width height threads grey".split()]
         + [("ssim_weight", ctypes.c_float)]
         + [(name, ctypes.c_void_p) for name in "image photo valid gradient".split()]
         + [(name, ctypes.c_void_p) for name in ("absolute", "similarity")]

@@ -237,7 +237,7 @@ def adam_step_cpu(
 
 
 def photo_loss_cpu(
-    image: Tensor, photo: Tensor, valid: Tensor, ssim_weight: float
+    image: Tensor, photo: Tensor, valid: Tensor, ssim_weight: float, grey: bool
 ) -> tuple[float, float, Tensor]:
     """Compute the loss of a rendered image; see `recon.optimisation.photo_loss`.
 
@@ -246,6 +246,7 @@ def photo_loss_cpu(
         photo: Photo [3 h w].
         valid: Factor of both [1 h w].
         ssim_weight: Weight of 1 - SSIM; if it is 0, SSIM is not computed and returned as 0.
+        grey: Whether SSIM is that of the means of the channels, counted for each channel.
 
     Returns:
         Sums over pixels and channels of the absolute error and of SSIM, and the gradient with
@@ -259,7 +260,7 @@ def photo_loss_cpu(
     sums = torch.zeros(2, dtype=torch.float64)
     height, width = image.shape[-2:]
     loss = abi.PhotoLoss(
-        width, height, torch.get_num_threads(), ssim_weight,
+        width, height, torch.get_num_threads(), grey, ssim_weight,
         *(_pointer(t) for t in (*tensors, gradient, sums[:1], sums[1:])),
     )  # fmt: skip
     _check(native.load_library().recon_cpu_photo_loss(ctypes.byref(loss)))

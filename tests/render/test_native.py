@@ -83,7 +83,7 @@ def test_out_of_memory_is_also_a_memory_error() -> None:
 
 def test_layout_of_the_library_equals_that_of_python() -> None:
     layout = abi.library_layout(native.load_library())
-    assert layout == abi.expected_layout() and len(layout) == 78
+    assert layout == abi.expected_layout() and len(layout) == 79
     assert ("Request", 0, ctypes.sizeof(abi.Request)) in layout
 
 

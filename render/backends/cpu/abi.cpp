@@ -199,7 +199,7 @@ std::int32_t guarded(const Body& body) {
 
 // Version of this ABI. The Python side refuses a library of another version,
 // so that a stale build is named instead of corrupting memory.
-RECON_API std::int32_t recon_cpu_abi_version() { return 5; }
+RECON_API std::int32_t recon_cpu_abi_version() { return 6; }
 
 // Why the last call on this thread returned FAILED.
 RECON_API const char* recon_cpu_last_error() { return last_error; }

@@ -45,7 +45,7 @@ constexpr Field LAYOUT[] = {
     FIELD(AdamStep, log_scales), FIELD(AdamStep, logits), FIELD(AdamStep, sh),
     FIELD(AdamStep, scales), FIELD(AdamStep, opacities), FIELD(AdamStep, moments),
     STRUCT(PhotoLoss), FIELD(PhotoLoss, width), FIELD(PhotoLoss, height),
-    FIELD(PhotoLoss, threads), FIELD(PhotoLoss, ssim_weight), FIELD(PhotoLoss, image),
+    FIELD(PhotoLoss, threads), FIELD(PhotoLoss, grey), FIELD(PhotoLoss, ssim_weight), FIELD(PhotoLoss, image),
     FIELD(PhotoLoss, photo), FIELD(PhotoLoss, valid), FIELD(PhotoLoss, gradient),
     FIELD(PhotoLoss, absolute), FIELD(PhotoLoss, similarity),
 };

@@ -16,6 +16,7 @@ namespace {
 constexpr int REACH = 5, TAPS = 2 * REACH + 1;
 constexpr float SIGMA = 1.5f, C1 = 0.01f * 0.01f, C2 = 0.03f * 0.03f;
 constexpr int BAND = 32;   // rows of an item of work, for which REACH more on each side are blurred
+constexpr int CHANNELS = 3;
 constexpr int MOMENTS = 5;  // blurred x, y, x^2, y^2, xy
 constexpr int SLOPES = 3;   // derivatives of SSIM by blurred x, x^2, xy
 
@@ -68,16 +69,26 @@ inline vf in_image(vf value, int count) {
   return keep(iota() < splat(static_cast<float>(count)), value);
 }
 
+// Channels [channel, end) of rows [first, last): one channel, or all of them if their mean is
+// compared.
 struct Band {
-  int channel, first, last;  // rows [first, last)
+  int channel, end, first, last;
 
-  Band(int item, const Rows& rows) {
+  Band(int item, const Rows& rows, bool grey) {
     const int bands = (rows.height + BAND - 1) / BAND;
     channel = item / bands;
+    end = grey ? CHANNELS : channel + 1;
     first = item % bands * BAND;
     last = std::min(rows.height, first + BAND);
   }
   int height() const { return last - first + 2 * REACH; }
+
+  // Mean of the channels of `count` pixels from `at` on.
+  vf mean(const float* image, std::size_t size, std::size_t at, int count) const {
+    vf sum = load_some(image + channel * size + at, count);
+    for (int c = channel + 1; c < end; ++c) sum += load_some(image + c * size + at, count);
+    return sum * splat(1.0f / static_cast<float>(end - channel));
+  }
 };
 
 // SSIM of W pixels of one channel from their moments, and its derivatives.
@@ -108,12 +119,12 @@ double slopes_of_band(const PhotoLoss& loss, const Rows& rows, const Window& win
       for (int k = 0; k < MOMENTS; ++k) std::fill_n(out + k * across, rows.padded, 0.0f);
       continue;
     }
-    const std::size_t at = static_cast<std::size_t>(y) * rows.width, of = band.channel * size + at;
+    const std::size_t at = static_cast<std::size_t>(y) * rows.width;
     for (int x = 0; x < rows.width; x += W) {
       const int n = std::min(W, rows.width - x);
       const vf valid = load_some(loss.valid + at + x, n);
-      const vf a = load_some(loss.image + of + x, n) * valid;
-      const vf b = load_some(loss.photo + of + x, n) * valid;
+      const vf a = band.mean(loss.image, size, at + x, n) * valid;
+      const vf b = band.mean(loss.photo, size, at + x, n) * valid;
       const vf moments[MOMENTS] = {a, b, a * a, b * b, a * b};
       for (int k = 0; k < MOMENTS; ++k) store(row[k].values() + x, moments[k]);
     }
@@ -162,21 +173,27 @@ double gradient_of_band(const PhotoLoss& loss, const Rows& rows, const Window& w
   double absolute = 0;
   for (int y = band.first; y < band.last; ++y) {
     const float* top = blurred.data() + static_cast<std::size_t>(y - band.first) * rows.padded;
-    const std::size_t at = static_cast<std::size_t>(y) * rows.width, of = band.channel * size + at;
+    const std::size_t row_start = static_cast<std::size_t>(y) * rows.width;
     vf row_sum{};
     for (int x = 0; x < rows.width; x += W) {
       const int n = std::min(W, rows.width - x);
-      const vf valid = load_some(loss.valid + at + x, n);
-      const vf a = load_some(loss.image + of + x, n) * valid;
-      const vf b = load_some(loss.photo + of + x, n) * valid;
-      vf gradient = error_weight * (keep(a > b, splat(1)) - keep(a < b, splat(1)));
+      const std::size_t at = row_start + x;
+      const vf valid = load_some(loss.valid + at, n);
+      vf slope{};
       if (has_ssim) {
         vf v[SLOPES];
         for (int k = 0; k < SLOPES; ++k) v[k] = down(window, top + k * across + x, rows.padded);
-        gradient = gradient - ssim_weight * (v[0] + splat(2) * a * v[1] + b * v[2]);
+        slope = v[0] + splat(2) * band.mean(loss.image, size, at, n) * valid * v[1] +
+                band.mean(loss.photo, size, at, n) * valid * v[2];
       }
-      store_some(loss.gradient + of + x, valid * gradient, n);
-      row_sum += vabs(a - b);
+      for (int c = band.channel; c < band.end; ++c) {
+        const vf a = load_some(loss.image + c * size + at, n) * valid;
+        const vf b = load_some(loss.photo + c * size + at, n) * valid;
+        const vf sign = keep(a > b, splat(1)) - keep(a < b, splat(1));
+        const vf gradient = error_weight * sign - ssim_weight * slope;
+        store_some(loss.gradient + c * size + at, valid * gradient, n);
+        row_sum += vabs(a - b);
+      }
     }
     absolute += lane_sum(row_sum);
   }
@@ -188,27 +205,27 @@ double gradient_of_band(const PhotoLoss& loss, const Rows& rows, const Window& w
 void photo_loss(const PhotoLoss& loss) {
   const Rows rows(loss);
   const Window window;
-  const int items = 3 * ((rows.height + BAND - 1) / BAND);
-  const bool has_ssim = loss.ssim_weight > 0;
+  const bool grey = loss.grey != 0, has_ssim = loss.ssim_weight > 0;
+  const int planes = grey ? 1 : CHANNELS, items = planes * ((rows.height + BAND - 1) / BAND);
   const std::size_t plane = static_cast<std::size_t>(rows.padded) * rows.height;
-  Buffer<float> slopes(has_ssim ? 3 * SLOPES * plane : 0);
+  Buffer<float> slopes(has_ssim ? planes * SLOPES * plane : 0);
   std::vector<double> absolute(items, 0.0), similar(items, 0.0);
   if (has_ssim) {
     parallel_for(items, loss.threads, [&](int item, int) {
-      const Band band(item, rows);
+      const Band band(item, rows, grey);
       float* own = slopes.data() + band.channel * SLOPES * plane;
       similar[item] = slopes_of_band(loss, rows, window, band, own, plane);
     });
   }
   parallel_for(items, loss.threads, [&](int item, int) {
-    const Band band(item, rows);
+    const Band band(item, rows, grey);
     const float* own = has_ssim ? slopes.data() + band.channel * SLOPES * plane : nullptr;
     absolute[item] = gradient_of_band(loss, rows, window, band, own, plane);
   });
   *loss.absolute = *loss.similarity = 0;
   for (int item = 0; item < items; ++item) {
     *loss.absolute += absolute[item];
-    *loss.similarity += similar[item];
+    *loss.similarity += similar[item] * (CHANNELS / planes);
   }
 }
 

@@ -7,6 +7,7 @@ namespace recon {
 
 struct PhotoLoss {
   std::int32_t width, height, threads;
+  std::int32_t grey;              // SSIM of the means of the channels, counted for each channel
   float ssim_weight;              // of 1 - SSIM; that of the absolute error is the rest
   const float *image, *photo;     // [3, height, width]
   const float* valid;             // [height, width], factor of both
