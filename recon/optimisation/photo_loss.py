@@ -24,8 +24,9 @@ def photo_loss(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "3 h w"]]:
     """Compute the absolute error, and the gradient of the loss, both summed over pixels.
 
-    The loss is that of 3DGS (Kerbl et al. 2023, eq. 7), with 1 - SSIM of the grey images for D-SSIM:
-    as good as that of the channels (docs/experiments/steps-and-colors.md), in a third of the time.
+    The loss is that of 3DGS (Kerbl et al. 2023, eq. 7), with 1 - SSIM of the grey images for
+    D-SSIM: as good as that of the channels, in a third of the time
+    (docs/experiments/steps-and-colors.md).
 
     Args:
         image: Rendered image.
