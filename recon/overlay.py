@@ -50,7 +50,7 @@ def _expected(kind: Any) -> str:
     """Return the values of a type in words."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
-    return WORDS.get(kind) or getattr(kind, "__name__", str(kind))
+    return WORDS.get(kind) or str(getattr(kind, "__name__", kind))
 
 
 def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
