@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from recon.errors import warn
 from recon.fusion.config import FusionConfig
 from recon.fusion.free_space import DepthMaps, is_seen_through
 from recon.meshing.depth_maps import render_depth_maps
@@ -26,10 +27,8 @@ class CleanConfig:
 
     resolution: int = 256
     """Length of the longer side of the depth maps (px)."""
-    tolerance: float = 0.05
-    """Relative difference of depths up to which a Gaussian is at a surface."""
-    edge_px: int = 1
-    """Uncertainty of the position of depth edges (px)."""
+    agreement: FusionConfig = FusionConfig(edge_px=1)
+    """When a Gaussian is at a surface, and when cameras see through it."""
     neighbours: int = 8
     """Number of neighbours that a Gaussian of a surface has close by."""
     spacing_px: float = 8.0
@@ -90,8 +89,12 @@ def _one_pass(
         DepthMaps(seen.camera, seen.depth.clamp_min(1e-9)[None], (seen.depth > 0).float()[None])
         for seen in maps
     ]
-    fusion = FusionConfig(tolerance=config.tolerance, edge_px=config.edge_px)
-    chosen[chosen.clone()] = is_seen_through(gaussians[chosen], depths, fusion)
+    if not any((seen.depth > 0).any() for seen in maps):
+        warn(
+            "the cameras see no surface of the scene, so that no floater can be found; pass the "
+            "capture of this scene with --cameras"
+        )
+    chosen[chosen.clone()] = is_seen_through(gaussians[chosen], depths, config.agreement)
     return chosen
 
 

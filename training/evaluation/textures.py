@@ -15,7 +15,7 @@ import torch
 import trimesh
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import avg_pool2d, grid_sample
 
 from recon.capture import load_views
 from recon.capture.cameras import DEFAULT_LONG_SIDE_PX
@@ -24,6 +24,9 @@ from recon.formats.y_up import GLTF_FROM_SCENE, Up, up_axis
 from recon.reporting import say
 from render import Cameras, RasterizeSettings, rasterize
 from render.video import write_image
+
+# Rays per pixel each way.
+SAMPLES = 2
 
 
 def load_textured(path: Path, up: Up) -> Any:
@@ -39,7 +42,9 @@ def load_textured(path: Path, up: Up) -> Any:
 
 
 def render_textured(mesh: Any, camera: Cameras) -> Float[Tensor, "3 h w"]:
-    """Trace a ray through every pixel centre to the texture, unlit, over black."""
+    """Trace SAMPLES x SAMPLES rays through every pixel to the texture, unlit, over black."""
+    width, height = camera.width, camera.height
+    camera = camera.resized(SAMPLES * width, SAMPLES * height)
     origins, dirs = (rays[0].reshape(-1, 3).double().numpy() for rays in camera.rays())
     tracer = trimesh.ray.ray_pyembree.RayMeshIntersector(mesh)
     points, rays, faces = tracer.intersects_location(origins, dirs, multiple_hits=False)
@@ -52,7 +57,7 @@ def render_textured(mesh: Any, camera: Cameras) -> Float[Tensor, "3 h w"]:
     grid = torch.from_numpy(np.stack([2 * uv[:, 0] - 1, 1 - 2 * uv[:, 1]], 1)).float()[None, None]
     image = torch.zeros(3, len(origins))
     image[:, rays] = grid_sample(texture, grid, align_corners=False, padding_mode="border")[0, :, 0]
-    return image.reshape(3, camera.height, camera.width)
+    return avg_pool2d(image.reshape(3, camera.height, camera.width), SAMPLES)
 
 
 def psnr(image: Tensor, photo: Tensor) -> float:
