@@ -1,4 +1,4 @@
-"""The sky of a scene: Gaussians above the horizon, far behind what the cameras are pointed at."""
+"""The sky of a scene: Gaussians above the horizon and behind most things, in colours of the sky."""
 
 from dataclasses import dataclass, replace
 
@@ -8,18 +8,30 @@ from torch import Tensor
 
 from recon.errors import InputError
 from render import Cameras, Gaussians
+from render.sh import C0
 
 # Length of the mean up direction of cameras below which they have none in common.
 MIN_COMMON_UP = 0.5
+# Weights of red, green and blue (ITU-R BT.709).
+LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 
 @dataclass(frozen=True)
 class SkyConfig:
     """Which Gaussians are sky."""
 
-    distance: float = 5.0
-    """Distance from the cameras from which Gaussians are sky, in typical distances: the median over
-    the cameras of the median depth of what they see."""
+    distance: float = 1.5
+    """Distance from the cameras from which Gaussians in colours of the sky are sky, in typical
+    distances: the median over the cameras of the median depth of what they see."""
+    far_distance: float = 5.0
+    """The same for other bright Gaussians, such as those of an evening sky."""
+    min_luminance: float = 0.4
+    """Luminance of display colours from which a Gaussian is bright."""
+    max_red: float = 0.05
+    """Red minus blue up to which a bright colour is that of the sky: blue, grey or white."""
+    min_blue: float = 0.15
+    """Blue minus red from which a colour is that of a clear sky: it may be half as bright, and two
+    thirds as far away."""
     elevation_deg: float = 3.0
     """Angle above the horizon from which they are."""
     radius: float = 10.0
@@ -74,7 +86,17 @@ def find_sky(
     away = gaussians.means - _middle(cameras)
     distance = away.norm(dim=1)
     sine = torch.sin(torch.deg2rad(torch.tensor(config.elevation_deg)))
-    far: Tensor = distance > config.distance * typical_distance(gaussians, cameras)
+    relative = distance / typical_distance(gaussians, cameras)
+    rgb = (0.5 + C0 * gaussians.sh[:, 0]).clamp(0, 1)
+    luminance, red = rgb @ rgb.new_tensor(LUMINANCE), rgb[:, 0] - rgb[:, 2]
+    bright = luminance > config.min_luminance
+    clear = (red < -config.min_blue) & (luminance > config.min_luminance / 2)
+    pale = bright & (red < config.max_red)
+    far: Tensor = (
+        (clear & (relative > config.distance * 2 / 3))
+        | (pale & (relative > config.distance))
+        | (bright & (relative > config.far_distance))
+    )
     above: Tensor = away @ up > sine * distance
     return far & above
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 # Longer side of the masks for --object (px).
 MASK_PX = 512
+# Counts of the summary, in words.
+LABELS = {
+    "sky_dropped": "of the sky removed",
+    "sky_moved": "of the sky moved",
+    "around_the_object": "around the object removed",
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class Clean:
             "megabytes": round(megabytes(self.output), 3),
             "seconds": round(time.perf_counter() - started, 2),
         }
-        more = "".join(f", {count:,} {name}" for name, count in others.items())
+        more = "".join(f", {count:,} {LABELS[name]}" for name, count in others.items())
         line = (
             f"wrote {self.output}: {len(kept):,} Gaussians, {removed:,} floaters removed by "
             f"{len(cameras)} cameras{more}, {shown_size(megabytes(self.output))}, "

@@ -68,7 +68,9 @@ def dome(count: int = 600) -> Gaussians:
     return blobs(distance * directions, 3.0, 1.0)
 
 
-def test_sky_is_what_is_far_and_above() -> None:
+def test_sky_is_what_is_far_and_above_and_bright() -> None:
+    dark_tree = blobs(scattered(50, [8, 8, 1.0], [9, 9, 6.0], 7), 0.5, -1.0)
+    assert not find_sky(Gaussians.cat([ground(), thing(), dark_tree]), ring()).any()
     parts = [ground(), thing(), dome()]
     far_hill = blobs(scattered(50, [40, 40, -3.0], [45, 45, -1.0], 5), 1.0)
     found = find_sky(Gaussians.cat([*parts, far_hill]), ring())
