@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER = "benchmark"
 DPI, PANEL_IN = 80, (4.6, 3.2)
+SIZES_MB = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 # Key of the hash in the file, one of those that PNG defines.
 HASH = "Source"
 Points = dict[str, list[tuple[Any, float]]]
@@ -156,6 +157,10 @@ def draw_files(panels: Panels) -> "Figure":
         for i, (name, points) in enumerate(series.items()):
             axis.plot(*zip(*points, strict=True), "o", label=name, color=f"C{i}")
         axis.set_xscale("log")
+        sizes = [x for points in series.values() for x, _ in points]
+        ticks = [size for size in SIZES_MB if min(sizes) / 2 < size < max(sizes) * 2]
+        axis.set_xticks(ticks, [f"{size:g}" for size in ticks])
+        axis.minorticks_off()
         axis.set_xlabel("MB")
         axis.set_ylabel("held-out PSNR, dB")
         axis.margins(0.15)

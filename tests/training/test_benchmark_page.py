@@ -1,0 +1,81 @@
+"""The committed page of the benchmark, and numbers in README.md that are measured."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from training.benchmark_report.captures import without_folders
+from training.benchmark_report.pages import page
+from training.benchmark_report.plots import PLOTS, digest, drawn
+
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text()
+
+
+def test_committed_pages_come_from_the_committed_json() -> None:
+    """The page is made again; of plots, the hash of their numbers is compared."""
+    document = json.loads((DOCS / "benchmark.json").read_text())
+    assert page(document) == (DOCS / "benchmark.md").read_text()
+    for name, (panels_of, _) in PLOTS.items():
+        if panels := panels_of(document):
+            assert drawn(DOCS / "benchmark" / f"{name}.png") == digest(panels), name
+
+
+def test_committed_json_names_nothing_of_a_machine() -> None:
+    text = (DOCS / "benchmark.json").read_text()
+    assert without_folders(text) == text
+    assert not re.search(r"/(home|tmp|root|work|opt|Users)\b", text)
+    document = json.loads(text)
+    assert re.fullmatch(r"[0-9a-f]{7}", document["commit"]) and not document["changed"]
+
+
+def row_of(page: str, *cells: str) -> list[str]:
+    """Return the cells of the only row of a page of measurements that begins with these."""
+    lines = (DOCS / "benchmark" / page).read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    (found,) = [row for row in rows if row[: len(cells)] == list(cells)]
+    return found
+
+
+def test_times_in_readme_are_those_that_were_measured() -> None:
+    """They are measured on two quiet cores, by hand: docs/benchmark/runtime.md."""
+    text = re.sub(r"\s+", " ", README)
+    counts = r"two photos take (\d+) seconds, four (\d+), eight (\d+) and fifty (\d+)"
+    claim = re.search(counts, text)
+    assert claim is not None
+    inputs = (
+        "fountain `--max-views 2`", "fountain `--max-views 4`", "assets/sample, 8 photos",
+        "fox, 50 photos",
+    )  # fmt: skip
+    times = [float(row_of("runtime.md", each)[3]) for each in inputs]
+    assert [int(each) for each in claim.groups()] == [round(each) for each in times]
+    claim = re.search(r"a million Gaussians at 960x540 take ([\d.]+) s on two cores", text)
+    assert claim is not None
+    both_ms = float(row_of("rasterizer.md", "s3", "37.53", "0", "2")[5])
+    assert float(claim[1]) == pytest.approx(both_ms / 1000, abs=0.005)
+
+
+def test_numbers_in_tables_of_readme_are_measured() -> None:
+    """Each is in a page of measurements that README links to, or in the generated one."""
+    linked = re.findall(r"\]\((docs/[\w./-]+\.md)", README)
+    texts = [(ROOT / path).read_text() for path in {*linked, "docs/benchmark.md"}]
+    texts += [path.read_text() for path in (DOCS / "benchmark").glob("*.md")]
+    known = set(re.findall(r"\d+(?:[.,]\d+)*", " ".join(texts)))
+    for line in README.splitlines():
+        if line.startswith("|"):
+            missing = [each for each in re.findall(r"\d+\.\d+", line) if each not in known]
+            assert not missing, line
+
+
+def test_make_passes_options_on() -> None:
+    if shutil.which("make") is None:
+        pytest.skip("no make")
+    words = ["make", "-n", "benchmark", "QUICK=1", "CAPTURES=../my captures"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    command = " ".join(done.stdout.replace("\\\n", " ").split())
+    assert "-m training.benchmark_report --captures '../my captures' --quick" in command
