@@ -118,6 +118,22 @@ class Results:
         self.rows = {str(row.get("capture")): row for row in read_rows(self.path)}
         self.retry = retry
 
+    def check_names(self, items: Sequence[Item], extension: str) -> None:
+        """Check that no scene of an earlier list would be replaced by that of another capture.
+
+        Raises:
+            InputError: One would; the message names both captures.
+        """
+        rows = self.rows.items()
+        owners = {Path(str(row["output"])).name: key for key, row in rows if "output" in row}
+        for item in items:
+            owner = owners.get(f"{item.name}{extension}", _key(item))
+            if owner != _key(item) and _key(item) not in self.rows:
+                raise InputError(
+                    f"{self.path.parent} has a scene {item.name} of {owner} already; give "
+                    f"{item.capture} another name in a .jsonl list, or choose a new folder"
+                )
+
     def is_done(self, item: Item) -> bool:
         """Return whether a capture needs no further attempt: its scene exists, or it failed."""
         row = self.rows.get(_key(item))

@@ -157,7 +157,7 @@ def ray_results(
             ray.init(address, num_cpus=processes, include_dashboard=False, **quiet)
         else:
             ray.init(address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except Exception as error:  # Ray raises Exception itself, for a cluster that does not start
         raise InputError(
             f"--ray {address}: {error}; expected local, auto or the address of a running cluster"
         ) from None

@@ -56,6 +56,7 @@ class Batch:
         facts = asdict(self.options) | {"memory": self.memory, "extension": self.extension}
         begin_folder(self.output, {"kind": "batch", **facts})
         results = Results(self.output, self.retry)
+        results.check_names(items, self.extension)
         waiting = [index for index, item in enumerate(items) if not results.is_done(item)]
         say(f"captures done before: {len(items) - len(waiting)} of {len(items)}")
         jobs = [(index, (self._job(items[index].capture, items[index].name), self._threads()))

@@ -81,6 +81,11 @@ def test_the_last_line_of_a_capture_counts(tmp_path: Path) -> None:
     assert not again.is_done(item)  # the scene was deleted
     (tmp_path / "a.ply").touch()
     assert Results(tmp_path, retry=False).is_done(item) and again.error(item) is None
+    again.check_names([item, Item(tmp_path / "b", "b")], ".ply")
+    with pytest.raises(
+        InputError, match=r"has a scene a of .*/a already; give .*/x/a another name"
+    ):
+        again.check_names([Item(tmp_path / "x" / "a", "a")], ".ply")
 
 
 def test_a_killed_call_repeats_nothing(

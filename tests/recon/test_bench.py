@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from PIL import Image
 
 from recon import ReconError
 from recon.cli.main import main
 from render import measure_contributions
-from training.benchmarks import raster
+from training.benchmarks import raster, views
 from training.benchmarks.scenes import SCENES
 
 
@@ -97,3 +98,20 @@ def test_a_measurement_that_fails_is_one_line() -> None:
     with pytest.raises(ReconError, match="separate process failed: ZeroDivisionError") as end:
         raster._in_new_process("time.sleep(1 / 0)")
     assert "\n" not in str(end.value)
+
+
+def test_cost_over_the_number_of_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's measurements, in this process; passes that are too large are only counted."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    rows = {
+        label: [views.measure(network, changes, count, 32, 1e12) for count in (2, 4)]
+        for label, (network, changes) in views.CASES.items()
+    }
+    assert all(row["mb"] >= 0 and row["cpu_s"] > 0 for each in rows.values() for row in each)
+    assert rows["long-lrm"][1]["gflop"] == pytest.approx(2 * rows["long-lrm"][0]["gflop"])
+    assert rows["gs-lrm"][1]["gflop"] > 2.02 * rows["gs-lrm"][0]["gflop"]
+    counted = views.measure("gs-lrm", {}, 64, 256, 1e12)
+    assert counted.keys() == {"views", "gflop"} and counted["gflop"] > 1e3
+    views.plot(rows, tmp_path / "views.png")
+    with Image.open(tmp_path / "views.png") as image:
+        assert image.width > 500

@@ -16,7 +16,7 @@ from conftest import ROOT
 
 from recon.cli.main import main
 from recon.errors import InputError
-from recon.workers import ENDED, Result, local_results
+from recon.workers import ENDED, Result, local_results, ray_results
 from training.data.meshes.source import render_mesh
 from training.data.shards import ShardScenes, ShardsConfig
 from training.data.shards.models import list_models
@@ -205,6 +205,17 @@ def test_a_cluster_that_does_not_answer_is_one_error(models: Path, tmp_path: Pat
         with pytest.raises(InputError, match=f"--ray {address}: Connection refused"):
             render_meshes(models, tmp_path / "out", OPTIONS, ray=address)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_that_does_not_start_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    def start(*arguments: object, **options: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", start)
+    with pytest.raises(InputError, match="--ray local: The current node timed out during startup"):
+        list(ray_results(answer, [(0, ("a",))], 1, 5.0, "local"))
 
 
 @pytest.mark.parametrize(

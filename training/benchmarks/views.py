@@ -97,6 +97,7 @@ def plot(rows: dict[str, list[Row]], path: Path) -> None:
         axis.plot(views, [start * count for count in views], "k:", lw=1, label="linear")
         axis.set(xscale="log", yscale="log", xlabel="views", ylabel=title)
         axis.set_xticks(views, [str(count) for count in views])
+        axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     with atomic_output(path) as temporary:
