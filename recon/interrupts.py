@@ -179,12 +179,13 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 @contextmanager
-def stoppable(is_process: bool) -> Iterator[None]:
+def stoppable(is_process: bool, quiet: bool = False) -> Iterator[None]:
     """End a block at once on a request to stop: undo what is pending, and say so in one line.
 
     Args:
         is_process: Whether the block is all that the process does. It then ends here, and its
             signals stay taken to the end.
+        quiet: Whether nothing is said, as in a process that another one ends.
 
     Raises:
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
@@ -192,7 +193,7 @@ def stoppable(is_process: bool) -> Iterator[None]:
     if is_process:
         _prepare_streams()
     requests = StopRequests.taken()
-    requests.is_process = is_process
+    requests.is_process, requests.told = is_process, quiet
     _current.append(requests)
     try:
         yield
@@ -203,7 +204,8 @@ def stoppable(is_process: bool) -> Iterator[None]:
         if not (requests.raised or isinstance(error, KeyboardInterrupt)):
             raise
         undo_all()
-        note(requests.word)
+        if not quiet:
+            note(requests.word)
         requests.told = True
         if is_process:
             # Python would take seconds to unload the libraries, and may fail in threads.

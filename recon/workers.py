@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import torch
 
 from recon.errors import InputError, MissingDependency
+from recon.interrupts import GRACE_S, stoppable
 
 Result = bytes | str
 """Bytes, or the reason why there are none."""
@@ -23,6 +24,8 @@ Job = tuple[int, tuple[Any, ...]]
 Results: TypeAlias = Iterator[tuple[int, Result]]
 ENDED = "the process ended (its memory, or a fault of a library)"
 INTERVAL_S, CONNECT_S = 1.0, 10.0
+# A process has this time to end by itself: more than `recon.interrupts` gives it.
+STOP_S = GRACE_S + 0.5
 
 
 class _Process:
@@ -60,8 +63,14 @@ class _Process:
             return f"not done after {limit_s:g} s"
         return None
 
+    def stop(self) -> None:
+        """Ask the process to end, which removes its temporary files."""
+        self.process.terminate()
+
     def kill(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it does, if it does not by itself."""
+        self.stop()
+        self.process.join(STOP_S)
         self.process.kill()
         self.process.join()
         self.pipe.close()
@@ -70,7 +79,8 @@ class _Process:
 def _serve(pipe: Connection, function: Function) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # left to the process that started this one
     torch.set_num_threads(1)
-    with suppress(EOFError, OSError):  # that process ended
+    # Errors of the pipe: that process ended.
+    with stoppable(is_process=True, quiet=True), suppress(EOFError, OSError):
         pipe.send(None)  # the time limit counts from here
         while True:
             pipe.send(_reasoned(function, *pipe.recv()))
@@ -110,6 +120,8 @@ def local_results(
                     each.begin(next_job)
                 yield index, result
     finally:
+        for each in running:
+            each.stop()
         for each in running:
             each.kill()
 

@@ -16,6 +16,7 @@ from conftest import ROOT
 
 from recon.cli.main import main
 from recon.errors import InputError
+from recon.files import temporary_folder
 from recon.workers import ENDED, Result, local_results, ray_results
 from training.data.meshes.source import render_mesh
 from training.data.shards import ShardScenes, ShardsConfig
@@ -174,20 +175,22 @@ def test_a_killed_call_loses_and_repeats_nothing(
 def answer(value: str) -> Result:
     if value == "end":
         os.kill(os.getpid(), signal.SIGKILL)
-    if value == "sleep":
-        time.sleep(600)
+    if value.startswith("sleep"):
+        with temporary_folder(Path(value.removeprefix("sleep "))):
+            time.sleep(600)
     if value == "raise":
         raise ValueError("wrong")
     return value.encode()
 
 
-def test_processes_that_end_or_hang_cost_their_job_alone() -> None:
-    values = ["a", "end", "b", "raise", "sleep", "c"]
+def test_processes_that_end_or_hang_cost_their_job_alone(tmp_path: Path) -> None:
+    values = ["a", "end", "b", "raise", f"sleep {tmp_path}", "c"]
     jobs = [(index, (value,)) for index, value in enumerate(values)]
     found = dict(local_results(answer, jobs, 2, 20.0))
     assert found == {
         0: b"a", 1: ENDED, 2: b"b", 3: "ValueError: wrong", 4: "not done after 20 s", 5: b"c",
     }  # fmt: skip
+    assert not list(tmp_path.iterdir())  # a process that is ended removes its temporary files
     assert list(local_results(answer, [], 2, 5.0)) == []
 
 
