@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("assets/*.md")), *sorted(ROOT.rglob("docs/**/*.md"))]
+ROOT_PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+PAGES = [*ROOT_PAGES, *sorted(ROOT.glob("assets/*.md")), *sorted(ROOT.rglob("docs/**/*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # Files that pages name in code style, such as `render/rasterize.py`.
 FILE = re.compile(r"`((?:render|recon|training|viewer|tests|configs|examples|docs)/[\w./-]+)`")

@@ -61,9 +61,11 @@ NOT_SEARCHED = ("tests/test_words.py", "tests/golden/", "assets/licenses/")
 
 def files() -> list[Path]:
     """Return all sources, tests, configurations and pages of the project."""
-    folders = ("render", "recon", "training", "viewer", "tests", "configs", "docs", "examples")
+    folders = ("render", "recon", "training", "viewer", "tests", "configs", "docs", "examples",
+               "release")  # fmt: skip
     found = [p for name in folders for p in sorted((ROOT / name).rglob("*")) if p.is_file()]
-    found += [ROOT / "README.md", ROOT / "pyproject.toml", ROOT / "CMakeLists.txt"]
+    names = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml", "CMakeLists.txt")
+    found += [ROOT / name for name in names]
     found += sorted((ROOT / "assets").glob("*.md"))
     paths = [p for p in found if p.suffix in SUFFIXES and "__pycache__" not in p.parts]
     return [p for p in paths if not relative(p).startswith(NOT_SEARCHED)]
