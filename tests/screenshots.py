@@ -54,8 +54,8 @@ def take_all(page: Page, viewer: Viewer) -> None:
         take(page, "compare")
         page.get_by_role("button", name="Reset", exact=True).click()
         wait_for(page, lambda: panel.selected is None)
-    page.get_by_text("Crop and save").click()
-    page.get_by_label("Crop box").click()
+    page.get_by_text("Select and save").click()
+    choose(page, "Select by", "box")
     wait_for(page, lambda: viewer.panels.edit.box.visible)
     take(page, "crop")
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import viser
 
 from viewer.display_settings import DisplaySettings
+from viewer.page_texts import page_texts
 from viewer.panels.cameras import CamerasPanel
 from viewer.panels.display import DisplayPanel
 from viewer.panels.edit import EditPanel
 from viewer.panels.image import ImagePanel
+from viewer.panels.measure import MeasurePanel
 from viewer.panels.path import PathPanel
 from viewer.panels.scenes import ScenesPanel
 from viewer.photos import Photos
@@ -29,6 +31,7 @@ class Panels:
     scenes: ScenesPanel
     cameras: CamerasPanel | None
     display: DisplayPanel
+    measure: MeasurePanel
     edit: EditPanel
     image: ImagePanel
     path: PathPanel
@@ -60,7 +63,7 @@ class Viewer:
         self.state = ViewerState(scenes, photos, settings)
         self.sessions: dict[int, Session] = {}
         self.lock = threading.Lock()
-        self.server = start_server(host, port)
+        self.server = start_server(host, port, page_texts(self.state.scenes))
         # Without the button that sends the scene to a public server.
         self.server.gui.configure_theme(
             control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
@@ -76,6 +79,7 @@ class Viewer:
             scenes=ScenesPanel(state, server),
             cameras=None if state.photos is None else CamerasPanel(state, server, state.photos),
             display=DisplayPanel(state, server),
+            measure=MeasurePanel(state, server),
             edit=EditPanel(state, server),
             image=ImagePanel(state, server),
             path=PathPanel(state, server),

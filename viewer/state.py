@@ -17,6 +17,7 @@ from recon.start_camera import local_start
 from render import Cameras, Gaussians, rasterize
 from render.paths import focus_point
 from render.quaternions import rotmats_to_quats
+from viewer.alignment import Alignment
 from viewer.display_settings import DisplaySettings, visible_gaussians
 from viewer.normalisation import BROWSER_RADIUS, SceneNormalisation
 from viewer.photos import Photos
@@ -83,6 +84,8 @@ class ViewerState:
         if start is not None:
             start = local_start(start, self.scenes[0].origin)
         self.start = StartView.of(first, cameras, self.normalisation, start)
+        self.alignment = Alignment()
+        """The frame that scenes are saved in."""
         self.changed, self.sent, self.reset = Signal(), Signal(), Signal()
         self.send_seconds: float | None = None
         """Time that the last transfer to a browser took; None while one is due."""

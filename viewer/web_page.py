@@ -1,10 +1,10 @@
 """Export of a scene as one web page, for any web server or none."""
 
-import html
 from pathlib import Path
 
 from recon.files import atomic_output
 from viewer.display_settings import DisplaySettings, splat_arrays
+from viewer.page_texts import page_texts, with_texts
 from viewer.photos import Photos
 from viewer.scene import ViewerScene
 from viewer.server import set_up_scene, start_server, stop_server
@@ -34,7 +34,7 @@ def write_page(
         page = server.scene.as_html(dark_mode=True)
     finally:
         stop_server(server)
-    page = page.replace("<title>Viser</title>", f"<title>{html.escape(scene.name)}</title>", 1)
+    page = with_texts(page, page_texts([scene]))
     with atomic_output(folder) as temporary:
         temporary.mkdir()
         (temporary / "index.html").write_text(page, encoding="utf-8")

@@ -176,8 +176,8 @@ def test_click_on_a_camera(viewer: Viewer, visit) -> None:
 
 def test_crop_undo_and_save(viewer: Viewer, visit, tmp_path: Path) -> None:
     page, session = visit(viewer)
-    page.get_by_text("Crop and save").click()
-    page.get_by_label("Crop box").click()
+    page.get_by_text("Select and save").click()
+    choose(page, "Select by", "box")
     wait_for(page, lambda: viewer.panels.edit.box.visible)
     scene = viewer.state.scenes[0]
     gaussians = scene.state.gaussians
@@ -199,6 +199,98 @@ def test_crop_undo_and_save(viewer: Viewer, visit, tmp_path: Path) -> None:
         assert len(load_gaussians(path)) == inside
     kept = load_gaussians(tmp_path / "saved.ply")
     assert torch.allclose(kept.means, gaussians[scene.state.kept].means)
+
+
+def click_at(page, x: float, y: float) -> None:
+    """Click on the canvas, at fractions of its width and height."""
+    box = page.locator("canvas").first.bounding_box()
+    page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+
+def test_measuring_sets_the_frame_that_is_saved(viewer: Viewer, visit, tmp_path: Path) -> None:
+    page, session = visit(viewer)
+    hide_cameras(page, viewer)
+    panel = viewer.panels.measure
+    page.get_by_text("Measure and align").click()
+    choose(page, "Click for", "distance")
+    wait_for(page, lambda: "two points" in panel.summary.content)
+    page.wait_for_timeout(1000)
+    for number, x in enumerate((0.35, 0.6)):
+        click_at(page, x, 0.6)
+        wait_for(page, lambda n=number: len(panel.points) == n + 1)
+    measured = panel.distance()
+    assert measured is not None and f"{measured:.4g}" in panel.summary.content
+    field = page.get_by_label("True distance").first
+    field.fill("2.5")
+    field.press("Enter")
+    wait_for(page, lambda: panel.length.value == 2.5)
+    page.get_by_role("button", name="Set scale").click()
+    wait_for(page, lambda: abs(panel.distance() - 2.5) < 1e-6)
+    choose(page, "Click for", "origin")
+    page.wait_for_timeout(1000)
+    click_at(page, 0.5, 0.6)
+    wait_for(page, lambda: viewer.state.alignment.origin is not None)
+    choose(page, "Up axis", "+z")
+    page.get_by_role("button", name="Up as in this view").click()
+    wait_for(page, lambda: viewer.state.alignment.up is not None)
+    assert panel.axes.visible and "+z up" in panel.summary.content
+    origin, scale = torch.tensor(viewer.state.alignment.origin), viewer.state.alignment.scale
+    page.get_by_text("Select and save").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save", exact=True).click()
+    download.value.save_as(tmp_path / "saved.ply")
+    saved, before = load_gaussians(tmp_path / "saved.ply"), viewer.state.scenes[0].state.gaussians
+    assert torch.allclose(saved.scales, scale * before.scales, rtol=1e-3)
+    distances = scale * (before.means - origin).norm(dim=1)
+    assert torch.allclose(saved.means.norm(dim=1), distances.float(), rtol=1e-3)
+    up = -session.camera().c2w[0, :3, 1]
+    height = scale * (before.means - origin) @ up
+    assert torch.allclose(saved.means[:, 2], height.float(), atol=1e-3 * float(distances.max()))
+    page.get_by_role("button", name="Reset frame").click()
+    wait_for(page, lambda: viewer.state.alignment.scale == 1 and not panel.points)
+
+
+def test_lasso_sphere_and_keyboard_map(viewer: Viewer, visit) -> None:
+    page, session = visit(viewer)
+    assert page.title() == "sample.ply - recon"
+    page.keyboard.press("?")
+    page.get_by_text("find a command").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_text("find a command").wait_for(state="hidden")
+    hide_cameras(page, viewer)
+    scene, panel = viewer.state.scenes[0], viewer.panels.edit
+    total = len(scene.state.gaussians)
+    page.get_by_text("Select and save").click()
+    choose(page, "Select by", "lasso")
+    wait_for(page, lambda: panel.hint.visible)
+    page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Delete inside").click()
+    # It covers a part of the scene for a while.
+    page.get_by_text("at least three corners").wait_for()
+    page.get_by_text("at least three corners").wait_for(state="hidden")
+    # Chromium without a graphics card is told so at the top left.
+    corners = [(0.3, 0.4), (0.6, 0.4), (0.6, 0.7), (0.3, 0.7)]
+    for number, (x, y) in enumerate(corners):
+        click_at(page, x, y)
+        wait_for(page, lambda n=number: len(panel.corners) == n + 1)
+    assert np.abs(np.array(panel.corners) - corners).max() < 0.01
+    inside = int(panel.contains(scene.offset, scene.state.gaussians).sum())
+    page.get_by_role("button", name="Delete inside").click()
+    wait_for(page, lambda: int(scene.state.kept.sum()) == total - inside)
+    assert 0 < inside < total
+    wait_for(page, lambda: panel.lines is None)
+    page.get_by_role("button", name="Undo").click()
+    wait_for(page, lambda: int(scene.state.kept.sum()) == total)
+    choose(page, "Select by", "sphere")
+    wait_for(page, lambda: panel.sphere.visible)
+    field = number_input(page, "Radius")
+    field.fill("3")
+    field.press("Enter")
+    wait_for(page, lambda: panel.sphere.radius == 3)
+    inside = int(panel.contains(scene.offset, scene.state.gaussians).sum())
+    page.get_by_role("button", name="Delete outside").click()
+    wait_for(page, lambda: int(scene.state.kept.sum()) == inside)
+    assert 0 < inside < total
 
 
 def test_image_and_video(viewer: Viewer, visit, tmp_path: Path) -> None:
@@ -328,7 +420,7 @@ def test_several_scenes(gaussians: Gaussians, photos: Photos, visit, tmp_path: P
         # Both are in the image.
         assert all(float(half.max()) > 0.3 for half in wanted.chunk(2, 2))
         wait_for_image(page, session, lambda image: psnr(image, wanted) > 22)
-        page.get_by_text("Crop and save").click()
+        page.get_by_text("Select and save").click()
         with page.expect_download() as saved:
             page.get_by_role("button", name="Save", exact=True).click()
         assert saved.value.suggested_filename == "scenes-edited.zip"
