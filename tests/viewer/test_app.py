@@ -138,7 +138,7 @@ def test_page(scene: Path, capsys) -> None:
     assert "index.html: open it" in capsys.readouterr().out
     assert page.lstrip().lower().startswith("<!doctype html")
     assert [path.name for path in folder.iterdir()] == ["index.html"]
-    assert "<title>a.ply</title>" in page
+    assert "<title>a.ply - recon</title>" in page
 
 
 def test_live(cloud: Gaussians, capsys) -> None:
