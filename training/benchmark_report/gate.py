@@ -3,9 +3,9 @@
 python -m training.benchmark_report.gate            # measure, and compare with the stored numbers
 python -m training.benchmark_report.gate --write    # measure, and store
 
-All of them are deterministic on one machine; the tolerances are for other processors. With AVX2
-only and the kernel's build for SSE2, PSNR differed by up to 0.06 dB, SSIM by 0.0005, sizes by 0.2 %
-and losses of formats by 0.003 dB.
+All of them are deterministic on one machine; the tolerances are for other processors. Without bf16
+and AVX-512, and with the kernel's build for SSE2, PSNR differed by up to 0.14 dB, SSIM by 0.0015,
+sizes by 0.2 % and losses of formats by 0.004 dB (at 243a770).
 """
 
 import argparse
@@ -61,10 +61,10 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "PSNR": Kind(False, absolute=0.2),
+    "PSNR": Kind(False, absolute=0.3),
     "SSIM": Kind(False, absolute=0.005),
     "bytes": Kind(True, relative=0.01),
-    "dB lost": Kind(True, absolute=0.01),
+    "dB lost": Kind(True, absolute=0.015),
 }
 """Kinds of numbers by the unit with which their names end."""
 
