@@ -67,11 +67,14 @@ sanitize: install
 # Then each Python of PYTHONS installs the wheel into a fresh environment and reconstructs
 # photographs there with an empty PATH: no compiler.
 PYTHONS ?= $(PYTHON)
+PIP_OPTIONS ?= -c $(abspath $(LOCK))
 wheel: install
 	rm -rf dist build/wheel
 	$(BIN)/python -m build --no-isolation --outdir build/wheel . > /dev/null
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python release/repair.py build/wheel dist
-	for python in $(PYTHONS); do release/try_wheel.sh $$python dist/*.whl || exit 1; done
+	for python in $(PYTHONS); do \
+	  PIP_OPTIONS="$(PIP_OPTIONS)" release/try_wheel.sh $$python dist/*.whl || exit 1; \
+	done
 
 # The kernel for 64-bit Arm: cross-compiled, and its tests in an emulator.
 aarch64:
