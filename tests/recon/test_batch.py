@@ -104,6 +104,7 @@ def test_a_killed_call_repeats_nothing(
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    before = (out / RESULTS).read_text()
     done = {path: path.stat().st_mtime_ns for path in out.glob("*.ply")}
     with (out / RESULTS).open("a") as file:
         file.write('{"capture": "half a li')
@@ -111,7 +112,8 @@ def test_a_killed_call_repeats_nothing(
     shown = capsys.readouterr()
     assert all(path.stat().st_mtime_ns == time_ for path, time_ in done.items()) and done
     assert f"{out} holds 2 scenes, 1 failed (see {out / RESULTS})" in shown.out
-    assert "failed two: " in shown.err
+    # It is quick to fail: the killed call may have come to it.
+    assert ("failed two: " in shown.err) != ("/two" in before)
     found = {Path(row["capture"]).name: row for row in rows(out)}
     assert list(found) == ["one", "two", "three"] and len(rows(out)) == 3
     for name in ("one", "three"):
