@@ -1,5 +1,5 @@
 // The absolute error and SSIM (Wang et al. 2004, eq. 13) of an image, and their gradient:
-// recon/optimisation/ssim.py says the same in torch. Images are 0 beyond their border, as in 3DGS.
+// recon/optimisation/photo_loss.py says the same in torch. Images are 0 beyond their border, as in 3DGS.
 #include "photo_loss.h"
 
 #include <algorithm>
@@ -40,29 +40,24 @@ struct Rows {
         step(padded + TAPS + W) {}
 };
 
+// Blurs W columns along TAPS values that are `step` floats apart, from the first ones on.
+inline vf blur(const Window& window, const float* first, std::size_t step) {
+  vf sum{};
+  for (int i = 0; i < TAPS; ++i) sum = fma(window.taps[i], load(first + i * step), sum);
+  return sum;
+}
+
 // A row of values with zeros around them, and its blur.
 class BlurredRow {
  public:
   BlurredRow(const Rows& rows, const Window& window) : values_(rows.step, 0.0f), window_(window) {}
   float* values() { return values_.data() + REACH; }
-  vf at(int column) const {
-    vf sum{};
-    for (int i = 0; i < TAPS; ++i)
-      sum = fma(window_.taps[i], load(values_.data() + column + i), sum);
-    return sum;
-  }
+  vf at(int column) const { return blur(window_, values_.data() + column, 1); }
 
  private:
   std::vector<float> values_;
   const Window& window_;
 };
-
-// Blurs a column of rows that are `step` floats apart, from the first of TAPS rows on.
-inline vf down(const Window& window, const float* first, std::size_t step) {
-  vf sum{};
-  for (int i = 0; i < TAPS; ++i) sum = fma(window.taps[i], load(first + i * step), sum);
-  return sum;
-}
 
 // The first `count` lanes, and 0 in the others.
 inline vf in_image(vf value, int count) {
@@ -139,7 +134,7 @@ double slopes_of_band(const PhotoLoss& loss, const Rows& rows, const Window& win
     for (int x = 0; x < rows.padded; x += W) {
       vf moments[MOMENTS], found[SLOPES];
       for (int k = 0; k < MOMENTS; ++k)
-        moments[k] = down(window, top + k * across + x, rows.padded);
+        moments[k] = blur(window, top + k * across + x, rows.padded);
       row_sum += in_image(similarity(moments, found), rows.width - x);
       for (int k = 0; k < SLOPES; ++k) store(out + k * plane + x, found[k]);
     }
@@ -182,7 +177,7 @@ double gradient_of_band(const PhotoLoss& loss, const Rows& rows, const Window& w
       vf slope{};
       if (has_ssim) {
         vf v[SLOPES];
-        for (int k = 0; k < SLOPES; ++k) v[k] = down(window, top + k * across + x, rows.padded);
+        for (int k = 0; k < SLOPES; ++k) v[k] = blur(window, top + k * across + x, rows.padded);
         slope = v[0] + splat(2) * band.mean(loss.image, size, at, n) * valid * v[1] +
                 band.mean(loss.photo, size, at, n) * valid * v[2];
       }
