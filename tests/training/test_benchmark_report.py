@@ -154,7 +154,9 @@ def test_plans_name_what_exists() -> None:
     for plan in (QUICK, FULL):
         keys = [each.key for each in measured.measurements(plan, Captures(None, Path()))]
         assert len(set(keys)) == len(keys)
-        assert set(plan.methods) <= set(measured.METHODS)
+        assert set(plan.search) <= set(plan.files)
+        quality = [key.startswith("quality") for key in keys]
+        assert quality == sorted(quality)  # what needs a quiet machine comes first
         assert {each.split("/")[0] for each in keys} == {
             "raster", "networks", "photos", "files", "poses", "equal time", "quality",
         }  # fmt: skip
@@ -178,7 +180,8 @@ def test_a_run_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         return (Measurement(key, lambda key=key: run(key)) for key in ("a/x", "b"))
 
     monkeypatch.setattr("training.benchmark_report.record.measurements", fake)
-    monkeypatch.setattr("training.benchmark_report.record.cores_of_others", lambda: 0.02)
+    others = iter((0.02, 0.02, 0.02, 1.0, 1.0))
+    monkeypatch.setattr("training.benchmark_report.record.cores_of_others", lambda: next(others))
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         measure_all(run_in(tmp_path, QUICK), told.append)
@@ -189,8 +192,31 @@ def test_a_run_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     found = measure_all(run_in(tmp_path, FULL), told.append, minutes=-1.0)
     assert calls[3:] == [] and len(found["skipped"]) == 2
     assert found["skipped"][0]["reason"] == "the time of the run was over"
-    measure_all(run_in(tmp_path, FULL), told.append)
-    assert calls[3:] == ["a/x", "b"]
+    found = measure_all(run_in(tmp_path, FULL), told.append)
+    assert calls[3:] == ["a/x", "b"] and not found["machine"]["quiet"]
+
+
+def test_other_programs_do_not_change_the_quality(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = {"raster": 0.0, "quality/fox/dense": 1.0}
+    tasks = [Measurement(key, dict) for key in others]
+    monkeypatch.setattr("training.benchmark_report.record.measurements", lambda *_: iter(tasks))
+    busy = iter(others.values())
+    monkeypatch.setattr("training.benchmark_report.record.cores_of_others", lambda: next(busy))
+    found = measure_all(run_in(tmp_path, FULL), lambda line: None)
+    assert found["machine"]["quiet"] and found["machine"]["cores_of_others"] == 0.0
+
+
+def test_few_photos_are_scored_with_the_network_alone() -> None:
+    document = tiny_document()
+    few = copy.deepcopy(document["results"]["quality/table/dense"])
+    few["mean"]["network"] = scores(22.0)
+    document["results"]["quality/table/2v"] = few
+    text = page(document)
+    assert "| 2 photos | 1 | network | 22.00 |" in text
+    assert "PSNR constant depth | PSNR nearest photo | PSNR network |" in text
+    assert "| table | dense | 10 | 1 | 26.00 | 26.50 | 0.650 | 0.038 | 15.00 | 14.00 | n/a" in text
 
 
 def test_missing_captures_are_said_and_skipped(tmp_path: Path) -> None:

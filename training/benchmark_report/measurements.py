@@ -30,9 +30,10 @@ from training.evaluation.suite import Case
 METHODS = {
     "recon": ReconstructConfig(),
     "network": ReconstructConfig(optimise=OptimiseConfig(steps=0)),
-    "plane-sweep": ReconstructConfig(model="plane-sweep", optimise=OptimiseConfig(steps=0)),
 }
 CONSTANT = "constant depth"
+# Section of the measurements that do not depend on what else the machine does.
+QUALITY = "quality"
 NETWORK_SIDE_PX, NETWORK_VIEWS = 256, 2
 # Number of cores that others may keep busy while methods get equal times.
 BUSY_CORES = 0.5
@@ -49,7 +50,7 @@ class Measurement:
 
 
 def measurements(plan: Plan, captures: Captures) -> Iterator[Measurement]:
-    """Yield the measurements of a plan: short ones first, and each capture once before again."""
+    """Yield the measurements of a plan: timings first, and each capture once before again."""
     if plan.scenes:
         yield Measurement("raster", partial(raster, plan))
     if plan.networks:
@@ -60,17 +61,26 @@ def measurements(plan: Plan, captures: Captures) -> Iterator[Measurement]:
         for count in counts:
             yield Measurement(f"photos/{name}/{count}", partial(photos, captures, name, count))
     for name, split in plan.files.items():
-        run = partial(files, captures, name, split, plan.search)
+        run = partial(files, captures, name, split, name in plan.search)
         yield Measurement(f"files/{name}/{split}", run)
-    for splits in zip_longest(*plan.quality.values()):
-        for name, split in zip(plan.quality, splits, strict=True):
-            if split is not None:
-                run = partial(quality, captures, name, split, plan.methods)
-                yield Measurement(f"quality/{name}/{split}", run)
     for name, split in plan.equal_time.items():
         for budget in plan.budgets:
             run = partial(equal_time, captures, name, split, budget)
             yield Measurement(f"equal time/{name}/{split}/{budget:g}", run)
+    yield from qualities(plan, captures)
+
+
+def qualities(plan: Plan, captures: Captures) -> Iterator[Measurement]:
+    """Yield the measurements that do not depend on what else the machine does."""
+    for name, splits in plan.few.items():
+        for split in splits:
+            run = partial(quality, captures, name, split, ("recon", "network"))
+            yield Measurement(f"{QUALITY}/{name}/{split}", run)
+    for held_out in zip_longest(*plan.quality.values()):
+        for name, split in zip(plan.quality, held_out, strict=True):
+            if split is not None:
+                run = partial(quality, captures, name, split)
+                yield Measurement(f"{QUALITY}/{name}/{split}", run)
 
 
 def quality(

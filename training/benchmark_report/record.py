@@ -24,7 +24,7 @@ from recon.files import atomic_output
 from render.backends import native
 from training.benchmark_report.captures import ROOT, Captures, without_folders
 from training.benchmark_report.machine import QUIET_CORES, cores_of_others
-from training.benchmark_report.measurements import Measurement, measurements
+from training.benchmark_report.measurements import QUALITY, Measurement, measurements
 from training.benchmark_report.plan import Plan
 from training.evaluation.lpips import load_lpips
 from training.evaluation.st_lpips import load_st_lpips
@@ -136,8 +136,13 @@ def stored(run: Run, task: Measurement, end: float) -> tuple[dict[str, Any], boo
 def document(
     run: Run, results: dict[str, dict[str, Any]], skipped: list[dict[str, str]]
 ) -> dict[str, Any]:
-    """Return the JSON of the benchmark; it names no folder and no host."""
-    busy = [entry["cores_of_others"] for entry in results.values()]
+    """Return the JSON of the benchmark; it names no folder and no host.
+
+    Whether the machine was quiet is said of all measurements that depend on it.
+    """
+    busy = [
+        entry["cores_of_others"] for key, entry in results.items() if not key.startswith(QUALITY)
+    ]
     known = [each for each in busy if each is not None]
     return {
         "format": FORMAT,

@@ -16,7 +16,10 @@ METRICS = {
     "lpips": ("LPIPS", 3),
 }
 # Kinds of hold-outs, and how names of their splits begin.
-KINDS = {"every n-th": ("dense", "every"), "sector": ("sector",)}
+KINDS = {
+    "2 photos": ("2v",), "4 photos": ("3v", "4v"), "every n-th": ("dense", "every"),
+    "sector": ("sector",),
+}  # fmt: skip
 MISSING = "n/a"
 
 
@@ -81,14 +84,14 @@ def quality(document: Document) -> list[str]:
     """Return the scores of recon for each capture and split, and the PSNR of the others."""
     found = entries(document, "quality")
     shown = ["psnr", "psnr_exposure_fitted", *shown_metrics(document)[1:]]
-    others = [name for name in next(iter(found.values()))["mean"] if name != "recon"]
+    others = [*dict.fromkeys(name for entry in found.values() for name in entry["mean"])][1:]
     rows = []
     for (capture, split), entry in found.items():
         scores = entry["mean"]["recon"]
         rows.append(
             [capture, split, str(entry["photos"]), str(entry["held_out"])]
             + [number(scores[metric], METRICS[metric][1]) for metric in shown]
-            + [number(entry["mean"][name]["psnr"], 2) for name in others]
+            + [number(entry["mean"].get(name, {}).get("psnr"), 2) for name in others]
         )
     head = ["capture", "split", "photos", "held out", *(METRICS[m][0] for m in shown)]
     return table([*head, *(f"PSNR {name}" for name in others)], rows)
