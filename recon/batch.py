@@ -1,6 +1,6 @@
 """Lists of captures to reconstruct, and what has become of each."""
 
-import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from typing import Any
 
 from recon.errors import InputError
 from recon.files import check_output
+from recon.lists import is_file_name, read_entries, shortened
 from recon.resumable import add_row, read_rows
 
 RESULTS = "results.jsonl"
@@ -32,56 +33,33 @@ def read_list(path: Path) -> list[Item]:
     Raises:
         InputError: The list cannot be read, is empty, or names a capture or a scene twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"cannot read the list {path}: {reason}; expected a text file with the path of a "
-            "capture a line, or .jsonl"
-        ) from None
-    found: list[tuple[Path, str | None]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
-        if line and not line.startswith("#"):
-            entry: Any = _parsed(line) if path.suffix == ".jsonl" else {"path": line}
-            if not _is_entry(entry):
-                raise InputError(
-                    f'{path}: line {number}: expected {{"path": "...", "name": "..."}}, the name a '
-                    "file name or left out"
-                )
-            found.append((path.parent / entry["path"], entry.get("name")))
+    found = []
+    for entry in read_entries(path):
+        name = entry.facts.get("name")
+        if name is not None and not (is_file_name(name) and Path(name).name == name):
+            raise InputError(
+                f"{path}: line {entry.line}: expected the name of a scene, without folder, found "
+                f"{shortened(name)}"
+            )
+        found.append((entry.path, name))
     if not found:
         raise InputError(f"{path} lists no captures; expected the path of a capture a line")
-    _check_unique(path, "capture", [str(capture.resolve()) for capture, _ in found])
     names = [name or free for (_, name), free in zip(found, _names(found), strict=True)]
-    _check_unique(path, "scene", names)
+    _check_unique(path, names)
     return [Item(capture, name) for (capture, _), name in zip(found, names, strict=True)]
 
 
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-        return False
-    name = entry.get("name")
-    return name is None or (isinstance(name, str) and Path(name).name == name != "")
-
-
-def _check_unique(path: Path, what: str, names: Sequence[str]) -> None:
+def _check_unique(path: Path, names: Sequence[str]) -> None:
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
-        raise InputError(f"{path} lists the {what} {name} {count} times; list it once")
+        raise InputError(
+            f"{path} calls {count} scenes {name}; give them other names in a .jsonl list"
+        )
 
 
 def _names(found: Sequence[tuple[Path, str | None]]) -> list[str]:
     """Return names by the last parts of the paths, as many as tell them apart."""
-    parts = [_parts(capture.absolute()) for capture, _ in found]
+    parts = [_parts(capture) for capture, _ in found]
     lengths = [1] * len(parts)
     while True:
         names = ["-".join(each[-n:]) for each, n in zip(parts, lengths, strict=True)]
@@ -96,7 +74,8 @@ def _names(found: Sequence[tuple[Path, str | None]]) -> list[str]:
 
 
 def _parts(capture: Path) -> list[str]:
-    name = capture.stem if capture.is_file() else capture.name
+    # Path.is_file raises an error for names that are too long.
+    name = capture.stem if os.path.isfile(capture) else capture.name  # noqa: PTH113
     return [part for part in (*capture.parts[1:-1], name) if part not in ("", ".", "..")]
 
 
@@ -154,4 +133,4 @@ class Results:
 
 
 def _key(item: Item) -> str:
-    return str(item.capture.resolve())
+    return os.path.realpath(item.capture)

@@ -1,5 +1,6 @@
 """Output files and folders, which appear complete or not at all."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -108,6 +109,15 @@ def check_space(path: Path, needed: float) -> None:
             f"cannot write {path}: it takes about {needed / 1e6:.3g} MB, but only "
             f"{free / 1e6:.3g} MB are free; make room or choose another disk"
         )
+
+
+def has_no_room(error: BaseException | None) -> bool:
+    """Return whether an error says that a disk, or what one may use of it, is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager

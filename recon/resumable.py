@@ -1,5 +1,6 @@
 """Folders that are written in several calls: how they were begun, and lists that grow."""
 
+import errno
 import json
 import os
 import shutil
@@ -68,9 +69,20 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def add_row(path: Path, row: dict[str, Any]) -> None:
-    """Add a JSON object to a list as a line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    """Add a JSON object to a list as a line, completely or not at all.
+
+    Raises:
+        InputError: The list cannot be written.
+    """
+    line = f"{json.dumps(row)}\n".encode()
+    try:
+        with path.open("ab", buffering=0) as file:
+            before = os.fstat(file.fileno()).st_size
+            if file.write(line) < len(line):  # the disk is nearly full
+                file.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _check_same(folder: Path, facts: dict[str, Any]) -> None:

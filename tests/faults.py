@@ -145,7 +145,7 @@ class Bench:
             name
             for folder in (self.out, self.temporary)
             for path in sorted(folder.rglob("*"))
-            if not (name := str(path.relative_to(self.work))).startswith(KEPT)
+            if not (name := str(path.relative_to(self.work))).startswith(KEPT) or "/.recon-" in name
         )
         ended = Ended(process.returncode, errors, time.monotonic() - started, left)
         self.clear()

@@ -1,15 +1,20 @@
 """`recon batch LIST -o FOLDER`: reconstruct many captures."""
 
 import json
+import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from recon.cli.arguments import OUTPUT, Arg
 from recon.cli.options import ReconstructOptions
 from recon.errors import InputError, counted
 from recon.reporting import note, say
 from recon.scene_extensions import SCENE_EXTENSIONS
+
+if TYPE_CHECKING:
+    from recon.batch import Item, Results
+    from recon.workers import Halt
 
 
 @dataclass(frozen=True)
@@ -47,34 +52,20 @@ class Batch:
         """
         from recon.batch import Results, read_list
         from recon.resumable import begin_folder
-        from recon.workers import check_ray, local_results, ray_results
+        from recon.workers import computing
 
         self._check()
         items = read_list(self.captures)
-        if self.ray is not None:
-            check_ray(self.ray)
         facts = asdict(self.options) | {"memory": self.memory, "extension": self.extension}
-        begin_folder(self.output, {"kind": "batch", **facts})
-        results = Results(self.output, self.retry)
-        results.check_names(items, self.extension)
-        waiting = [index for index, item in enumerate(items) if not results.is_done(item)]
-        say(f"captures done before: {len(items) - len(waiting)} of {len(items)}")
-        jobs = [(index, (self._job(items[index].capture, items[index].name), self._threads()))
-                for index in waiting]  # fmt: skip
-        made = (
-            local_results(reconstruct_one, jobs, self.processes, self.timeout)
-            if self.ray is None
-            else ray_results(reconstruct_one, jobs, self.processes, self.timeout, self.ray)
-        )
-        for index, result in made:
-            item = items[index]
-            if isinstance(result, str):
-                results.add(item, {"error": result})
-                note(f"failed {item.name}: {result}")
-                continue
-            row: dict[str, Any] = json.loads(result)
-            results.add(item, row)
-            say(f"{row['output']}: {row['gaussians']:,} Gaussians, {row['seconds']:.0f} s")
+        with computing(self.processes, self.timeout, self.ray) as compute:
+            begin_folder(self.output, {"kind": "batch", **facts})
+            results = Results(self.output, self.retry)
+            results.check_names(items, self.extension)
+            waiting = [index for index, item in enumerate(items) if not results.is_done(item)]
+            note(f"captures done before: {len(items) - len(waiting)} of {len(items)}")
+            jobs = [(index, (self._job(items[index]), self._threads())) for index in waiting]
+            for index, result in compute(reconstruct_one, jobs):
+                self._add(results, items[index], result)
         failed = [item.name for item in items if results.error(item) is not None]
         if len(failed) == len(items):
             raise InputError(
@@ -83,6 +74,16 @@ class Batch:
             )
         end = f", {len(failed)} failed (see {results.path})" if failed else ""
         say(f"{self.output} holds {counted(len(items) - len(failed), 'scene')}{end}")
+
+    def _add(self, results: "Results", item: "Item", result: bytes | str) -> None:
+        """List a capture that was reconstructed, or why it could not be."""
+        if isinstance(result, str):
+            results.add(item, {"error": result})
+            note(f"failed {item.name}: {result}")
+            return
+        row: dict[str, Any] = json.loads(result)
+        results.add(item, row)
+        note(f"{row['output']}: {row['gaussians']:,} Gaussians, {row['seconds']:.0f} s")
 
     def _check(self) -> None:
         """Check the options before the first capture.
@@ -104,15 +105,15 @@ class Batch:
         choose_device(self.options.device)
         build_model(self.options.model)
 
-    def _job(self, capture: Path, name: str) -> dict[str, Any]:
+    def _job(self, item: "Item") -> dict[str, Any]:
         """Return the fields of the command that reconstructs a capture."""
         model, options = Path(self.options.model), self.options
         if model.exists():  # on a cluster, the folder is another one
             options = replace(options, model=str(model.resolve()))
-        output = self.output.resolve() / f"{name}{self.extension}"
-        cameras = output.with_name(f"{name}.cameras.json") if self.save_cameras else None
+        output = self.output.resolve() / f"{item.name}{self.extension}"
+        cameras = output.with_name(f"{item.name}.cameras.json") if self.save_cameras else None
         return {
-            "input": (capture.resolve(),), "output": output, "options": options,
+            "input": (Path(os.path.realpath(item.capture)),), "output": output, "options": options,
             "memory": self.memory, "save_cameras": cameras, "quiet": True,
         }  # fmt: skip
 
@@ -123,24 +124,25 @@ class Batch:
         return 1 if self.ray is not None else max(1, allowed_cores() // self.processes)
 
 
-def reconstruct_one(fields: dict[str, Any], threads: int) -> bytes | str:
+def reconstruct_one(fields: dict[str, Any], threads: int) -> "bytes | str | Halt":
     """Reconstruct a capture as `recon INPUT` does; return its JSON object, or why there is none."""
     import torch
 
     from recon.cli.main import user_error
     from recon.cli.reconstruct import Reconstruct
-    from recon.files import temporary_folder
+    from recon.files import has_no_room, temporary_folder
     from recon.reporting import telling_warnings
+    from recon.workers import Halt
 
     torch.set_num_threads(threads)
-    with temporary_folder() as folder:
-        summary = folder / "summary.json"
-        try:
-            with telling_warnings():
-                Reconstruct(**fields, json=summary).run()
-        except Exception as error:
-            text = user_error(error)
-            if text is None:
-                raise
-            return text
-        return summary.read_bytes()
+    try:
+        with temporary_folder() as folder, telling_warnings():
+            summary = folder / "summary.json"
+            Reconstruct(**fields, json=summary).run()
+            return summary.read_bytes()
+    except Exception as error:
+        text = user_error(error)
+        if text is None:
+            raise
+        # The disk is no fault of the capture, which is tried again.
+        return Halt(f"{fields['input'][0]}: {text}") if has_no_room(error) else text

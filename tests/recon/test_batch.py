@@ -44,6 +44,8 @@ def test_names_tell_captures_apart(tmp_path: Path) -> None:
     path.write_text("a/images\nb/images\nfox\nvideo.mp4\nx/b/images\n")
     names = [item.name for item in read_list(path)]
     assert names == ["a-images", f"{tmp_path.name}-b-images", "fox", "video", "x-b-images"]
+    path.write_text("\ufefffox\r\n" + 300 * "x")  # of a Windows editor; a name that is too long
+    assert [item.name for item in read_list(path)] == ["fox", 300 * "x"]
     path = tmp_path / "list.jsonl"
     path.write_text('{"path": "fox", "name": "f", "by": "A"}\n{"path": "/fox"}\n')
     assert read_list(path) == [Item(tmp_path / "fox", "f"), Item(Path("/fox"), "fox")]
@@ -54,10 +56,14 @@ def test_names_tell_captures_apart(tmp_path: Path) -> None:
     [
         ("# none\n", "lists no captures"),
         ('{"path": 3}', "line 1: expected"),
-        ('{"path": "a", "name": "../b"}', "line 1: expected"),
-        ("nothing", "line 1: expected"),
-        ('{"path": "a"}\n{"path": "./a"}', "lists the capture .*a 2 times; list it once"),
-        ('{"path": "a", "name": "c"}\n{"path": "b", "name": "c"}', "lists the scene c 2 times"),
+        ('\n{"path": ""}', "line 2: expected"),
+        ('{"path": "a\\u0000b"}', "line 1: expected"),
+        ('{"path": "\\ud83d"}', "line 1: expected"),
+        ('{"path": "a", "name": "../b"}', "line 1: expected the name of a scene, .* found ../b"),
+        ("nothing", "line 1: expected {.*}, found nothing"),
+        ("[" * 100_000, "line 1: expected"),
+        ('{"path": "a"}\n{"path": "./a"}', "lists ./a in lines 1 and 2; list it once"),
+        ('{"path": "a", "name": "c"}\n{"path": "b", "name": "c"}', "calls 2 scenes c; give"),
     ],
 )
 def test_wrong_lists_are_explained(tmp_path: Path, text: str, message: str) -> None:
@@ -111,7 +117,7 @@ def test_a_killed_call_repeats_nothing(
     main(words)
     shown = capsys.readouterr()
     assert all(path.stat().st_mtime_ns == time_ for path, time_ in done.items()) and done
-    assert f"{out} holds 2 scenes, 1 failed (see {out / RESULTS})" in shown.out
+    assert shown.out == f"{out} holds 2 scenes, 1 failed (see {out / RESULTS})\n"
     # It is quick to fail: the killed call may have come to it.
     assert ("failed two: " in shown.err) != ("/two" in before)
     found = {Path(row["capture"]).name: row for row in rows(out)}
@@ -120,7 +126,7 @@ def test_a_killed_call_repeats_nothing(
         assert len(load_gaussians(out / f"{name}.ply")) == found[name]["gaussians"] > 0
     assert "two" in found["two"]["error"] and "Traceback" not in found["two"]["error"]
     main(words)
-    assert capsys.readouterr().out.startswith("captures done before: 3 of 3\n")
+    assert capsys.readouterr().err.startswith("recon: captures done before: 3 of 3\n")
     assert {path.name for path in out.glob("*.cameras.json")} == {
         "one.cameras.json", "three.cameras.json",
     }  # fmt: skip

@@ -3,6 +3,7 @@
 `tests/faults.py` tries all commands at random times; these are its fast, deterministic cases.
 """
 
+import errno
 import os
 import resource
 import signal
@@ -19,10 +20,12 @@ from helpers import random_gaussians
 
 from recon.cli import main as cli
 from recon.cores import allowed_cores
-from recon.errors import MissingDependency
+from recon.errors import InputError, MissingDependency
+from recon.files import has_no_room
 from recon.formats import save_gaussians
 from recon.interrupts import hold_signal, stoppable
 from recon.memory import check_addresses, out_of_memory_text
+from recon.resumable import read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 # A call that keeps the main thread from handling signals.
@@ -230,3 +233,56 @@ def test_a_library_that_memory_keeps_from_loading_is_not_missing(
         cli.main(["train"])
     shown = capsys.readouterr().err
     assert end.value.code == 2 and shown.startswith("recon: error: not enough memory")
+
+
+# A call that computes in a process of its own, which shows a temporary folder and does not end.
+WITH_A_PROCESS = """
+import sys, time
+from pathlib import Path
+from recon.files import temporary_folder
+from recon.workers import local_results
+def slow(parent):
+    with temporary_folder(Path(parent)):
+        time.sleep(600)
+if __name__ == "__main__":
+    list(local_results(slow, [(0, (sys.argv[1],))], 1, 600.0))
+"""
+
+
+def test_processes_end_with_the_call_that_was_killed(tmp_path: Path) -> None:
+    """Otherwise they would compute beside the call that goes on with their work."""
+    script, folder = tmp_path / "script.py", tmp_path / "shown"
+    script.write_text(WITH_A_PROCESS)
+    folder.mkdir()
+    process = started([str(script), str(folder)])
+    deadline = time.monotonic() + 60
+    while not list(folder.iterdir()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    while list(folder.iterdir()):  # its process removes it, and ends
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    # The pipes close when the last process that has them ends.
+    assert process.communicate(timeout=30) == ("", "")
+
+
+def test_a_row_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom recon.errors import InputError\n"
+        "from recon.resumable import add_row\n"
+        "try:\n    [add_row(Path(sys.argv[1]), {'key': 50 * 'x'}) for _ in range(3)]\n"
+        "except InputError as error:\n    print(error)\n"
+    )
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100, 100))
+    told, errors = started(["-c", code, str(path)], limit).communicate(timeout=60)
+    assert told.startswith(f"cannot write {path}: ") and errors == ""
+    assert [row["key"] for row in read_rows(path)] == [50 * "x"]
+
+
+def test_errors_of_a_full_disk_are_told_from_others() -> None:
+    wrapped = InputError("cannot write it")
+    wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert has_no_room(wrapped) and not has_no_room(OSError(errno.ENOENT, "none"))

@@ -17,7 +17,7 @@ from conftest import ROOT
 from recon.cli.main import main
 from recon.errors import InputError
 from recon.files import temporary_folder
-from recon.workers import ENDED, Result, local_results, ray_results
+from recon.workers import ENDED, Halt, Result, computing, local_results
 from training.data.meshes.source import render_mesh
 from training.data.shards import ShardScenes, ShardsConfig
 from training.data.shards.models import list_models
@@ -131,9 +131,13 @@ def test_attribution_is_kept(models: Path, shards: Path, tmp_path: Path) -> None
     assert model.path == tmp_path / "m.glb" and model.attribution() == {
         "copyright": "2026 A", "author": "B", "license": "CC0", "uri": "https://example.org",
     }  # fmt: skip
-    (tmp_path / "list.txt").write_text("# models\n\nm.glb\nm.glb\n")
+    (tmp_path / "list.txt").write_text("# models\n\nm.glb\nm_glb\n")
     assert [m.key for m in list_models(tmp_path / "list.txt")] == ["m_glb", "m_glb_1"]
-    for text_, message in (('{"path": 3}', "line 1: expected"), ("", "no .glb, .gltf, .obj files")):
+    for text_, message in (
+        ('{"path": 3}', "line 1: expected"),
+        ("", "no .glb, .gltf, .obj files"),
+        ('{"path": "m.glb"}\n\n{"path": "./m.glb"}', "lists ./m.glb in lines 1 and 3"),
+    ):
         (tmp_path / "list.jsonl").write_text(text_)
         with pytest.raises(InputError, match=message):
             list_models(tmp_path / "list.jsonl")
@@ -162,17 +166,19 @@ def test_a_killed_call_loses_and_repeats_nothing(
     capsys.readouterr()
     main(["data", "render-meshes", str(models), "-o", str(out), *WORDS])
     # The first line says that a shard is written if only that was missing of it.
-    (told,) = [line for line in capsys.readouterr().out.splitlines() if "models are done" in line]
-    assert int(told.split(" of ")[0]) >= done >= 1
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "models are done" in line]
+    assert int(told.split(" ")[1]) >= done >= 1
     assert all(path.stat().st_mtime_ns == time_ for path, time_ in before.items())
     assert contents(out) == contents(shards) and skipped(out) == skipped(shards)
     main(["data", "render-meshes", str(models), "-o", str(out), *WORDS])
-    assert capsys.readouterr().out.startswith("9 of 9 models are done")
+    assert capsys.readouterr().err.startswith("recon: 9 of 9 models are done")
     with pytest.raises(InputError, match="was begun with views 5, now it is 6"):
         render_meshes(models, out, RenderOptions(views=6, size=24, scenes=3))
 
 
-def answer(value: str) -> Result:
+def answer(value: str) -> Result | Halt:
+    if value == "halt":
+        return Halt("the disk is full")
     if value == "end":
         os.kill(os.getpid(), signal.SIGKILL)
     if value.startswith("sleep"):
@@ -192,6 +198,44 @@ def test_processes_that_end_or_hang_cost_their_job_alone(tmp_path: Path) -> None
     }  # fmt: skip
     assert not list(tmp_path.iterdir())  # a process that is ended removes its temporary files
     assert list(local_results(answer, [], 2, 5.0)) == []
+
+
+def test_what_stops_all_jobs_stops_the_call() -> None:
+    found = []
+    with pytest.raises(InputError, match="the disk is full"):
+        for result in local_results(
+            answer, [(i, (v,)) for i, v in enumerate(["a", "halt", "b"])], 1, 20.0
+        ):
+            found.append(result)
+    assert found == [(0, b"a")]
+
+
+def start_fails() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class EndsItsProcess:
+    """A function that cannot be sent to a process: loading it there ends that."""
+
+    def __call__(self) -> Result:
+        return b""
+
+    def __reduce__(self) -> tuple:
+        return (start_fails, ())
+
+
+def test_a_process_that_does_not_start_is_no_fault_of_a_job() -> None:
+    with pytest.raises(InputError, match="ended while it was started"):
+        list(local_results(EndsItsProcess(), [(0, ()), (1, ())], 1, 20.0))
+
+
+def test_models_that_all_fail_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("bad.obj\nnowhere.glb\n")
+    (tmp_path / "bad.obj").write_text("no mesh\n")
+    for _ in range(2):  # also when nothing is left to do
+        with pytest.raises(InputError, match="no model of .* could be rendered; .*skipped.jsonl"):
+            render_meshes(tmp_path / "list.txt", tmp_path / "out", OPTIONS)
+    assert skipped(tmp_path / "out").keys() == {"bad_obj", "nowhere_glb"}
 
 
 @pytest.mark.slow
@@ -217,8 +261,11 @@ def test_a_cluster_that_does_not_start_is_one_error(monkeypatch: pytest.MonkeyPa
         raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr(ray, "init", start)
-    with pytest.raises(InputError, match="--ray local: The current node timed out during startup"):
-        list(ray_results(answer, [(0, ("a",))], 1, 5.0, "local"))
+    with (
+        pytest.raises(InputError, match="--ray local: The current node timed out during startup"),
+        computing(1, 5.0, "local"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

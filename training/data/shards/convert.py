@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recon.capture import Capture, load_views
 from recon.errors import InputError, ReconError
-from recon.reporting import note, say
+from recon.reporting import note
 from recon.resumable import begin_folder
 from recon.types import Views
 from render import Cameras
@@ -67,10 +67,10 @@ def convert(source: Path, out: Path, options: ConvertOptions, processes: int = 1
     facts = {"source": str(source.resolve()), "side": options.side, "quality": options.quality}
     begin_folder(out, {"kind": "convert", **facts, "scenes": options.scenes})
     missing = [(out / name, paths) for name, paths in tasks if not (out / name).is_file()]
-    say(f"{len(tasks) - len(missing)} of {len(tasks)} shards are in {out}")
+    note(f"{len(tasks) - len(missing)} of {len(tasks)} shards are in {out}")
     skipped: Counter[str] = Counter()
     for path, count, reasons in _converted(missing, options, min(processes, len(missing))):
-        say(f"wrote {path}: {count} scenes")
+        note(f"wrote {path}: {count} scenes")
         skipped += reasons
     for reason, count in skipped.items():
         note(f"skipped: {reason} ({count})")

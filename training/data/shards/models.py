@@ -2,11 +2,12 @@
 
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from recon.errors import InputError
+from recon.lists import read_entries
 from training.data.captures import read_source
 from training.data.meshes.source import SUFFIXES
 from training.data.shards.tar import safe_key
@@ -51,7 +52,7 @@ def list_models(source: Path) -> list[Model]:
         root = source.resolve()
         found = [(p.relative_to(source).as_posix(), p.resolve(), {}, root) for p in paths]
     else:
-        found = [(name, source.parent / name, facts, None) for name, facts in _listed(source)]
+        found = list(_listed(source))
     if not found:
         raise InputError(f"no {', '.join(SUFFIXES)} files in {source}")
     models, keys = [], set[str]()
@@ -63,32 +64,12 @@ def list_models(source: Path) -> list[Model]:
     return models
 
 
-def _listed(path: Path) -> list[tuple[str, dict[str, str]]]:
-    """Return the paths in a list, as they are there, and what else it says."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"no folder or list {path}; expected a folder of meshes") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read the list {path}: {error}; expected a path a line, or .jsonl"
-        ) from None
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        entry: Any = {"path": line}
-        if path.suffix == ".jsonl":
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                entry = None
-        if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-            raise InputError(f'{path}: line {number}: expected {{"path": "...", ...}}')
-        rest = {str(k): str(v) for k, v in entry.items() if k != "path"}
-        found.append((entry["path"], rest))
-    return found
+def _listed(path: Path) -> Iterator[tuple[str, Path, dict[str, str], Path | None]]:
+    """Yield the paths in a list, as they are there and absolute, and what else it says."""
+    if not path.exists():
+        raise InputError(f"no folder or list {path}; expected a folder of meshes")
+    for entry in read_entries(path):
+        yield entry.name, entry.path, {k: str(v) for k, v in entry.facts.items()}, None
 
 
 def _asset_facts(path: Path) -> dict[str, str]:

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from recon.errors import InputError
-from recon.files import atomic_output
-from recon.reporting import note, say
+from recon.files import atomic_output, check_output
+from recon.reporting import note
 from recon.resumable import add_row, begin_folder, read_rows, remove_unfinished
-from recon.workers import Results, check_ray, local_results, ray_results
+from recon.workers import computing
 from render import Cameras
 from training.data.meshes.source import Protocol, check_renderer, render_mesh
 from training.data.shards.models import Model, list_models
@@ -128,26 +128,24 @@ def render_meshes(
         MissingDependency: trimesh, Embree or ray is not installed.
     """
     check_renderer()
-    if ray is not None:
-        check_ray(ray)
     models = list_models(source)
     digest = hashlib.blake2b(repr([m.key for m in models]).encode(), digest_size=6).hexdigest()
     facts = {"views": options.views, "size": options.size, "cameras": options.cameras}
-    begin_folder(out, {"kind": "render-meshes", **facts, "scenes": options.scenes,
-                       "models": f"{len(models)} ({digest})"})  # fmt: skip
-    folder = _Output(out, models, options.scenes)
-    waiting = folder.missing()
-    say(f"{len(models) - len(waiting)} of {len(models)} models are done in {out}")
-    jobs = [(index, (models[index], options)) for index in waiting]
-    results: Results
-    if ray is None:
-        results = local_results(render_model, jobs, processes, limit_s)
-    else:
-        results = ray_results(render_model, jobs, processes, limit_s, ray)
-    for index, result in results:
-        folder.add(index, result)
+    with computing(processes, limit_s, ray) as compute:
+        begin_folder(out, {"kind": "render-meshes", **facts, "scenes": options.scenes,
+                           "models": f"{len(models)} ({digest})"})  # fmt: skip
+        folder = _Output(out, models, options.scenes)
+        waiting = folder.missing()
+        note(f"{len(models) - len(waiting)} of {len(models)} models are done in {out}")
+        jobs = [(index, (models[index], options)) for index in waiting]
+        for index, result in compute(render_model, jobs):
+            folder.add(index, result)
     skipped = len(folder.skipped)
     shutil.rmtree(out / PARTS, ignore_errors=True)
+    if skipped == len(models):
+        raise InputError(
+            f"no model of {source} could be rendered; the reasons are in {out / SKIPPED}"
+        )
     text = f", {skipped} skipped (see {out / SKIPPED})" if skipped else ""
     return write_manifest(out) + text
 
@@ -157,6 +155,7 @@ class _Output:
 
     def __init__(self, out: Path, models: list[Model], scenes: int) -> None:
         self.out, self.models, self.scenes = out, models, scenes
+        check_output(out / SKIPPED)
         self.skipped = _read_skipped(out / SKIPPED)
         (out / PARTS).mkdir(exist_ok=True)
         remove_unfinished(out / PARTS)
@@ -201,7 +200,7 @@ class _Output:
         path = self._shard(shard)
         if not path.is_file():
             count = write_shard(path, (part.read_bytes() for part in parts))
-            say(f"wrote {path}: {count} scenes")
+            note(f"wrote {path}: {count} scenes")
         for part in parts:
             part.unlink()
 
