@@ -43,6 +43,9 @@ class LossConfig:
     leak: float = 0.0
     """Mean transparency of the renders, for images without empty pixels: on dark or difficult
     scenes transparency hardly changes the squared error."""
+    pose: float = 0.0
+    """Error of the poses that a network predicts (pose-free): rotations and, in units of the first
+    view's middle depth, positions."""
     background: Literal["black", "random"] = "black"
     """Background of the renders. random: one colour per image, which penalises transparent
     surfaces; for images without empty pixels."""
@@ -114,6 +117,22 @@ def _distortion(inputs: LossInputs) -> Tensor:
     return distortion_loss(inputs.output.gaussians, inputs.batch.cameras)
 
 
+def _pose(inputs: LossInputs) -> Tensor:
+    if inputs.output.viewmats is None:
+        raise ReconError("loss.pose needs a network that predicts poses, such as pose-free")
+    context = inputs.batch.context
+    predicted, given = inputs.output.viewmats, context.cameras.viewmats
+    rotation = (predicted - given)[..., :3, :3].square().sum((-2, -1))
+    moved = _positions(predicted) - _positions(given)
+    position = (moved / context.middle_depth[:, :1, None]).square().sum(-1)
+    # The first view's are exact, where a root has no gradient.
+    return ((rotation + 1e-6).sqrt() + (position + 1e-6).sqrt()).mean()
+
+
+def _positions(viewmats: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b v 3"]:
+    return -(viewmats[..., :3, :3].mT @ viewmats[..., :3, 3:])[..., 0]
+
+
 # In the order in which the total adds them up: another order would change its last bits.
 LOSSES: dict[str, LossTerm] = {
     "mse": _mse,
@@ -123,9 +142,10 @@ LOSSES: dict[str, LossTerm] = {
     "opacity": _opacity,
     "leak": _leak,
     "distortion": _distortion,
+    "pose": _pose,
 }
 # Terms that do not read renders.
-WITHOUT_RENDERS = ("depth", "opacity")
+WITHOUT_RENDERS = ("depth", "opacity", "pose")
 _BUILT_IN = tuple(LOSSES.values())
 
 # Names in the losses of a step, and in the log, that are no terms.

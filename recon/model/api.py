@@ -74,3 +74,5 @@ class NetworkOutput(TensorStruct):
     intermediate_gaussians: tuple[Gaussians, ...] = ()
     """Gaussians before later corrections, which are rendered and compared too; none without
     gradients."""
+    viewmats: Float[Tensor, "b v 4 4"] | None = None
+    """Poses (world to camera) that a network predicts, with the first one as given."""

@@ -76,7 +76,15 @@ class Normalisation:
             intermediate_gaussians=tuple(
                 self._undo_gaussians(gaussians) for gaussians in output.intermediate_gaussians
             ),
+            viewmats=None if output.viewmats is None else self._undo_poses(output.viewmats),
         )
+
+    def _undo_poses(self, viewmats: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b v 4 4"]:
+        rotmats = viewmats[..., :3, :3] @ self.rotmats.to(viewmats)[:, None]
+        shift = rotmats @ self.centers.to(viewmats)[:, None, :, None]
+        translations = viewmats[..., :3, 3:] / self.scales.to(viewmats)[:, None, None, None] - shift
+        top = torch.cat([rotmats, translations], -1)
+        return torch.cat([top, viewmats[..., 3:, :]], -2)
 
     def _undo_gaussians(self, g: Gaussians) -> Gaussians:
         rotmats, centers = self.rotmats.to(g.means), self.centers.to(g.means)

@@ -25,6 +25,8 @@ from recon.model.networks.gs_lrm import SIZES as GS_LRM_SIZES
 from recon.model.networks.gs_lrm import GsLrmConfig, GsLrmNetwork
 from recon.model.networks.long_lrm import SIZES as LONG_LRM_SIZES
 from recon.model.networks.long_lrm import LongLrmConfig, LongLrmNetwork
+from recon.model.networks.pose_free import SIZES as POSE_FREE_SIZES
+from recon.model.networks.pose_free import PoseFreeConfig, PoseFreeNetwork
 from recon.overlay import overlay
 from recon.types import Model
 
@@ -53,6 +55,7 @@ NETWORKS: dict[str, NetworkKind] = {
     "gs-lrm": NetworkKind(GsLrmNetwork, GsLrmConfig, GS_LRM_SIZES),
     "long-lrm": NetworkKind(LongLrmNetwork, LongLrmConfig, LONG_LRM_SIZES),
     "epipolar": NetworkKind(EpipolarNetwork, EpipolarConfig, EPIPOLAR_SIZES),
+    "pose-free": NetworkKind(PoseFreeNetwork, PoseFreeConfig, POSE_FREE_SIZES),
 }
 CLASSICAL: dict[str, Callable[[], Model]] = {
     "plane-sweep": PlaneSweep,

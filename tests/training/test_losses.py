@@ -105,6 +105,26 @@ def test_leak_is_the_mean_transparency() -> None:
     assert float(total) == pytest.approx(2 * 0.4, abs=0.02)
 
 
+def test_pose_error_by_hand() -> None:
+    """180 degrees about x differ by sqrt(8); the camera is 3 away, at a middle depth of 1."""
+    output, images = outputs(torch.full((1, 1, 16, 16), 2.0))
+    config = LossConfig(mse=0.0, depth=0.0, pose=0.5)
+    shown = rasterize(output.gaussians, camera())
+    given = camera()
+    predicted = torch.eye(4)[None, None].clone()
+    predicted[..., [1, 2], [1, 2]] = -1
+    predicted[..., 0, 3] = 3
+    with_poses = replace(output, viewmats=predicted)
+    total = losses_of(config, with_poses, shown, images, output.depth, given)["total"]
+    assert float(total) == pytest.approx(0.5 * (8**0.5 + 3), abs=1e-3)
+    exact = replace(output, viewmats=given.viewmats.clone().requires_grad_())
+    total = losses_of(config, exact, shown, images, output.depth, given)["total"]
+    (slope,) = torch.autograd.grad(total, exact.viewmats)
+    assert float(total.detach()) < 2e-3 and bool(torch.isfinite(slope).all())
+    with pytest.raises(ReconError, match="loss.pose needs a network that predicts poses"):
+        losses_of(config, output, shown, images, output.depth, given)
+
+
 def test_ssim_is_part_of_the_total_and_has_gradients(generator: torch.Generator) -> None:
     output, _ = outputs(torch.full((1, 1, 16, 16), 2.0))
     opacities = output.gaussians.opacities.clone().requires_grad_()

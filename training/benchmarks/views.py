@@ -29,6 +29,7 @@ VIEWS = (2, 4, 8, 16, 32, 64)
 # Networks of about a million parameters, by label, with changes of their configuration.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gs-lrm": ("gs-lrm", {}),
+    "pose-free": ("pose-free", {}),
     "long-lrm": ("long-lrm", {}),
     "long-lrm, 8 anchors": ("long-lrm", {"anchors": 8}),
 }
