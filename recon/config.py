@@ -108,6 +108,9 @@ class ReconstructConfig:
     (`optimise.steps` = 0) nothing is removed."""
     optimise: OptimiseConfig = field(default_factory=OptimiseConfig)
     """Test-time optimisation: number of steps or seconds, and learning rates."""
+    transients: bool = False
+    """Whether what only one photo shows, such as a passer-by, is left out of the scene. Needs four
+    photos at least."""
     seconds: float | None = None
     """Time limit of the whole reconstruction (s). It is used up: the optimisation takes as many
     steps as fit in, instead of `optimise.steps`, and fewer photos are geometry views if need be."""

@@ -6,6 +6,7 @@ Each stage is a public function on its own; `reconstruct` chains them.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recon import __version__
 from recon.capture import Capture, Frame, load_capture, select_spread
@@ -18,6 +19,7 @@ from recon.config import FusionConfig, PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
 from recon.errors import ConfigError, InputError, warn
 from recon.fusion.predict import at_resolution, predict_fused, remove_inconsistent
+from recon.fusion.transients import find_transients, require_enough, without_transients
 from recon.local_frame import (
     camera_origin,
     scale_gaussians,
@@ -37,6 +39,9 @@ from recon.start_camera import rotated_upright
 from recon.time_limit import TimeLimit
 from recon.types import Model, PackedViews, Prediction, Progress, StageProgress, Views
 from render import Cameras, Gaussians
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Fraction of a time limit that the prediction may take.
 PREDICTION_FRACTION = 0.35
@@ -157,6 +162,8 @@ def reconstruct_views(
     """
     limit = limit or TimeLimit(config.seconds)
     _check_baseline(title, views.cameras)
+    if config.transients:
+        require_enough(len(views))
     # Everything is computed at the scale of a room (see `recon.local_frame`).
     scale = unit_scale(views.cameras)
     views = scale_views(views, scale)
@@ -288,9 +295,9 @@ def finish_scene(
 ) -> Scene:
     """Simplify and optimise a prediction as configured.
 
-    Without any steps nothing is removed, unless there are more Gaussians than the stated maximum:
-    the optimisation makes up for the loss. Before it, Gaussians that contradict the depth of other
-    views are removed as well.
+    Without any steps nothing is removed but transients, unless there are more Gaussians than the
+    stated maximum: the optimisation makes up for the loss. Before it, Gaussians that contradict
+    the depth of other views are removed as well.
 
     Args:
         prediction: Output of a model for these views.
@@ -312,6 +319,9 @@ def finish_scene(
     num_predicted = len(prediction.gaussians)
     if is_optimised and not is_fused and len(views) >= config.fusion.min_views_checked:
         prediction = remove_inconsistent(prediction, views, config.fusion)
+    transients = None
+    if config.transients:
+        prediction, transients = _without_transients(prediction, views, progress)
     scene = _simplified(prediction, views, config, progress)
     provenance = Provenance(
         config,
@@ -331,7 +341,12 @@ def finish_scene(
         left -= min(SAVING_FRACTION * left, MAX_SAVING_S)
         schedule = config.optimise.for_time(left, len(views))
     result = optimise(
-        scene.gaussians, views, schedule, lambda done: progress("optimising", done), watch
+        scene.gaussians,
+        views,
+        schedule,
+        lambda done: progress("optimising", done),
+        watch,
+        transients,
     )
     visible = result.gaussians.opacities >= MIN_OPACITY  # not hidden
     return replace(
@@ -344,6 +359,18 @@ def finish_scene(
             provenance, num_steps=result.steps, cameras_corrected=result.cameras is not None
         ),
     )
+
+
+def _without_transients(
+    prediction: Prediction, views: Views | PackedViews, progress: StageProgress
+) -> "tuple[Prediction, Tensor]":
+    """Remove what only one photo shows; return also which pixels of the views show it."""
+    device = render_device_of(prediction.gaussians.device)
+    prediction, views = prediction.to(device), views.to(device)
+    found = find_transients(
+        prediction.gaussians, views, progress=lambda done: progress("finding transients", done)
+    )
+    return without_transients(prediction, views.cameras, found), found
 
 
 def _simplified(

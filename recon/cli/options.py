@@ -73,6 +73,9 @@ class ReconstructOptions:
     """Fraction of the Gaussians to remove before the optimisation, in [0, 1): those that no photo
     sees are pruned first, then similar neighbours are merged. Has no effect with --refine 0
     [default: 0.5, with more than four photos as many as --max-gaussians asks for]."""
+    transients: bool = ReconstructConfig.transients
+    """Leave out what only one photo shows where others see something else, such as passers-by;
+    from 4 photos on."""
     device: Annotated[str, Arg(metavar="DEVICE")] = ReconstructConfig.device
     """Device to compute on: auto, cpu, cuda or cuda:N; auto uses a CUDA GPU if there is one."""
     seed: int = ReconstructConfig.seed
@@ -102,6 +105,7 @@ class ReconstructOptions:
             model=self.model,
             simplify=SimplifyConfig(self.prune, most),
             optimise=optimise,
+            transients=self.transients,
             seconds=None if self.time is None else parse_limit("--time", self.time),
             device=self.device,
             seed=self.seed,

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.parameters import Parameters
+from recon.optimisation.robust_weights import RobustWeights
 from recon.optimisation.view_count_policy import POLICY
 from recon.types import PackedViews, Progress, StopEarly, Views
 from render import Cameras, Gaussians
@@ -30,6 +31,8 @@ SETTLED_FRACTION = 1 / 3
 # Fraction of the steps after which haze is hidden: surfaces are clear, and what it gave to single
 # views can still be made up for.
 HAZE_FRACTION = 1 / 2
+# Fraction of the steps after which suspect pixels that the scene explains get their weight back.
+WARM_UP_FRACTION = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def optimise(
     config: OptimiseConfig | None = None,
     progress: Progress = lambda done: None,
     watch: Watch | None = None,
+    transients: Bool[Tensor, "v h w"] | None = None,
 ) -> OptimiseResult:
     """Fit the Gaussians to the views by gradient descent.
 
@@ -67,11 +71,14 @@ def optimise(
         progress: Called with the completed fraction of the steps or the time; may raise
             StopEarly to end with the scene so far.
         watch: Called with the scene every few steps.
+        transients: Pixels of the views that show something that passes by, at any resolution: they
+            have no weight at first, and later only if the scene does not explain them.
     """
     config = config or OptimiseConfig().for_num_views(len(views))
     scene, losses = Parameters(gaussians, views.cameras, config), []
     watched = -math.inf
-    for step, loss in take_steps(scene, views, config, progress):
+    weights = None if transients is None else RobustWeights(transients)
+    for step, loss in take_steps(scene, views, config, progress, weights):
         losses.append(loss)
         is_due = step % WATCH_EVERY == 0 and time.monotonic() >= watched + WATCH_SECONDS
         if watch is not None and is_due:
@@ -84,7 +91,11 @@ def optimise(
 
 
 def take_steps(
-    scene: Parameters, views: Views | PackedViews, config: OptimiseConfig, progress: Progress
+    scene: Parameters,
+    views: Views | PackedViews,
+    config: OptimiseConfig,
+    progress: Progress,
+    weights: RobustWeights | None = None,
 ) -> Iterator[tuple[int, float]]:
     """Take steps up to the limit of steps or time, and yield each one's index (from 1) and loss."""
     started, count = time.monotonic(), min(config.views_per_step, len(views))
@@ -112,5 +123,7 @@ def take_steps(
         if done >= HAZE_FRACTION and has_haze:
             scene.hide_haze(views.cameras, config.haze_radius)
             has_haze = False
-        yield step, scene.step(views, chosen, 0.5 + 0.5 * math.cos(math.pi * done))
+        if weights is not None:
+            weights.is_learning = done >= WARM_UP_FRACTION
+        yield step, scene.step(views, chosen, 0.5 + 0.5 * math.cos(math.pi * done), weights)
     progress(1.0)

@@ -12,6 +12,7 @@ from recon.optimisation.camera_corrections import CameraCorrections
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.haze import is_haze
 from recon.optimisation.photo_loss import photo_loss
+from recon.optimisation.robust_weights import RobustWeights
 from recon.optimisation.view_count_policy import POLICY
 from recon.types import PackedViews, Views
 from render import Cameras, Gaussians, GradientRender, RasterizeSettings
@@ -75,13 +76,20 @@ class Parameters:
         """Compute the views' exposures relative to their geometric mean, which is the scene's."""
         return (self.log_exposures - self.log_exposures.mean(0)).exp()
 
-    def step(self, views: Views | PackedViews, chosen: list[int], lr_factor: float = 1.0) -> float:
+    def step(
+        self,
+        views: Views | PackedViews,
+        chosen: list[int],
+        lr_factor: float = 1.0,
+        weights: RobustWeights | None = None,
+    ) -> float:
         """Take one step on some of the views.
 
         Args:
             views: All views.
             chosen: Indices of the views of this step.
             lr_factor: Factor of the initial learning rates.
+            weights: Weights of the views' pixels.
 
         Returns:
             Mean absolute error of the chosen views before the step.
@@ -91,17 +99,24 @@ class Parameters:
         v_exposures = torch.zeros_like(exposures)
         sets = self.gradients if len(chosen) > 1 else self.gradients[:1]
         targets = [views[v] for v in chosen]
+        valid = [target.valid for target in targets]
+        if weights is not None:
+            valid = [
+                each * weights.of(v, *each.shape[-2:])
+                for v, each in zip(chosen, valid, strict=True)
+            ]
         # Views without a valid pixel may be chosen together.
-        pixels = max(3 * sum(float(target.valid.sum()) for target in targets), 1.0)
+        pixels = max(3 * sum(float(each.sum()) for each in valid), 1.0)
         total = torch.zeros((), device=exposures.device)
         corrections = self.corrections
         for i, (v, target) in enumerate(zip(chosen, targets, strict=True)):
             camera = target.cameras if corrections is None else corrections.camera(v)
             render = GradientRender(self.scene.gaussians, camera.detach(), self.settings)
             exposure = exposures[v][:, None, None]
-            absolute, gradient = photo_loss(
-                render.rgb * exposure, target.images, target.valid, self.ssim_weight
-            )
+            image = render.rgb * exposure
+            absolute, gradient = photo_loss(image, target.images, valid[i], self.ssim_weight)
+            if weights is not None:
+                weights.update(v, image - target.images, target.valid)
             gradient /= pixels
             total += absolute / pixels
             v_exposures[v] += (gradient * render.rgb).sum((-2, -1))

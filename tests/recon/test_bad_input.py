@@ -211,6 +211,12 @@ def test_missing_output(sample: Path, capsys) -> None:
     expect_error([str(sample)], capsys, "missing -o, --output OUT", "(see recon --help)")
 
 
+def test_too_few_photos_for_transients(capture: Path, capsys) -> None:
+    arguments = [str(capture), "-o", str(capture / "scene.ply"), "--transients"]
+    expect_error(arguments, capsys, "--transients need at least 4 photos, found 2", "add photos")
+    assert not (capture / "scene.ply").exists()
+
+
 def test_masks_that_leave_nothing(capture: Path, capsys) -> None:
     Image.new("L", (512, 384)).save(capture / "mask.png")
     spoil(capture, lambda d: [f.update(mask_path="mask.png") for f in d["frames"]])
