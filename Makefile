@@ -18,6 +18,7 @@ install: $(VENV)/.installed
 # Reinstalled when the build inputs change; Python sources are used in place.
 $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard render/backends/cpu/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'installing into $(VENV), which takes some minutes the first time'
 	$(BIN)/python -m pip install --quiet -c $(LOCK) -e '.[$(EXTRAS)]'
 	touch $@
 

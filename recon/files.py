@@ -73,18 +73,21 @@ def _check_parent(path: Path) -> None:
         target = path.resolve()
         parent = target.parent
         if not parent.is_dir():
-            found = "is not a folder" if parent.exists() else "does not exist"
-            raise InputError(
-                f"cannot write {path}: the folder {parent} {found}; create it or choose another"
+            found = (
+                f"{parent} is not a folder; choose another"
+                if parent.exists()
+                else f"the folder {parent} does not exist; create it or choose another"
             )
+            raise InputError(f"cannot write {path}: {found}")
         if not os.access(parent, os.W_OK):
             raise InputError(
                 f"cannot write {path}: no permission to write in {parent}; choose another folder"
             )
         with temporary_folder(parent) as folder:
             (folder / target.name).touch()
-    except RuntimeError as error:
-        raise InputError(f"cannot write {path}: {error}; choose another output") from None
+    except (RuntimeError, ValueError) as error:
+        # A loop of symbolic links, or a name with a null character or a lone surrogate.
+        raise InputError(f"cannot write {str(path)!r}: {error}; choose another output") from None
     except OSError as error:
         raise _refusal(path, error) from None
 

@@ -1,5 +1,6 @@
 """Configuration of a training run: dataclasses, overlaid by configs/*.yaml and key=value."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,14 +176,15 @@ def check_config(config: TrainConfig) -> None:
     """Check that the numbers of a configuration are in their ranges.
 
     Raises:
-        ConfigError: A number is too small; the message names the field.
+        ConfigError: A number is too small or infinite; the message names the field.
     """
     for name, minimum in MINIMA.items():
         value: Any = config
         for part in name.split("."):
             value = getattr(value, part)
-        if not value >= minimum:
-            raise ConfigError(f"{name} must be at least {minimum}, found {value}")
+        if not minimum <= value < math.inf:
+            limits = f"at least {minimum}" if value < math.inf else "finite"
+            raise ConfigError(f"{name} must be {limits}, found {value}")
     low, high = (*config.dataset.context, 0, 0)[:2]
     if len(config.dataset.context) != 2 or not 1 <= low <= high:
         raise ConfigError(

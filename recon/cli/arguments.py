@@ -122,13 +122,16 @@ class Option:
                     return choice
             listed = ", ".join(map(str, choices))
             raise UsageError(f"{self.name}: expected one of {listed}, found {shortened(text)}")
+        expected = NAMES.get(self.kind)
         try:
             value = self.kind(text)
-            if self.kind in NAMES and not abs(value) <= MAX_NUMBER:
-                raise ValueError
         except ValueError:
-            expected = NAMES[self.kind]
             raise UsageError(f"{self.name}: expected {expected}, found {shortened(text)}") from None
+        if expected is not None and not abs(value) <= MAX_NUMBER:
+            raise UsageError(
+                f"{self.name}: expected {expected} from {-MAX_NUMBER:g} to {MAX_NUMBER:g}, found "
+                f"{shortened(text)}"
+            )
         return value
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
 from recon.cli.outputs import check_capture_stays, check_outputs
-from recon.errors import InputError, warn
+from recon.cli.scene_capture import capture_of_scene
+from recon.errors import warn
 from recon.reporting import (
     megabytes,
     prints_json,
@@ -17,7 +18,7 @@ from recon.reporting import (
 )
 
 if TYPE_CHECKING:
-    from recon.precision import Origin
+    from recon.formats import SceneSource
     from recon.types import Views
 
 
@@ -77,7 +78,7 @@ class Compress:
                 max_loss_db=self.max_loss,
                 target_mb=self.target_size,
                 keep_fraction=self.keep,
-                views=self._views(source.origin),
+                views=self._views(source),
                 progress=progress,
             )
         summary = {
@@ -99,17 +100,15 @@ class Compress:
         )
         report(line, summary, self.json, self.quiet)
 
-    def _views(self, origin: "Origin") -> "Views | None":
+    def _views(self, source: "SceneSource") -> "Views | None":
         """Load the photos of --cameras, if it is given; its cameras relative to an origin."""
-        from recon.capture import load_capture, load_views, select_spread
+        from recon.capture import load_views, select_spread
         from recon.capture.cameras import relative_to
 
         if self.cameras is None:
             return None
-        capture = load_capture(self.cameras)
+        capture = capture_of_scene(self.cameras, source)
         check_capture_stays({"-o": self.output, "--json": self.json}, capture, self.force)
-        if not capture.has_cameras:
-            raise InputError(f"{self.cameras} has no cameras; leave --cameras out")
-        capture = relative_to(capture, origin)
+        capture = relative_to(capture, source.origin)
         frames = [capture.frames[i] for i in select_spread(capture, self.max_views)]
         return load_views(frames, resolution=self.resolution)

@@ -12,7 +12,8 @@ from recon.cli.outputs import (
     expected_bytes,
     expected_point_bytes,
 )
-from recon.errors import InputError, ReconError, warn
+from recon.cli.scene_capture import capture_of_scene
+from recon.errors import ReconError, warn
 from recon.reporting import (
     megabytes,
     prints_json,
@@ -129,7 +130,7 @@ class Convert:
         if self.sh_degree is not None:
             source = source.cut_to(self.sh_degree)
         if self.cameras is not None and format_of(self.output).keeps_cameras:
-            source = replace(source, cameras=self._photo_cameras(self.cameras))
+            source = replace(source, cameras=self._photo_cameras(self.cameras, source))
         source = source.scaled(factor)
         degree = min(source.sh_degree, format_of(self.output).max_sh_degree)
         check_space(self.output, expected_bytes(self.output, source.count, degree))
@@ -149,15 +150,12 @@ class Convert:
             facts["scale"] = factor
         return text, facts
 
-    def _photo_cameras(self, path: Path) -> "tuple[NamedCamera, ...]":
+    def _photo_cameras(self, path: Path, source: "SceneSource") -> "tuple[NamedCamera, ...]":
         """Return the cameras of the photos of a capture, without their distortion."""
-        from recon.capture import load_capture
         from recon.formats import NamedCamera
         from render import Cameras
 
-        capture = load_capture(path, photos=False)
-        if not capture.has_cameras:
-            raise InputError(f"{path} has no cameras; expected a capture with known cameras")
+        capture = capture_of_scene(path, source, photos=False)
         check_capture_stays({"-o": self.output}, capture, self.force)
         known = [(f.name, f.camera) for f in capture.frames if f.camera is not None]
         distorted = sum(camera.distortion != "none" for _, camera in known)

@@ -27,13 +27,21 @@ def parse(command: type[Command], words: Sequence[str]) -> Command:
     try:
         values, rest = _splitter(named).parse_known_args(_with_bare_flags(words, named))
     except argparse.ArgumentError as error:
-        raise UsageError(f"{error.argument_name}: {error.message}") from None
+        raise UsageError(f"{error.argument_name}: {_explained(error)}") from None
     given = {tuple(path.split(".")): value for path, value in vars(values).items()}
     _check_flags(rest, named)
     found = {o.path: _converted(o, given[o.path]) for o in named if o.path in given}
     found |= _positional(options, _positional_words(options, found, rest))
     _check_complete(options, found)
     return _build(command, found)
+
+
+def _explained(error: argparse.ArgumentError) -> str:
+    """Return what is wrong with a flag, and how to pass what argparse takes for another flag."""
+    if error.message != "expected one argument":
+        return error.message
+    flag = (error.argument_name or "").split("/")[-1]
+    return f"expected a value, found none; pass one that begins with a dash as {flag}=VALUE"
 
 
 def _with_bare_flags(words: Sequence[str], options: list[Option]) -> list[str]:

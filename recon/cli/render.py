@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg
 from recon.cli.outputs import check_capture_stays, check_outputs
+from recon.cli.scene_capture import capture_of_scene
 from recon.errors import ConfigError, ReconError
 from recon.reporting import parse_size, progress_reporter, say
 
@@ -173,17 +174,15 @@ class Render:
 
     def _given_cameras(self, path: Path, source: "SceneSource") -> tuple["Cameras", list[str]]:
         """Return the pinhole cameras of a capture, without distortion, at one size."""
-        from recon.capture import load_capture, pinhole_cameras
+        from recon.capture import pinhole_cameras
         from recon.capture.cameras import relative_to
         from recon.capture.gltf_cameras import read_gltf_cameras
 
         if self._is_gltf():
             capture = read_gltf_cameras(path, source.up_axis())
         else:
-            capture = load_capture(path, photos=False)
+            capture = capture_of_scene(path, source, photos=False)
             check_capture_stays({"-o": self.output}, capture, self.force)
-        if not capture.has_cameras:
-            raise ReconError(f"{path} has no cameras; expected a capture with known cameras")
         size = self._size()
         return pinhole_cameras(relative_to(capture, source.origin), size), _file_names(capture)
 

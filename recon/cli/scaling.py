@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from recon.cli.arguments import UsageError, shortened
+from recon.cli.scene_capture import capture_of_scene
 from recon.config import MAX_SCALE, MIN_SCALE
 from recon.errors import InputError
 
@@ -109,11 +110,12 @@ class _Scene:
     @cached_property
     def capture(self) -> "Capture":
         """The capture, in the frame of the Gaussians."""
-        from recon.capture import load_capture
         from recon.capture.cameras import relative_to
 
         assert self.path is not None
-        return relative_to(load_capture(self.path, photos=False), self.source.origin)
+        return relative_to(
+            capture_of_scene(self.path, self.source, photos=False), self.source.origin
+        )
 
     def position(self, point: Point) -> np.ndarray:
         """Return a point relative to the origin of the scene."""

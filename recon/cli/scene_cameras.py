@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recon.cli.outputs import check_capture_stays
+from recon.cli.scene_capture import capture_of_scene
 
 if TYPE_CHECKING:
     from recon.formats import SceneSource
@@ -30,13 +31,12 @@ def scene_cameras(
         outputs: Files to write, by option, which must not replace the capture's.
         force: Whether they may.
     """
-    from recon.capture import load_capture
     from recon.capture.cameras import relative_to
     from recon.meshing.viewpoints import capture_cameras, guessed_cameras
 
     if capture is None:
         return guessed_cameras(source, gaussians, resolution)
-    known = load_capture(capture, photos=False)
+    known = capture_of_scene(capture, source, photos=False)
     check_capture_stays(outputs, known, force)
     return capture_cameras(relative_to(known, source.origin), resolution)
 
@@ -57,15 +57,15 @@ def scene_photos(
         outputs: Files to write, by option, which must not replace the capture's.
         force: Whether they may.
     """
-    from recon.capture import load_capture, load_views
+    from recon.capture import load_views
     from recon.capture.cameras import relative_to
     from recon.meshing.viewpoints import MAX_CAMERAS
 
     if capture is None:
         return None
-    known = load_capture(capture, photos=False)
-    if not known.has_cameras or not any(frame.image_path.is_file() for frame in known.frames):
+    known = capture_of_scene(capture, source, photos=False)
+    if not any(frame.image_path.is_file() for frame in known.frames):
         return None
     check_capture_stays(outputs, known, force)
-    moved = relative_to(load_capture(capture), source.origin)
+    moved = relative_to(capture_of_scene(capture, source), source.origin)
     return load_views(moved, resolution, max_views=MAX_CAMERAS)

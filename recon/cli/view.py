@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from recon.cli.arguments import Arg
+from recon.cli.scene_capture import capture_of_scene
 from recon.errors import ReconError, warn
 from recon.reporting import megabytes, say, shown_size
 
@@ -67,15 +68,13 @@ class View:
             check_new_folder(self.static)
 
     def _photos(self, origin: "Origin") -> "Photos | None":
-        from recon.capture import load_capture
         from recon.capture.cameras import relative_to
+        from recon.formats import open_scene
         from viewer import Photos
 
         if self.cameras is None:
             return None
-        capture = load_capture(self.cameras)
-        if not capture.has_cameras:
-            raise ReconError(f"{self.cameras} has no cameras; leave --cameras out")
+        capture = capture_of_scene(self.cameras, open_scene(self.scenes[0]))
         return Photos.of(relative_to(capture, origin))
 
     def _load(self) -> "list[ViewerScene]":

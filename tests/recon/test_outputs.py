@@ -100,7 +100,8 @@ def test_saved_cameras_elsewhere_protect_nothing(folder: Path) -> None:
     [
         ("convert @s.ply -o @pipe.ply", "pipe or a device"),
         ("convert @s.ply -o @loop.ply", "cannot write"),
-        ("convert @s.ply -o @s.ply/x.ply", "is not a folder"),
+        ("convert @s.ply -o @s.ply/x.ply", "s.ply is not a folder; choose another"),
+        ("convert @s.ply -o @null\0.ply", "null\\x00.ply': embedded null byte"),
         ("convert @s.ply -o @no/x.ply", "does not exist"),
         ("convert @pipe.ply -o @x.ply", "not found"),
         ("@pipe.ply -o @x.ply", "not found"),

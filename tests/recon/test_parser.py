@@ -76,9 +76,17 @@ def test_json_with_and_without_a_file(words: str, output: Path | None) -> None:
         ("in", "missing -o, --output OUT"),
         ("-o out", "missing SOURCE"),
         ("in -o out more", "unexpected argument 'more'"),
-        ("in -o", "-o/--output: expected one argument"),
+        (
+            "in -o -x.ply",
+            "-o/--output: expected a value, found none; pass one that begins with a dash as "
+            "--output=VALUE",
+        ),
         ("in -o out --count x", "--count: expected a whole number, found 'x'"),
         ("in -o out --scale x", "--scale: expected a number, found 'x'"),
+        (
+            "in -o out --scale 1e19",
+            "--scale: expected a number from -1e+18 to 1e+18, found '1e19'",
+        ),
         ("in -o out --mode x", "--mode: expected one of fast, slow, found 'x'"),
         ("in -o out --levels 1 7", "--levels: expected one of 0, 1, 2, found '7'"),
         ("in -o out --mod x", "unknown option --mod; did you mean --mode?"),

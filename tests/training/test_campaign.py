@@ -153,6 +153,7 @@ def test_wrong_files_are_named(file: Path, tmp_path: Path, capsys: pytest.Captur
     assert "large: unknown key datset" in problem(FILE.replace("    dataset", "    datset"))
     assert "there are small, large" in problem(FILE, "stages.huge.seed=1")
     assert "optimiser.steps must be at least 1, found -3" in problem(FILE, "optimiser.steps=-3")
+    assert "optimiser.lr must be finite, found inf" in problem(FILE, "optimiser.lr=inf")
     assert main(["--config", str(file), "out=/proc/x"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("campaign: error: out: cannot create") and error.count("\n") == 1

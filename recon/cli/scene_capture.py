@@ -1,0 +1,67 @@
+"""The capture of `--cameras`: the photos that a scene was made from, with their cameras."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recon.errors import InputError, ReconError
+
+if TYPE_CHECKING:
+    from recon.capture import Capture
+    from recon.formats import SceneSource
+
+# Distance of the scene's first camera from the camera that was solved for the same photo, over
+# the distance between cameras: above it, the scene is in another frame or of another scale.
+FRAME_TOLERANCE = 1e-4
+
+
+def capture_of_scene(path: Path, source: "SceneSource", photos: bool = True) -> "Capture":
+    """Load the capture of a scene with its cameras, in the world frame.
+
+    Photos without cameras get those that were solved for them when the scene was made, if these
+    are in the cache and the first camera that the scene file keeps is one of them: cameras that
+    were solved, but then scaled, moved or corrected, are not those of the scene.
+
+    Args:
+        path: The capture of --cameras.
+        source: The scene.
+        photos: Whether photos must exist (see `load_capture`).
+
+    Raises:
+        InputError: The capture cannot be read, or it has no cameras.
+    """
+    from recon.capture import load_capture
+
+    capture = load_capture(path, photos=photos)
+    if capture.has_cameras:
+        return capture
+    solved = _solved_for(capture, source)
+    if solved is None:
+        raise InputError(
+            f"--cameras: {path} has no cameras, and none are stored that were solved for this "
+            "scene; expected a capture with cameras, such as the file that `recon PHOTOS -o SCENE "
+            "--save-cameras cameras.json` writes; or leave --cameras out"
+        )
+    return solved
+
+
+def _solved_for(capture: "Capture", source: "SceneSource") -> "Capture | None":
+    """Return a capture with the cameras that an earlier run solved, if the scene has them."""
+    import torch
+
+    from recon.capture.sfm import SolveConfig, solved_before
+    from render.cameras import camera_centers
+
+    if source.start is None or not capture.frames:
+        return None
+    try:
+        posed = solved_before(capture, SolveConfig())
+    except ReconError:
+        # All photos are copies of one.
+        return None
+    if posed is None:
+        return None
+    found = [f.camera.viewmat.double() for f in posed.capture.frames if f.camera is not None]
+    centers = camera_centers(torch.stack(found))
+    nearest = (centers - camera_centers(source.start.viewmats.double())).norm(dim=1).min()
+    extent = (centers - centers.mean(0)).norm(dim=1).max()
+    return posed.capture if bool(nearest <= FRAME_TOLERANCE * extent) else None
