@@ -14,6 +14,7 @@ from re10k_files import frames_of, write_chunk
 
 from recon.errors import ReconError
 from training.benchmarks import data as bench
+from training.benchmarks import waiting
 from training.config import TrainConfig, read_config
 from training.data.realestate10k import load_frames, open_clips
 from training.data.shards import ShardsConfig
@@ -134,3 +135,18 @@ def test_benchmark_of_the_data(tmp_path: Path, chunks: Path) -> None:
     found = bench.bench_data(config, 3, 0.001)
     assert 0 < found["waiting"] < 1 and found["samples_per_s"] > 0
     assert found["processor_ms_per_sample"] > 0 and found["peak_mb_trainer"] > 50
+
+
+def test_waiting_is_measured_by_one_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the photos that ship, with a short step and small images, in this process."""
+    monkeypatch.setattr(waiting, "SIDE", 32)
+    monkeypatch.setattr(waiting, "STEP_S", 0.001)
+    waiting.main(["--steps", "3", "--workers", "0"])
+    found = json.loads(capsys.readouterr().out)
+    assert 0 < found["waiting"] < 1 and found["samples_per_s"] > 0
+    assert found["processor_ms_per_sample"] > 0 and found["peak_mb_trainer"] > 50
+    with pytest.raises(SystemExit) as end:
+        waiting.main(["nowhere"])
+    assert end.value.code == 2 and "recon: error: " in capsys.readouterr().err

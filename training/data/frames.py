@@ -43,7 +43,12 @@ def decode_frame(
             scale = max(width / file.width, height / file.height)
             size = (round(file.width * scale), round(file.height * scale))
             file.draft("RGB", (REDUCING_GAP * size[0], REDUCING_GAP * size[1]))
-            frame = file.convert("RGB") if mode == "RGB" else file.convert("RGBA").convert(mode)
+            file.load()
+            frame: Image.Image = file
+            if mode != "RGB":
+                frame = file.convert("RGBA").convert(mode)
+            elif file.mode != "RGB":  # otherwise it would be copied
+                frame = file.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         raise Unusable("corrupt image") from None
     left, top = (size[0] - width) // 2, (size[1] - height) // 2

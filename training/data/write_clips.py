@@ -61,6 +61,9 @@ def write_clips(
         raise InputError(
             "--side must be at least 8, --gap at least 1 and less than --length and --max-photos"
         )
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"no folder {folder}; expected a capture or a folder of captures")
     captures = [each for folder in folders for each in posed_captures(folder)]
     names = sorted(path.name for path, _ in captures)
     if unknown := [name for name in held_out if name not in names]:
