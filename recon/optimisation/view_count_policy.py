@@ -28,8 +28,12 @@ class ViewCountPolicy:
     """From this number of views on, the number of steps grows with each view."""
     first_factor: float = 1.75
     """Factor of the number of steps for that many views."""
-    factor_per_view: float = 2 / 3
-    """What each further view adds to it: 60 renders of two views a step, with 45 steps."""
+    factor_per_view: float = 1.0
+    """What each further view adds to it: 90 renders of two views a step, with 45 steps."""
+    many_views_steps: int = 16
+    """Beyond this number of views their photos overlap more, and each adds less."""
+    factor_per_view_of_many: float = 0.5
+    """What each of those adds: 45 renders."""
     max_factor: float = 70.0
     """Maximum of it."""
     min_views_cameras: int = 5
@@ -47,8 +51,10 @@ class ViewCountPolicy:
         """Return the factor of the number of steps, which is that of up to three views."""
         if num_views < self.min_views_more_steps:
             return 1.0
-        further = num_views - self.min_views_more_steps
-        return min(self.first_factor + self.factor_per_view * further, self.max_factor)
+        most = max(num_views - self.many_views_steps, 0)
+        further = num_views - self.min_views_more_steps - most
+        factor = self.first_factor + self.factor_per_view * further
+        return min(factor + self.factor_per_view_of_many * most, self.max_factor)
 
     def max_steps(self, usual: int, num_views: int) -> int:
         """Return the number of steps beyond which a scene fits its views only.

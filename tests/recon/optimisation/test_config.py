@@ -15,8 +15,9 @@ def test_more_views_are_rendered_more_often_in_total() -> None:
     renders = [s.steps * min(s.views_per_step, n) for n, s in enumerate(schedules, start=1)]
     assert steps == sorted(steps) and renders == sorted(renders)
     assert steps[0] == steps[2] == 45 < steps[3] < steps[4] < steps[8]
-    # The marginal view is rendered some 60 times.
-    assert 50 <= renders[50] - renders[49] <= 70
+    # The marginal view is rendered some 90 times, one of many some 45 times.
+    assert 80 <= renders[11] - renders[10] <= 100
+    assert 40 <= renders[50] - renders[49] <= 50
     limit = OptimiseConfig(45).for_num_views(10_000)
     assert limit == OptimiseConfig(45).for_num_views(100_000)
 
