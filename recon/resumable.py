@@ -11,12 +11,18 @@ from recon.errors import InputError
 from recon.files import TEMPORARY_PREFIX, atomic_output, check_output
 
 PLAN = "plan.json"
+REMEDY = "choose a new folder, or the same options"
 
 
-def begin_folder(folder: Path, facts: dict[str, Any]) -> None:
+def begin_folder(folder: Path, facts: dict[str, Any], remedy: str = REMEDY) -> None:
     """Create a folder of results, or go on with one that was begun in the same way.
 
     Files that a killed process was about to write are removed.
+
+    Args:
+        folder: The folder.
+        facts: What the results depend on, JSON.
+        remedy: What to do if the folder was begun with other facts.
 
     Raises:
         InputError: The folder was begun with other facts or cannot be written.
@@ -30,7 +36,7 @@ def begin_folder(folder: Path, facts: dict[str, Any]) -> None:
     check_output(folder / PLAN)
     known = json.loads(json.dumps(facts))
     if (folder / PLAN).is_file():
-        _check_same(folder, known)
+        _check_same(folder, known, remedy)
     elif any(folder.iterdir()):
         raise InputError(f"cannot write to {folder}: it contains other files; choose a new folder")
     else:
@@ -85,7 +91,7 @@ def add_row(path: Path, row: dict[str, Any]) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _check_same(folder: Path, facts: dict[str, Any]) -> None:
+def _check_same(folder: Path, facts: dict[str, Any], remedy: str) -> None:
     try:
         then = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         changed = [key for key in facts if then.get(key) != facts[key]]
@@ -95,7 +101,7 @@ def _check_same(folder: Path, facts: dict[str, Any]) -> None:
         key = changed[0]
         raise InputError(
             f"{folder} was begun with {key} {_short(then.get(key))}, now it is "
-            f"{_short(facts[key])}; choose a new folder, or the same options"
+            f"{_short(facts[key])}; {remedy}"
         )
 
 

@@ -1,7 +1,6 @@
 """Images of a long run that stay beside the output if it is interrupted, to go on from there."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recon.errors import InputError
 from recon.export.images import ImageConfig
-from recon.files import atomic_output
 from recon.interrupts import note
+from recon.resumable import begin_folder
 from render import Cameras
 
 SUFFIX = ".unfinished"
-# Names the command whose images are in the folder.
-SETTINGS_NAME = "settings.json"
+REMEDY = "run that command again, delete the folder, or choose another output"
 
 
 @contextmanager
@@ -36,16 +33,7 @@ def unfinished_images(output: Path, names: list[str], settings: dict[str, Any]) 
         InputError: The folder has images of another command, or cannot be written.
     """
     folder = output.with_name(output.name + SUFFIX)
-    text = json.dumps(settings, sort_keys=True)
-    try:
-        if folder.exists():
-            _check_same(folder, text)
-        else:
-            folder.mkdir()
-        with atomic_output(folder / SETTINGS_NAME) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+    begin_folder(folder, settings, REMEDY)
     found = sum((folder / name).exists() for name in names)
     if found:
         note(f"{found} of {len(names)} images are in {folder} already")
@@ -68,19 +56,10 @@ def settings_of(scene: Path, cameras: Cameras, config: ImageConfig) -> dict[str,
         "scene": str(scene.resolve()),
         "bytes": state.st_size,
         "modified_ns": state.st_mtime_ns,
-        "cameras": digest.hexdigest(),
         "size": [cameras.width, cameras.height],
+        "cameras": digest.hexdigest()[:16],
         "images": asdict(config),
     }
-
-
-def _check_same(folder: Path, text: str) -> None:
-    path = folder / SETTINGS_NAME
-    if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
-        raise InputError(
-            f"{folder} has images of another command, scene or version of the scene; run that "
-            "command again, delete the folder, or choose another output"
-        )
 
 
 def move_images(folder: Path, names: list[str], target: Path) -> None:

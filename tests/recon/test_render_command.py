@@ -154,7 +154,7 @@ def test_interrupted_run_goes_on(
     assert not (tmp_path / output[1:]).exists()
     assert "3 of 6 images stay in" in capsys.readouterr().err
     other = fails(words.replace("64x48", "32x24"), tmp_path, capsys)
-    assert "another command" in other and ".unfinished" in other
+    assert ".unfinished was begun with size [64, 48], now it is [32, 24]; run that" in other
     run(words, tmp_path)
     assert "3 of 6 images are in" in capsys.readouterr().err
     assert len(calls) == 7 and not kept.exists()
