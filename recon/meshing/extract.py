@@ -72,7 +72,7 @@ def extract_mesh(
     if config.watertight:
         mesh = closed_mesh(volume, config.faces)
     else:
-        mesh = seen_surface(volume)
+        mesh = seen_surface(volume, len(maps))
         if photos is not None:
             masked = masked_points(maps[: len(photos)], mesh.vertices, photos)
             mesh = compacted(mesh.vertices, mesh.faces[~masked[mesh.faces].all(1)])

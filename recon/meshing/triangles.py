@@ -11,8 +11,9 @@ from recon.meshing.volume import Volume
 
 # Pieces with less than this fraction of the triangles of the largest one are removed.
 MIN_PIECE = 0.01
-# Confidence that every corner of a voxel with a surface must have.
-MIN_WEIGHT = 0.3
+# Confidence that every corner of a voxel with a surface must have: at least, for each camera of the
+# scene, and at most; more than one camera is needed where there are many.
+MIN_WEIGHT, WEIGHT_PER_CAMERA, MAX_MIN_WEIGHT = 0.3, 0.07, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +61,15 @@ def library(name: str) -> Any:
         ) from None
 
 
-def seen_surface(volume: Volume) -> TriangleMesh:
-    """Return the surfaces that cameras see, with holes where none does."""
-    known = (volume.weight > MIN_WEIGHT).numpy()
+def seen_surface(volume: Volume, cameras: int) -> TriangleMesh:
+    """Return the surfaces that cameras see, with holes where none does.
+
+    Args:
+        volume: Signed distances.
+        cameras: Number of cameras that they were measured from.
+    """
+    needed = min(max(MIN_WEIGHT, WEIGHT_PER_CAMERA * cameras), MAX_MIN_WEIGHT)
+    known = (volume.weight > needed).numpy()
     return _without_small_pieces(marching_cubes(volume, volume.distance.numpy(), known))
 
 

@@ -127,7 +127,7 @@ def network_mesh(scene: Scene, views: Views) -> TriangleMesh:
         DepthMap(scene.cameras[[i]].resized(width, height), depth, confidence, views.images[i])
         for i, depth, confidence in zip(indices, scene.depth, scene.confidence, strict=True)
     ]
-    return seen_surface(fuse(maps, lambda done: None))
+    return seen_surface(fuse(maps, lambda done: None), len(maps))
 
 
 def poisson_mesh(maps: list[DepthMap]) -> TriangleMesh:
