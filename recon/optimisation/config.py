@@ -41,8 +41,9 @@ class OptimiseConfig:
     """Learning rate of quaternions."""
     lr_mean: float = 0.3
     """Learning rate of positions, in units of the Gaussian's largest scale."""
-    lr_exposure: float = 0.01
-    """Learning rate of each view's exposure (logarithm, per colour channel)."""
+    lr_exposure: float = 0.001
+    """Learning rate of each view's exposure (logarithm, per colour channel). Low: what varies
+    smoothly from camera to camera is for the colours, or photos between them come out wrong."""
     lr_camera: float = 0.0
     """Learning rate of corrections of the cameras' poses (radians, and fractions of the depth);
     0 keeps the cameras. CAMERA_LR suits cameras that are wrong by some pixels."""
