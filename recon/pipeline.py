@@ -6,7 +6,9 @@ Each stage is a public function on its own; `reconstruct` chains them.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from jaxtyping import Bool
+from torch import Tensor
 
 from recon import __version__
 from recon.capture import Capture, Frame, load_capture, select_spread
@@ -39,9 +41,6 @@ from recon.start_camera import rotated_upright
 from recon.time_limit import TimeLimit
 from recon.types import Model, PackedViews, Prediction, Progress, StageProgress, Views
 from render import Cameras, Gaussians
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Fraction of a time limit that the prediction may take.
 PREDICTION_FRACTION = 0.35
@@ -363,7 +362,7 @@ def finish_scene(
 
 def _without_transients(
     prediction: Prediction, views: Views | PackedViews, progress: StageProgress
-) -> "tuple[Prediction, Tensor]":
+) -> tuple[Prediction, Bool[Tensor, "v h w"]]:
     """Remove what only one photo shows; return also which pixels of the views show it."""
     device = render_device_of(prediction.gaussians.device)
     prediction, views = prediction.to(device), views.to(device)

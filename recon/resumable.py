@@ -9,6 +9,7 @@ from typing import Any
 
 from recon.errors import InputError
 from recon.files import TEMPORARY_PREFIX, atomic_output, check_output
+from recon.lists import shortened
 
 PLAN = "plan.json"
 REMEDY = "choose a new folder, or the same options"
@@ -100,11 +101,6 @@ def _check_same(folder: Path, facts: dict[str, Any], remedy: str) -> None:
     if changed:
         key = changed[0]
         raise InputError(
-            f"{folder} was begun with {key} {_short(then.get(key))}, now it is "
-            f"{_short(facts[key])}; {remedy}"
+            f"{folder} was begun with {key} {shortened(then.get(key))}, now it is "
+            f"{shortened(facts[key])}; {remedy}"
         )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

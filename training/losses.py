@@ -14,6 +14,7 @@ from recon.errors import ConfigError, ReconError
 from recon.model.api import NetworkOutput
 from recon.optimisation.photo_loss import ssim
 from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
+from render.cameras import camera_centers
 from render.types import NEAR
 from training.data.types import Batch
 from training.perceptual import PerceptualNet, perceptual_distance
@@ -123,14 +124,10 @@ def _pose(inputs: LossInputs) -> Tensor:
     context = inputs.batch.context
     predicted, given = inputs.output.viewmats, context.cameras.viewmats
     rotation = (predicted - given)[..., :3, :3].square().sum((-2, -1))
-    moved = _positions(predicted) - _positions(given)
+    moved = camera_centers(predicted) - camera_centers(given)
     position = (moved / context.middle_depth[:, :1, None]).square().sum(-1)
     # The first view's are exact, where a root has no gradient.
     return ((rotation + 1e-6).sqrt() + (position + 1e-6).sqrt()).mean()
-
-
-def _positions(viewmats: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b v 3"]:
-    return -(viewmats[..., :3, :3].mT @ viewmats[..., :3, 3:])[..., 0]
 
 
 # In the order in which the total adds them up: another order would change its last bits.

@@ -107,7 +107,7 @@ class Compress:
 
         if self.cameras is None:
             return None
-        capture = capture_of_scene(self.cameras, source)
+        capture = capture_of_scene(self.cameras, source.start)
         check_capture_stays({"-o": self.output, "--json": self.json}, capture, self.force)
         capture = relative_to(capture, source.origin)
         frames = [capture.frames[i] for i in select_spread(capture, self.max_views)]

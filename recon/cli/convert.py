@@ -155,7 +155,7 @@ class Convert:
         from recon.formats import NamedCamera
         from render import Cameras
 
-        capture = capture_of_scene(path, source, photos=False)
+        capture = capture_of_scene(path, source.start, photos=False)
         check_capture_stays({"-o": self.output}, capture, self.force)
         known = [(f.name, f.camera) for f in capture.frames if f.camera is not None]
         distorted = sum(camera.distortion != "none" for _, camera in known)

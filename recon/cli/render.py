@@ -181,7 +181,7 @@ class Render:
         if self._is_gltf():
             capture = read_gltf_cameras(path, source.up_axis())
         else:
-            capture = capture_of_scene(path, source, photos=False)
+            capture = capture_of_scene(path, source.start, photos=False)
             check_capture_stays({"-o": self.output}, capture, self.force)
         size = self._size()
         return pinhole_cameras(relative_to(capture, source.origin), size), _file_names(capture)

@@ -114,7 +114,7 @@ class _Scene:
 
         assert self.path is not None
         return relative_to(
-            capture_of_scene(self.path, self.source, photos=False), self.source.origin
+            capture_of_scene(self.path, self.source.start, photos=False), self.source.origin
         )
 
     def position(self, point: Point) -> np.ndarray:

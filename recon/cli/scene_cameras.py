@@ -36,7 +36,7 @@ def scene_cameras(
 
     if capture is None:
         return guessed_cameras(source, gaussians, resolution)
-    known = capture_of_scene(capture, source, photos=False)
+    known = capture_of_scene(capture, source.start, photos=False)
     check_capture_stays(outputs, known, force)
     return capture_cameras(relative_to(known, source.origin), resolution)
 
@@ -63,9 +63,9 @@ def scene_photos(
 
     if capture is None:
         return None
-    known = capture_of_scene(capture, source, photos=False)
+    known = capture_of_scene(capture, source.start, photos=False)
     if not any(frame.image_path.is_file() for frame in known.frames):
         return None
     check_capture_stays(outputs, known, force)
-    moved = relative_to(capture_of_scene(capture, source), source.origin)
+    moved = relative_to(capture_of_scene(capture, source.start), source.origin)
     return load_views(moved, resolution, max_views=MAX_CAMERAS)

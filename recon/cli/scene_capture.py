@@ -7,14 +7,14 @@ from recon.errors import InputError, ReconError
 
 if TYPE_CHECKING:
     from recon.capture import Capture
-    from recon.formats import SceneSource
+    from render import Cameras
 
 # Distance of the scene's first camera from the camera that was solved for the same photo, over
 # the distance between cameras: above it, the scene is in another frame or of another scale.
 FRAME_TOLERANCE = 1e-4
 
 
-def capture_of_scene(path: Path, source: "SceneSource", photos: bool = True) -> "Capture":
+def capture_of_scene(path: Path, start: "Cameras | None", photos: bool = True) -> "Capture":
     """Load the capture of a scene with its cameras, in the world frame.
 
     Photos without cameras get those that were solved for them when the scene was made, if these
@@ -23,7 +23,7 @@ def capture_of_scene(path: Path, source: "SceneSource", photos: bool = True) -> 
 
     Args:
         path: The capture of --cameras.
-        source: The scene.
+        start: The first camera that the scene file keeps, if it does.
         photos: Whether photos must exist (see `load_capture`).
 
     Raises:
@@ -34,7 +34,7 @@ def capture_of_scene(path: Path, source: "SceneSource", photos: bool = True) -> 
     capture = load_capture(path, photos=photos)
     if capture.has_cameras:
         return capture
-    solved = _solved_for(capture, source)
+    solved = _solved_for(capture, start)
     if solved is None:
         raise InputError(
             f"--cameras: {path} has no cameras, and none are stored that were solved for this "
@@ -44,14 +44,14 @@ def capture_of_scene(path: Path, source: "SceneSource", photos: bool = True) -> 
     return solved
 
 
-def _solved_for(capture: "Capture", source: "SceneSource") -> "Capture | None":
+def _solved_for(capture: "Capture", start: "Cameras | None") -> "Capture | None":
     """Return a capture with the cameras that an earlier run solved, if the scene has them."""
     import torch
 
     from recon.capture.sfm import SolveConfig, solved_before
     from render.cameras import camera_centers
 
-    if source.start is None or not capture.frames:
+    if start is None or not capture.frames:
         return None
     try:
         posed = solved_before(capture, SolveConfig())
@@ -62,6 +62,6 @@ def _solved_for(capture: "Capture", source: "SceneSource") -> "Capture | None":
         return None
     found = [f.camera.viewmat.double() for f in posed.capture.frames if f.camera is not None]
     centers = camera_centers(torch.stack(found))
-    nearest = (centers - camera_centers(source.start.viewmats.double())).norm(dim=1).min()
+    nearest = (centers - camera_centers(start.viewmats.double())).norm(dim=1).min()
     extent = (centers - centers.mean(0)).norm(dim=1).max()
     return posed.capture if bool(nearest <= FRAME_TOLERANCE * extent) else None

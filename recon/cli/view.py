@@ -12,7 +12,6 @@ from recon.errors import ReconError, warn
 from recon.reporting import megabytes, say, shown_size
 
 if TYPE_CHECKING:
-    from recon.precision import Origin
     from viewer import Photos, Viewer, ViewerScene
 
 
@@ -41,7 +40,7 @@ class View:
 
         self._check()
         scenes, settings = self._load(), DisplaySettings(max_splats=self.max_splats)
-        photos = self._photos(scenes[0].origin)
+        photos = self._photos(scenes[0])
         if self.static is not None:
             write_page(self.static, scenes[0], photos, settings)
             page = self.static / "index.html"
@@ -67,15 +66,14 @@ class View:
                 raise ReconError("--static writes a page of one scene; give one scene file")
             check_new_folder(self.static)
 
-    def _photos(self, origin: "Origin") -> "Photos | None":
+    def _photos(self, scene: "ViewerScene") -> "Photos | None":
         from recon.capture.cameras import relative_to
-        from recon.formats import open_scene
         from viewer import Photos
 
         if self.cameras is None:
             return None
-        capture = capture_of_scene(self.cameras, open_scene(self.scenes[0]))
-        return Photos.of(relative_to(capture, origin))
+        capture = capture_of_scene(self.cameras, scene.start)
+        return Photos.of(relative_to(capture, scene.origin))
 
     def _load(self) -> "list[ViewerScene]":
         from recon.formats import open_scene, scene_bytes

@@ -23,10 +23,9 @@ from recon.meshing.depth_maps import DepthMap, render_depth_maps
 from recon.meshing.viewpoints import capture_cameras
 from recon.pipeline import reconstruct
 from recon.reporting import say
-from recon.types import Views
-from render import Cameras, Gaussians, RasterizeSettings, rasterize
+from render import Cameras, Gaussians, RasterizeSettings
 from training.evaluation.captures import context_and_targets
-from training.evaluation.metrics import psnr
+from training.evaluation.scoring import mean_psnr
 from training.evaluation.suite import read_split
 
 FRACTIONS = (0.01, 0.05)
@@ -125,16 +124,6 @@ def score_floaters(
     ]
 
 
-def mean_psnr(gaussians: Gaussians, targets: Views, antialiased: bool) -> float:
-    """Return the mean PSNR of held-out views (dB)."""
-    settings = RasterizeSettings(antialiased=antialiased)
-    scores = []
-    for index in range(len(targets)):
-        image = rasterize(gaussians, targets.cameras[[index]], settings=settings).rgb[0]
-        scores.append(psnr(image, targets.images[index], targets.valid[index]))
-    return sum(scores) / len(scores)
-
-
 def evaluate(path: Path, split_name: str, quality: Quality) -> list[FloaterScores]:
     """Reconstruct a capture, clean the scene, and find floaters put into it."""
     capture = load_capture(path)
@@ -148,7 +137,7 @@ def evaluate(path: Path, split_name: str, quality: Quality) -> list[FloaterScore
         found = find_floaters(scene.gaussians, cameras, antialiased=scene.antialiased)
         clean = scene.gaussians[~found]
         before, after = (
-            mean_psnr(gaussians, targets, scene.antialiased)
+            mean_psnr(gaussians, targets, RasterizeSettings(antialiased=scene.antialiased))
             for gaussians in (scene.gaussians, clean)
         )
         removed = f"{int(found.sum()):,} of {len(found):,} Gaussians removed"

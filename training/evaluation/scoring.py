@@ -15,7 +15,7 @@ from torch import Tensor
 from recon.devices import render_device_of
 from recon.scene import Scene
 from recon.types import Views
-from render import Gaussians, rasterize
+from render import Gaussians, RasterizeSettings, rasterize
 from training.evaluation import metrics
 from training.evaluation.methods import Method
 from training.evaluation.suite import Case
@@ -141,17 +141,24 @@ def gaussians_of(made: Gaussians | Scene) -> Gaussians:
     return made.gaussians if isinstance(made, Scene) else made
 
 
-def render_targets(made: Gaussians, targets: Views) -> Float[Tensor, "v 3 h w"]:
+def render_targets(
+    made: Gaussians, targets: Views, settings: RasterizeSettings = RasterizeSettings()
+) -> Float[Tensor, "v 3 h w"]:
     """Render the targets' cameras, clipped to [0, 1], on the CPU."""
     device = render_device_of(made.device)
     gaussians, cameras = made.to(device), targets.cameras.to(device)
-    images = [rasterize(gaussians, cameras[[i]]).rgb for i in range(len(cameras))]
+    images = [
+        rasterize(gaussians, cameras[[i]], settings=settings).rgb for i in range(len(cameras))
+    ]
     return torch.cat(images).clamp(0, 1).cpu()
 
 
-def mean_psnr(made: Gaussians, targets: Views) -> float:
+def mean_psnr(
+    made: Gaussians, targets: Views, settings: RasterizeSettings = RasterizeSettings()
+) -> float:
     """Return the mean PSNR over the targets (dB)."""
-    triples = zip(render_targets(made, targets), targets.images, targets.valid, strict=True)
+    renders = render_targets(made, targets, settings)
+    triples = zip(renders, targets.images, targets.valid, strict=True)
     scores = [metrics.psnr(*each) for each in triples]
     return sum(scores) / len(scores)
 
