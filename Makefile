@@ -42,12 +42,14 @@ lint: install
 check: lint
 	$(BIN)/python -m pytest tests/test_structure.py tests/test_words.py
 
+# As many processes as cores, of one thread each: much of the time is spent outside of torch.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
+	  $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 # A run that was ended goes on where it was: build/benchmark has what is done.
 benchmark: install
-	$(BIN)/python -m training.benchmark_report \
+	OMP_WAIT_POLICY=passive $(BIN)/python -m training.benchmark_report \
 	  $(if $(CAPTURES),--captures '$(CAPTURES)') $(if $(QUICK),--quick)
 
 # The kernel's tests with AddressSanitizer and UndefinedBehaviorSanitizer, both builds.

@@ -20,6 +20,7 @@ from recon.optimisation.robust_weights import RobustWeights
 from recon.optimisation.view_count_policy import POLICY
 from recon.types import PackedViews, Progress, StopEarly, Views
 from render import Cameras, Gaussians
+from render.backends.threads import torch_on_one_thread
 
 # Called with the scene during the optimisation, detached from the parameters.
 Watch = Callable[[Gaussians], None]
@@ -78,12 +79,13 @@ def optimise(
     scene, losses = Parameters(gaussians, views.cameras, config), []
     watched = -math.inf
     weights = None if transients is None else RobustWeights(transients)
-    for step, loss in take_steps(scene, views, config, progress, weights):
-        losses.append(loss)
-        is_due = step % WATCH_EVERY == 0 and time.monotonic() >= watched + WATCH_SECONDS
-        if watch is not None and is_due:
-            watch(scene.gaussians().detach())
-            watched = time.monotonic()
+    with torch_on_one_thread():
+        for step, loss in take_steps(scene, views, config, progress, weights):
+            losses.append(loss)
+            is_due = step % WATCH_EVERY == 0 and time.monotonic() >= watched + WATCH_SECONDS
+            if watch is not None and is_due:
+                watch(scene.gaussians().detach())
+                watched = time.monotonic()
     final = scene.gaussians().detach()
     corrected = None if scene.corrections is None else scene.corrections.cameras()
     exposures = scene.exposures().detach()

@@ -1,7 +1,7 @@
 """The CPU rasterizer: our SIMD kernel behind `torch.autograd.Function`.
 
 Same semantics as the reference, in float32. Bit-identical for any number of threads,
-which is torch's (`torch.set_num_threads`).
+which is torch's (`torch.set_num_threads`; see `render.backends.threads`).
 """
 
 import ctypes
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from render.backends import abi, native
+from render.backends.threads import kernel_threads
 from render.cameras import Cameras
 from render.gaussians import Gaussians
 from render.types import BackendUnavailable, OutOfMemory, RasterizeSettings, RenderOutput
@@ -61,7 +62,7 @@ class _Call:
             coefficients = inputs.colors.shape[2] if self.sh else 0
         return abi.Request(
             scenes, inputs.viewmats.shape[1], count, self.width, self.height,
-            torch.get_num_threads(), width, coefficients, self.depth,
+            kernel_threads(), width, coefficients, self.depth,
             settings.antialiased, settings.absgrad,
             settings.near, settings.far, settings.eps2d, settings.radius_clip,
             settings.alpha_max, settings.alpha_min, settings.transmittance_min,
@@ -224,7 +225,7 @@ def adam_step_cpu(
     step = abi.AdamStep(
         count=count,
         coefficients=coefficients,
-        threads=torch.get_num_threads(),
+        threads=kernel_threads(),
         **numbers,
         **pointers,
     )
@@ -260,7 +261,7 @@ def photo_loss_cpu(
     sums = torch.zeros(2, dtype=torch.float64)
     height, width = image.shape[-2:]
     loss = abi.PhotoLoss(
-        width, height, torch.get_num_threads(), grey, ssim_weight,
+        width, height, kernel_threads(), grey, ssim_weight,
         *(_pointer(t) for t in (*tensors, gradient, sums[:1], sums[1:])),
     )  # fmt: skip
     _check(native.load_library().recon_cpu_photo_loss(ctypes.byref(loss)))

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,25 @@ from recon.cli.main import main
 main(["--help"])
 print("heavy modules:", *sorted({"torch", "numpy", "PIL", "cv2", "viser"} & set(sys.modules)))
 """
+
+VERSION = """
+import os, sys
+from recon.__main__ import main
+sys.argv = ["recon", "--version"]
+try:
+    main()
+finally:
+    print("", os.environ["OMP_WAIT_POLICY"], *{"torch"} & set(sys.modules))
+"""
+
+
+@pytest.mark.parametrize("policy", [None, "active"])
+def test_threads_of_openmp_sleep_unless_told_otherwise(policy: str | None) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {} if policy is None else {"OMP_WAIT_POLICY": policy}
+    command = [sys.executable, "-c", VERSION]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split() == [policy or "passive"]
 
 
 def test_help_is_complete_and_imports_little() -> None:

@@ -16,6 +16,7 @@ from recon.optimisation.loop import optimise
 from recon.optimisation.photo_loss import ssim
 from recon.types import Prediction, Views
 from render import Gaussians, rasterize
+from render.backends.threads import kernel_threads
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +122,20 @@ def test_refine_option_of_the_command_line(sample: Path, tmp_path: Path) -> None
         main([str(sample), "-o", str(tmp_path / name), *options, "--refine", steps])
     plain, fine = (load_gaussians(tmp_path / name) for name in ("plain.ply", "fine.ply"))
     assert len(plain) == len(fine) and not torch.equal(plain.sh, fine.sh)
+
+
+def test_torch_has_one_thread_and_the_kernel_all(views: Views, predicted: Gaussians) -> None:
+    found, threads = set(), torch.get_num_threads()
+
+    def fail(done: float) -> None:
+        found.add((torch.get_num_threads(), kernel_threads()))
+        if done > 0.5:
+            raise ValueError
+
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(ValueError):
+            optimise(predicted, views[:2], OptimiseConfig(steps=4), fail)
+        assert found == {(1, 3)} and torch.get_num_threads() == kernel_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
