@@ -42,10 +42,11 @@ lint: install
 check: lint
 	$(BIN)/python -m pytest tests/test_structure.py tests/test_words.py
 
-# As many processes as cores, of one thread each: much of the time is spent outside of torch.
+# As many processes as cores, of one thread each; tests/conftest.py sorts the files.
 test: lint
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
-	  $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	  $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile \
+	  --no-loadscope-reorder
 
 # A run that was ended goes on where it was: build/benchmark has what is done.
 benchmark: install
