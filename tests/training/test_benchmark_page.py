@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from training.benchmark_report.captures import without_folders
-from training.benchmark_report.pages import page
+from training.benchmark_report.pages import pages
 from training.benchmark_report.plots import PLOTS, digest, drawn
 
 DOCS = ROOT / "docs"
@@ -20,7 +20,8 @@ README = (ROOT / "README.md").read_text()
 def test_committed_pages_come_from_the_committed_json() -> None:
     """The page is made again; of plots, the hash of their numbers is compared."""
     document = json.loads((DOCS / "benchmark.json").read_text())
-    assert page(document) == (DOCS / "benchmark.md").read_text()
+    for name, text in pages(document).items():
+        assert text == (DOCS / name).read_text(), name
     for name, (panels_of, _) in PLOTS.items():
         if panels := panels_of(document):
             assert drawn(DOCS / "benchmark" / f"{name}.png") == digest(panels), name
@@ -34,25 +35,20 @@ def test_committed_json_names_nothing_of_a_machine() -> None:
     assert re.fullmatch(r"[0-9a-f]{7}", document["commit"]) and not document["changed"]
 
 
-def row_of(page: str, *cells: str) -> list[str]:
-    """Return the cells of the only row of a page of measurements that begins with these."""
-    lines = (DOCS / "benchmark" / page).read_text().splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    (found,) = [row for row in rows if row[: len(cells)] == list(cells)]
-    return found
+def test_splits_of_few_photos_say_how_many_recon_saw() -> None:
+    results = json.loads((DOCS / "benchmark.json").read_text())["results"]
+    few = {k: v["photos"] for k, v in results.items() if re.fullmatch(r"quality/.*/\dv", k)}
+    assert few and all(key.endswith(f"/{count}v") for key, count in few.items())
 
 
 def test_times_in_readme_are_those_that_were_measured() -> None:
-    """They are measured on two quiet cores, by hand: docs/benchmark/runtime.md."""
+    document = json.loads((DOCS / "benchmark.json").read_text())
     text = re.sub(r"\s+", " ", README)
     counts = r"two photos take (\d+) seconds, four (\d+), eight (\d+) and fifty (\d+)"
     claim = re.search(counts, text)
     assert claim is not None
-    inputs = (
-        "fountain `--max-views 2`", "fountain `--max-views 4`", "assets/sample, 8 photos",
-        "fox, 50 photos",
-    )  # fmt: skip
-    times = [float(row_of("runtime.md", each)[3]) for each in inputs]
+    runs = ("fox/2", "fox/4", "sample/8", "fox/50")
+    times = [document["results"][f"photos/{run}"]["seconds"] for run in runs]
     assert [int(each) for each in claim.groups()] == [round(each) for each in times]
 
 

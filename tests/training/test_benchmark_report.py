@@ -16,7 +16,7 @@ from training.benchmark_report.__main__ import main
 from training.benchmark_report.captures import Captures, without_folders
 from training.benchmark_report.machine import run_measured
 from training.benchmark_report.measurements import Measurement
-from training.benchmark_report.pages import page, write_pages
+from training.benchmark_report.pages import page, pages, write_pages
 from training.benchmark_report.plan import FULL, QUICK, Plan
 from training.benchmark_report.plots import PLOTS, digest, drawn, write_plots
 from training.benchmark_report.record import Run, measure_all, rounded
@@ -261,7 +261,10 @@ def test_small_measurements_of_the_sample(tmp_path: Path, monkeypatch: pytest.Mo
     assert document["results"]["quality/sample/every 4"]["held_out"] == 2
     assert str(tmp_path) not in json.dumps(document)
     text = (tmp_path / "benchmark.md").read_text()
-    assert text == page(document) and (tmp_path / "benchmark" / "photos.png").is_file()
+    assert (
+        text == pages(document)["benchmark.md"]
+        and (tmp_path / "benchmark" / "photos.png").is_file()
+    )
     (tmp_path / "benchmark.md").unlink()
     main([*arguments, "--from-json"])
     assert (tmp_path / "benchmark.md").read_text() == text
@@ -349,4 +352,9 @@ def test_lpips_reads_the_weights_of_torchvision(
 
 def test_pages_are_written_as_a_whole(tmp_path: Path) -> None:
     write_pages(tiny_document(), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["benchmark.md"]
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.md"))
+    assert names == ["benchmark.md", "benchmark/files-and-speed.md"]
+    first, second = ((tmp_path / name).read_text() for name in names)
+    sections = ("\n## Files\n", "\n## Rasterizer\n", "\n## Networks\n")
+    assert not any(section in first for section in sections) and "\n## Quality\n" in first
+    assert any(section in second for section in sections) and "](benchmark/" not in second

@@ -121,7 +121,8 @@ def test_thresholds_and_field_of_view(viewer: Viewer, visit) -> None:
         wait_for(page, lambda before=whole: count() < before)
         whole = count()
     wait_for(page, lambda: session.sent[0].settings == viewer.state.settings)
-    assert f"{whole:,} within the thresholds" in viewer.panels.scenes.summary.content
+    text = f"{whole:,} within the thresholds"
+    wait_for(page, lambda: text in viewer.panels.scenes.summary.content)
     field = number_input(page, "Field of view")
     field.fill("30")
     field.press("Enter")
@@ -164,14 +165,15 @@ def test_click_on_a_camera(viewer: Viewer, visit) -> None:
         frustums = zip(panel.names, panel.frustums, strict=True)
         return [name for name, frustum in frustums if not frustum.visible]
 
-    assert hidden() == [selected]
+    wait_for(page, lambda: hidden() == [selected])
     other = next(name for name in viewer.panels.cameras.names if name != selected)
     choose(page, "Photo", other)
     wait_for(page, lambda: other in viewer.panels.cameras.summary.content)
-    assert hidden() == [other]
+    wait_for(page, lambda: hidden() == [other])
     choose(page, "Photo", "-")
     wait_for(page, lambda: not viewer.panels.cameras.photo.visible)
-    assert not hidden() and "PSNR" not in viewer.panels.cameras.summary.content
+    wait_for(page, lambda: not hidden())
+    wait_for(page, lambda: "PSNR" not in viewer.panels.cameras.summary.content)
 
 
 def test_crop_undo_and_save(viewer: Viewer, visit, tmp_path: Path) -> None:
@@ -219,7 +221,8 @@ def test_measuring_sets_the_frame_that_is_saved(viewer: Viewer, visit, tmp_path:
         click_at(page, x, 0.6)
         wait_for(page, lambda n=number: len(panel.points) == n + 1)
     measured = panel.distance()
-    assert measured is not None and f"{measured:.4g}" in panel.summary.content
+    assert measured is not None
+    wait_for(page, lambda: f"{measured:.4g}" in panel.summary.content)
     field = page.get_by_label("True distance").first
     field.fill("2.5")
     field.press("Enter")
@@ -233,7 +236,7 @@ def test_measuring_sets_the_frame_that_is_saved(viewer: Viewer, visit, tmp_path:
     choose(page, "Up axis", "+z")
     page.get_by_role("button", name="Up as in this view").click()
     wait_for(page, lambda: viewer.state.alignment.up is not None)
-    assert panel.axes.visible and "+z up" in panel.summary.content
+    wait_for(page, lambda: panel.axes.visible and "+z up" in panel.summary.content)
     origin, scale = torch.tensor(viewer.state.alignment.origin), viewer.state.alignment.scale
     page.get_by_text("Select and save").click()
     with page.expect_download() as download:
@@ -397,7 +400,7 @@ def test_closed_browser_ends_its_session_only(viewer: Viewer, visit, gaussians: 
     other, _ = visit(viewer)
     page.close()
     wait_for(other, lambda: len(viewer.sessions) == 1)
-    assert session.closed
+    wait_for(other, lambda: session.closed)
     viewer.state.update(gaussians)
     wait_for(other, lambda: all(s.sent[0].version == 1 for s in viewer.sessions.values()))
 
@@ -411,10 +414,10 @@ def test_several_scenes(gaussians: Gaussians, photos: Photos, visit, tmp_path: P
         assert [scene.visible for scene in scenes] == [True, False]
         choose(page, "Show", "b.ply")
         wait_for(page, lambda: scenes[1].visible and 1 in session.sent)
-        assert not scenes[0].visible
+        wait_for(page, lambda: not scenes[0].visible)
         choose(page, "Show", "side by side")
         wait_for(page, lambda: all(scene.visible for scene in scenes))
-        assert scenes[1].offset != scenes[0].offset
+        wait_for(page, lambda: scenes[1].offset != scenes[0].offset)
         hide_cameras(page, viewer)
         wanted = expected(viewer, session)
         # Both are in the image.

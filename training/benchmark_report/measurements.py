@@ -25,7 +25,7 @@ from training.evaluation.camera_poses import pose_scores
 from training.evaluation.captures import EvaluateConfig, evaluate_case
 from training.evaluation.methods import constant_depth, recon_method
 from training.evaluation.rate_distortion import Subject, compressed_rows, plain_rows
-from training.evaluation.suite import Case
+from training.evaluation.suite import Case, read_split
 
 METHODS = {
     "recon": ReconstructConfig(),
@@ -95,10 +95,9 @@ def quality(
         {CONSTANT: constant_depth()},
     )
     scores = result.as_dict()
-    held_out = len(scores["targets"][result.method])
     return {
-        "photos": len(load_capture(case.capture).frames) - held_out,
-        "held_out": held_out,
+        "photos": len(read_split(load_capture(case.capture), split).context),
+        "held_out": len(scores["targets"][result.method]),
         "gaussians": scores["gaussians"],
         "steps": scores["num_steps"],
         "mean": scores["mean"],

@@ -1,4 +1,4 @@
-"""The page of a benchmark, made from its JSON alone.
+"""The two pages of a benchmark, made from its JSON alone.
 
 What is said in `page.md` beside this file holds for every machine; a line `<!-- NAME -->` there is
 replaced by the table or text NAME, and a section whose measurements are missing is left out.
@@ -14,6 +14,13 @@ from training.benchmark_report.tables import Document
 from training.evaluation.lpips import VGG16_FILE
 
 PAGE = "benchmark.md"
+# The second page, and the sections that are on it.
+SPEED_PAGE, SPEED_SECTIONS = "benchmark/files-and-speed.md", ("Files", "Rasterizer", "Networks")
+SPEED_HEAD = """# Files and speed
+
+A part of the [benchmark](../benchmark.md), generated with it; edits are lost.
+
+"""
 TEMPLATE = Path(__file__).with_name("page.md")
 MARK = re.compile(r"<!-- ([\w ]+) -->")
 # Sections of the template, and the first part of the keys of their measurements.
@@ -30,13 +37,24 @@ TABLES: Mapping[str, tuple[str, Callable[[Document], list[str]]]] = {
 
 
 def write_pages(document: Document, docs: Path) -> None:
-    """Write the page of a document into a folder."""
-    with atomic_output(docs / PAGE) as temporary:
-        temporary.write_text(page(document), encoding="utf-8")
+    """Write the pages of a document into a folder."""
+    for name, text in pages(document).items():
+        (docs / name).parent.mkdir(exist_ok=True)
+        with atomic_output(docs / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def pages(document: Document) -> dict[str, str]:
+    """Return the pages as Markdown, by their paths in the documentation."""
+    parts = re.split(r"(?m)^(?=## )", page(document))
+    second = [part for part in parts if part[3:].split("\n")[0] in SPEED_SECTIONS]
+    first = "".join(part for part in parts if part not in second)
+    speed = SPEED_HEAD + "".join(second).replace("](benchmark/", "](")
+    return {PAGE: first.rstrip() + "\n", SPEED_PAGE: speed.rstrip() + "\n"}
 
 
 def page(document: Document) -> str:
-    """Return the page as Markdown."""
+    """Return all sections of the pages as Markdown."""
     made = {name: "\n".join(lines(document)) for name, lines in TEXTS.items()}
     measured = {key.split("/")[0] for key in document["results"]}
     for name, (section, lines) in TABLES.items():
