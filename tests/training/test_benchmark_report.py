@@ -16,9 +16,9 @@ from training.benchmark_report.__main__ import main
 from training.benchmark_report.captures import Captures, without_folders
 from training.benchmark_report.machine import run_measured
 from training.benchmark_report.measurements import Measurement
-from training.benchmark_report.pages import page, pages, write_pages
+from training.benchmark_report.pages import pages, write_pages
 from training.benchmark_report.plan import FULL, QUICK, Plan
-from training.benchmark_report.plots import PLOTS, digest, drawn, write_plots
+from training.benchmark_report.plots import PLOTS, digest, draw_quality, drawn, write_plots
 from training.benchmark_report.record import Run, measure_all, rounded
 from training.benchmark_report.tables import with_error
 from training.evaluation import metrics
@@ -30,6 +30,11 @@ def scores(psnr: float) -> dict[str, Any]:
         "psnr": psnr, "psnr_exposure_fitted": psnr + 0.5, "ssim": psnr / 40, "st_lpips": 1 / psnr,
         "lpips": None,
     }  # fmt: skip
+
+
+def page(document: dict[str, Any]) -> str:
+    """Return both pages."""
+    return "".join(pages(document).values())
 
 
 def tiny_document() -> dict[str, Any]:
@@ -358,3 +363,22 @@ def test_pages_are_written_as_a_whole(tmp_path: Path) -> None:
     sections = ("\n## Files\n", "\n## Rasterizer\n", "\n## Networks\n")
     assert not any(section in first for section in sections) and "\n## Quality\n" in first
     assert any(section in second for section in sections) and "](benchmark/" not in second
+
+
+def test_a_method_has_one_style_in_all_panels() -> None:
+    points = [("fox", 20.0), ("table", 25.0)]
+    panels = {
+        "two": {"recon": points, "network": points, "nearest photo": points},
+        "dense": {"recon": points, "nearest photo": points, "constant depth": points},
+    }
+    figure = draw_quality(panels)
+    styles: dict[str, set[tuple[str, str]]] = {}
+    for axis in figure.axes:
+        for line in axis.get_lines():
+            styles.setdefault(str(line.get_label()), set()).add(
+                (str(line.get_color()), str(line.get_marker()))
+            )
+    assert all(len(each) == 1 for each in styles.values())
+    assert len(set.union(*styles.values())) == 4
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == set(styles)

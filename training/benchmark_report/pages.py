@@ -15,7 +15,10 @@ from training.evaluation.lpips import VGG16_FILE
 
 PAGE = "benchmark.md"
 # The second page, and the sections that are on it.
-SPEED_PAGE, SPEED_SECTIONS = "benchmark/files-and-speed.md", ("Files", "Rasterizer", "Networks")
+SPEED_PAGE, SPEED_SECTIONS = (
+    "benchmark/files-and-speed.md",
+    ("## Files\n", "## Rasterizer\n", "## Networks\n"),
+)
 SPEED_HEAD = """# Files and speed
 
 A part of the [benchmark](../benchmark.md), generated with it; edits are lost.
@@ -46,22 +49,24 @@ def write_pages(document: Document, docs: Path) -> None:
 
 def pages(document: Document) -> dict[str, str]:
     """Return the pages as Markdown, by their paths in the documentation."""
-    parts = re.split(r"(?m)^(?=## )", page(document))
-    second = [part for part in parts if part[3:].split("\n")[0] in SPEED_SECTIONS]
-    first = "".join(part for part in parts if part not in second)
-    speed = SPEED_HEAD + "".join(second).replace("](benchmark/", "](")
+    first, speed = "", SPEED_HEAD
+    for part in _sections(document):
+        if part.startswith(SPEED_SECTIONS):
+            speed += part.replace("](benchmark/", "](")
+        else:
+            first += part
     return {PAGE: first.rstrip() + "\n", SPEED_PAGE: speed.rstrip() + "\n"}
 
 
-def page(document: Document) -> str:
-    """Return all sections of the pages as Markdown."""
+def _sections(document: Document) -> list[str]:
+    """Return the sections of both pages that have measurements; the first is the introduction."""
     made = {name: "\n".join(lines(document)) for name, lines in TEXTS.items()}
     measured = {key.split("/")[0] for key in document["results"]}
     for name, (section, lines) in TABLES.items():
         made[name] = "\n".join(lines(document)) if section in measured else ""
     parts = re.split(r"(?m)^(?=## )", TEMPLATE.read_text(encoding="utf-8"))
     kept = [part for part in parts if all(made[name] for name in MARK.findall(part))]
-    return MARK.sub(lambda match: made[match[1]], "".join(kept)).rstrip() + "\n"
+    return [MARK.sub(lambda match: made[match[1]], part) for part in kept]
 
 
 def _measured(document: Document) -> list[str]:

@@ -115,21 +115,25 @@ def _figure(panels: Panels, columns: int) -> tuple["Figure", list["Axes"]]:
 def draw_quality(panels: Panels) -> "Figure":
     """Draw a point for each capture and method."""
     figure, axes = _figure(panels, 2)
+    numbers = _numbers(panels)
     for axis, series in zip(axes, panels.values(), strict=False):
-        for marker, (method, points) in zip("os^Dv", series.items(), strict=False):
+        for method, points in series.items():
             captures, values = zip(*points, strict=True)
-            axis.plot(values, captures, marker, label=method, markersize=6)
+            style = f"C{numbers[method]}{'os^Dv'[numbers[method]]}"
+            axis.plot(values, captures, style, label=method, markersize=6)
         axis.set_xlabel("held-out PSNR, dB")
         axis.invert_yaxis()
-    _legend(figure, axes[0])
+    _legend(figure)
     return figure
 
 
 def draw_lines(panels: Panels, x_label: str, y_label: str) -> "Figure":
     """Draw a line for each series over a logarithmic axis with ticks at the points."""
     figure, axes = _figure(panels, 3)
+    numbers = _numbers(panels)
     for axis, series in zip(axes, panels.values(), strict=False):
-        for style, (name, points) in zip(("o-", "s--", "^:"), series.items(), strict=False):
+        for name, points in series.items():
+            style = f"C{numbers[name]}{('o-', 's--', '^:')[numbers[name]]}"
             axis.plot(*zip(*sorted(points), strict=True), style, label=name)
         ticks = sorted({x for points in series.values() for x, _ in points})
         axis.set_xscale("log")
@@ -138,7 +142,7 @@ def draw_lines(panels: Panels, x_label: str, y_label: str) -> "Figure":
         axis.margins(0.15)
     figure.supxlabel(x_label, fontsize="medium")
     figure.supylabel(y_label, fontsize="medium")
-    _legend(figure, axes[0])
+    _legend(figure)
     return figure
 
 
@@ -153,9 +157,10 @@ def draw_photos(panels: Panels) -> "Figure":
 def draw_files(panels: Panels) -> "Figure":
     """Draw a labelled point for each file."""
     figure, axes = _figure(panels, 3)
+    numbers = _numbers(panels)
     for axis, series in zip(axes, panels.values(), strict=False):
-        for i, (name, points) in enumerate(series.items()):
-            axis.plot(*zip(*points, strict=True), "o", label=name, color=f"C{i}")
+        for name, points in series.items():
+            axis.plot(*zip(*points, strict=True), f"C{numbers[name]}o", label=name)
         axis.set_xscale("log")
         sizes = [x for points in series.values() for x, _ in points]
         ticks = [size for size in SIZES_MB if min(sizes) / 2 < size < max(sizes) * 2]
@@ -164,14 +169,26 @@ def draw_files(panels: Panels) -> "Figure":
         axis.set_xlabel("MB")
         axis.set_ylabel("held-out PSNR, dB")
         axis.margins(0.15)
-    _legend(figure, axes[0])
+    _legend(figure)
     return figure
 
 
-def _legend(figure: "Figure", axis: "Axes") -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    columns = min(len(labels), 4)
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize="small")
+def _numbers(panels: Panels) -> dict[str, int]:
+    """Number the series, so that each looks the same in all panels, whichever they have."""
+    names = dict.fromkeys(name for series in panels.values() for name in series)
+    return {name: i for i, name in enumerate(names)}
+
+
+def _legend(figure: "Figure") -> None:
+    """Explain the series of all panels."""
+    handles: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside upper center",
+        ncols=min(len(handles), 4), fontsize="small",
+    )  # fmt: skip
 
 
 PLOTS: Mapping[str, tuple[Callable[[Document], Panels], Callable[[Panels], "Figure"]]] = {
