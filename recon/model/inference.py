@@ -5,15 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from recon.model.api import NetworkOutput, ViewBatch
 from recon.model.layers.precision import mixed_precision
+from recon.model.mvs.depth_correction import depth_factors
 from recon.model.mvs.depth_range import estimate_depth_range
 from recon.model.mvs.pixel_gaussians import MIN_MASK, source_view_of
 from recon.model.networks.cost_volume.config import CostVolumeConfig
 from recon.model.normalise import Normalisation
 from recon.types import Model, Prediction, Progress, Views
+from render import Cameras, Gaussians
 
 
 def run_network(network: nn.Module, batch: ViewBatch) -> NetworkOutput:
@@ -33,7 +36,8 @@ class NetworkModel:
     """A trained network as a model of `recon.reconstruct`.
 
     It runs on the device of the views. Depth ranges that the capture does not state are estimated
-    by a coarse plane sweep.
+    by a coarse plane sweep; where images clearly match better at the depth of a fine one, Gaussians
+    are moved there (see `recon.model.mvs.depth_correction`).
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -43,19 +47,35 @@ class NetworkModel:
     def __call__(self, views: Views, progress: Progress) -> Prediction:
         """Predict all views in one forward pass; masked pixels do not become Gaussians."""
         network = self.network.to(views.images.device)
-        batch = ViewBatch.from_views(views, estimate_depth_range(views))
+        depth_range = estimate_depth_range(views)
+        batch = ViewBatch.from_views(views, depth_range)
         progress(0.3)
         fits = getattr(network, "runs_in_bf16", False)
         with mixed_precision(views.images.device, fits):
             output = run_network(network, batch)
-        gaussians = output.gaussians.map(lambda t: t[0])
+        progress(0.7)
+        gaussians, depth = output.gaussians.map(lambda t: t[0]), output.depth[0]
         keep = (views.masks[:, 0] >= MIN_MASK).flatten()
         # The Gaussians of one pixel are neighbours in the list.
         per_pixel = len(gaussians) // len(keep)
+        if len(views) > 1:
+            factors = depth_factors(views, depth, depth_range)
+            depth = factors * depth
+            gaussians = _moved(gaussians, views.cameras, factors)
         gaussians = gaussians[keep.repeat_interleave(per_pixel)]
         source_view = source_view_of(keep.view(len(views), -1)).repeat_interleave(per_pixel)
         progress(1.0)
-        return Prediction(gaussians, source_view, output.depth[0], output.confidence[0])
+        return Prediction(gaussians, source_view, depth, output.confidence[0])
+
+
+def _moved(gaussians: Gaussians, cameras: Cameras, factors: Float[Tensor, "v h w"]) -> Gaussians:
+    """Move the Gaussians of all pixels along the pixels' rays; they keep their apparent size."""
+    views, per_view = len(cameras), len(gaussians) // len(cameras)
+    factor = factors.flatten(1).repeat_interleave(per_view // factors[0].numel(), 1)[..., None]
+    centers = cameras.centers[:, None]
+    means = centers + factor * (gaussians.means.view(views, per_view, 3) - centers)
+    scales = gaussians.scales * factor.flatten(0, 1)
+    return replace(gaussians, means=means.flatten(0, 1), scales=scales)
 
 
 def without_feedback(model: Model) -> Model:

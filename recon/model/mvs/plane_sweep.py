@@ -18,13 +18,17 @@ from recon.errors import ConfigError
 from recon.model.mvs.consistency import DepthMaps, check_consistency, consistency_costs, floaters
 from recon.model.mvs.correlation import box_mean
 from recon.model.mvs.cost_volume import cost_volume
-from recon.model.mvs.depth_range import estimate_depth_range
+from recon.model.mvs.depth_range import DepthRange, estimate_depth_range
 from recon.model.mvs.fill import fill_disparity
 from recon.model.mvs.pixel_gaussians import PixelGaussianConfig, pixel_gaussians
 from recon.model.mvs.sgm import aggregate, best_plane
 from recon.model.mvs.source_views import select_sources
 from recon.model.mvs.warp import Warp
 from recon.types import Prediction, Progress, Views
+
+
+def _ignore(done: float) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class PlaneSweepConfig:
 
 
 @dataclass(frozen=True)
-class _Search:
+class Search:
     """Depth planes and source views of every view."""
 
     views: Views
@@ -69,6 +73,15 @@ class _Search:
     def tolerance(self) -> Float[Tensor, "v 1 1"]:
         """Disparities within one and a half planes count as equal."""
         return 1.5 * (self.planes[:, 1] - self.planes[:, 0])[:, None, None]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The depth at which images match best, and where other views confirm it."""
+
+    search: Search
+    maps: DepthMaps
+    confirmed: Bool[Tensor, "v h w"]
 
 
 @dataclass(frozen=True)
@@ -90,10 +103,8 @@ class PlaneSweep:
                 "use the model cost-volume, which also works with one",
                 "model",
             )
-        search = self._prepare(views.resized(self.config.sweep_scale))
-        progress(0.1)
-        maps, confirmed = self._match(search, progress)
-        maps = self._filled(search, maps, confirmed)
+        found = self.match(views, progress=progress)
+        confirmed, maps = found.confirmed, self._filled(found)
         small_keep = ~floaters(maps, confirmed)
         progress(0.9)
         disparity = _upsampled(maps.disparity, views)
@@ -104,18 +115,32 @@ class PlaneSweep:
             gaussians, source_view, 1 / disparity, _upsampled(confirmed.float(), views)
         )
 
-    def _prepare(self, views: Views) -> _Search:
-        depth_range = estimate_depth_range(views)
+    @torch.no_grad()
+    def match(
+        self, views: Views, depth_range: DepthRange | None = None, progress: Progress = _ignore
+    ) -> Matches:
+        """Match views at a reduced size, without filling what no other view confirms.
+
+        Args:
+            views: At least two views.
+            depth_range: Depths to search; estimated if the capture does not state them.
+            progress: Called with the completed fraction of `__call__`.
+        """
+        views = views.resized(self.config.sweep_scale)
+        search = self._search(views, depth_range or estimate_depth_range(views))
+        progress(0.1)
+        maps, confirmed = self._match(search, progress)
+        return Matches(search, maps, confirmed)
+
+    def _search(self, views: Views, depth_range: DepthRange) -> Search:
         sources = select_sources(views.cameras, depth_range.median, self.config.sources)
         low, high = 1 / depth_range.far, 1 / depth_range.near
         count = _parallax_px(views, sources, low, high)
         count = min(max(math.ceil(count), self.config.min_planes), self.config.max_planes)
         fraction = torch.linspace(0, 1, count).to(low)
-        return _Search(views, sources, low[:, None] + (high - low)[:, None] * fraction)
+        return Search(views, sources, low[:, None] + (high - low)[:, None] * fraction)
 
-    def _match(
-        self, search: _Search, progress: Progress
-    ) -> tuple[DepthMaps, Bool[Tensor, "v h w"]]:
+    def _match(self, search: Search, progress: Progress) -> tuple[DepthMaps, Bool[Tensor, "v h w"]]:
         """Estimate depth maps and confirmed pixels from photometric, then also geometric costs."""
         views, count = search.views, len(search.views)
         photometric = []
@@ -135,7 +160,7 @@ class PlaneSweep:
 
     def _with_consistency(
         self,
-        search: _Search,
+        search: Search,
         photometric: list[Float[Tensor, "d h w"]],
         maps: DepthMaps,
         confirmed: Bool[Tensor, "v h w"],
@@ -145,7 +170,7 @@ class PlaneSweep:
             consistency = consistency_costs(maps, confirmed, v, search.planes[v])
             yield costs + self.config.consistency * consistency
 
-    def _smooth(self, search: _Search, volumes: Iterable[Float[Tensor, "d h w"]]) -> DepthMaps:
+    def _smooth(self, search: Search, volumes: Iterable[Float[Tensor, "d h w"]]) -> DepthMaps:
         """Aggregate costs into depth maps, one view at a time, since a volume is large."""
         views, config = search.views, self.config
         disparity = []
@@ -156,10 +181,9 @@ class PlaneSweep:
         colors = box_mean(views.images, 1)
         return DepthMaps(views.cameras, torch.stack(disparity), search.tolerance, colors)
 
-    def _filled(
-        self, search: _Search, maps: DepthMaps, confirmed: Bool[Tensor, "v h w"]
-    ) -> DepthMaps:
+    def _filled(self, found: Matches) -> DepthMaps:
         """Interpolate unconfirmed pixels from their confirmed neighbours."""
+        search, maps, confirmed = found.search, found.maps, found.confirmed
         low, high = search.planes[:, :1, None], search.planes[:, -1:, None]
         trust = torch.where(confirmed, 1.0, self.config.unconfirmed)
         trust[check_consistency(maps, search.sources)[1]] = 0

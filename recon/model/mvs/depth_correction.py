@@ -1,0 +1,51 @@
+"""Correction of a network's depth where images clearly match better at that of a plane sweep.
+
+A network trained on smooth scenes blurs thin and near things into what is behind them, which the
+plane sweep finds; elsewhere the network is better (docs/experiments/depth-correction.md).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from recon.model.mvs.cost_volume import cost_volume
+from recon.model.mvs.depth_range import DepthRange
+from recon.model.mvs.plane_sweep import PlaneSweep, PlaneSweepConfig
+from recon.types import Views
+
+# One round, since consistency with the other views is required afterwards in any case.
+SWEEP = PlaneSweep(PlaneSweepConfig(rounds=1, radii=(1, 2)))
+# Depths that differ by less than this fraction are left to the network.
+MIN_DIFFERENCE = 0.05
+# Matching costs, (1 - ZNCC) / 2, must differ by at least this for the sweep's depth to be taken.
+MARGIN = 0.1
+
+
+@torch.no_grad()
+def depth_factors(
+    views: Views, depth: Float[Tensor, "v h w"], depth_range: DepthRange
+) -> Float[Tensor, "v h w"]:
+    """Compute the factor of each pixel's depth, which is 1 where the depth is kept.
+
+    A depth is replaced by that of a plane sweep which another view confirms, if the images match
+    clearly better there.
+
+    Args:
+        views: At least two views.
+        depth: Depth of every pixel (z, world units).
+        depth_range: Depths to search.
+    """
+    found = SWEEP.match(views, depth_range)
+    size = views.images.shape[-2:]
+    pair = torch.stack([found.maps.disparity, found.confirmed.to(depth)], 1)
+    disparity, confirmed = interpolate(pair, size, mode="nearest").unbind(1)
+    factors = 1 / (disparity * depth)
+    candidates = torch.stack([1 / depth, disparity], 1)
+    radii = SWEEP.config.radii
+    for v, sources in enumerate(found.search.sources):
+        old, new = cost_volume(views.images, views.cameras, v, sources, candidates[v], radii)
+        taken = (confirmed[v] > 0.5) & (new < old - MARGIN)
+        taken &= (disparity[v] * depth[v] - 1).abs() > MIN_DIFFERENCE
+        factors[v].masked_fill_(~taken, 1.0)
+    return factors
