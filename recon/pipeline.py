@@ -31,7 +31,7 @@ from recon.local_frame import (
     world_cameras,
 )
 from recon.memory_limit import fit_memory
-from recon.model.inference import without_feedback
+from recon.model.inference import with_depth_correction, without_feedback
 from recon.model.registry import build_model
 from recon.optimisation.adam import MIN_OPACITY
 from recon.optimisation.loop import Watch, optimise
@@ -224,6 +224,7 @@ def predict(
     fusion: FusionConfig | None = None,
     seconds: float | None = None,
     error_feedback: bool = True,
+    depth_correction: bool = False,
 ) -> Prediction:
     """Predict Gaussians, depth and confidence from views.
 
@@ -238,6 +239,8 @@ def predict(
         seconds: Time limit (s), within which as many views are predicted as possible.
         error_feedback: Whether the network corrects its Gaussians by the errors of their renders.
             With three views and more it does not pay before an optimisation; groups do without.
+        depth_correction: Whether Gaussians of a network are moved to where images clearly match
+            better, which pays before an optimisation only.
 
     Raises:
         ConfigError: There is no model of that name, or it cannot work with this number of views.
@@ -245,6 +248,8 @@ def predict(
     chosen = build_model(model) if isinstance(model, str) else model
     if not error_feedback:
         chosen = without_feedback(chosen)
+    if depth_correction:
+        chosen = with_depth_correction(chosen)
     fusion = fusion or FusionConfig()
     most = fusion.min_views - 1 if seconds is None else fusion.group_size
     if len(views) <= most:
@@ -281,6 +286,7 @@ def predict_for_scene(
         fusion,
         None if left is None else PREDICTION_FRACTION * left,
         error_feedback=not is_optimised or len(views) < fusion.min_views_checked,
+        depth_correction=is_optimised,
     )
 
 

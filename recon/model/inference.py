@@ -36,12 +36,18 @@ class NetworkModel:
     """A trained network as a model of `recon.reconstruct`.
 
     It runs on the device of the views. Depth ranges that the capture does not state are estimated
-    by a coarse plane sweep; where images clearly match better at the depth of a fine one, Gaussians
-    are moved there (see `recon.model.mvs.depth_correction`).
+    by a coarse plane sweep.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, corrects_depth: bool = False) -> None:
+        """Take a network.
+
+        Args:
+            network: The network.
+            corrects_depth: Whether Gaussians are moved to where images clearly match better (see
+                `recon.model.mvs.depth_correction`).
+        """
+        self.network, self.corrects_depth = network, corrects_depth
 
     @torch.no_grad()
     def __call__(self, views: Views, progress: Progress) -> Prediction:
@@ -58,7 +64,7 @@ class NetworkModel:
         keep = (views.masks[:, 0] >= MIN_MASK).flatten()
         # The Gaussians of one pixel are neighbours in the list.
         per_pixel = len(gaussians) // len(keep)
-        if len(views) > 1:
+        if self.corrects_depth and len(views) > 1:
             factors = depth_factors(views, depth, depth_range)
             depth = factors * depth
             gaussians = _moved(gaussians, views.cameras, factors)
@@ -90,4 +96,13 @@ def without_feedback(model: Model) -> Model:
     assert isinstance(model, NetworkModel) and isinstance(config, CostVolumeConfig)
     network: Any = copy.copy(model.network)
     network.config = replace(config, feedback_rounds=0)
-    return NetworkModel(network)
+    return NetworkModel(network, model.corrects_depth)
+
+
+def with_depth_correction(model: Model) -> Model:
+    """Return the model with corrections of its depth, if it is a network.
+
+    They are for a scene that is optimised: opacities and colours are still those that suited the
+    former depth (docs/experiments/depth-correction.md).
+    """
+    return NetworkModel(model.network, True) if isinstance(model, NetworkModel) else model

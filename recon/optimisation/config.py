@@ -44,6 +44,8 @@ class OptimiseConfig:
     lr_exposure: float = 0.001
     """Learning rate of each view's exposure (logarithm, per colour channel). Low: what varies
     smoothly from camera to camera is for the colours, or photos between them come out wrong."""
+    exposure_steps: int | None = None
+    """Steps within which exposures are learned, with a cosine of their own; None for all."""
     lr_camera: float = 0.0
     """Learning rate of corrections of the cameras' poses (radians, and fractions of the depth);
     0 keeps the cameras. CAMERA_LR suits cameras that are wrong by some pixels."""
@@ -58,7 +60,8 @@ class OptimiseConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("steps", "seconds", "haze_radius", "lr_exposure", "lr_camera", *SCENE_LRS):
+        numbers = ("steps", "seconds", "exposure_steps", "haze_radius", "lr_exposure", "lr_camera")
+        for name in (*numbers, *SCENE_LRS):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {value}", name)
@@ -92,7 +95,13 @@ class OptimiseConfig:
             count: Number of views.
         """
         usual = self.for_num_views(count)
-        return replace(usual, steps=POLICY.max_steps(usual.steps, count), seconds=seconds)
+        return replace(
+            usual,
+            steps=POLICY.max_steps(usual.steps, count),
+            seconds=seconds,
+            # In more steps they would take over what is for the colours (see `lr_exposure`).
+            exposure_steps=usual.steps,
+        )
 
     def scale_lrs(self, factor: float) -> "OptimiseConfig":
         """Multiply all learning rates of the scene by a factor."""

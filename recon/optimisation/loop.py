@@ -127,5 +127,13 @@ def take_steps(
             has_haze = False
         if weights is not None:
             weights.is_learning = done >= WARM_UP_FRACTION
-        yield step, scene.step(views, chosen, 0.5 + 0.5 * math.cos(math.pi * done), weights)
+        learned = done
+        if config.exposure_steps is not None:
+            learned = max(done, (step - 1) / max(config.exposure_steps, 1))
+        yield step, scene.step(views, chosen, _decay(done), weights, _decay(learned))
     progress(1.0)
+
+
+def _decay(done: float) -> float:
+    """Return the factor of learning rates, which falls from 1 to 0 with a cosine."""
+    return 0.5 + 0.5 * math.cos(math.pi * min(done, 1.0))

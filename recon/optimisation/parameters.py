@@ -82,6 +82,7 @@ class Parameters:
         chosen: list[int],
         lr_factor: float = 1.0,
         weights: RobustWeights | None = None,
+        exposure_factor: float | None = None,
     ) -> float:
         """Take one step on some of the views.
 
@@ -90,6 +91,7 @@ class Parameters:
             chosen: Indices of the views of this step.
             lr_factor: Factor of the initial learning rates.
             weights: Weights of the views' pixels.
+            exposure_factor: The same as `lr_factor` for exposures; by default equal to it.
 
         Returns:
             Mean absolute error of the chosen views before the step.
@@ -127,7 +129,8 @@ class Parameters:
                 camera.viewmats.backward(v_viewmat)
         rates = {name: lr_factor * rate for name, rate in self.rates.items()}
         self.scene.step(self.num_steps, rates, sets[0], sets[1] if len(sets) > 1 else None)
-        self._step_exposures(exposures, v_exposures, lr_factor)
+        factor = lr_factor if exposure_factor is None else exposure_factor
+        self._step_exposures(exposures, v_exposures, factor)
         if corrections is not None:
             corrections.step(lr_factor)
         return float(total)
@@ -149,7 +152,7 @@ class Parameters:
             self.corrections = None
 
     def _step_exposures(self, exposures: Tensor, v_exposures: Tensor, lr_factor: float) -> None:
-        if self.lr_exposure == 0:
+        if lr_factor * self.lr_exposure == 0:
             return
         gradient = exposures * v_exposures
         gradient -= gradient.mean(0)  # exposures are relative to their mean

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recon.capture import load_capture, load_views
 from recon.model import inference
-from recon.model.inference import NetworkModel
+from recon.model.inference import with_depth_correction
 from recon.model.mvs.depth_correction import depth_factors
 from recon.model.mvs.depth_range import estimate_depth_range
 from recon.model.registry import build_model
@@ -58,13 +58,11 @@ def test_gaussians_move_along_the_rays_of_their_pixels(
 ) -> None:
     """They keep their pixels and their apparent size."""
     small, model = views.resized(0.25), build_model("cost-volume")
-    assert isinstance(model, NetworkModel)
     factors = torch.linspace(0.5, 2, len(small) * small.masks[0].numel())
     factors = factors.view(small.masks[:, 0].shape)
-    monkeypatch.setattr(inference, "depth_factors", lambda *_: torch.ones_like(factors))
     before = model(small, lambda done: None)
     monkeypatch.setattr(inference, "depth_factors", lambda *_: factors)
-    after = model(small, lambda done: None)
+    after = with_depth_correction(model)(small, lambda done: None)
     assert torch.allclose(after.depth, factors * before.depth, rtol=1e-5)
     per_pixel = len(before.gaussians) // factors.numel()
     each = factors.flatten().repeat_interleave(per_pixel)
@@ -78,5 +76,6 @@ def test_gaussians_move_along_the_rays_of_their_pixels(
 
 
 def test_one_view_has_nothing_to_be_compared_with(views: Views) -> None:
-    found = build_model("cost-volume")(views[[0]].resized(0.25), lambda done: None)
+    model = with_depth_correction(build_model("cost-volume"))
+    found = model(views[[0]].resized(0.25), lambda done: None)
     assert bool(torch.isfinite(found.depth).all())

@@ -18,7 +18,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from recon.errors import ReconError
-from recon.model import inference
 from recon.model.api import NetworkOutput
 from recon.model.heads import GaussianHeadConfig, activate
 from recon.model.inference import NetworkModel, run_network
@@ -132,7 +131,6 @@ def test_views_without_baseline_take_the_scale_of_the_depths(
 def test_masked_pixels_become_no_gaussians(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network as a model of `recon`: world frame, mask, full size."""
     monkeypatch.setattr(precision, "_has_bf16", lambda device: False)
-    monkeypatch.setattr(inference, "depth_factors", lambda _, depth, __: torch.ones_like(depth))
     batch = sample_batch([2, 4], 32, 24)
     masks = torch.ones(2, 1, 24, 32)
     masks[1, :, :, :20] = 0

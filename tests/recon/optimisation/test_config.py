@@ -47,6 +47,7 @@ def test_learning_rates_do_not_depend_on_the_number_of_views() -> None:
     [
         ("steps", -1),
         ("seconds", -1.0),
+        ("exposure_steps", -1),
         ("views_per_step", 0),
         ("sh_degree", 5),
         ("ssim_weight", 1.5),

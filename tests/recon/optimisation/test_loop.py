@@ -1,6 +1,7 @@
 """Test-time optimisation: held-out views improve, and everything else is left unchanged."""
 
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from recon.cli.main import main
 from recon.formats import load_gaussians
 from recon.model.registry import build_model
 from recon.optimisation.config import OptimiseConfig
-from recon.optimisation.loop import optimise
+from recon.optimisation.loop import optimise, take_steps
+from recon.optimisation.parameters import Parameters
 from recon.optimisation.photo_loss import ssim
 from recon.types import Prediction, Views
 from render import Gaussians, rasterize
@@ -97,6 +99,17 @@ def test_exposure_is_estimated_per_view(views: Views, predicted: Gaussians) -> N
     ratio = found.exposures[0] / found.exposures[1]
     assert torch.allclose(ratio, torch.full((3,), 0.7), atol=0.08)
     assert torch.allclose(found.exposures.log().mean(0), torch.zeros(3), atol=1e-5)
+
+
+def test_exposures_are_learned_in_the_usual_steps_only(views: Views, predicted: Gaussians) -> None:
+    """A longer run leaves to the colours what is theirs."""
+    usual, count = OptimiseConfig(steps=4).for_time(600.0, 2).exposure_steps, 2
+    assert usual == 4
+    config = OptimiseConfig(steps=8, exposure_steps=usual, lr_exposure=0.05)
+    scene = Parameters(predicted, views[:count].cameras, config)
+    seen = [scene.exposures() for _ in take_steps(scene, views[:count], config, lambda done: None)]
+    changes = [not torch.equal(a, b) for a, b in pairwise(seen)]
+    assert changes == [True] * 3 + [False] * 4
 
 
 def test_invalid_pixels_have_no_effect(views: Views, predicted: Gaussians) -> None:
