@@ -14,8 +14,10 @@ from recon.model.mvs.depth_range import DepthRange
 from recon.model.mvs.plane_sweep import PlaneSweep, PlaneSweepConfig
 from recon.types import Views
 
-# One round, since consistency with the other views is required afterwards in any case.
-SWEEP = PlaneSweep(PlaneSweepConfig(rounds=1, radii=(1, 2)))
+# One round and one size of windows take a third of the time and find as much.
+SWEEP = PlaneSweep(PlaneSweepConfig(rounds=1, radii=(2,)))
+# Half sizes of the windows (px) in which both depths are compared.
+RADII = (1, 2)
 # Depths that differ by less than this fraction are left to the network.
 MIN_DIFFERENCE = 0.05
 # Matching costs, (1 - ZNCC) / 2, must differ by at least this for the sweep's depth to be taken.
@@ -42,9 +44,8 @@ def depth_factors(
     disparity, confirmed = interpolate(pair, size, mode="nearest").unbind(1)
     factors = 1 / (disparity * depth)
     candidates = torch.stack([1 / depth, disparity], 1)
-    radii = SWEEP.config.radii
     for v, sources in enumerate(found.search.sources):
-        old, new = cost_volume(views.images, views.cameras, v, sources, candidates[v], radii)
+        old, new = cost_volume(views.images, views.cameras, v, sources, candidates[v], RADII)
         taken = (confirmed[v] > 0.5) & (new < old - MARGIN)
         taken &= (disparity[v] * depth[v] - 1).abs() > MIN_DIFFERENCE
         factors[v].masked_fill_(~taken, 1.0)
