@@ -248,10 +248,11 @@ def predict(
     chosen = build_model(model) if isinstance(model, str) else model
     if not error_feedback:
         chosen = without_feedback(chosen)
-    if depth_correction:
-        chosen = with_depth_correction(chosen)
     fusion = fusion or FusionConfig()
     most = fusion.min_views - 1 if seconds is None else fusion.group_size
+    if depth_correction:
+        confirmations = 1 if len(views) <= most else fusion.confirmations
+        chosen = with_depth_correction(chosen, confirmations)
     if len(views) <= most:
         return chosen(views[:], progress)
     return predict_fused(views, chosen, fusion, progress, seconds)

@@ -23,6 +23,10 @@ class FusionConfig:
     """Number of views that are matched with each other; memory grows with it."""
     resolution: int = 256
     """Length of the long side at which groups are predicted (px)."""
+    confirmations: int = 2
+    """Number of other views of a group that must confirm a depth at which images match better
+    than at the network's, for it to be taken before an optimisation. With fewer views, one must:
+    nothing else shows what they miss."""
     few_resolution: int = 384
     """The same for fewer views, before an optimisation, but at least half of theirs; without an
     optimisation they keep their size."""

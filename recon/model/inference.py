@@ -39,15 +39,16 @@ class NetworkModel:
     by a coarse plane sweep.
     """
 
-    def __init__(self, network: nn.Module, corrects_depth: bool = False) -> None:
+    def __init__(self, network: nn.Module, confirmations: int = 0) -> None:
         """Take a network.
 
         Args:
             network: The network.
-            corrects_depth: Whether Gaussians are moved to where images clearly match better (see
-                `recon.model.mvs.depth_correction`).
+            confirmations: Number of views that must confirm a depth for Gaussians to be moved to
+                where images clearly match better (see `recon.model.mvs.depth_correction`); 0
+                moves none.
         """
-        self.network, self.corrects_depth = network, corrects_depth
+        self.network, self.confirmations = network, confirmations
 
     @torch.no_grad()
     def __call__(self, views: Views, progress: Progress) -> Prediction:
@@ -64,8 +65,8 @@ class NetworkModel:
         keep = (views.masks[:, 0] >= MIN_MASK).flatten()
         # The Gaussians of one pixel are neighbours in the list.
         per_pixel = len(gaussians) // len(keep)
-        if self.corrects_depth and len(views) > 1:
-            factors = depth_factors(views, depth, depth_range)
+        if 0 < self.confirmations < len(views):
+            factors = depth_factors(views, depth, depth_range, self.confirmations)
             depth = factors * depth
             gaussians = _moved(gaussians, views.cameras, factors)
         gaussians = gaussians[keep.repeat_interleave(per_pixel)]
@@ -96,13 +97,17 @@ def without_feedback(model: Model) -> Model:
     assert isinstance(model, NetworkModel) and isinstance(config, CostVolumeConfig)
     network: Any = copy.copy(model.network)
     network.config = replace(config, feedback_rounds=0)
-    return NetworkModel(network, model.corrects_depth)
+    return NetworkModel(network, model.confirmations)
 
 
-def with_depth_correction(model: Model) -> Model:
+def with_depth_correction(model: Model, confirmations: int) -> Model:
     """Return the model with corrections of its depth, if it is a network.
 
     They are for a scene that is optimised: opacities and colours are still those that suited the
     former depth (docs/experiments/depth-correction.md).
+
+    Args:
+        model: A model.
+        confirmations: Number of other views that must confirm a depth.
     """
-    return NetworkModel(model.network, True) if isinstance(model, NetworkModel) else model
+    return NetworkModel(model.network, confirmations) if isinstance(model, NetworkModel) else model

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recon.model.mvs.warp import Warp, inside, sample
@@ -85,6 +85,15 @@ def check_consistency(
         occludes = torch.stack([agreement.in_front for agreement in agreements]).any(0)
         refuted.append(occludes & ~confirmed[-1])
     return torch.stack(confirmed), torch.stack(refuted)
+
+
+def count_agreements(maps: DepthMaps, sources: list[list[int]]) -> Int[Tensor, "v h w"]:
+    """Count the source views of every view that have the surface where it does."""
+    counts = [
+        torch.stack([maps.compare(view, source).agrees for source in chosen]).sum(0)
+        for view, chosen in enumerate(sources)
+    ]
+    return torch.stack(counts)
 
 
 def consistency_costs(

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from recon.model.mvs.consistency import count_agreements
 from recon.model.mvs.cost_volume import cost_volume
 from recon.model.mvs.depth_range import DepthRange
 from recon.model.mvs.plane_sweep import PlaneSweep, PlaneSweepConfig
@@ -26,27 +27,31 @@ MARGIN = 0.1
 
 @torch.no_grad()
 def depth_factors(
-    views: Views, depth: Float[Tensor, "v h w"], depth_range: DepthRange
+    views: Views,
+    depth: Float[Tensor, "v h w"],
+    depth_range: DepthRange,
+    confirmations: int = 1,
 ) -> Float[Tensor, "v h w"]:
     """Compute the factor of each pixel's depth, which is 1 where the depth is kept.
 
-    A depth is replaced by that of a plane sweep which another view confirms, if the images match
+    A depth is replaced by that of a plane sweep which other views confirm, if the images match
     clearly better there.
 
     Args:
         views: At least two views.
         depth: Depth of every pixel (z, world units).
         depth_range: Depths to search.
+        confirmations: Number of other views that must confirm a depth of the sweep.
     """
     found = SWEEP.match(views, depth_range)
-    size = views.images.shape[-2:]
-    pair = torch.stack([found.maps.disparity, found.confirmed.to(depth)], 1)
-    disparity, confirmed = interpolate(pair, size, mode="nearest").unbind(1)
+    counts = count_agreements(found.maps, found.search.sources)
+    pair = torch.stack([found.maps.disparity, counts.to(depth)], 1)
+    disparity, counts = interpolate(pair, views.images.shape[-2:], mode="nearest").unbind(1)
     factors = 1 / (disparity * depth)
     candidates = torch.stack([1 / depth, disparity], 1)
     for v, sources in enumerate(found.search.sources):
         old, new = cost_volume(views.images, views.cameras, v, sources, candidates[v], RADII)
-        taken = (confirmed[v] > 0.5) & (new < old - MARGIN)
+        taken = (counts[v] >= confirmations) & (new < old - MARGIN)
         taken &= (disparity[v] * depth[v] - 1).abs() > MIN_DIFFERENCE
         factors[v].masked_fill_(~taken, 1.0)
     return factors

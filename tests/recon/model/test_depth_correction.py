@@ -37,6 +37,14 @@ def test_right_depths_are_kept(views: Views, exact: Tensor) -> None:
     assert float((factors != 1).float().mean()) < 0.02
 
 
+def test_fewer_depths_are_confirmed_twice(views: Views, exact: Tensor) -> None:
+    once, twice = (
+        depth_factors(views, 1.4 * exact, estimate_depth_range(views), confirmations) != 1
+        for confirmations in (1, 2)
+    )
+    assert bool((once | ~twice).all()) and 0 < int(twice.sum()) < 0.9 * int(once.sum())
+
+
 @pytest.mark.parametrize("wrong", [0.7, 1.4])
 def test_wrong_depths_are_replaced_where_images_match(
     views: Views, exact: Tensor, wrong: float
@@ -62,7 +70,7 @@ def test_gaussians_move_along_the_rays_of_their_pixels(
     factors = factors.view(small.masks[:, 0].shape)
     before = model(small, lambda done: None)
     monkeypatch.setattr(inference, "depth_factors", lambda *_: factors)
-    after = with_depth_correction(model)(small, lambda done: None)
+    after = with_depth_correction(model, 1)(small, lambda done: None)
     assert torch.allclose(after.depth, factors * before.depth, rtol=1e-5)
     per_pixel = len(before.gaussians) // factors.numel()
     each = factors.flatten().repeat_interleave(per_pixel)
@@ -76,6 +84,6 @@ def test_gaussians_move_along_the_rays_of_their_pixels(
 
 
 def test_one_view_has_nothing_to_be_compared_with(views: Views) -> None:
-    model = with_depth_correction(build_model("cost-volume"))
+    model = with_depth_correction(build_model("cost-volume"), 1)
     found = model(views[[0]].resized(0.25), lambda done: None)
     assert bool(torch.isfinite(found.depth).all())
