@@ -240,7 +240,7 @@ def predict(
         error_feedback: Whether the network corrects its Gaussians by the errors of their renders.
             With three views and more it does not pay before an optimisation; groups do without.
         depth_correction: Whether Gaussians of a network are moved to where images clearly match
-            better, which pays before an optimisation only.
+            better, which pays with three views and more, before an optimisation only.
 
     Raises:
         ConfigError: There is no model of that name, or it cannot work with this number of views.
@@ -280,14 +280,15 @@ def predict_for_scene(
         # The network saw small images in training, and fewer Gaussians suffice.
         side = fusion.few_side(max(views.cameras.width, views.cameras.height))
         views = at_resolution(views, range(len(views)), side)
+    is_checked = is_optimised and len(views) >= fusion.min_views_checked
     return predict(
         views,
         model,
         lambda done: progress("predicting depth", done),
         fusion,
         None if left is None else PREDICTION_FRACTION * left,
-        error_feedback=not is_optimised or len(views) < fusion.min_views_checked,
-        depth_correction=is_optimised,
+        error_feedback=not is_checked,
+        depth_correction=is_checked,
     )
 
 

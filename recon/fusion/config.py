@@ -31,8 +31,9 @@ class FusionConfig:
     """The same for fewer views, before an optimisation, but at least half of theirs; without an
     optimisation they keep their size."""
     min_views_checked: int = 3
-    """From this number of views on, Gaussians that contradict other views are removed before an
-    optimisation. Two views cannot tell which of them is wrong."""
+    """From this number of views on, before an optimisation, depth is corrected where images match
+    better at another, and Gaussians that contradict other views are removed. Two views cannot tell
+    which of them is wrong."""
     tolerance: float = 0.05
     """Relative difference of depths up to which two views agree."""
     edge_px: int = 4
