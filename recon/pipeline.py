@@ -250,12 +250,12 @@ def predict(
         chosen = without_feedback(chosen)
     fusion = fusion or FusionConfig()
     most = fusion.min_views - 1 if seconds is None else fusion.group_size
+    is_fused = len(views) > most
     if depth_correction:
-        confirmations = 1 if len(views) <= most else fusion.confirmations
-        chosen = with_depth_correction(chosen, confirmations)
-    if len(views) <= most:
-        return chosen(views[:], progress)
-    return predict_fused(views, chosen, fusion, progress, seconds)
+        chosen = with_depth_correction(chosen, fusion.confirmations if is_fused else 1)
+    if is_fused:
+        return predict_fused(views, chosen, fusion, progress, seconds)
+    return chosen(views[:], progress)
 
 
 def predict_for_scene(

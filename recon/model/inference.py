@@ -68,21 +68,19 @@ class NetworkModel:
         if 0 < self.confirmations < len(views):
             factors = depth_factors(views, depth, depth_range, self.confirmations)
             depth = factors * depth
-            gaussians = _moved(gaussians, views.cameras, factors)
+            each = factors.flatten().repeat_interleave(per_pixel)
+            gaussians = _moved(gaussians, views.cameras, each)
         gaussians = gaussians[keep.repeat_interleave(per_pixel)]
         source_view = source_view_of(keep.view(len(views), -1)).repeat_interleave(per_pixel)
         progress(1.0)
         return Prediction(gaussians, source_view, depth, output.confidence[0])
 
 
-def _moved(gaussians: Gaussians, cameras: Cameras, factors: Float[Tensor, "v h w"]) -> Gaussians:
-    """Move the Gaussians of all pixels along the pixels' rays; they keep their apparent size."""
-    views, per_view = len(cameras), len(gaussians) // len(cameras)
-    factor = factors.flatten(1).repeat_interleave(per_view // factors[0].numel(), 1)[..., None]
-    centers = cameras.centers[:, None]
-    means = centers + factor * (gaussians.means.view(views, per_view, 3) - centers)
-    scales = gaussians.scales * factor.flatten(0, 1)
-    return replace(gaussians, means=means.flatten(0, 1), scales=scales)
+def _moved(gaussians: Gaussians, cameras: Cameras, factors: Float[Tensor, "n"]) -> Gaussians:
+    """Move the Gaussians of all views along the rays to them; they keep their apparent size."""
+    centers = cameras.centers.repeat_interleave(len(gaussians) // len(cameras), 0)
+    means = centers + factors[:, None] * (gaussians.means - centers)
+    return replace(gaussians, means=means, scales=factors[:, None] * gaussians.scales)
 
 
 def without_feedback(model: Model) -> Model:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon.model.mvs.warp import Warp, inside, sample
@@ -70,30 +70,22 @@ class Agreement:
 
 
 def check_consistency(
-    maps: DepthMaps, sources: list[list[int]]
+    maps: DepthMaps, sources: list[list[int]], confirmations: int = 1
 ) -> tuple[Bool[Tensor, "v h w"], Bool[Tensor, "v h w"]]:
     """Find the pixels that the views' source views confirm or refute.
 
     Returns:
-        Pixels confirmed by at least one source view, and pixels refuted: unconfirmed ones whose
-        point would occlude a surface that a source view found.
+        Pixels confirmed by at least `confirmations` source views, and pixels refuted: unconfirmed
+        ones whose point would occlude a surface that a source view found.
     """
     confirmed, refuted = [], []
     for view, chosen in enumerate(sources):
         agreements = [maps.compare(view, source) for source in chosen]
-        confirmed.append(torch.stack([agreement.agrees for agreement in agreements]).any(0))
+        count = torch.stack([agreement.agrees for agreement in agreements]).sum(0)
+        confirmed.append(count >= confirmations)
         occludes = torch.stack([agreement.in_front for agreement in agreements]).any(0)
         refuted.append(occludes & ~confirmed[-1])
     return torch.stack(confirmed), torch.stack(refuted)
-
-
-def count_agreements(maps: DepthMaps, sources: list[list[int]]) -> Int[Tensor, "v h w"]:
-    """Count the source views of every view that have the surface where it does."""
-    counts = [
-        torch.stack([maps.compare(view, source).agrees for source in chosen]).sum(0)
-        for view, chosen in enumerate(sources)
-    ]
-    return torch.stack(counts)
 
 
 def consistency_costs(

@@ -27,10 +27,6 @@ from recon.model.mvs.warp import Warp
 from recon.types import Prediction, Progress, Views
 
 
-def _ignore(done: float) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class PlaneSweepConfig:
     """Parameters of the plane sweep, chosen by experiment (docs/experiments/plane-sweep.md)."""
@@ -51,6 +47,8 @@ class PlaneSweepConfig:
     """Cost of a depth discontinuity between neighbours of similar colour."""
     rounds: int = 2
     """Number of rounds; from the second on, costs include the consistency with other views."""
+    confirmations: int = 1
+    """Number of source views that must confirm a depth."""
     consistency: float = 0.2
     """Cost of occluding, and reward of meeting, a surface that other views confirmed."""
     unconfirmed: float = 0.01
@@ -77,11 +75,12 @@ class Search:
 
 @dataclass(frozen=True)
 class Matches:
-    """The depth at which images match best, and where other views confirm it."""
+    """The depth at which images match best, and where other views confirm or refute it."""
 
     search: Search
     maps: DepthMaps
     confirmed: Bool[Tensor, "v h w"]
+    refuted: Bool[Tensor, "v h w"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,10 @@ class PlaneSweep:
 
     @torch.no_grad()
     def match(
-        self, views: Views, depth_range: DepthRange | None = None, progress: Progress = _ignore
+        self,
+        views: Views,
+        depth_range: DepthRange | None = None,
+        progress: Progress = lambda done: None,
     ) -> Matches:
         """Match views at a reduced size, without filling what no other view confirms.
 
@@ -129,8 +131,7 @@ class PlaneSweep:
         views = views.resized(self.config.sweep_scale)
         search = self._search(views, depth_range or estimate_depth_range(views))
         progress(0.1)
-        maps, confirmed = self._match(search, progress)
-        return Matches(search, maps, confirmed)
+        return self._match(search, progress)
 
     def _search(self, views: Views, depth_range: DepthRange) -> Search:
         sources = select_sources(views.cameras, depth_range.median, self.config.sources)
@@ -140,34 +141,33 @@ class PlaneSweep:
         fraction = torch.linspace(0, 1, count).to(low)
         return Search(views, sources, low[:, None] + (high - low)[:, None] * fraction)
 
-    def _match(self, search: Search, progress: Progress) -> tuple[DepthMaps, Bool[Tensor, "v h w"]]:
-        """Estimate depth maps and confirmed pixels from photometric, then also geometric costs."""
+    def _match(self, search: Search, progress: Progress) -> Matches:
+        """Estimate depth maps from photometric, then also geometric costs."""
         views, count = search.views, len(search.views)
         photometric = []
         for v in range(count):
             args = (views.images, views.cameras, v, search.sources[v], search.planes[v])
             photometric.append(cost_volume(*args, self.config.radii))
             progress(0.1 + 0.4 * (v + 1) / count)
-        maps = self._smooth(search, photometric)
-        confirmed, _ = check_consistency(maps, search.sources)
+        found = self._checked(search, photometric)
         for round_index in range(1, self.config.rounds):
             progress(0.5 + 0.35 * round_index / self.config.rounds)
-            maps = self._smooth(
-                search, self._with_consistency(search, photometric, maps, confirmed)
-            )
-            confirmed, _ = check_consistency(maps, search.sources)
-        return maps, confirmed
+            found = self._checked(search, self._with_consistency(photometric, found))
+        return found
+
+    def _checked(self, search: Search, volumes: Iterable[Float[Tensor, "d h w"]]) -> Matches:
+        """Aggregate costs into depth maps, and compare those with each other."""
+        maps = self._smooth(search, volumes)
+        checked = check_consistency(maps, search.sources, self.config.confirmations)
+        return Matches(search, maps, *checked)
 
     def _with_consistency(
-        self,
-        search: Search,
-        photometric: list[Float[Tensor, "d h w"]],
-        maps: DepthMaps,
-        confirmed: Bool[Tensor, "v h w"],
+        self, photometric: list[Float[Tensor, "d h w"]], found: Matches
     ) -> Iterator[Float[Tensor, "d h w"]]:
         """Yield the costs of each view, plus their consistency with the other views."""
         for v, costs in enumerate(photometric):
-            consistency = consistency_costs(maps, confirmed, v, search.planes[v])
+            planes = found.search.planes[v]
+            consistency = consistency_costs(found.maps, found.confirmed, v, planes)
             yield costs + self.config.consistency * consistency
 
     def _smooth(self, search: Search, volumes: Iterable[Float[Tensor, "d h w"]]) -> DepthMaps:
@@ -183,10 +183,10 @@ class PlaneSweep:
 
     def _filled(self, found: Matches) -> DepthMaps:
         """Interpolate unconfirmed pixels from their confirmed neighbours."""
-        search, maps, confirmed = found.search, found.maps, found.confirmed
+        search, maps = found.search, found.maps
         low, high = search.planes[:, :1, None], search.planes[:, -1:, None]
-        trust = torch.where(confirmed, 1.0, self.config.unconfirmed)
-        trust[check_consistency(maps, search.sources)[1]] = 0
+        trust = torch.where(found.confirmed, 1.0, self.config.unconfirmed)
+        trust[found.refuted] = 0
         # Scaled to 1, so that the solver behaves the same in any unit of length.
         filled = high * fill_disparity(
             maps.disparity / high, trust, search.views.images, self.config.smoothness
