@@ -3,7 +3,8 @@
 from dataclasses import is_dataclass
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from recon.errors import ConfigError
 from recon.model.registry import build_network, load_checkpoint, network_kind
@@ -37,7 +38,11 @@ def check_network(network: nn.Module, name: str) -> None:
 
 
 def load_initial_weights(network: nn.Module, config: TrainConfig) -> None:
-    """Load the weights of `config.init`, if any; whole parts that it lacks stay as they are.
+    """Load the weights of `config.init`, if any.
+
+    Whole parts that only one of the two networks has stay as they are. Where the run's network has
+    more input channels than the checkpoint's, the last ones get weights of zero, so that it starts
+    with the same outputs.
 
     Raises:
         ConfigError: The checkpoint's network has other parameters.
@@ -45,16 +50,35 @@ def load_initial_weights(network: nn.Module, config: TrainConfig) -> None:
     if not config.init:
         return
     checkpoint = load_checkpoint(Path(config.init))
-    weights = checkpoint.network.state_dict()
-    own = network.state_dict()
-    parts = {key.partition(".")[0] for key in weights}
-    expected = {key: v.shape for key, v in own.items() if key.partition(".")[0] in parts}
-    if expected != {key: value.shape for key, value in weights.items()}:
+    weights, own = checkpoint.network.state_dict(), network.state_dict()
+    common = {_part(key) for key in weights} & {_part(key) for key in own}
+    weights = {key: value for key, value in weights.items() if _part(key) in common}
+    expected = {key: value.shape for key, value in own.items() if _part(key) in common}
+    weights = {
+        key: _with_more_inputs(value, expected.get(key, value.shape))
+        for key, value in weights.items()
+    }
+    if not common or expected != {key: value.shape for key, value in weights.items()}:
         raise ConfigError(
             f"init: {config.init} holds a {checkpoint.name} whose shape differs from "
             f"{config.network} {config.size}"
         )
     network.load_state_dict(weights, strict=False)
+
+
+def _part(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _with_more_inputs(weight: Tensor, shape: torch.Size) -> Tensor:
+    """Append input channels of zeros to the weights of a convolution or linear layer."""
+    if weight.dim() < 2 or shape[:1] + shape[2:] != weight.shape[:1] + weight.shape[2:]:
+        return weight
+    missing = shape[1] - weight.shape[1]
+    if missing <= 0:
+        return weight
+    zeros = weight.new_zeros(shape[0], missing, *shape[2:])
+    return torch.cat([weight, zeros], 1)
 
 
 def freeze(network: nn.Module, prefix: str) -> None:

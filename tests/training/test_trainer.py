@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from recon.cli.main import main
 from recon.errors import ReconError
 from recon.formats import load_gaussians
+from recon.model.registry import load_checkpoint
 from training.batches import Batch, make_batch
 from training.boards import TENSORBOARD, WANDB, TensorBoard
 from training.campaign.recipe import read_recipe
@@ -225,6 +226,23 @@ def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
         assert torch.equal(second.network.state_dict()[key], value)
     with pytest.raises(ReconError, match="holds a gs-lrm whose shape differs from cost-vol"):
         Trainer(tiny(tmp_path / "third", f"init={weights}", "network=cost-volume"))
+
+
+def test_new_inputs_of_a_network_start_without_effect(tmp_path: Path, source: Mixture) -> None:
+    """Its predictions are those of the checkpoint, which also lacks a part and has another one."""
+    smaller = "changes={evidence: false, feedback_rounds: 1, carry: false}"
+    first = Trainer(tiny(tmp_path / "first", "network=cost-volume", smaller))
+    first.train(until=1)
+    larger = "changes={evidence: true, feedback_rounds: 0, carry: true}"
+    init = f"init={tmp_path / 'first' / WEIGHTS}"
+    second = Trainer(tiny(tmp_path / "second", "network=cost-volume", larger, init))
+    old = load_checkpoint(tmp_path / "first" / WEIGHTS).network
+    old.config = replace(old.config, feedback_rounds=0)
+    context = make_batch(second.config, source, 0).context
+    with torch.no_grad():
+        outputs = [network(context) for network in (old, second.network)]
+    assert torch.equal(outputs[0].depth, outputs[1].depth)
+    assert torch.equal(outputs[0].gaussians.scales, outputs[1].gaussians.scales)
 
 
 def test_a_part_of_the_network_is_trained_alone(tmp_path: Path) -> None:
