@@ -51,9 +51,9 @@ def load_initial_weights(network: nn.Module, config: TrainConfig) -> None:
         return
     checkpoint = load_checkpoint(Path(config.init))
     weights, own = checkpoint.network.state_dict(), network.state_dict()
-    common = {_part(key) for key in weights} & {_part(key) for key in own}
-    weights = {key: value for key, value in weights.items() if _part(key) in common}
-    expected = {key: value.shape for key, value in own.items() if _part(key) in common}
+    common = {part_of(key) for key in weights} & {part_of(key) for key in own}
+    weights = {key: value for key, value in weights.items() if part_of(key) in common}
+    expected = {key: value.shape for key, value in own.items() if part_of(key) in common}
     weights = {
         key: _with_more_inputs(value, expected.get(key, value.shape))
         for key, value in weights.items()
@@ -66,7 +66,8 @@ def load_initial_weights(network: nn.Module, config: TrainConfig) -> None:
     network.load_state_dict(weights, strict=False)
 
 
-def _part(key: str) -> str:
+def part_of(key: str) -> str:
+    """Return the part of a network that the parameter of this name belongs to."""
     return key.partition(".")[0]
 
 

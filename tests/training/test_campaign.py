@@ -16,6 +16,8 @@ from noise_scenes import noise_source
 from safetensors.torch import load_file
 
 from recon.errors import ReconError
+from recon.model.checkpoint import save_checkpoint
+from recon.model.registry import NETWORKS, build_network
 from training.campaign.__main__ import main
 from training.campaign.recipe import read_recipe
 from training.campaign.run import Campaign, _continued
@@ -39,6 +41,11 @@ stages:
     start: raw
     dataset: {width: 32}
 """
+
+
+# Its rate is too small to change a weight by more than 1e-29.
+STAGE_WITH_FEEDBACK = """changes: {feedback_rounds: 1}
+    optimiser: {lr: 1.0e-30, only: feedback}"""
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +101,31 @@ def test_stages_follow_each_other(file: Path, whole: Path) -> None:
     file.with_name("alone.yaml").write_text(alone)
     assert read_recipe(file.with_name("alone.yaml")).stages[0].config.seed == stages[1].config.seed
     recipe = read_recipe(file, [f"out={whole}"])
-    raw = _continued(recipe.stages[1], recipe.stages[0]).state_dict()
+    raw = _continued(recipe.stages[1], recipe.stages[0], "").state_dict()
     state = load_file(whole / "small" / STATE)
     assert all(torch.equal(raw[key], state[f"network.{key}"]) for key in raw)
     averaged = load_file(whole / "small" / WEIGHTS)
     assert not all(torch.equal(raw[key], averaged[key]) for key in raw)
+
+
+def test_a_part_that_a_stage_left_out_is_that_of_the_start(tmp_path: Path) -> None:
+    """The second stage trains error feedback, which the first one did without."""
+    network = "changes: {feedback_rounds: 0}\nnetwork: cost-volume"
+    document = FILE.replace("network: gs-lrm", network).replace("start: raw", STAGE_WITH_FEEDBACK)
+    (tmp_path / "start.yaml").write_text(document)
+    init = tmp_path / "start.safetensors"
+    network = build_network("cost-volume", NETWORKS["cost-volume"].sizes["tiny"])
+    save_checkpoint(init, "cost-volume", network, {})
+    campaign = Campaign(read_recipe(tmp_path / "start.yaml", [f"out={tmp_path}", f"init={init}"]))
+    assert campaign.run()
+    start, first, second = (
+        load_file(path)
+        for path in (init, tmp_path / "small" / WEIGHTS, tmp_path / "large" / WEIGHTS)
+    )
+    assert not any(key.startswith("feedback") for key in first)
+    for key, value in second.items():
+        expected = start if key.startswith("feedback") else first
+        torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-20)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from training.campaign.report import PLOT, write_report
 from training.campaign.scores import ROWS, TABLE, DevelopmentScores
 from training.config import TrainConfig
 from training.metrics_logger import METRICS, Report
-from training.network import configured_network
+from training.network import configured_network, part_of
 from training.state import read_progress, read_weights
 from training.trainer import STATE, WEIGHTS, Trainer, check_unchanged
 
@@ -92,7 +92,8 @@ class Campaign:
 
     def _trainer(self, index: int) -> Trainer:
         stage = self.recipe.stages[index]
-        network = None if index == 0 else _continued(stage, self.recipe.stages[index - 1])
+        first, previous = self.recipe.stages[0], self.recipe.stages[index - 1]
+        network = None if index == 0 else _continued(stage, previous, first.config.init)
         return Trainer(stage.config, network=network, report=self.report)
 
     def _with_actual_batch(self, index: int) -> Stage:
@@ -160,14 +161,21 @@ def _with_recorded_batch(config: TrainConfig, recorded: dict[str, Any]) -> Train
     return overlay(config, changes, "state")
 
 
-def _continued(stage: Stage, previous: Stage) -> nn.Module:
-    """Return the network of a stage with the weights with which the previous one ended."""
+def _continued(stage: Stage, previous: Stage, init: str) -> nn.Module:
+    """Return the network of a stage with the weights with which the previous one ended.
+
+    Whole parts that the previous one lacks, such as `feedback`, are those of the campaign's `init`.
+    """
     torch.manual_seed(stage.config.seed)
     network = configured_network(stage.config)
     path = previous.folder / (STATE if stage.start == "raw" else WEIGHTS)
     if not path.is_file():
         raise InputError(f"stage {stage.name}: no {path} of the previous stage; it was removed")
     weights = read_weights(path) if stage.start == "raw" else read_checkpoint(path)[1]
+    if init:
+        lacking = {part_of(key) for key in network.state_dict()} - {part_of(key) for key in weights}
+        first = read_checkpoint(Path(init))[1]
+        weights |= {key: value for key, value in first.items() if part_of(key) in lacking}
     try:
         network.load_state_dict(weights)
     except RuntimeError:
