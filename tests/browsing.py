@@ -13,9 +13,9 @@ from recon.capture import load_capture, load_views
 from render import Gaussians
 from viewer import Photos, Viewer, ViewerScene
 
-# The panels take 324 px: the canvas has the size of the test's renderings. viser stretches those of
-# another aspect ratio, and what is sent to the browser is not too small for its own size only.
-SIZE = {"width": 804, "height": 360}
+# The panels take 320 px: the canvas has the aspect ratio of the test's renderings, since viser
+# stretches others.
+SIZE = {"width": 960, "height": 480}
 
 
 def free_port() -> int:

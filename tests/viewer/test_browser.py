@@ -21,24 +21,30 @@ pytestmark = pytest.mark.slow
 WIDTH, HEIGHT = 480, 360
 
 
-def rendered(session) -> torch.Tensor:
+Size = tuple[int, int]
+"""Width and height (px)."""
+
+
+def rendered(session, size: Size = (WIDTH, HEIGHT)) -> torch.Tensor:
     """Return the browser's rendering of the scene, without panels."""
-    size = {"height": HEIGHT, "width": WIDTH, "transport_format": "png"}
-    image = session.client.get_render(**size, timeout=240.0)
+    wanted = {"width": size[0], "height": size[1], "transport_format": "png"}
+    image = session.client.get_render(**wanted, timeout=240.0)
     return torch.from_numpy(image[..., :3].copy()).permute(2, 0, 1).float() / 255
 
 
-def expected(viewer: Viewer, session) -> torch.Tensor:
+def expected(viewer: Viewer, session, size: Size = (WIDTH, HEIGHT)) -> torch.Tensor:
     """Return recon's rendering from the browser's camera."""
-    return viewer.state.rendered(session.camera(WIDTH, HEIGHT))
+    return viewer.state.rendered(session.camera(*size))
 
 
-def wait_for_image(page, session, accept: Callable[[torch.Tensor], bool]) -> torch.Tensor:
+def wait_for_image(
+    page, session, accept: Callable[[torch.Tensor], bool], size: Size = (WIDTH, HEIGHT)
+) -> torch.Tensor:
     """Wait until the browser's rendering is accepted and return it."""
     images = []
 
     def accepted() -> bool:
-        images.append(rendered(session))
+        images.append(rendered(session, size))
         return accept(images[-1])
 
     wait_for(page, accepted)
@@ -78,17 +84,19 @@ def hide_cameras(page, viewer: Viewer) -> None:
 def test_browser_renders_what_the_rasterizer_renders(
     viewer: Viewer, visit, distance: float
 ) -> None:
+    """In the size of the canvas, for which splats are made large enough to be drawn."""
     page, session = visit(viewer)
     hide_cameras(page, viewer)
+    size = (session.client.camera.image_width, session.client.camera.image_height)
     start, before = viewer.state.start, session.sent[0]
     if distance > 1:
         move_to(page, session, start.look_at + distance * (start.position - start.look_at))
         wait_for(page, lambda: session.sent[0] is not before)
-    wanted = expected(viewer, session)
+    wanted = expected(viewer, session, size)
     assert float(wanted.mean()) > 0.002
     area = scene_area(wanted)
     assert psnr(torch.zeros_like(wanted)[area], wanted[area]) < 18
-    image = wait_for_image(page, session, lambda image: psnr(image[area], wanted[area]) > 24)
+    image = wait_for_image(page, session, lambda image: psnr(image[area], wanted[area]) > 24, size)
     assert psnr(image, wanted) > 35
 
 
