@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad, pixel_shuffle, pixel_unshuffle, relu
+from torch.nn.functional import conv2d, interpolate, pad, pixel_shuffle, relu
 
 from recon.model.api import ViewBatch
 from recon.model.heads import GaussianHeadConfig, activate
-from recon.model.layers.convolutions import ConvBlock, ResidualBlock
+from recon.model.layers.convolutions import ConvBlock, ResidualBlock, channels_last
 from recon.model.layers.precision import full_precision
 from render import Gaussians, RasterizeSettings, rasterize
 
@@ -103,11 +103,20 @@ class ErrorFeedback(nn.Module):
         self, hidden: Float[Tensor, "n k h2 w2"], inputs: Float[Tensor, "n e h w"]
     ) -> tuple[Float[Tensor, "n k h2 w2"], Float[Tensor, "n c h w"]]:
         """Return the next hidden state and the change of the raw channels, in units of `steps`."""
-        hidden = relu(hidden + self.enter(pixel_unshuffle(inputs, CELL_PX)))
+        hidden = relu(hidden + self._entered(inputs))
         fine = self.fine(hidden)
         coarse = self.coarse(self.down(fine))
         hidden = self.blend(fine + interpolate(self.up(coarse), scale_factor=2, mode="bilinear"))
         return hidden, pixel_shuffle(self.leave(hidden), CELL_PX)
+
+    def _entered(self, inputs: Float[Tensor, "n e h w"]) -> Float[Tensor, "n k h2 w2"]:
+        """Apply `enter` to the channels of all pixels of a cell.
+
+        It is one convolution with a stride, which writes no rearranged copy (as pixel_unshuffle
+        does).
+        """
+        kernel = self.enter.weight[..., 0, 0].unflatten(1, (-1, CELL_PX, CELL_PX))
+        return conv2d(inputs, kernel, self.enter.bias, stride=CELL_PX)
 
     @full_precision
     def _inputs(
@@ -123,7 +132,7 @@ class ErrorFeedback(nn.Module):
         scale = scale.clamp_min(MIN_GRADIENT * scale.amax(2, keepdim=True)).clamp_min(1e-12)
         gradient = torch.asinh(by_scene / scale).flatten(0, 1)
         values = (raw.detach() / self.ranges).clamp(-3, 3).flatten(0, 1).movedim(-1, 1)
-        return torch.cat([gradient, values, errors.image], 1)
+        return torch.cat([gradient, values, channels_last(errors.image)], 1)
 
 
 @full_precision

@@ -16,7 +16,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Convolve; the size is divided by the stride."""
-        with reliable_convolution(input) as values:
+        with reliable_convolution(channels_last(input)) as values:
             return super().forward(values)
 
 
@@ -25,7 +25,7 @@ class Conv3d(nn.Conv3d):
 
     def forward(self, input: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c2 d2 h2 w2"]:
         """Convolve; the size is divided by the stride."""
-        with reliable_convolution(input) as values:
+        with reliable_convolution(channels_last(input)) as values:
             if isinstance(self.padding, str) or not _is_for_onednn(values):
                 return super().forward(values)
             convolved: Tensor = torch.mkldnn_convolution(
@@ -38,6 +38,19 @@ class Conv3d(nn.Conv3d):
                 self.groups,
             )
             return convolved
+
+
+def channels_last(values: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c *size"]:
+    """Lay out the channels of a pixel side by side in memory, on CPUs; the shape stays the same.
+
+    oneDNN computes in this layout, and would convert the input and the output of each convolution.
+    Convolutions, norms and products keep the layout, so that only the first one of a network
+    converts (docs/experiments/performance.md).
+    """
+    if values.device.type != "cpu":
+        return values
+    layout = torch.channels_last if values.dim() == 4 else torch.channels_last_3d
+    return values.contiguous(memory_format=layout)
 
 
 def _is_for_onednn(values: Tensor) -> bool:

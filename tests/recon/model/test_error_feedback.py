@@ -81,6 +81,14 @@ def test_number_of_rounds_is_free_and_starts_at_the_prediction(
         assert all(torch.equal(each, raw) for each in corrected)  # its last layer starts at zero
 
 
+def test_entry_sees_all_pixels_of_a_cell(generator: torch.Generator) -> None:
+    """The weights of the file are those of a 1x1 convolution of rearranged pixels."""
+    feedback = ErrorFeedback(HEAD, 8)
+    inputs = torch.randn(2, feedback.enter.in_channels // 4, 8, 12, generator=generator)
+    expected = feedback.enter(torch.nn.functional.pixel_unshuffle(inputs, 2))
+    assert torch.allclose(feedback._entered(inputs), expected, atol=1e-5)
+
+
 def test_earlier_gaussians_are_returned_for_the_loss(generator: torch.Generator) -> None:
     network = CostVolumeNetwork(replace(SIZES["tiny"], feedback_rounds=2))
     output = network(random_batch(generator, 1, 2, 24, 16))
