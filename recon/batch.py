@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recon.errors import InputError
+from recon.errors import InputError, did_you_mean
 from recon.files import check_output
 from recon.lists import is_file_name, read_entries, shortened
 from recon.resumable import add_row, read_rows
@@ -36,7 +36,10 @@ def read_list(path: Path) -> list[Item]:
     found = []
     for entry in read_entries(path):
         name = entry.facts.get("name")
-        if name is not None and not (is_file_name(name) and Path(name).name == name):
+        for key in entry.facts.keys() - {"name"}:  # others, such as an author, are free
+            if hint := did_you_mean(key, ["name"]):
+                raise InputError(f"{path}: line {entry.line}: unknown key {key}{hint}")
+        if name is not None and not _is_plain_name(name):
             raise InputError(
                 f"{path}: line {entry.line}: expected the name of a scene, without folder, found "
                 f"{shortened(name)}"
@@ -47,6 +50,10 @@ def read_list(path: Path) -> list[Item]:
     names = [name or free for (_, name), free in zip(found, _names(found), strict=True)]
     _check_unique(path, names)
     return [Item(capture, name) for (capture, _), name in zip(found, names, strict=True)]
+
+
+def _is_plain_name(name: Any) -> bool:
+    return is_file_name(name) and Path(name).name == name and name != ".."
 
 
 def _check_unique(path: Path, names: Sequence[str]) -> None:
@@ -113,12 +120,21 @@ class Results:
                     f"{item.capture} another name in a .jsonl list, or choose a new folder"
                 )
 
-    def is_done(self, item: Item) -> bool:
-        """Return whether a capture needs no further attempt: its scene exists, or it failed."""
+    def is_done(self, item: Item, extension: str, cameras: bool) -> bool:
+        """Return whether a capture needs no further attempt: its files exist, or it failed.
+
+        Args:
+            item: The capture.
+            extension: Extension of the scenes.
+            cameras: Whether its cameras are wanted too.
+        """
         row = self.rows.get(_key(item))
         if row is None or "error" in row:
             return row is not None and not self.retry
-        return Path(str(row.get("output"))).is_file()
+        # The folder may have been moved since.
+        scene = self.path.parent / Path(str(row.get("output"))).name
+        files = [scene, cameras_beside(scene, extension)] if cameras else [scene]
+        return all(file.is_file() for file in files)
 
     def error(self, item: Item) -> str | None:
         """Return why a capture failed in its last attempt, if it did."""
@@ -130,6 +146,11 @@ class Results:
         row = {"capture": _key(item), **row}
         self.rows[_key(item)] = row
         add_row(self.path, row)
+
+
+def cameras_beside(scene: Path, extension: str) -> Path:
+    """Return the file for the cameras of a scene of a list."""
+    return scene.with_name(f"{scene.name.removesuffix(extension)}.cameras.json")
 
 
 def _key(item: Item) -> str:

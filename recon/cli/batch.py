@@ -61,7 +61,11 @@ class Batch:
             begin_folder(self.output, {"kind": "batch", **facts})
             results = Results(self.output, self.retry)
             results.check_names(items, self.extension)
-            waiting = [index for index, item in enumerate(items) if not results.is_done(item)]
+            waiting = [
+                index
+                for index, item in enumerate(items)
+                if not results.is_done(item, self.extension, self.save_cameras)
+            ]
             note(f"captures done before: {len(items) - len(waiting)} of {len(items)}")
             jobs = [(index, (self._job(items[index]), self._threads())) for index in waiting]
             for index, result in compute(reconstruct_one, jobs):
@@ -107,11 +111,13 @@ class Batch:
 
     def _job(self, item: "Item") -> dict[str, Any]:
         """Return the fields of the command that reconstructs a capture."""
+        from recon.batch import cameras_beside
+
         model, options = Path(self.options.model), self.options
         if model.exists():  # on a cluster, the folder is another one
             options = replace(options, model=str(model.resolve()))
         output = self.output.resolve() / f"{item.name}{self.extension}"
-        cameras = output.with_name(f"{item.name}.cameras.json") if self.save_cameras else None
+        cameras = cameras_beside(output, self.extension) if self.save_cameras else None
         return {
             "input": (Path(os.path.realpath(item.capture)),), "output": output, "options": options,
             "memory": self.memory, "save_cameras": cameras, "quiet": True,

@@ -60,6 +60,8 @@ def test_names_tell_captures_apart(tmp_path: Path) -> None:
         ('{"path": "a\\u0000b"}', "line 1: expected"),
         ('{"path": "\\ud83d"}', "line 1: expected"),
         ('{"path": "a", "name": "../b"}', "line 1: expected the name of a scene, .* found ../b"),
+        ('{"path": "a", "name": ".."}', "line 1: expected the name of a scene, .* found .."),
+        ('{"path": "a", "nam": "b"}', "line 1: unknown key nam; did you mean name"),
         ("nothing", "line 1: expected {.*}, found nothing"),
         ("[" * 100_000, "line 1: expected"),
         ('{"path": "a"}\n{"path": "./a"}', "lists ./a in lines 1 and 2; list it once"),
@@ -78,20 +80,33 @@ def test_wrong_lists_are_explained(tmp_path: Path, text: str, message: str) -> N
 def test_the_last_line_of_a_capture_counts(tmp_path: Path) -> None:
     item = Item(tmp_path / "a", "a")
     results = Results(tmp_path, retry=False)
-    assert not results.is_done(item)
+    assert not results.is_done(item, ".ply", False)
     results.add(item, {"error": "too dark"})
-    assert results.is_done(item) and results.error(item) == "too dark"
+    assert results.is_done(item, ".ply", False) and results.error(item) == "too dark"
     again = Results(tmp_path, retry=True)
-    assert not again.is_done(item)
+    assert not again.is_done(item, ".ply", False)
     again.add(item, {"output": str(tmp_path / "a.ply")})
-    assert not again.is_done(item)  # the scene was deleted
+    assert not again.is_done(item, ".ply", False)  # the scene was deleted
     (tmp_path / "a.ply").touch()
-    assert Results(tmp_path, retry=False).is_done(item) and again.error(item) is None
+    assert Results(tmp_path, retry=False).is_done(item, ".ply", False)
+    assert again.error(item) is None
     again.check_names([item, Item(tmp_path / "b", "b")], ".ply")
     with pytest.raises(
         InputError, match=r"has a scene a of .*/a already; give .*/x/a another name"
     ):
         again.check_names([Item(tmp_path / "x" / "a", "a")], ".ply")
+
+
+def test_files_are_looked_for_in_the_folder_as_it_is_now(tmp_path: Path) -> None:
+    item, folder = Item(tmp_path / "a", "a"), tmp_path / "out"
+    folder.mkdir()
+    Results(folder, retry=False).add(item, {"output": str(folder / "a.compressed.ply")})
+    (folder / "a.compressed.ply").touch()
+    moved = Results(folder.rename(tmp_path / "moved"), retry=False)
+    assert moved.is_done(item, ".compressed.ply", False)
+    assert not moved.is_done(item, ".compressed.ply", True)  # cameras are wanted, too
+    (tmp_path / "moved" / "a.cameras.json").touch()
+    assert moved.is_done(item, ".compressed.ply", True)
 
 
 def test_a_killed_call_repeats_nothing(

@@ -146,6 +146,23 @@ def test_suite_file(tmp_path: Path) -> None:
         read_suite(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cases: {fox: 5}", "cases, fox: expected a list of splits, found 5"),
+        ("cases: {fox: 2v}", "cases, fox: expected a list of splits, found 2v"),
+        ("realestate10k: {width: 0}", "realestate10k: width must be at least 1, found 0"),
+        ("realestate10k: {limit: -1}", "realestate10k: limit must be at least 0, found -1"),
+        ("realestate10k: {near: 3, far: 2}", "near must be above 0 and below far, found 3 and 2"),
+    ],
+)
+def test_wrong_suites_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    with pytest.raises(ReconError, match=message):
+        read_suite(path)
+
+
 def test_any_method_is_evaluated(sample: Path) -> None:
     """A function from views to Gaussians; with baselines or without."""
     suite = Suite((Case(sample, "2v"),))

@@ -110,14 +110,52 @@ def test_broken_frames_are_skipped_and_counted(tmp_path: Path, frames: Frames) -
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", 'expected {"clip": {"context"'),
+        ('{"aa": 5}', "clip aa: expected .*, found 5"),
+        ('{"aa": {"context": [0]}}', "clip aa: expected"),
+        ('{"aa": {"context": [], "target": [1]}}', "clip aa: expected"),
+        ('{"aa": {"context": [0], "target": []}}', "at least one frame"),
+        ('{"aa": {"context": [0], "target": ["1"]}}', "clip aa: expected"),
+        ('{"aa": {"context": [0], "target": [-1]}}', "clip aa: expected"),
+        ("\xff", "cannot read the evaluation index"),
+    ],
+)
+def test_wrong_indices_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "index.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=message):
+        read_evaluation_index(path, Skipped())
+
+
+def test_damaged_facts_and_chunks_cost_their_clips(tmp_path: Path, frames: Frames) -> None:
+    (tmp_path / "in").mkdir()
+    write_chunk(tmp_path / "in" / "000000.torch", {"aaaa": frames})
+    convert(tmp_path / "in", tmp_path / "out", ConvertOptions(32))
+    shard = tmp_path / "out" / "000000.tar"
+    content = shard.read_bytes()
+    shard.write_bytes(content.replace(b'"0001.jpg", ', 12 * b" "))  # a list that is too short
+    (clip,) = open_clips(tmp_path / "out", Skipped())
+    with pytest.raises(Unusable, match="missing frame"):
+        load_frames(clip, [4], 32, 32)
+    skipped = Skipped()
+    for number, junk in enumerate([b"junk", b"version https://git-lfs\n", b"", b"\x80\x02}q\x00."]):
+        (tmp_path / "in" / f"{number + 1:06d}.torch").write_bytes(junk)
+    assert len(list(open_clips(tmp_path / "in", skipped))) == 1
+    assert skipped.reasons == {"unreadable chunk": 4}
+
+
 def test_missing_frames_and_bad_text(tmp_path: Path, frames: Frames) -> None:
     write_text(tmp_path, "aaaa", *frames)
     (tmp_path / "aaaa" / "66000.jpg").unlink()
     (tmp_path / "short.txt").write_text("url\n1 2 3\n")
     (tmp_path / "words.txt").write_text("url\n1" + " x" * 18 + "\n")
+    (tmp_path / "bytes.txt").write_bytes(b"url\n\xff\xfe")
     skipped = Skipped()
     (clip,) = open_clips(tmp_path, skipped)
-    assert len(skipped.reasons) == 2
+    assert len(skipped.reasons) == 3
     load_frames(clip, [0, 2], 32, 32)
     with pytest.raises(Unusable, match="missing frame"):
         load_frames(clip, [0, 1], 32, 32)

@@ -26,6 +26,7 @@ from training.data.shards.tar import (
     INDEX,
     MANIFEST,
     PackedScene,
+    count_scenes,
     open_shard,
     write_manifest,
     write_shard,
@@ -207,8 +208,18 @@ def test_faults_are_one_error(photos: Path, shards: Path, tmp_path: Path) -> Non
         ShardScenes(ShardsConfig(folder=str(tmp_path))).sample(request)
     scene = PackedScene("s", {"near": [1], "far": [2], "viewmats": [[0.0] * 12] * 3}, {})
     write_shard(tmp_path / "a.tar", [scene.to_tar()])
-    with pytest.raises(InputError, match="scene s is damaged: KeyError"):
+    with pytest.raises(InputError, match=r"scene s is damaged \('alpha'\); write it again"):
         ShardScenes(ShardsConfig(folder=str(tmp_path))).sample(request)
+    size = (tmp_path / "a.tar").stat().st_size
+    for listed in ([], {"a.tar": 5}, {"a.tar": {"scenes": "x", "bytes": size}}):
+        (tmp_path / MANIFEST).write_text(json.dumps({"shards": listed}))
+        assert count_scenes(tmp_path) == [(tmp_path / "a.tar", 1)]
+    (tmp_path / MANIFEST).write_text(
+        json.dumps({"shards": {"a.tar": {"scenes": 9, "bytes": size}}})
+    )
+    with pytest.raises(InputError, match=r"a\.tar has 1 scenes, fewer than .*shards\.json says"):
+        ShardScenes(ShardsConfig(folder=str(tmp_path), held_out=0)).sample(replace(request, seed=3))
+    (tmp_path / MANIFEST).unlink()
     # A tar file that is damaged costs its clips, as a chunk does.
     (tmp_path / "a.tar").write_bytes(b"no tar file" * 100)
     clips = RealEstate10KScenes(RealEstate10KConfig(folder=str(tmp_path)))

@@ -18,6 +18,7 @@ from training.data.realestate10k import (
 from training.data.types import SampleRequest, Skipped, TrainingSample, Unusable
 
 TRIES = 20
+TOO_SHORT = "clip too short"
 # A chunk holds dozens of clips and takes a second to read: several steps use the same one.
 STEPS_PER_CHUNK = 50
 
@@ -61,15 +62,21 @@ class RealEstate10KScenes:
             clip = clips[_integer(generator, len(clips))]
             frames = self._frames(clip, request, generator)
             if frames is None:
-                self.skipped.note("clip too short")
+                self.skipped.note(TOO_SHORT)
                 continue
             try:
                 return self._load(clip, frames, request)
             except Unusable as error:
                 self.skipped.note(str(error))
         raise InputError(
-            f"no usable clip in {self.config.folder} after {TRIES} tries: {self.skipped}"
+            f"no usable clip in {self.config.folder} after {TRIES} tries: "
+            f"{self.skipped or 'its files hold none'}{self._remedy()}"
         )
+
+    def _remedy(self) -> str:
+        if not self.skipped.reasons[TOO_SHORT]:
+            return ""
+        return f"; lower dataset.realestate10k.gap, now {list(self.config.gap)} frames"
 
     def _clips(
         self, request: SampleRequest, generator: torch.Generator, attempt: int

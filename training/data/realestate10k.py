@@ -8,9 +8,8 @@ are skipped and counted: of 67,000 clips some are broken.
 
 import functools
 import json
-import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.errors import InputError
+from recon.lists import shortened
 from render import Cameras
 from training.data.frames import decode_frame, viewmats_of_rows
 from training.data.shards.tar import Shard, open_shard
@@ -28,7 +28,10 @@ from training.data.types import Skipped, Unusable
 
 CLIP_SUFFIXES = (".torch", ".tar", ".txt")
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+INDEX_ENTRY = '{"context": [frames], "target": [frames]}'
 TXT_COLUMNS = 19  # timestamp, fx fy cx cy, 0 0, 3x4 matrix
+# What the contents of a damaged clip may raise.
+DAMAGED = (LookupError, TypeError, ValueError, RuntimeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ def clip_files(folder: Path) -> list[Path]:
         InputError: It has none of them.
     """
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}; expected RealEstate10K chunks or .txt files")
+        raise InputError(
+            f"no folder {folder}; expected one with .torch chunks or .txt files of RealEstate10K, "
+            "or .tar files of recon data convert"
+        )
     for suffix in CLIP_SUFFIXES:
         files = sorted(folder.glob(f"*{suffix}"))
         if files:
@@ -92,15 +98,18 @@ def _chunk_clips(path: Path, skipped: Skipped) -> Iterator[Clip]:
     try:
         # Memory-mapped: only the frames that are used are read. Chunks of torch < 1.6 cannot be.
         scenes = torch.load(path, weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError):
+    except Exception:  # torch's reader goes by the bytes of the file, and raises what they lead to
         skipped.note("unreadable chunk")
         return
-    for scene in scenes if isinstance(scenes, list) else ():
+    if not isinstance(scenes, list):
+        skipped.note("unreadable chunk")
+        return
+    for scene in scenes:
         try:
             cameras, images = scene["cameras"], scene["images"]
             rows = cameras.reshape(len(images), 18)
-            yield _clip(scene["key"], rows, functools.partial(_tensor_bytes, images))
-        except (KeyError, TypeError, RuntimeError, AttributeError):
+            yield _clip(str(scene["key"]), rows, functools.partial(_tensor_bytes, images))
+        except DAMAGED:
             skipped.note("clip without key, cameras or images")
 
 
@@ -115,20 +124,25 @@ def _tar_clips(path: Path, skipped: Skipped) -> Iterator[Clip]:
             facts = shard.facts(key)
             intrinsics, viewmats = (torch.tensor(facts[k]) for k in ("intrinsics", "viewmats"))
             rows = torch.cat([intrinsics, torch.zeros(len(viewmats), 2), viewmats], 1)
-            yield _clip(facts["key"], rows, functools.partial(_tar_bytes, shard, key, facts))
-        except (KeyError, TypeError, ValueError, RuntimeError, IndexError, InputError):
+            frames = functools.partial(_tar_bytes, shard, key, list(facts["frames"]))
+            yield _clip(str(facts["key"]), rows, frames)
+        except (*DAMAGED, InputError):
             skipped.note("clip without key, cameras or images")
 
 
-def _tar_bytes(shard: Shard, key: str, facts: Mapping[str, Any], index: int) -> bytes:
-    name = facts["frames"][index]
-    if name is None:
-        raise Unusable("missing frame")
-    return shard.read(key, name)
+def _tar_bytes(shard: Shard, key: str, frames: Sequence[str | None], index: int) -> bytes:
+    name = frames[index] if index < len(frames) else None
+    try:
+        return shard.read(key, str(name))
+    except KeyError:
+        raise Unusable("missing frame") from None
 
 
 def _tensor_bytes(images: Sequence[Tensor], index: int) -> bytes:
-    return images[index].contiguous().numpy().tobytes()
+    try:
+        return images[index].contiguous().numpy().tobytes()
+    except DAMAGED:
+        raise Unusable("missing frame") from None
 
 
 def _text_clip(path: Path, skipped: Skipped) -> Clip | None:
@@ -136,7 +150,12 @@ def _text_clip(path: Path, skipped: Skipped) -> Clip | None:
 
     The frames are in the folder of the same name, named by timestamp.
     """
-    lines = [line.split() for line in path.read_text().splitlines()[1:] if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        skipped.note("unreadable txt file")
+        return None
+    lines = [line.split() for line in text.splitlines()[1:] if line.strip()]
     if not lines or any(len(line) != TXT_COLUMNS for line in lines):
         skipped.note("txt file with lines that do not have 19 numbers")
         return None
@@ -190,19 +209,41 @@ def read_evaluation_index(path: Path, skipped: Skipped) -> list[EvaluationItem]:
     Null entries are counted as skipped.
 
     Raises:
-        InputError: The file cannot be read.
+        InputError: The file cannot be read or has other contents.
     """
     try:
-        index = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the evaluation index {path}: {error}") from None
+    if not isinstance(index, dict):
+        raise InputError(
+            f'the evaluation index {path}: expected {{"clip": {INDEX_ENTRY}}}, found '
+            f"{shortened(index)}"
+        )
     items = []
     for key, entry in index.items():
         if entry is None:
             skipped.note("null entry of the index")
-            continue
-        items.append(EvaluationItem(key, tuple(entry["context"]), tuple(entry["target"])))
+        else:
+            items.append(_evaluation_item(path, key, entry))
     return items
+
+
+def _evaluation_item(path: Path, key: str, entry: Any) -> EvaluationItem:
+    context, target = (_frames(entry, role) for role in ("context", "target"))
+    if not context or not target:
+        raise InputError(
+            f"the evaluation index {path}, clip {key}: expected {INDEX_ENTRY}, at least one frame "
+            f"(whole number from 0) each, found {shortened(entry)}"
+        )
+    return EvaluationItem(key, context, target)
+
+
+def _frames(entry: Any, role: str) -> tuple[int, ...]:
+    """Return the frames of a role; none if they are not whole numbers from 0."""
+    frames = entry.get(role) if isinstance(entry, dict) else None
+    valid = isinstance(frames, list) and all(type(each) is int and each >= 0 for each in frames)
+    return tuple(frames) if valid and frames else ()
 
 
 def evaluation_views(

@@ -171,6 +171,9 @@ class Skipped:
         """Count one skipped item."""
         self.reasons[reason] += 1
 
+    def __bool__(self) -> bool:
+        return bool(self.reasons)
+
     def __str__(self) -> str:
         return ", ".join(f"{reason} ({count})" for reason, count in self.reasons.items())
 

@@ -49,7 +49,8 @@ def evaluate_clips(
         result = score_case(case, methods, baselines, context, context, targets, settings)
         results.append(replace(result, images={}, suite=SUITE))
     if not results:
-        raise InputError(f"no clip of {benchmark.index} could be read in {folder}: {skipped}")
+        reasons = skipped or "it lists none"
+        raise InputError(f"no clip of {benchmark.index} could be read in {folder}: {reasons}")
     return results, skipped
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from recon.capture import Capture, Frame
 from recon.errors import InputError
+from recon.lists import shortened
 from recon.overlay import overlay
 from render.cameras import camera_centers
 
@@ -44,7 +45,8 @@ class RealEstate10KBenchmark:
     """A RealEstate10K test set; the defaults are pixelSplat's protocol."""
 
     folder: str = ""
-    """Folder of .torch chunks, or of .txt files with frames, relative to the suite's root."""
+    """Folder of .torch chunks, of .txt files with frames, or of tar files that `recon data convert`
+    has made of either, relative to the suite's root."""
     index: str = ""
     """pixelSplat's evaluation index (JSON), relative to the suite's root."""
     width: int = 256
@@ -106,13 +108,33 @@ def read_suite(path: Path) -> Suite:
     chosen = document.get("cases", {})
     if not isinstance(chosen, dict):
         raise InputError(f"{path}: 'cases' must map captures to lists of splits")
-    cases = [Case(root / name, str(split)) for name, splits in chosen.items() for split in splits]
+    for name, splits in chosen.items():
+        if not isinstance(splits, list):
+            raise InputError(
+                f"{path}: cases, {name}: expected a list of splits, found {shortened(splits)}"
+            )
+    cases = [
+        Case(root / str(name), str(split)) for name, splits in chosen.items() for split in splits
+    ]
     clips = None
     if "realestate10k" in document:
         where = f"{path}, realestate10k"
         clips = overlay(RealEstate10KBenchmark(), document["realestate10k"], where)
+        _check_clips(clips, where)
         clips = replace(clips, folder=str(root / clips.folder), index=str(root / clips.index))
     return Suite(tuple(cases), clips)
+
+
+def _check_clips(clips: RealEstate10KBenchmark, where: str) -> None:
+    """Check the fields of a RealEstate10K test set."""
+    for name, least in {"width": 1, "height": 1, "limit": 0}.items():
+        value = getattr(clips, name)
+        if value < least:
+            raise InputError(f"{where}: {name} must be at least {least}, found {value}")
+    if not 0 < clips.near < clips.far:
+        raise InputError(
+            f"{where}: near must be above 0 and below far, found {clips.near:g} and {clips.far:g}"
+        )
 
 
 def read_splits(capture: Capture) -> dict[str, dict[str, list[str]]]:

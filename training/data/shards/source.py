@@ -16,7 +16,7 @@ from recon.errors import ConfigError, InputError
 from render import Cameras
 from training.data.frames import decode_frame, viewmats_of_rows
 from training.data.meshes.source import BACKGROUND, draw_background
-from training.data.shards.tar import Shard, count_scenes, open_shard
+from training.data.shards.tar import MANIFEST, Shard, count_scenes, open_shard
 from training.data.sparse_depth import sparse_depth
 from training.data.stored import decode_depth, nearest_cameras
 from training.data.types import SampleRequest, TrainingSample, Unusable, hashed_seed
@@ -63,12 +63,18 @@ class ShardScenes:
         generator = request.generator()
         path, row = self._location(request, generator)
         shard = open_shard(path)
-        key = list(shard.index)[row]
+        keys = list(shard.index)
+        if row >= len(keys):
+            raise InputError(
+                f"{path} has {len(keys)} scenes, fewer than {path.with_name(MANIFEST)} says; "
+                "remove that file"
+            )
+        key = keys[row]
         facts = shard.facts(key)
         try:
             return self._load(shard, key, facts, request, generator).to(request.device)
         except DAMAGED as error:
-            raise InputError(f"{path}: scene {key} is damaged: {error!r}; write it again") from None
+            raise InputError(f"{path}: scene {key} is damaged ({error}); write it again") from None
 
     def _location(self, request: SampleRequest, generator: torch.Generator) -> tuple[Path, int]:
         """Return the tar file and the row of the scene that a request gets."""

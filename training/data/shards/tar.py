@@ -110,7 +110,7 @@ class Shard:
         """Return what the JSON member of a scene says; raise InputError if it is damaged."""
         try:
             found = json.loads(self.read(key, FACTS))
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, OSError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise InputError(f"{self.path}: scene {key} has no readable {key}.{FACTS}")
@@ -148,7 +148,8 @@ def _stored_index(path: Path) -> Index | None:
     try:
         stored = json.loads(path.with_suffix(INDEX).read_text(encoding="utf-8"))
         members: Index = stored["members"]
-        return members if stored["bytes"] == path.stat().st_size else None
+        valid = stored["bytes"] == path.stat().st_size and isinstance(members, dict)
+        return members if valid else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -189,18 +190,24 @@ def count_scenes(folder: Path) -> list[tuple[Path, int]]:
     Raises:
         InputError: There are none, or one that the manifest lacks is damaged.
     """
-    try:
-        known = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"]
-    except (OSError, ValueError, KeyError, TypeError):
-        known = {}
     found = []
+    known = _listed_scenes(folder)
     for path in sorted(folder.glob("*.tar")):
-        entry = known.get(path.name, {})
-        current = entry.get("bytes") == path.stat().st_size
-        found.append((path, entry["scenes"] if current else len(open_shard(path).index)))
+        count, size = known.get(path.name, (0, -1))
+        current = size == path.stat().st_size
+        found.append((path, count if current else len(open_shard(path).index)))
     if not any(count for _, count in found):
         raise InputError(
             f"no scenes in .tar files in {folder}; write them with recon data convert or "
             "recon data render-meshes"
         )
     return found
+
+
+def _listed_scenes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return the numbers of scenes and of bytes by tar file that the manifest, if any, lists."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"].items()
+        return {name: (int(entry["scenes"]), int(entry["bytes"])) for name, entry in listed}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
