@@ -8,8 +8,9 @@ import signal
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, overload
 
@@ -68,7 +69,26 @@ def make_parts(
         yield make_batch(config, source, step, shard, device)
 
 
-class _Batches(Dataset[Batch | ReconError]):
+class _Worker(SpawnProcess):
+    """A process that makes scenes, and that only its owner can end.
+
+    It ignores SIGTERM, by which torch and multiprocessing end processes: they would wait for ever.
+    """
+
+    @staticmethod
+    def _Popen(process: Any) -> Any:
+        started: Any = SpawnProcess._Popen(process)
+        started.terminate = started.kill
+        return started
+
+
+class _Workers(SpawnContext):
+    """Starts each process anew (spawn): a copy of one with threads or a GPU may hang."""
+
+    Process = _Worker
+
+
+class _Batches(Dataset[Batch | Exception]):
     """The batches of a run by position in a list of shards."""
 
     def __init__(self, config: TrainConfig, source: Source, shards: Sequence[Shard]) -> None:
@@ -77,7 +97,7 @@ class _Batches(Dataset[Batch | ReconError]):
     def __len__(self) -> int:
         return len(self.shards)
 
-    def __getitem__(self, index: int) -> Batch | ReconError:
+    def __getitem__(self, index: int) -> Batch | Exception:
         """Make a batch on the CPU; return an error of the user instead of raising it.
 
         DataLoader would put its message into a traceback.
@@ -85,7 +105,7 @@ class _Batches(Dataset[Batch | ReconError]):
         step, shard = self.shards[index]
         try:
             return make_batch(self.config, self.source, step, shard)
-        except ReconError as error:
+        except (ReconError, OSError) as error:
             return error
 
 
@@ -94,42 +114,47 @@ def batches_ahead(
 ) -> Generator[Batch, None, None]:
     """Yield batches in order, made in advance by `config.workers` processes on the CPU.
 
-    On a GPU, each batch is copied from pinned memory while the previous one is used. The processes
-    start anew (spawn), because a copy of a process that has threads or a GPU may hang; the source
-    is sent to them and must be picklable.
+    On a GPU, each batch is copied from pinned memory while the previous one is used. The source is
+    sent to the processes and must be picklable. They end when the generator is closed or raises.
 
     Raises:
         ReconError: A source returned something wrong.
+        OSError: A source could not read a file.
     """
     cuda = device.startswith("cuda")
     # More processes than cores may be wanted: they also wait for files.
     warnings.filterwarnings("ignore", "This DataLoader will create")
-    loader: DataLoader[Batch | ReconError] = DataLoader(
+    loader: DataLoader[Batch | Exception] = DataLoader(
         _Batches(config, source, shards),
         batch_size=None,
         num_workers=config.workers,
         prefetch_factor=AHEAD,
         collate_fn=_unchanged,
         pin_memory=cuda,
-        multiprocessing_context="spawn",
+        multiprocessing_context=_Workers(),
         worker_init_fn=_start_worker,
         # The loader draws a seed: not from the generator that the network uses.
         generator=torch.Generator(),
     )
-    made = _fetched_ahead(loader)
-    yield from _copied_ahead(made, torch.device(device)) if cuda else made
+    with closing(_fetched_ahead(loader)) as made:
+        yield from _copied_ahead(made, torch.device(device)) if cuda else made
 
 
-def _fetched_ahead(batches: Iterable[Batch | ReconError]) -> Generator[Batch, None, None]:
+def _fetched_ahead(batches: Iterable[Batch | Exception]) -> Generator[Batch, None, None]:
     """Yield batches; while one is used, the next is received by a thread."""
     waiting = iter(batches)
-    with ThreadPoolExecutor(1) as thread:
-        fetched = thread.submit(next, waiting, None)
-        while (batch := fetched.result()) is not None:
-            if isinstance(batch, ReconError):
-                raise batch
+    try:
+        with ThreadPoolExecutor(1) as thread:
             fetched = thread.submit(next, waiting, None)
-            yield batch
+            while (batch := fetched.result()) is not None:
+                if isinstance(batch, Exception):
+                    raise batch
+                fetched = thread.submit(next, waiting, None)
+                yield batch
+    finally:
+        # torch would end the processes with the last reference, but a traceback may hold one.
+        if (end := getattr(waiting, "_shutdown_workers", None)) is not None:
+            end()
 
 
 def _copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -201,10 +201,11 @@ class Trainer:
                     self.save()
                     if self.accelerator.is_main_process:
                         saved()
-        if self.step > 0 and self.saved_step != self.step:
-            self.save()
-            if self.accelerator.is_main_process:
-                saved()
+            # Before the end of processes that make scenes, which takes as long as theirs.
+            if self.step > 0 and self.saved_step != self.step:
+                self.save()
+                if self.accelerator.is_main_process:
+                    saved()
         return losses
 
     def _check_folder(self) -> None:

@@ -4,11 +4,14 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 from re10k_files import frames_of, write_chunk
 
@@ -19,9 +22,9 @@ from training.config import TrainConfig, read_config
 from training.data.realestate10k import load_frames, open_clips
 from training.data.shards import ShardsConfig
 from training.data.types import SampleRequest, Skipped, TrainingSample
-from training.loader import StepShards, batches_ahead, naming_ended_workers
+from training.loader import StepShards, _Batches, batches_ahead, naming_ended_workers
 from training.metrics_logger import METRICS
-from training.trainer import Trainer, check_unchanged
+from training.trainer import STATE, Trainer, check_unchanged
 
 STEPS = 4
 
@@ -92,6 +95,127 @@ def test_a_process_that_is_killed_is_one_error(tmp_path: Path, chunks: Path) -> 
         list(batches_ahead(config, Killed(), shards, "cpu"))
     with pytest.raises(RuntimeError, match="other"), naming_ended_workers():
         raise RuntimeError("other")
+
+
+# Options after the program; the training fails where they say.
+FAILING = """
+import os, sys
+from recon.cli.main import main
+from recon.errors import ReconError
+from training.data.types import SampleRequest
+from training.sources import SOURCES
+from training.trainer import Trainer
+
+class Fails:
+    def __init__(self, place):
+        self.place = place
+        SOURCES["procedural"] = self.build
+    def build(self, options, context):
+        self.source = BUILD(options, context)
+        return self
+    def sample(self, request: SampleRequest):
+        if self.place.isdecimal() and request.step == int(self.place):
+            raise ReconError(f"no scene for step {request.step}")
+        return self.source.sample(request)
+
+BUILD = SOURCES["procedural"]
+def fail(self, batch):
+    raise ReconError("no losses")
+
+if __name__ == "__main__":
+    fails = Fails(sys.argv[1])
+    if sys.argv[1] == "losses":
+        Trainer.batch_losses = fail
+    main(["train", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("place", "workers", "message"),
+    [
+        ("2", 2, "no scene for step 2"),
+        ("losses", 1, "no losses"),
+    ],
+)
+def test_an_error_ends_the_processes_that_make_scenes(
+    place: str, workers: int, message: str, tmp_path: Path, chunks: Path
+) -> None:
+    """Of a batch, and of the training itself, while the next batch is made."""
+    program = tmp_path / "fail.py"
+    program.write_text(FAILING)
+    words = [
+        "network=gs-lrm", "size=tiny", "dataset.width=16", "dataset.height=16", "validate_every=0",
+        "optimiser.steps=9", "tensorboard=false", f"workers={workers}", f"out={tmp_path / 'run'}",
+    ]  # fmt: skip
+    ended = subprocess.run(
+        [sys.executable, str(program), place, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == f"recon: error: {message}\n"
+
+
+@pytest.mark.slow
+def test_a_cut_tar_file_ends_recon_train(tmp_path: Path) -> None:
+    (tmp_path / "000000.tar").write_bytes(b"x" * 3000)
+    words = [
+        "dataset.procedural.weight=0", "dataset.shards.weight=1", "size=tiny", "network=gs-lrm",
+        f"dataset.shards.folder={tmp_path}", "workers=2", "validate_every=0", "tensorboard=false",
+        f"out={tmp_path / 'run'}",
+    ]  # fmt: skip
+    ended = subprocess.run(
+        [sys.executable, "-m", "recon", "train", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("recon: error: ") and "000000.tar" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_all_processes_ends_the_training(
+    number: int, code: int, tmp_path: Path
+) -> None:
+    """A cluster's SIGTERM reaches those that make scenes too; they last until all is saved."""
+    words = [
+        "network=gs-lrm", "size=tiny", "dataset.width=16", "dataset.height=16", "validate_every=0",
+        "tensorboard=false", "workers=2", "log_every=1", f"out={tmp_path}",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "recon", "train", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    ) as running:
+        assert running.stdout is not None
+        while not running.stdout.readline().startswith("step 1/"):
+            assert running.poll() is None
+        os.killpg(running.pid, number)
+        out, errors = running.communicate(timeout=60)
+    assert running.returncode == code, errors
+    if number == signal.SIGTERM:
+        assert out.endswith("; terminated, continue with --resume\n") and errors == ""
+        assert (tmp_path / STATE).is_file()
+
+
+def test_an_error_of_the_system_reaches_the_training_whole(tmp_path: Path, chunks: Path) -> None:
+    class Unreadable:
+        def sample(self, request: SampleRequest) -> TrainingSample:
+            raise FileNotFoundError(2, "No such file or directory", "nowhere")
+
+    shards = StepShards(range(2), range(1), 1)
+    found = _Batches(config_of(tmp_path, chunks), Unreadable(), shards)[0]
+    assert isinstance(found, OSError) and found.filename == "nowhere"
 
 
 def test_frames_are_scaled_and_cropped_as_whole_ones(tmp_path: Path, sample: Path) -> None:
