@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from recon.errors import InputError
@@ -15,7 +17,12 @@ PLAN = "plan.json"
 REMEDY = "choose a new folder, or the same options"
 
 
-def begin_folder(folder: Path, facts: dict[str, Any], remedy: str = REMEDY) -> None:
+def begin_folder(
+    folder: Path,
+    facts: dict[str, Any],
+    remedy: str = REMEDY,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Create a folder of results, or go on with one that was begun in the same way.
 
     Files that a killed process was about to write are removed.
@@ -24,6 +31,7 @@ def begin_folder(folder: Path, facts: dict[str, Any], remedy: str = REMEDY) -> N
         folder: The folder.
         facts: What the results depend on, JSON.
         remedy: What to do if the folder was begun with other facts.
+        names: How a message calls facts, such as `--side`, if not by their keys.
 
     Raises:
         InputError: The folder was begun with other facts or cannot be written.
@@ -33,11 +41,13 @@ def begin_folder(folder: Path, facts: dict[str, Any], remedy: str = REMEDY) -> N
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot create the folder {folder}: {error.strerror}") from None
+        raise InputError(
+            f"cannot create the folder {folder}: {error.strerror}; choose another output"
+        ) from None
     check_output(folder / PLAN)
     known = json.loads(json.dumps(facts))
     if (folder / PLAN).is_file():
-        _check_same(folder, known, remedy)
+        _check_same(folder, known, remedy, names)
     elif any(folder.iterdir()):
         raise InputError(f"cannot write to {folder}: it contains other files; choose a new folder")
     else:
@@ -92,7 +102,7 @@ def add_row(path: Path, row: dict[str, Any]) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _check_same(folder: Path, facts: dict[str, Any], remedy: str) -> None:
+def _check_same(folder: Path, facts: dict[str, Any], remedy: str, names: Mapping[str, str]) -> None:
     try:
         then = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         changed = [key for key in facts if then.get(key) != facts[key]]
@@ -100,7 +110,7 @@ def _check_same(folder: Path, facts: dict[str, Any], remedy: str) -> None:
         raise InputError(f"cannot read {folder / PLAN}; choose a new folder") from None
     if changed:
         key = changed[0]
-        raise InputError(
-            f"{folder} was begun with {key} {shortened(then.get(key))}, now it is "
-            f"{shortened(facts[key])}; {remedy}"
-        )
+        name, before, now = names.get(key, key), then.get(key), facts[key]
+        begun = f"without {name}" if before is None else f"with {name} {shortened(before)}"
+        found = "without" if now is None else shortened(now)
+        raise InputError(f"{folder} was begun {begun}, now it is {found}; {remedy}")

@@ -16,13 +16,14 @@ class Convert:
     source: Annotated[Path, Arg(positional=True, metavar="FOLDER")]
     """Folder of .torch chunks, of .txt files with frames, or of captures with cameras."""
     output: Annotated[Path, OUTPUT]
-    """Folder of shards; what is missing of an interrupted call is added."""
+    """Folder of shards; the same command goes on where it was interrupted, if FOLDER holds the same
+    (.torch chunks may be added). What cannot be used is listed in its skipped.jsonl."""
     side: Annotated[int | None, Arg(metavar="PX")] = None
     """Make images smaller to this shorter side; by default the images of clips stay as they are."""
     quality: int = 95
     """Quality of JPEG images that are written anew."""
     scenes: int = 64
-    """Scenes in a shard; the clips of a .torch chunk go into one."""
+    """Clips or captures in a shard; the clips of a .torch chunk go into one."""
     processes: int = 1
     """Number of processes."""
 
@@ -44,9 +45,11 @@ class RenderMeshes:
 
     source: Annotated[Path, Arg(positional=True, metavar="FOLDER|LIST")]
     """Folder of mesh files, searched recursively, or a list: a text file with a path a line, or a
-    .jsonl file of objects with a path and what else is to be kept, such as author and licence."""
+    .jsonl file of objects with a path and what else is to be kept, such as author and licence. A
+    single mesh file is rendered alone."""
     output: Annotated[Path, OUTPUT]
-    """Folder of shards; what is missing of an interrupted call is added."""
+    """Folder of shards; the same command goes on where it was interrupted, if the meshes are the
+    same. Those that cannot be rendered are listed in its skipped.jsonl."""
     views: int = 32
     """Renders of a mesh."""
     size: Annotated[int, Arg(metavar="PX")] = 256

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,10 @@ from conftest import ROOT
 from recon.cli.main import main
 from recon.errors import InputError
 from recon.files import temporary_folder
-from recon.workers import ENDED, Halt, Result, computing, local_results
+from recon.workers import ENDED, Compute, Halt, Result, computing, local_results
 from training.data.meshes.source import render_mesh
 from training.data.shards import ShardScenes, ShardsConfig
+from training.data.shards import render_meshes as module
 from training.data.shards.models import list_models
 from training.data.shards.render_meshes import RenderOptions, render_meshes
 from training.data.shards.tar import open_shard
@@ -50,6 +53,17 @@ def shards(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = render_meshes(models, out, OPTIONS, processes=2)
     assert ": 7 scenes in 3 shards, " in text and "2 skipped" in text
     return out
+
+
+@pytest.fixture()
+def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Render in this process, which is quicker."""
+
+    @contextmanager
+    def here(*settings: object) -> Iterator[Compute]:
+        yield lambda function, jobs: ((index, function(*job)) for index, job in jobs)
+
+    monkeypatch.setattr(module, "computing", here)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -131,11 +145,15 @@ def test_attribution_is_kept(models: Path, shards: Path, tmp_path: Path) -> None
     assert model.path == tmp_path / "m.glb" and model.attribution() == {
         "copyright": "2026 A", "author": "B", "license": "CC0", "uri": "https://example.org",
     }  # fmt: skip
-    (tmp_path / "list.txt").write_text("# models\n\nm.glb\nm_glb\n")
-    assert [m.key for m in list_models(tmp_path / "list.txt")] == ["m_glb", "m_glb_1"]
+    for name in ("a.b.obj", "a_b.obj"):
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text("# models\n\na.b.obj\na_b.obj\n")
+    assert [m.key for m in list_models(tmp_path / "list.txt")] == ["a_b_obj", "a_b_obj_1"]
     for text_, message in (
         ('{"path": 3}', "line 1: expected"),
         ("", "no .glb, .gltf, .obj files"),
+        ('{"path": "m.glb"}\n{"path": "n.glb"}', "line 2: no such file .*n.glb; correct or remove"),
+        ('{"path": "m.ply"}', "line 1: expected a .glb, .gltf, .obj file a line, found m.ply"),
         ('{"path": "m.glb"}\n\n{"path": "./m.glb"}', "lists ./m.glb in lines 1 and 3"),
     ):
         (tmp_path / "list.jsonl").write_text(text_)
@@ -172,7 +190,7 @@ def test_a_killed_call_loses_and_repeats_nothing(
     assert contents(out) == contents(shards) and skipped(out) == skipped(shards)
     main(["data", "render-meshes", str(models), "-o", str(out), *WORDS])
     assert capsys.readouterr().err.startswith("recon: 9 of 9 models are done")
-    with pytest.raises(InputError, match="was begun with views 5, now it is 6"):
+    with pytest.raises(InputError, match="was begun with --views 5, now it is 6"):
         render_meshes(models, out, RenderOptions(views=6, size=24, scenes=3))
 
 
@@ -229,13 +247,46 @@ def test_a_process_that_does_not_start_is_no_fault_of_a_job() -> None:
         list(local_results(EndsItsProcess(), [(0, ()), (1, ())], 1, 20.0))
 
 
-def test_models_that_all_fail_are_an_error(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("bad.obj\nnowhere.glb\n")
+def test_models_that_all_fail_are_an_error(
+    models: Path, tmp_path: Path, without_processes: None
+) -> None:
+    source, out = tmp_path / "list.txt", tmp_path / "out"
+    source.write_text("bad.obj\nempty.glb\n")
     (tmp_path / "bad.obj").write_text("no mesh\n")
+    (tmp_path / "empty.glb").touch()
     for _ in range(2):  # also when nothing is left to do
         with pytest.raises(InputError, match="no model of .* could be rendered; .*skipped.jsonl"):
-            render_meshes(tmp_path / "list.txt", tmp_path / "out", OPTIONS)
-    assert skipped(tmp_path / "out").keys() == {"bad_obj", "nowhere_glb"}
+            render_meshes(source, out, OPTIONS)
+    assert skipped(out).keys() == {"bad_obj", "empty_glb"} and not any(out.glob("*.tar"))
+    (tmp_path / "empty.glb").write_bytes((models / "0.glb").read_bytes())
+    (out / "skipped.jsonl").unlink()
+    assert ": 1 scene in 1 shard, " in render_meshes(source, out, OPTIONS)
+
+
+def test_repaired_models_are_rendered(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], without_processes: None
+) -> None:
+    """The shard is made anew, with the scenes it had, as if all had been rendered at once."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("0.glb", "2.glb", "4.glb"):
+        (source / name).write_bytes((models / name).read_bytes())
+    (source / "2.glb").write_bytes(b"no mesh")
+    assert ": 2 scenes in 1 shard, " in render_meshes(source, out, OPTIONS)
+    (source / "2.glb").write_bytes((models / "2.glb").read_bytes())
+    assert ", 1 skipped" in render_meshes(source, out, OPTIONS)
+    (out / "skipped.jsonl").unlink()
+    capsys.readouterr()
+    assert ": 3 scenes in 1 shard, " in render_meshes(source, out, OPTIONS)
+    assert "2 of 3 models are done" in capsys.readouterr().err
+    render_meshes(source, tmp_path / "whole", OPTIONS)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_single_model_is_rendered(models: Path) -> None:
+    (model,) = list_models(models / "sub" / "1.obj")
+    assert model.key == "1_obj" and model.path == models / "sub" / "1.obj"
+    assert model.attribution() == {"licence": "CC0", "author": "me"}
 
 
 @pytest.mark.slow
@@ -271,7 +322,7 @@ def test_a_cluster_that_does_not_start_is_one_error(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "no folder or list nowhere"),
+        (["nowhere"], "no folder, list or mesh nowhere"),
         (["IN"], "no .glb, .gltf, .obj files in"),
         (["IN", "--views", "0"], "--views must be at least 1"),
         (["IN", "--timeout", "0"], "--timeout must be above 0"),

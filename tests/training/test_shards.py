@@ -13,8 +13,11 @@ from re10k_files import frames_of, write_chunk, write_text
 from recon.capture import load_capture, load_views
 from recon.cli.main import main
 from recon.errors import ConfigError, InputError
+from recon.workers import ENDED, Results
+from render import Cameras
 from training.batches import make_batch
 from training.config import read_config
+from training.data.captures import posed_captures
 from training.data.clips import RealEstate10KConfig, RealEstate10KScenes
 from training.data.frames import viewmats_of_rows
 from training.data.photo_windows import read_capture
@@ -48,7 +51,8 @@ def chunks(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shards(chunks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shards") / "out"
-    assert ": 3 scenes in 3 shards, " in convert(chunks, out, ConvertOptions())
+    text = convert(chunks, out, ConvertOptions())
+    assert ": 3 scenes in 3 shards, " in text and f", 1 skipped (see {out}/skipped.jsonl)" in text
     return out
 
 
@@ -92,7 +96,8 @@ def test_missing_and_broken_frames_keep_their_location(sample: Path, tmp_path: P
     files, cameras = frames_of(sample, 5, 64)
     write_text(tmp_path / "in", "clip", [*files[:3], b"broken", files[4]], cameras)
     (tmp_path / "in" / "clip" / "66000.jpg").unlink()
-    convert(tmp_path / "in", tmp_path / "out", ConvertOptions(side=32))
+    text = convert(tmp_path / "in", tmp_path / "out", ConvertOptions(side=32))
+    assert text.endswith(", 2 of 5 frames missing or broken")
     (clip,) = open_clips(tmp_path / "out", Skipped())
     (before,) = open_clips(tmp_path / "in", Skipped())
     assert torch.equal(clip.viewmats, before.viewmats)
@@ -116,10 +121,137 @@ def test_conversion_goes_on_where_it_stopped(chunks: Path, tmp_path: Path) -> No
     convert(chunks, out, ConvertOptions())
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
     assert (out / "a.tar").stat().st_mtime_ns == before
-    with pytest.raises(InputError, match="was begun with side None, now it is 20"):
+    with pytest.raises(InputError, match="was begun without --side, now it is 20; choose"):
         convert(chunks, out, ConvertOptions(side=20))
     with pytest.raises(InputError, match="contains other files"):
         convert(chunks, chunks, ConvertOptions())
+
+
+def clips(folder: Path, frames: tuple[list[bytes], Cameras], *keys: str) -> Path:
+    """Write clips as .txt files with frames."""
+    for key in keys:
+        write_text(folder, key, *frames)
+    return folder
+
+
+def test_a_source_that_grew_is_refused(sample: Path, tmp_path: Path) -> None:
+    frames = frames_of(sample, 2, 32)
+    source, out = clips(tmp_path / "in", frames, "city-0"), tmp_path / "out"
+    convert(source, out, ConvertOptions(scenes=1))
+    clips(source, frames, "aaa-0")
+    message = (
+        r"was begun with a FOLDER of 1 clip \(\w+\), now it is 2 clips .*; choose a new folder"
+    )
+    with pytest.raises(InputError, match=message):
+        convert(source, out, ConvertOptions(scenes=1))
+    assert [path.name for path in out.glob("*.tar")] == ["000000.tar"]
+
+
+def test_chunks_may_be_added(sample: Path, tmp_path: Path) -> None:
+    frames = frames_of(sample, 2, 32)
+    for name in "ba":
+        write_chunk(tmp_path / f"{name}.torch", {name: frames})
+        text = convert(tmp_path, tmp_path / "out", ConvertOptions())
+    assert ": 2 scenes in 2 shards, " in text
+    assert list(open_shard(tmp_path / "out" / "a.tar").index) == ["a"]
+
+
+def test_a_repaired_chunk_is_converted(sample: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    frames = frames_of(sample, 2, 32)
+    write_chunk(source / "a.torch", {"a": frames})
+    whole = (source / "a.torch").read_bytes()
+    write_chunk(source / "b.torch", {"b": frames, "empty": ([b"", b""], frames[1])})
+    (source / "a.torch").write_bytes(whole[:-100])
+    text = convert(source, out, ConvertOptions(side=16))
+    assert ", 2 skipped (see " in text  # the chunk, and the clip without an image
+    (source / "a.torch").write_bytes(whole)
+    (out / "skipped.jsonl").unlink()
+    assert ": 2 scenes in 2 shards, " in convert(source, out, ConvertOptions(side=16))
+
+
+def test_clips_that_were_left_out_are_tried_again(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = frames_of(sample, 2, 32)
+    source, out = clips(tmp_path / "in", frames, "a", "b", "c", "d"), tmp_path / "out"
+    (source / "b.txt").write_bytes(b"\xff\xfe")
+    for path in (*(source / "c").iterdir(), *(source / "d").iterdir()):
+        path.rename(path.with_suffix(".gone"))
+    (source / "e.txt").write_text("notes")
+    for _ in range(2):
+        text = convert(source, out, ConvertOptions(scenes=2))
+        assert ": 1 scene in 1 shard, " in text and ", 3 skipped" in text
+        told = capsys.readouterr().err
+    assert "2 of 2 shards are in" in told and "of that name: e.txt" in told
+    rows = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert [(row["key"], row["reason"]) for row in rows] == [
+        ("b.txt", "unreadable txt file"),
+        ("c.txt", "clip c whose 2 frames are missing or broken"),
+        ("d.txt", "clip d whose 2 frames are missing or broken"),
+    ]
+    clips(tmp_path / "again", frames, "b", "c")
+    (source / "b.txt").write_bytes((tmp_path / "again" / "b.txt").read_bytes())
+    for path in (source / "c").iterdir():
+        path.rename(path.with_suffix(".jpg"))
+    (out / "skipped.jsonl").unlink()
+    text = convert(source, out, ConvertOptions(scenes=2))
+    assert ": 3 scenes in 2 shards, " in text and ", 1 skipped" in text
+    assert list(open_shard(out / "000000.tar").index) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["a.torch", "a.txt", "capture"])
+def test_nothing_usable_leaves_nothing(name: str, sample: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    (source / "a").mkdir(parents=True)
+    if name == "capture":
+        (source / "a" / "transforms.json").write_bytes((sample / "transforms.json").read_bytes())
+    else:
+        (source / name).write_bytes(b"\xff broken")
+    for made in (False, True):
+        with pytest.raises(
+            InputError, match="nothing in .*: unreadable|no captures with cameras: .*a"
+        ):
+            convert(source, out, ConvertOptions())
+        assert out.exists() == made and not any(out.glob("*"))
+        out.mkdir(exist_ok=True)
+
+
+def test_captures_that_are_left_out_are_told(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in"
+    cameras = json.loads((sample / "transforms.json").read_text())
+    cameras["frames"] = cameras["frames"][:2]
+    for name in ("broken", "good"):
+        for path in [sample / frame["file_path"] for frame in cameras["frames"]]:
+            target = source / name / path.relative_to(sample)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(b"broken" if name == "broken" else path.read_bytes())
+        (source / name / "transforms.json").write_text(json.dumps(cameras))
+    text = convert(source, tmp_path / "out", ConvertOptions(side=16))
+    assert ": 1 scene in 1 shard, " in text and ", 1 skipped (see " in text
+    assert f"skipped {source}/broken: " in capsys.readouterr().err
+    # A folder of a single capture is read as that one, too.
+    (source / "broken").rename(tmp_path / "broken")
+    assert [path for path, _ in posed_captures(source)] == [source / "good"]
+
+
+def test_a_process_that_ends_is_one_error(
+    chunks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def results(function: object, jobs: list, *limits: object) -> Results:
+        yield 0, ENDED
+        yield from ((index, function(*job)) for index, job in jobs[1:])
+
+    monkeypatch.setattr(convert_module, "local_results", results)
+    message = (
+        r"1 of 3 shards could not be written; .*a\.tar: the process ended .* goes on with them"
+    )
+    with pytest.raises(InputError, match=message):
+        convert(chunks, tmp_path / "out", ConvertOptions(), processes=2)
+    assert ": 3 scenes in 3 shards, " in convert(chunks, tmp_path / "out", ConvertOptions())
 
 
 def test_offsets_are_found_without_an_index(shards: Path, tmp_path: Path) -> None:
@@ -208,7 +340,12 @@ def test_faults_are_one_error(photos: Path, shards: Path, tmp_path: Path) -> Non
         ShardScenes(ShardsConfig(folder=str(tmp_path))).sample(request)
     scene = PackedScene("s", {"near": [1], "far": [2], "viewmats": [[0.0] * 12] * 3}, {})
     write_shard(tmp_path / "a.tar", [scene.to_tar()])
-    with pytest.raises(InputError, match=r"scene s is damaged \('alpha'\); write it again"):
+    with pytest.raises(InputError, match="scene s is damaged: it has no alpha; remove"):
+        ShardScenes(ShardsConfig(folder=str(tmp_path))).sample(request)
+    facts = {"near": [1] * 3, "far": [2] * 3, "alpha": False, "viewmats": [[0.0] * 12] * 3}
+    facts |= {"frames": ["0.jpg"] * 3, "intrinsics": [[1.0, 1.0, 0.5, 0.5]] * 3}
+    write_shard(tmp_path / "a.tar", [PackedScene("s", facts, {"0.jpg": b"broken"}).to_tar()])
+    with pytest.raises(InputError, match="scene s is damaged: corrupt image; remove"):
         ShardScenes(ShardsConfig(folder=str(tmp_path))).sample(request)
     size = (tmp_path / "a.tar").stat().st_size
     for listed in ([], {"a.tar": 5}, {"a.tar": {"scenes": "x", "bytes": size}}):
@@ -244,6 +381,10 @@ def test_shards_hold_nothing_to_unpickle(photos: Path) -> None:
         (["data", "convert", "IN"], "missing -o, --output OUT"),
         (["data", "convert", "nowhere", "-o", "OUT"], "no folder nowhere"),
         (["data", "convert", "IN", "-o", "OUT"], "no .torch chunks, no .txt files"),
+        (
+            ["data", "convert", "CLIPS", "-o", "/proc/x"],
+            "folder /proc/x: No such file or directory; choose",
+        ),
         (["data", "convert", "IN", "-o", "OUT", "--side", "0"], "--side must be at least 1"),
         (["data", "convert", "IN", "-o", "OUT", "--quality", "101"], "at most 100, found 101"),
     ],
@@ -252,8 +393,13 @@ def test_commands_explain_mistakes(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "in").mkdir()
+    (tmp_path / "clips" / "a").mkdir(parents=True)
+    (tmp_path / "clips" / "a.txt").touch()
     words = [
-        w.replace("IN", str(tmp_path / "in")).replace("OUT", str(tmp_path / "o")) for w in words
+        w.replace("CLIPS", str(tmp_path / "clips"))
+        .replace("IN", str(tmp_path / "in"))
+        .replace("OUT", str(tmp_path / "o"))
+        for w in words
     ]
     with pytest.raises(SystemExit) as ended:
         main(words)

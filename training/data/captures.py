@@ -10,9 +10,10 @@ import fnmatch
 import functools
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -192,18 +193,53 @@ class CaptureScenes:
         return chosen[int(torch.multinomial(weights, 1, generator=generator))]
 
 
-def posed_captures(folder: Path) -> Iterator[tuple[Path, Capture]]:
-    """Yield the folders of captures that have cameras: a folder itself, and those in it."""
-    for path in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
-        with warnings.catch_warnings(record=True) as warned:
-            try:
-                capture = read_capture(path)
-            except ReconError:
-                continue
-        if capture.has_cameras:
-            for warning in warned:  # of what is left out, there is nothing to tell
-                warnings.warn(warning.message, warning.category, stacklevel=2)
-            yield path.absolute(), capture
+def posed_captures(
+    folder: Path, left_out: Callable[[Path, str], None] | None = None
+) -> Iterator[tuple[Path, Capture]]:
+    """Yield the folders of captures that have cameras: a folder itself, and those in it.
+
+    Args:
+        folder: Folder of a capture, or of captures.
+        left_out: Called with each folder in a folder of captures that is none with cameras, and the
+            reason. Of a capture's own subfolders there is nothing to tell.
+    """
+    found: list[tuple[Path, _Read]] = []
+    others: list[tuple[Path, str]] = []
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        read = read_posed(path)
+        if isinstance(read, str):
+            others.append((path, read))
+        else:
+            found.append((path.absolute(), read))
+    own = read_posed(folder)
+    if not isinstance(own, str):
+        others = []
+        # A folder with a single capture is read as that one, which would count twice.
+        if own[0].root.absolute() not in [path for path, _ in found]:
+            found.insert(0, (folder.absolute(), own))
+    elif not found:
+        others.append((folder, own))
+    for path, reason in others:
+        if left_out is not None:
+            left_out(path, reason)
+    for path, (capture, warned) in found:
+        for warning in warned:  # of what is left out, there is nothing to tell
+            warnings.warn(warning.message, warning.category, stacklevel=2)
+        yield path, capture
+
+
+_Read: TypeAlias = tuple[Capture, list[warnings.WarningMessage]]
+"""A capture, and the warnings that it gave."""
+
+
+def read_posed(path: Path) -> _Read | str:
+    """Read a capture; return the reason if it is none with cameras."""
+    with warnings.catch_warnings(record=True) as warned:
+        try:
+            capture = read_capture(path)
+        except ReconError as error:
+            return str(error)
+    return (capture, warned) if capture.has_cameras else f"the capture {path} has no cameras"
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -229,7 +265,7 @@ def read_sources(folder: Path, exclude: Sequence[str] = ()) -> dict[str, dict[st
 def read_source(folder: Path) -> dict[str, str]:
     """Read the `key: value` lines of a folder's SOURCE.txt; none if it has no such file."""
     path = folder / SOURCE_FILE
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     lines = (line.partition(":") for line in text.splitlines())
     return {key.strip(): value.strip() for key, _, value in lines}
 

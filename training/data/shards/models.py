@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recon.errors import InputError
-from recon.lists import read_entries
+from recon.lists import read_entries, shortened
 from training.data.captures import read_source
 from training.data.meshes.source import SUFFIXES
 from training.data.shards.tar import safe_key
@@ -38,19 +38,21 @@ class Model:
 
 
 def list_models(source: Path) -> list[Model]:
-    """Return the models of a folder (searched recursively) or of a list.
+    """Return the models of a folder (searched recursively) or of a list, or a single one.
 
     A list is a text file with a path a line, relative to it, or a .jsonl file whose objects have a
     `path`; what else they have is kept as attribution.
 
     Raises:
-        InputError: There are none, or the list cannot be read.
+        InputError: There are none, or the list cannot be read, or names what is no mesh file.
     """
     found: list[tuple[str, Path, dict[str, str], Path | None]]
     if source.is_dir():
         paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
         root = source.resolve()
         found = [(p.relative_to(source).as_posix(), p.resolve(), {}, root) for p in paths]
+    elif source.is_file() and source.suffix.lower() in SUFFIXES:
+        found = [(source.name, source.resolve(), {}, source.resolve().parent)]
     else:
         found = list(_listed(source))
     if not found:
@@ -67,8 +69,17 @@ def list_models(source: Path) -> list[Model]:
 def _listed(path: Path) -> Iterator[tuple[str, Path, dict[str, str], Path | None]]:
     """Yield the paths in a list, as they are there and absolute, and what else it says."""
     if not path.exists():
-        raise InputError(f"no folder or list {path}; expected a folder of meshes")
+        raise InputError(f"no folder, list or mesh {path}; expected a folder of meshes")
+    expected = f"expected a {', '.join(SUFFIXES)} file a line"
     for entry in read_entries(path):
+        if entry.path.suffix.lower() not in SUFFIXES:
+            raise InputError(
+                f"{path}: line {entry.line}: {expected}, found {shortened(entry.name)}"
+            )
+        if not entry.path.is_file():
+            raise InputError(
+                f"{path}: line {entry.line}: no such file {entry.path}; correct or remove the line"
+            )
         yield entry.name, entry.path, {k: str(v) for k, v in entry.facts.items()}, None
 
 

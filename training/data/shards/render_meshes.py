@@ -3,15 +3,17 @@
 import hashlib
 import io
 import shutil
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from recon.errors import InputError
+from recon.errors import InputError, counted
 from recon.files import atomic_output, check_output
 from recon.reporting import note
 from recon.resumable import add_row, begin_folder, read_rows, remove_unfinished
@@ -23,6 +25,7 @@ from training.data.shards.tar import (
     PackedScene,
     camera_facts,
     fractional_intrinsics,
+    open_shard,
     write_manifest,
     write_shard,
 )
@@ -30,6 +33,12 @@ from training.data.stored import encode_depth
 from training.data.types import Unusable, hashed_seed
 
 PARTS, SKIPPED = "parts", "skipped.jsonl"
+# How messages call what plan.json records, and what to do if it has changed.
+NAMES = {key: f"--{key}" for key in ("views", "size", "cameras", "scenes")}
+REMEDY = (
+    "choose a new folder, or the same options and models; what is new can be rendered by itself to "
+    "another folder"
+)
 
 
 @dataclass(frozen=True)
@@ -130,10 +139,14 @@ def render_meshes(
     check_renderer()
     models = list_models(source)
     digest = hashlib.blake2b(repr([m.key for m in models]).encode(), digest_size=6).hexdigest()
-    facts = {"views": options.views, "size": options.size, "cameras": options.cameras}
+    facts: dict[str, Any] = {
+        "views": options.views,
+        "size": options.size,
+        "cameras": options.cameras,
+    }
     with computing(processes, limit_s, ray) as compute:
-        begin_folder(out, {"kind": "render-meshes", **facts, "scenes": options.scenes,
-                           "models": f"{len(models)} ({digest})"})  # fmt: skip
+        facts |= {"scenes": options.scenes, "models": f"{len(models)} ({digest})"}
+        begin_folder(out, {"kind": "render-meshes", **facts}, REMEDY, NAMES)
         folder = _Output(out, models, options.scenes)
         waiting = folder.missing()
         note(f"{len(models) - len(waiting)} of {len(models)} models are done in {out}")
@@ -144,7 +157,8 @@ def render_meshes(
     shutil.rmtree(out / PARTS, ignore_errors=True)
     if skipped == len(models):
         raise InputError(
-            f"no model of {source} could be rendered; the reasons are in {out / SKIPPED}"
+            f"no model of {source} could be rendered; the reasons are in {out / SKIPPED}; remove "
+            "it to try them again"
         )
     text = f", {skipped} skipped (see {out / SKIPPED})" if skipped else ""
     return write_manifest(out) + text
@@ -188,21 +202,40 @@ class _Output:
     def _is_done(self, index: int) -> bool:
         if self.models[index].key in self.skipped or self._part(index).is_file():
             return True
-        return self._shard(index // self.scenes).is_file()
+        return self.models[index].key in self._written(index // self.scenes)
+
+    def _written(self, shard: int) -> Collection[str]:
+        """Return the keys of the scenes in a shard."""
+        path = self._shard(shard)
+        return open_shard(path).index if path.is_file() else ()
 
     def _join(self, shard: int) -> None:
-        """Write a shard once all its models are done, and remove their own files."""
+        """Write a shard once all its models are done, and remove their own files.
+
+        A model that was skipped before and now has a scene goes into a shard that is already
+        there: that is written anew, with the scenes that it had.
+        """
         first = shard * self.scenes
         indices = range(first, min(first + self.scenes, len(self.models)))
         if not all(self._is_done(index) for index in indices):
             return
-        parts = [self._part(index) for index in indices if self._part(index).is_file()]
-        path = self._shard(shard)
-        if not path.is_file():
-            count = write_shard(path, (part.read_bytes() for part in parts))
-            note(f"wrote {path}: {count} scenes")
-        for part in parts:
+        parts = {index: self._part(index) for index in indices if self._part(index).is_file()}
+        path, written = self._shard(shard), self._written(shard)
+        if any(self.models[index].key not in written for index in parts):
+            count = write_shard(path, self._scenes(shard, indices))
+            note(f"wrote {path}: {counted(count, 'scene')}")
+        for part in parts.values():
             part.unlink()
+
+    def _scenes(self, shard: int, indices: Iterable[int]) -> Iterator[bytes]:
+        """Yield the scenes of a shard: just rendered, or as the shard has them already."""
+        written = self._written(shard)
+        for index in indices:
+            key = self.models[index].key
+            if self._part(index).is_file():
+                yield self._part(index).read_bytes()
+            elif key in written:
+                yield open_shard(self._shard(shard)).scene(key)
 
 
 def _read_skipped(path: Path) -> dict[str, str]:

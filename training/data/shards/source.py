@@ -74,7 +74,10 @@ class ShardScenes:
         try:
             return self._load(shard, key, facts, request, generator).to(request.device)
         except DAMAGED as error:
-            raise InputError(f"{path}: scene {key} is damaged ({error}); write it again") from None
+            raise InputError(
+                f"{path}: scene {key} is damaged: {_reason(error)}; remove the file and repeat the "
+                "command that wrote it"
+            ) from None
 
     def _location(self, request: SampleRequest, generator: torch.Generator) -> tuple[Path, int]:
         """Return the tar file and the row of the scene that a request gets."""
@@ -153,6 +156,13 @@ class ShardScenes:
         nearest = nearest[: max(wanted, request.views)]
         order = torch.randperm(len(nearest), generator=generator)[: request.views]
         return [nearest[i] for i in order.tolist()]
+
+
+def _reason(error: Exception) -> str:
+    """Say what is wrong with a scene in words."""
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    return str(error) if isinstance(error, Unusable) else f"{type(error).__name__}: {error}"
 
 
 def _depth(

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.errors import InputError
+from recon.errors import InputError, counted
 from recon.files import atomic_output
 from recon.reporting import shown_size
 from render import Cameras
@@ -121,6 +121,12 @@ class Shard:
         offset, size = self.index[key][name]
         return os.pread(self.descriptor, size, offset)
 
+    def scene(self, key: str) -> bytes:
+        """Return a scene as it was written (`PackedScene.to_tar`); InputError if it is damaged."""
+        facts = self.facts(key)
+        files = {name: self.read(key, name) for name in self.index[key] if name != FACTS}
+        return PackedScene(facts.pop("key", key), facts, files).to_tar()
+
 
 def open_shard(path: Path) -> Shard:
     """Open a tar file of scenes, or return it as it is already open.
@@ -181,7 +187,7 @@ def write_manifest(folder: Path) -> str:
         temporary.write_text(json.dumps({"shards": shards}, indent=1) + "\n", encoding="utf-8")
     scenes = sum(entry["scenes"] for entry in shards.values())
     size = shown_size(sum(entry["bytes"] for entry in shards.values()) / 1e6)
-    return f"wrote {folder}: {scenes} scenes in {len(shards)} shards, {size}"
+    return f"wrote {folder}: {counted(scenes, 'scene')} in {counted(len(shards), 'shard')}, {size}"
 
 
 def count_scenes(folder: Path) -> list[tuple[Path, int]]:
