@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from re10k_files import camera_rows, frames_of, write_chunk, write_text
 
 from recon.capture import load_capture, load_views
@@ -19,6 +20,7 @@ from training.data.realestate10k import (
     read_evaluation_index,
 )
 from training.data.shards.convert import ConvertOptions, convert
+from training.data.write_clips import main as write_clips_main
 from training.data.write_clips import video_order, write_clips
 
 Frames = tuple[list[bytes], Cameras]
@@ -198,7 +200,9 @@ def test_captures_become_clips(sample: Path, tmp_path: Path) -> None:
             (tmp_path / "in" / name / entry.name).symlink_to(entry)
     out = tmp_path / "out"
     text = write_clips([tmp_path / "in"], out, ["b"], side=48, length=7, gap=4)
-    assert text == f"wrote {out}: 1 clips to train on, 1 to test"
+    assert text == (
+        f"wrote {out}: 1 clip to train on, 1 to test; train with dataset.realestate10k.gap=[4,6]"
+    )
     convert(out / "test", tmp_path / "shards", ConvertOptions())
     items = read_evaluation_index(out / "index.json", Skipped())
     assert [(item.key, item.context, item.target) for item in items] == [("b-0", (1, 5), (2, 3, 4))]
@@ -211,9 +215,75 @@ def test_captures_become_clips(sample: Path, tmp_path: Path) -> None:
     assert torch.allclose(cameras.Ks, expected.cameras.Ks, rtol=1e-3)
     with pytest.raises(InputError, match="--held-out: no capture c; found: a, b"):
         write_clips([tmp_path / "in"], tmp_path / "new", ["c"])
-    with pytest.raises(InputError, match="--gap at least 1"):
-        write_clips([tmp_path / "in"], tmp_path / "new", gap=24)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a", "--gap", "12"], "--gap 12 needs 13, found at most 9; choose a smaller --gap"),
+        (["a", "b/a"], "two captures are called a, after which clips are called: "),
+        (["a", "a"], "give each once, or rename a folder"),
+        (["a", "--gap", "24"], "--length must be at least 25, more than --gap 24; found 24"),
+        (["a", "--gap", "0"], "--gap must be at least 1; found 0"),
+        (["a", "--side", "2"], "--side must be at least 8; found 2"),
+        (["a", "--max-photos", "3"], "--max-photos must be at least 5, more than --gap 4; found 3"),
+        (["broken"], "no captures with cameras in broken"),
+    ],
+)
+def test_mistakes_leave_no_clips(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b/a"):
+        write_capture(Path(folder), 9)
+    Path("broken").mkdir()
+    Path("broken/transforms.json").write_text("{")
+    with pytest.raises(SystemExit) as ended:
+        write_clips_main([*words, "-o", "out"])
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "broken"]
+
+
+def write_capture(folder: Path, count: int) -> None:
+    """A capture of small photos along a line."""
+    folder.mkdir(parents=True)
+    frames = []
+    for index in range(count):
+        Image.effect_noise((32, 32), 90).save(folder / f"{index}.jpg")
+        pose = torch.eye(4)
+        pose[0, 3] = index
+        frames.append({"file_path": f"{index}.jpg", "transform_matrix": pose.tolist()})
+    facts = {"fl_x": 30, "fl_y": 30, "cx": 16, "cy": 16, "w": 32, "h": 32, "frames": frames}
+    (folder / "transforms.json").write_text(json.dumps(facts))
+
+
+def test_clips_appear_all_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        assert any(tmp_path.glob(".recon-*/out/train/a-0"))
+        raise InputError("the photo is gone")
+
+    write_capture(tmp_path / "a", 5)
+    monkeypatch.setattr("training.data.write_clips.load_views", fail)
+    with pytest.raises(InputError, match="the photo is gone"):
+        write_clips([tmp_path / "a"], tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_photos_in_no_clip_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_capture(tmp_path / "a", 9)
+    write_clips_main([str(tmp_path / "a"), "-o", str(tmp_path / "out"), "--length", "6"])
+    told = capsys.readouterr()
+    assert "a: 3 of the 9 photos are in no clip" in told.err
+    assert "1 clip to train on, 0 to test; train with dataset.realestate10k.gap=[4,5]" in told.out
+    with pytest.raises(SystemExit):
+        write_clips_main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "frames of a clip, at most [default: 24]" in text and "gap" in text
 
 
 def test_cameras_are_put_into_the_order_of_a_path() -> None:

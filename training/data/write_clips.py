@@ -4,7 +4,8 @@
 
 OUT/train and OUT/test get the clips, as .txt files with frames, and OUT/index.json is the
 evaluation index of OUT/test. `recon data convert` makes shards of either, and `recon eval` reads
-the index.
+the index. Training needs dataset.realestate10k.gap, whose default (25, 45) is for videos, to be
+less than the frames of a clip: the last line says which.
 """
 
 import argparse
@@ -17,10 +18,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from recon.capture import Frame, load_views, pinhole_cameras
-from recon.errors import InputError, ReconError
-from recon.files import check_new_folder
-from recon.reporting import note, say
+from recon.capture import Capture, Frame, load_views, pinhole_cameras
+from recon.errors import InputError, ReconError, counted
+from recon.files import atomic_output, check_new_folder
+from recon.reporting import note, say, telling_warnings
 from render.video import to_bytes
 from training.data.captures import posed_captures
 from training.data.shards.tar import fractional_intrinsics
@@ -54,41 +55,97 @@ def write_clips(
         max_photos: Photos of a capture, at most.
 
     Raises:
-        InputError: There are no captures with cameras, or no held-out one of that name.
+        InputError: There are no captures with cameras, two have the same name, no held-out one has
+            that name, or none has enough photos.
     """
-    check_new_folder(out)
-    if not (1 <= gap < length and side >= 8 and max_photos > gap):
+    _check_sizes(side, length, gap, max_photos)
+    captures = _captures(folders)
+    if unknown := [name for name in held_out if name not in captures]:
         raise InputError(
-            "--side must be at least 8, --gap at least 1 and less than --length and --max-photos"
+            f"--held-out: no capture {unknown[0]}; found: {', '.join(sorted(captures))}"
         )
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"no folder {folder}; expected a capture or a folder of captures")
-    captures = [each for folder in folders for each in posed_captures(folder)]
-    names = sorted(path.name for path, _ in captures)
-    if unknown := [name for name in held_out if name not in names]:
-        raise InputError(f"--held-out: no capture {unknown[0]}; found: {', '.join(names)}")
-    if not names:
-        raise InputError(f"no captures with cameras in {', '.join(map(str, folders))}")
+    check_new_folder(out)
+    clips: list[tuple[str, str, list[Frame]]] = []
+    for name, capture in captures.items():
+        part = "test" if name in held_out else "train"
+        order = video_order(pinhole_cameras(capture).centers)
+        cut = _cut(order[:max_photos], length, gap)
+        clips += [(part, f"{name}-{i}", [capture.frames[j] for j in c]) for i, c in enumerate(cut)]
+        if left := len(order) - sum(map(len, cut)):
+            note(
+                f"{name}: {left} of the {len(order)} photos are in no clip; it takes at most "
+                f"{max_photos} (--max-photos), and a clip has more than {gap} (--gap)"
+            )
+    if not clips:
+        most = max(len(capture.frames) for capture in captures.values())
+        raise InputError(
+            f"no capture has enough photos for a clip: --gap {gap} needs {gap + 1}, found at most "
+            f"{most}; choose a smaller --gap or add photos"
+        )
     index: dict[str, dict[str, list[int]]] = {}
-    counts = {"train": 0, "test": 0}
-    for path, capture in captures:
-        part = "test" if path.name in held_out else "train"
-        posed = [frame for frame in capture.frames if frame.camera is not None]
-        order = video_order(pinhole_cameras(capture).centers)[:max_photos]
-        for number, start in enumerate(range(0, len(order), length)):
-            frames = order[start : start + length]
-            if len(frames) <= gap:
-                continue
-            key = f"{path.name}-{number}"
-            _write_clip(out / part / key, [posed[i] for i in frames], side)
-            counts[part] += 1
+    with atomic_output(out) as temporary:
+        temporary.mkdir()
+        for part, key, frames in clips:
+            _write_clip(temporary / part / key, frames, side)
             if part == "test":
                 first = (len(frames) - gap) // 2
                 between = list(range(first + 1, first + gap))
                 index[key] = {"context": [first, first + gap], "target": between}
-    (out / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    return f"wrote {out}: {counts['train']} clips to train on, {counts['test']} to test"
+        text = json.dumps(index, indent=1) + "\n"
+        (temporary / "index.json").write_text(text, encoding="utf-8")
+    lengths = [len(frames) for part, _, frames in clips if part == "train"]
+    text = f"wrote {out}: {counted(len(lengths), 'clip')} to train on, {len(index)} to test"
+    if not lengths:
+        return text
+    return f"{text}; train with dataset.realestate10k.gap=[{gap},{max(lengths) - 1}]"
+
+
+def _check_sizes(side: int, length: int, gap: int, max_photos: int) -> None:
+    """Check the options; raise InputError for the first that cannot be right."""
+    for option, value, least, why in (
+        ("--side", side, 8, ""),
+        ("--gap", gap, 1, ""),
+        ("--length", length, gap + 1, f", more than --gap {gap}"),
+        ("--max-photos", max_photos, gap + 1, f", more than --gap {gap}"),
+    ):
+        if value < least:
+            raise InputError(f"{option} must be at least {least}{why}; found {value}")
+
+
+def _captures(folders: Sequence[Path]) -> dict[str, Capture]:
+    """Return the captures with cameras by name, and say which folders have none.
+
+    Raises:
+        InputError: There are none, or two have the same name.
+    """
+    found: dict[str, Capture] = {}
+    paths: dict[str, Path] = {}
+    reasons: list[str] = []
+
+    def leave_out(path: Path, reason: str) -> None:
+        reasons.append(reason)
+        note(f"skipped {path}: {reason}")
+
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"no folder {folder}; expected a capture or a folder of captures")
+        for path, capture in posed_captures(folder, leave_out):
+            name = path.resolve().name
+            if name in found:
+                raise InputError(
+                    f"two captures are called {name}, after which clips are called: {paths[name]} "
+                    f"and {path}; give each once, or rename a folder"
+                )
+            found[name], paths[name] = capture, path
+    if not found:
+        raise InputError(f"no captures with cameras in {', '.join(map(str, folders))}")
+    return found
+
+
+def _cut(order: Sequence[int], length: int, gap: int) -> list[Sequence[int]]:
+    """Cut photos into clips; what is too short to have the gap is left out."""
+    clips = [order[start : start + length] for start in range(0, len(order), length)]
+    return [clip for clip in clips if len(clip) > gap]
 
 
 def video_order(centers: Float[Tensor, "n 3"]) -> list[int]:
@@ -128,16 +185,40 @@ def _write_clip(folder: Path, frames: Sequence[Frame], side: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the clips that the command line asks for; exit with code 2 on a user error."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
-    parser.add_argument("--held-out", nargs="*", default=(), metavar="NAME")
-    for name, default in (("side", 256), ("length", 24), ("gap", 4), ("max-photos", 240)):
-        parser.add_argument(f"--{name}", type=int, default=default, metavar="N")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.data.write_clips",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="FOLDER",
+        help="a capture with cameras, or a folder of captures",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="new folder"
+    )
+    parser.add_argument(
+        "--held-out", nargs="*", default=(), metavar="NAME",
+        help="captures (names of their folders) whose clips go to OUT/test [default: none]",
+    )  # fmt: skip
+    for name, default, text in (
+        ("side", 256, "shorter side of the frames (px), which are never enlarged"),
+        ("length", 24, "frames of a clip, at most"),
+        (
+            "gap",
+            4,
+            "frames from first to last context view of the index; a clip has more",
+        ),
+        ("max-photos", 240, "photos of a capture, at most"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=int, default=default, metavar="N", help=f"{text} [default: {default}]"
+        )
     options = parser.parse_args(arguments)
     try:
         sizes = (options.side, options.length, options.gap, options.max_photos)
-        say(write_clips(options.folders, options.output, options.held_out, *sizes))
+        with telling_warnings():
+            say(write_clips(options.folders, options.output, options.held_out, *sizes))
     except ReconError as error:
         note(f"error: {error}")
         sys.exit(2)
