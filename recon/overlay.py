@@ -11,6 +11,7 @@ from recon.errors import ConfigError, did_you_mean
 T = TypeVar("T")
 # Types of fields in messages.
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+SEVERAL = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 def overlay(config: T, changes: Mapping[str, Any], where: str) -> T:
@@ -43,13 +44,25 @@ def _wrong_type(error: dacite.WrongTypeError) -> str:
             if not isinstance(entry, int | float if numbers else Mapping):
                 expected = "be a number" if numbers else "hold named values"
                 return f"{path}.{key} must {expected}, found {entry!r}"
-    return f"{path} must be {_expected(kind)}, found {value!r}"
+    return _problem(path or "", kind, value)
+
+
+def _problem(path: str, kind: Any, value: Any) -> str:
+    """Say what a field must be, and what it is."""
+    found = list(value) if isinstance(value, tuple) else value
+    return f"{path} must be {_expected(kind)}, found {'nothing' if value is None else repr(found)}"
 
 
 def _expected(kind: Any) -> str:
     """Return the values of a type in words."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is dict:
+        return "named values, such as {name: value}"
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        what = SEVERAL.get(parts[0], "values")
+        return f"a list of {what}" if Ellipsis in parts else f"a list of {len(parts)} {what}"
     return WORDS.get(kind) or str(getattr(kind, "__name__", kind))
 
 
@@ -72,6 +85,9 @@ def _merge(config: Any, changes: Any, where: str, path: str) -> dict[str, Any]:
         elif is_dataclass(value):
             merged[key] = _merge(value, changes[key], where, f"{path}{key}.")
         else:
+            if get_origin(kinds[key]) is tuple and not isinstance(changes[key], list | tuple):
+                # A text would become a list of its letters.
+                raise ConfigError(f"{where}: {_problem(f'{path}{key}', kinds[key], changes[key])}")
             merged[key] = _converted(merge_mappings(value, changes[key]), value, kinds[key])
     return merged
 

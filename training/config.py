@@ -1,6 +1,5 @@
 """Configuration of a training run: dataclasses, overlaid by configs/*.yaml and key=value."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 from recon.errors import ConfigError
 from recon.model.registry import named_size
 from recon.overlay import overlay
+from training.bounds import check_bounds, check_network_bounds
 from training.data.captures import CapturesConfig
 from training.data.clips import RealEstate10KConfig
 from training.data.meshes import MeshesConfig
@@ -158,38 +158,30 @@ def network_config(config: TrainConfig) -> Any:
     """Return the network's configuration: its named size with `config.changes` laid over.
 
     Raises:
-        ConfigError: The network, its size or a changed field is unknown.
+        ConfigError: The network, its size or a changed field is unknown, or a value is wrong.
     """
-    return overlay(named_size(config.network, config.size), config.changes, "changes")
-
-
-# Minimum values of numbers; others are not limited.
-MINIMA = {
-    "dataset.width": 8, "dataset.height": 8, "dataset.targets": 0, "dataset.batch": 1,
-    "optimiser.steps": 1, "optimiser.warmup": 0, "optimiser.accumulate": 1, "optimiser.lr": 0,
-    "optimiser.ema": 0, "curriculum.steps": 0, "workers": 0, "save_every": 1, "save_minutes": 0,
-    "log_every": 1, "validate_every": 0, "validation_scenes": 1,
-}  # fmt: skip
+    try:
+        changed = overlay(named_size(config.network, config.size), config.changes, "changes")
+    except ValueError as error:
+        raise ConfigError(f"changes: {error}; found {config.changes}") from None
+    if config.changes:
+        check_network_bounds(changed)
+    return changed
 
 
 def check_config(config: TrainConfig) -> None:
-    """Check that the numbers of a configuration are in their ranges.
+    """Check that the numbers of a configuration are in their ranges, and that it has a folder.
 
     Raises:
-        ConfigError: A number is too small or infinite; the message names the field.
+        ConfigError: A value is wrong; the message names the field.
     """
-    for name, minimum in MINIMA.items():
-        value: Any = config
-        for part in name.split("."):
-            value = getattr(value, part)
-        if not minimum <= value < math.inf:
-            limits = f"at least {minimum}" if value < math.inf else "finite"
-            raise ConfigError(f"{name} must be {limits}, found {value}")
-    low, high = (*config.dataset.context, 0, 0)[:2]
-    if len(config.dataset.context) != 2 or not 1 <= low <= high:
+    if not config.out:
+        raise ConfigError("out must be the folder of the run, found nothing; set out=FOLDER")
+    check_bounds(config)
+    clips = config.dataset.realestate10k
+    if clips.near >= clips.far:
         raise ConfigError(
-            "dataset.context must be the minimum and the maximum number of context views, such as "
-            f"[2, 4], found {list(config.dataset.context)}"
+            f"dataset.realestate10k.near must be below far, found {clips.near} and {clips.far}"
         )
 
 
@@ -221,19 +213,33 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
+        reason = error.strerror if isinstance(error, OSError) else yaml_problem(error)
         raise ConfigError(f"cannot read the training config {path}: {reason}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: the file must hold named values, found {values!r}")
     return values
 
 
+def yaml_problem(error: Exception) -> str:
+    """Return the problem of a text that is not YAML, and the line where it is."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
 def parse_assignment(assignment: str) -> dict[str, Any]:
-    """Parse `key.of.field=value` to nested mappings; raise ConfigError if it has no `=`."""
+    """Parse `key.of.field=value` to nested mappings; raise ConfigError if it is wrong."""
     key, equals, value = assignment.partition("=")
     if not equals:
         raise ConfigError(f"{assignment!r}: expected key=value, such as optimiser.lr=1e-4")
-    return _nested(key, _value(value))
+    try:
+        return _nested(key, _value(value))
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{assignment!r}: the value is not YAML: {yaml_problem(error)}; expected such as "
+            "optimiser.lr=1e-4, dataset.context=[2,4] or changes={layers: 2}"
+        ) from None
 
 
 def overlay_config(config: TrainConfig, values: Any, where: str) -> TrainConfig:

@@ -12,8 +12,21 @@ from training.config import TrainConfig, network_config
 
 
 def configured_network(config: TrainConfig) -> nn.Module:
-    """Build the configuration's network with random weights, from torch's global generator."""
-    return build_network(config.network, network_config(config))
+    """Build the configuration's network with random weights, from torch's global generator.
+
+    Raises:
+        ConfigError: The configuration is not that of a network.
+    """
+    shape = network_config(config)
+    try:
+        return build_network(config.network, shape)
+    except (ValueError, ArithmeticError, RuntimeError, AssertionError) as error:
+        if not config.changes:
+            raise
+        raise ConfigError(
+            f"changes: {config.network} {config.size} with {config.changes} cannot be built: "
+            f"{error}; expected values that fit together"
+        ) from None
 
 
 def check_network(network: nn.Module, name: str) -> None:

@@ -1,5 +1,6 @@
 """Sources of training scenes by name, and the mixture that a configuration asks for."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -144,4 +145,6 @@ def _weight(name: str, options: Any) -> float:
     weight = options["weight"] if isinstance(options, Mapping) else options.weight
     if not isinstance(weight, int | float) or isinstance(weight, bool):
         raise ConfigError(f"dataset.custom.{name}.weight must be a number, found {weight!r}")
+    if not 0 <= weight < math.inf:
+        raise ConfigError(f"dataset.{name}.weight must be at least 0 and finite, found {weight}")
     return float(weight)
