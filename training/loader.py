@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, overload
 
 import torch
@@ -186,20 +187,24 @@ def _copied_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Ba
 
 
 @contextmanager
-def naming_ended_workers() -> Iterator[None]:
+def naming_ended_workers(state: Path | None = None) -> Iterator[None]:
     """Raise ReconError when a process that makes scenes ends by itself.
 
     torch raises its error wherever the training is, not only where a batch is awaited.
+
+    Args:
+        state: File from which the run could be resumed.
     """
     try:
         yield
     except RuntimeError as error:
         if not str(error).startswith(WORKER_ENDED):
             raise
+        again = "continue with --resume" if state and state.is_file() else "start again"
         reason = str(error).split("killed by signal: ")[-1].split(".")[0]
         raise ReconError(
             f"a process that makes scenes ended ({reason}): the memory, or the shared memory in "
-            "/dev/shm, may be too small; lower workers or dataset.batch and continue with --resume"
+            f"/dev/shm, may be too small; lower workers or dataset.batch and {again}"
         ) from None
 
 

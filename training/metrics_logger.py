@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.errors import InputError
+from recon.files import atomic_output
 from training.boards import Board
 from training.losses import PSNR, SQUARED_ERROR, TOTAL
 
@@ -51,6 +52,18 @@ class MetricsLogger:
                 f"cannot write {path}: {error.strerror or error}; make room or choose another "
                 "out=FOLDER"
             ) from error
+
+    def forget_after(self, step: int) -> None:
+        """Remove the lines of later steps, which a run that is resumed takes again."""
+        path = self.folder / METRICS
+        with self._writing(path):
+            if not path.is_file():
+                return
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if _step_of(line) <= step]
+            if len(kept) < len(lines):
+                with atomic_output(path) as temporary:
+                    temporary.write_text("".join(kept), encoding="utf-8")
 
     def add(self, losses: dict[str, float], flops: float = 0.0) -> None:
         """Collect the losses of one step, and the operations that the network needs for it."""
@@ -115,6 +128,14 @@ class MetricsLogger:
         for board in self.boards:
             with self._writing(board.folder):
                 board.image(name, image, step)
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a line of metrics; infinity if the line was cut."""
+    try:
+        return float(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _append(path: Path, line: str) -> None:

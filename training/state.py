@@ -50,8 +50,8 @@ def read_progress(path: Path) -> dict[str, Any] | None:
     try:
         with safe_open(path, framework="pt") as handle:
             return _progress_of(path, handle.metadata())
-    except SafetensorError as error:
-        raise InputError(f"cannot resume from {path}: {error}") from None
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -61,9 +61,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return {key.removeprefix("network."): handle.get_tensor(key) for key in names}
 
 
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"cannot resume from {path}: {error}; the file is damaged: put an intact copy there, or "
+        "start a new run with another out=FOLDER"
+    )
+
+
 def _progress_of(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
     if KEY not in (metadata or {}):
-        raise InputError(f"cannot resume from {path}: it is not the state of a training run")
+        raise InputError(
+            f"cannot resume from {path}: it is not the state of a training run; "
+            "choose the run's folder by out=FOLDER"
+        )
     progress: dict[str, Any] = json.loads((metadata or {})[KEY])
     return progress
 
@@ -84,7 +94,7 @@ def load_state(
             progress = _progress_of(path, handle.metadata())
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"cannot resume from {path}: {error}") from None
+        raise _unreadable(path, error) from None
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "optimiser": {}}
     for key, value in tensors.items():
         part, _, rest = key.partition(".")

@@ -1,7 +1,6 @@
 """The training loop, the same on one CPU and on many GPUs (accelerate)."""
 
 import copy
-import json
 import math
 import time
 import warnings
@@ -16,11 +15,10 @@ from accelerate import Accelerator
 from torch import nn
 
 from recon.devices import choose_device
-from recon.errors import ConfigError, InputError, ReconError
+from recon.errors import ConfigError, ReconError
 from recon.files import atomic_output, check_output, check_space
 from recon.model.checkpoint import save_checkpoint
 from recon.model.layers.attention import Block
-from recon.overlay import overlay
 from render import Gaussians
 from render.video import write_image
 from training.batches import seed_of
@@ -39,17 +37,15 @@ from training.metrics_logger import MetricsLogger, Report
 from training.network import check_network, configured_network, freeze, load_initial_weights
 from training.parallel import check_distribution, copy_whole, shard, whole
 from training.rendering import choose_renderer
+from training.run_folder import STATE, VALIDATION_IMAGES, WEIGHTS, check_unchanged, new_folder
 from training.sources import build_source, describe_source
-from training.state import load_state, save_state, state_tensors
+from training.state import load_state, read_progress, save_state, state_tensors
 from training.step import batch_losses, build_optimiser
 from training.validation import Validator
 
-STATE, WEIGHTS, VALIDATION_IMAGES = "state.safetensors", "model.safetensors", "validation"
 # A run gives up after this many consecutive steps without finite gradients.
 MAX_SKIPPED_STEPS = 20
 FLOAT_BYTES = 4.0
-# Fields of the configuration that may not change when a run is resumed.
-FIXED = ("network", "size", "init", "changes", "dataset", "curriculum", "optimiser", "loss", "seed")
 
 
 class Trainer:
@@ -86,7 +82,7 @@ class Trainer:
         check_config(config)
         self.config, self.watch = config, watch
         precision = "bf16" if config.precision == "bf16" else "no"
-        on_cpu = choose_device(config.device).type == "cpu"
+        on_cpu = _device_of(config) == "cpu"
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
         check_distribution(self.accelerator.distributed_type.value)
         parts = self.accelerator.num_processes * config.optimiser.accumulate
@@ -156,12 +152,15 @@ class Trainer:
             ReconError: There is no state, or it belongs to another configuration.
         """
         path = self.out / STATE
-        if not path.is_file():
+        progress = read_progress(path)
+        if progress is None:
             raise ReconError(f"nothing to resume: no {path}; run without --resume")
-        plain = self.accelerator.unwrap_model(self.network)
-        progress = load_state(path, plain, self.averaged, self.optimiser)
         check_unchanged(path, progress, self.config)
+        plain = self.accelerator.unwrap_model(self.network)
+        load_state(path, plain, self.averaged, self.optimiser)
         self.step = self.saved_step = progress["step"]
+        if self.accelerator.is_main_process:
+            self.logger.forget_after(self.step)
 
     def train(
         self,
@@ -183,48 +182,84 @@ class Trainer:
             squared error of the rendered colours as "squared_error".
 
         Raises:
-            ReconError: The run's folder holds another run or cannot be written, a source or a loss
-                term returned something wrong, or the gradients stay not finite.
+            ReconError: `until` is below 1, the run's folder holds another run or cannot be written,
+                there are no scenes for validation, a source or a loss term returned something
+                wrong, or the gradients stay not finite.
         """
-        self._check_folder()
-        if self.accelerator.is_main_process:
-            self.logger.report(f"scenes: {describe_source(self.source)}")
-        until = min(until or self.config.optimiser.steps, self.config.optimiser.steps)
+        if until is not None and until < 1:
+            raise ConfigError(f"until must be at least 1, found {until}", "until")
+        steps = self.config.optimiser.steps
+        until = steps if until is None else min(until, steps)
         losses = {"total": math.nan}
-        self.saved_at = time.monotonic()
-        with naming_ended_workers(), closing(self._batches(until)) as batches:
-            while self.step < until and not self._asked_to_stop(stop):
-                losses = self._train_step(batches)
-                self.step += 1
-                self._log(losses, until)
-                if self._due(self.config.save_every, until) or self._any(self._save_is_old()):
-                    self.save()
-                    if self.accelerator.is_main_process:
-                        saved()
-            # Before the end of processes that make scenes, which takes as long as theirs.
-            if self.step > 0 and self.saved_step != self.step:
-                self.save()
-                if self.accelerator.is_main_process:
-                    saved()
+        if self.step >= until:
+            return losses
+        self._check_free()
+        with new_folder(self.out):
+            self._check_room()
+            self._prepare_validation()
+            if self.accelerator.is_main_process:
+                self.logger.report(f"scenes: {describe_source(self.source)}")
+            self.saved_at = time.monotonic()
+            with (
+                naming_ended_workers(self.out / STATE),
+                self._keeping_steps(),
+                closing(self._batches(until)) as batches,
+            ):
+                while self.step < until and not self._asked_to_stop(stop):
+                    losses = self._train_step(batches)
+                    self.step += 1
+                    self._log(losses, until)
+                    if self._due(self.config.save_every, until) or self._any(self._save_is_old()):
+                        self._save_and_tell(saved)
+                    self._validate_if_due(until)
+                # Before the end of processes that make scenes, which takes as long as theirs.
+                if self.step > 0 and self.saved_step != self.step:
+                    self._save_and_tell(saved)
         return losses
 
-    def _check_folder(self) -> None:
-        """Check before hours of training that the run's folder is free and can be written."""
+    def _check_free(self) -> None:
+        """Check that the run's folder holds no other run."""
         if self.step == 0 and (self.out / STATE).exists():
             raise ReconError(
                 f"{self.config.out} already contains a run; pass --resume, or another out=FOLDER"
             )
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"out: cannot create the folder {self.out}: {error.strerror}; choose another "
-                "out=FOLDER"
-            ) from None
+
+    def _check_room(self) -> None:
+        """Check before hours of training that the run's folder can be written."""
         check_output(self.out / STATE)
         # The weights, their average, and two moments of each.
         num_values = 4 * sum(weight.numel() for weight in self.network.parameters())
         check_space(self.out / STATE, num_values * FLOAT_BYTES)
+
+    def _prepare_validation(self) -> None:
+        """Make the scenes of the validation: an error of theirs must not come after hours."""
+        config = self.config
+        wanted = config.validate_every and self.renderer and self.accelerator.is_main_process
+        if not wanted or self.validator is not None:
+            return
+        # Processes are sent the source without what it has read here.
+        source = copy.deepcopy(self.source) if config.workers else self.source
+        self.validator = Validator(config, source, self.source_device, self.device)
+
+    @contextmanager
+    def _keeping_steps(self) -> Iterator[None]:
+        """Save the steps before an error, of scenes or of a validation, that the user can correct.
+
+        Sharded weights are not saved: the other processes do not know of the error.
+        """
+        try:
+            yield
+        except (ReconError, OSError):
+            if self.step > 0 and self.saved_step != self.step and not self.sharded:
+                # The first error counts.
+                with suppress(ReconError, OSError):
+                    self.save()
+            raise
+
+    def _save_and_tell(self, saved: Callable[[], None]) -> None:
+        self.save()
+        if self.accelerator.is_main_process:
+            saved()
 
     def _asked_to_stop(self, stop: Callable[[], bool] | None) -> bool:
         """Return whether any process was asked to stop; all processes get the same answer."""
@@ -249,13 +284,15 @@ class Trainer:
         return make_parts(config, self.source, shards, self.device)
 
     def _log(self, losses: dict[str, float], until: int) -> None:
-        """Log the losses of the last step and validate, where the configuration asks for it."""
+        """Log the losses of the last step, where the configuration asks for it."""
         config = self.config
         self.logger.add(losses, self.flops)
         if self.accelerator.is_main_process and self._due(config.log_every, until):
             lr = learning_rate(config.optimiser, self.step - 1)
             self.logger.write(self.step, until, config.dataset.batch, lr)
-        if config.validate_every and self._due(config.validate_every, until):
+
+    def _validate_if_due(self, until: int) -> None:
+        if self.config.validate_every and self._due(self.config.validate_every, until):
             averaged = self._gathered_average()
             if self.accelerator.is_main_process:
                 self._validate(averaged)
@@ -373,10 +410,8 @@ class Trainer:
 
     def _validate(self, averaged: nn.Module) -> None:
         """Write scores and an image of the averaged weights on scenes never trained on."""
-        if self.renderer is None:
+        if self.renderer is None or self.validator is None:
             return
-        if self.validator is None:
-            self.validator = Validator(self.config, self.source, self.source_device, self.device)
         result = self.validator(averaged.to(self.device), self.renderer)
         if self.watch is not None:
             self.watch(result.scene)
@@ -414,31 +449,18 @@ class Trainer:
         save_checkpoint(self.out / WEIGHTS, self.config.network, averaged, provenance)
 
 
+def _device_of(config: TrainConfig) -> str:
+    """Return the kind of device; the message of an error names the field, which has no flag."""
+    try:
+        return choose_device(config.device).type
+    except ConfigError as error:
+        raise ConfigError(str(error)) from None
+
+
 def boards_of(config: TrainConfig) -> list[Board]:
     """Return the boards that a configuration asks for."""
     boards: list[Board] = [TensorBoard(Path(config.out))] if config.tensorboard else []
     return boards + ([WeightsAndBiases(Path(config.out))] if config.wandb else [])
-
-
-def check_unchanged(path: Path, progress: dict[str, Any], config: TrainConfig) -> None:
-    """Check that a state belongs to a configuration.
-
-    Raises:
-        ReconError: A field of `FIXED` differs; the message names it.
-    """
-    then, now = progress["config"], json.loads(json.dumps(asdict(config)))
-    # Fields that came later had their default.
-    with suppress(ConfigError):
-        known = asdict(overlay(TrainConfig(), then, "state"))
-        then = {key: value for key, value in json.loads(json.dumps(known)).items() if key in then}
-    for key in FIXED:
-        if key not in then:
-            raise ReconError(
-                f"cannot resume {path}: an earlier version wrote it (it has no {key}); "
-                f"start a new run with init={path.parent / WEIGHTS}"
-            )
-        if then[key] != now[key]:
-            raise ReconError(f"cannot resume {path}: {key} was {then[key]}, now {now[key]}")
 
 
 def learning_rate(config: OptimiserConfig, step: int) -> float:

@@ -41,7 +41,8 @@ class Train:
         from training.config import read_config
 
         try:
-            from training.trainer import WEIGHTS, Trainer
+            from training.run_folder import WEIGHTS
+            from training.trainer import Trainer
         except ImportError as error:
             raise MissingDependency(
                 f"recon train: {error}; pip install 'reconsplat[train]'"
@@ -53,6 +54,7 @@ class Train:
             trainer = Trainer(config, report=report, watch=watch)
             if self.resume:
                 trainer.resume()
+            begin = trainer.step
             # Sent by clusters before they take a machine away.
             with hold_signal(signal.SIGTERM) as was_terminated:
                 trainer.train(self.until, stop=was_terminated)
@@ -60,7 +62,8 @@ class Train:
         if trainer.accelerator.is_main_process and trainer.step:
             end = "; terminated, continue with --resume" if terminated else ""
             of = f"step {trainer.step} of {config.optimiser.steps}"
-            say(f"wrote {Path(config.out) / WEIGHTS}: {of}{end}")
+            wrote = "wrote" if trainer.step > begin else "nothing to train, unchanged:"
+            say(f"{wrote} {Path(config.out) / WEIGHTS}: {of}{end}")
         if terminated:
             raise SystemExit(128 + signal.SIGTERM)
 

@@ -36,7 +36,7 @@ from training.data.types import problem_of
 from training.losses import LossConfig, weighted_losses
 from training.metrics_logger import METRICS
 from training.network import load_initial_weights
-from training.trainer import STATE, WEIGHTS
+from training.run_folder import STATE, WEIGHTS
 
 TINY = [
     "network=gs-lrm", "size=tiny", "dataset.width=24", "dataset.height=16", "optimiser.steps=4",

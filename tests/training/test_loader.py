@@ -24,7 +24,8 @@ from training.data.shards import ShardsConfig
 from training.data.types import SampleRequest, Skipped, TrainingSample
 from training.loader import StepShards, _Batches, batches_ahead, naming_ended_workers
 from training.metrics_logger import METRICS
-from training.trainer import STATE, Trainer, check_unchanged
+from training.run_folder import STATE, check_unchanged
+from training.trainer import Trainer
 
 STEPS = 4
 
@@ -93,6 +94,10 @@ def test_a_process_that_is_killed_is_one_error(tmp_path: Path, chunks: Path) -> 
         naming_ended_workers(),
     ):
         list(batches_ahead(config, Killed(), shards, "cpu"))
+    (tmp_path / STATE).touch()
+    for state, remedy in ((None, "start again"), (tmp_path / STATE, "continue with --resume")):
+        with pytest.raises(ReconError, match=remedy), naming_ended_workers(state):
+            raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
     with pytest.raises(RuntimeError, match="other"), naming_ended_workers():
         raise RuntimeError("other")
 
@@ -107,14 +112,14 @@ from training.sources import SOURCES
 from training.trainer import Trainer
 
 class Fails:
-    def __init__(self, place):
-        self.place = place
+    def __init__(self, where):
+        self.where = where
         SOURCES["procedural"] = self.build
     def build(self, options, context):
         self.source = BUILD(options, context)
         return self
     def sample(self, request: SampleRequest):
-        if self.place.isdecimal() and request.step == int(self.place):
+        if self.where.isdecimal() and request.step == int(self.where):
             raise ReconError(f"no scene for step {request.step}")
         return self.source.sample(request)
 
@@ -132,14 +137,14 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("place", "workers", "message"),
+    ("where", "workers", "message"),
     [
         ("2", 2, "no scene for step 2"),
         ("losses", 1, "no losses"),
     ],
 )
 def test_an_error_ends_the_processes_that_make_scenes(
-    place: str, workers: int, message: str, tmp_path: Path, chunks: Path
+    where: str, workers: int, message: str, tmp_path: Path, chunks: Path
 ) -> None:
     """Of a batch, and of the training itself, while the next batch is made."""
     program = tmp_path / "fail.py"
@@ -149,7 +154,7 @@ def test_an_error_ends_the_processes_that_make_scenes(
         "optimiser.steps=9", "tensorboard=false", f"workers={workers}", f"out={tmp_path / 'run'}",
     ]  # fmt: skip
     ended = subprocess.run(
-        [sys.executable, str(program), place, *words],
+        [sys.executable, str(program), where, *words],
         capture_output=True,
         text=True,
         timeout=60,
@@ -249,8 +254,12 @@ def test_fields_that_came_later_had_their_default(tmp_path: Path, chunks: Path) 
     earlier = json.loads(json.dumps(asdict(config)))
     del earlier["dataset"]["shards"], earlier["loss"]["background"]
     check_unchanged(tmp_path, {"config": earlier}, config)
+    # Data may be mounted elsewhere.
+    moved = replace(config.dataset.realestate10k, folder="/elsewhere")
+    moved_config = replace(config, dataset=replace(config.dataset, realestate10k=moved))
+    check_unchanged(tmp_path, {"config": earlier}, moved_config)
     changed = replace(config, dataset=replace(config.dataset, shards=ShardsConfig(weight=1.0)))
-    with pytest.raises(ReconError, match="dataset was "):
+    with pytest.raises(ReconError, match=r"dataset.shards.weight was 0.0, now 1.0; set"):
         check_unchanged(tmp_path, {"config": earlier}, changed)
 
 

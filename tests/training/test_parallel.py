@@ -19,7 +19,8 @@ from recon.model.registry import load_checkpoint
 from training.config import read_config
 from training.metrics_logger import METRICS
 from training.parallel import check_distribution
-from training.trainer import STATE, WEIGHTS, Trainer
+from training.run_folder import STATE, WEIGHTS
+from training.trainer import Trainer
 
 STEPS = 50
 OPTIONS = [
@@ -38,7 +39,8 @@ import torch
 from noise_scenes import NoiseScenes
 from training.config import read_config
 from training.sources import SOURCES
-from training.trainer import STATE, Trainer
+from training.run_folder import STATE
+from training.trainer import Trainer
 
 out, half, options = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 SOURCES["noise"] = lambda options, context: NoiseScenes()

@@ -23,7 +23,7 @@ from recon.cli.main import main
 from recon.errors import ReconError
 from recon.formats import load_gaussians
 from recon.model.registry import load_checkpoint
-from training.batches import Batch, make_batch
+from training.batches import make_batch
 from training.boards import TENSORBOARD, WANDB, TensorBoard
 from training.campaign.recipe import read_recipe
 from training.config import (
@@ -34,10 +34,12 @@ from training.config import (
     network_config,
     read_config,
 )
+from training.data.types import Batch, SampleRequest, TrainingSample
 from training.evaluation.suite import read_suite
 from training.metrics_logger import METRICS, MetricsLogger
+from training.run_folder import STATE, VALIDATION_IMAGES, WEIGHTS
 from training.sources import Mixture, build_source
-from training.trainer import STATE, VALIDATION_IMAGES, WEIGHTS, Trainer, learning_rate
+from training.trainer import Trainer, learning_rate
 
 TINY = [
     "network=gs-lrm", "size=tiny", "dataset.width=24", "dataset.height=16", "dataset.context=[2,3]",
@@ -318,6 +320,67 @@ def test_metrics_on_a_full_disk_are_one_error(
     assert len(rows) > 1
 
 
+def test_lines_of_steps_that_are_taken_again_are_removed(tmp_path: Path) -> None:
+    """Those after the last save of a run that was killed, which may have cut the last one."""
+    Trainer(tiny(tmp_path)).train(until=2)
+    with (tmp_path / METRICS).open("a") as file:
+        file.write('{"step": 3, "total": 1.0}\n{"ste')
+    again = Trainer(tiny(tmp_path))
+    again.resume()
+    again.train(until=4)
+    steps = [json.loads(row)["step"] for row in (tmp_path / METRICS).open()]
+    assert steps == [1, 2, 3, 4]
+
+
+class FailsLater:
+    """Noise, until a step; or no scene for validation."""
+
+    def __init__(self, source: Mixture, last: int, validates: bool = True) -> None:
+        self.source, self.last, self.validates = source, last, validates
+
+    def sample(self, request: SampleRequest) -> TrainingSample:
+        if request.held_out and not self.validates:
+            raise ReconError("no scene for validation")
+        if request.step > self.last:
+            raise ReconError("no more scenes")
+        return self.source.sample(request)
+
+
+def test_an_error_loses_no_step(
+    tmp_path: Path, source: Mixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the scenes or of a validation, between two saves."""
+    options = ("save_every=100", "save_minutes=100", "validation_scenes=1", "tensorboard=false")
+    with pytest.raises(ReconError, match="no more scenes"):
+        Trainer(tiny(tmp_path / "one", *options), FailsLater(source, 2)).train()
+    again = Trainer(tiny(tmp_path / "one", *options))
+    again.resume()
+    assert again.step == 3
+
+    def full(*arguments: object) -> None:
+        raise ReconError("no room for the image")
+
+    monkeypatch.setattr("training.trainer.write_image", full)
+    with pytest.raises(ReconError, match="no room for the image"):
+        Trainer(tiny(tmp_path / "two", *options, "validate_every=2"), source).train()
+    again = Trainer(tiny(tmp_path / "two", *options))
+    again.resume()
+    assert again.step == 2
+
+
+def test_scenes_for_validation_are_made_before_the_training(
+    tmp_path: Path, source: Mixture
+) -> None:
+    """And an error of them, or of the first batch, leaves no folder."""
+    out = tmp_path / "runs" / "one"
+    wanting = FailsLater(source, 8, validates=False)
+    with pytest.raises(ReconError, match="no scene for validation"):
+        Trainer(tiny(out, "validate_every=4"), wanting).train()
+    with pytest.raises(ReconError, match="no more scenes"):
+        Trainer(tiny(out), FailsLater(source, -1)).train()
+    assert not out.parent.exists()
+
+
 def test_schedule() -> None:
     config = OptimiserConfig(steps=100, lr=1.0, warmup=10)
     rates = [learning_rate(config, step) for step in range(100)]
@@ -341,6 +404,16 @@ def test_command_line_from_start_to_scene(
     model = ["--model", str(out / WEIGHTS), "--resolution", "48", "--max-views", "2", "--prune=0"]
     main([str(sample), "-o", str(scene), "--quiet", *model])
     assert len(load_gaussians(scene)) == 2 * 48 * 36
+    before = (out / WEIGHTS).stat().st_mtime_ns
+    for words in ([], ["--until", "2"]):
+        main(["train", "--config", str(config), *options, "--resume", *words])
+        assert capsys.readouterr().out.endswith(f"unchanged: {out / WEIGHTS}: step 3 of 3\n")
+    assert (out / WEIGHTS).stat().st_mtime_ns == before
+    for until in ("0", "-3"):
+        with pytest.raises(SystemExit) as end:
+            main(["train", *options, f"out={tmp_path / 'new'}", "--until", until])
+        assert end.value.code == 2 and not (tmp_path / "new").exists()
+        assert f"--until must be at least 1, found {until}" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["train", "--config", str(config), *options])
     assert "already contains a run; pass --resume" in capsys.readouterr().err
@@ -366,33 +439,16 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
     Trainer(tiny(tmp_path)).train(until=2)
     with pytest.raises(ReconError, match="cannot resume .*: seed was 0, now 1"):
         Trainer(tiny(tmp_path, "seed=1")).resume()
+    for words, message in (
+        (["optimiser.lr=1e-5"], "optimiser.lr was 0.0004, now 1e-05; set optimiser.lr=0.0004, or"),
+        (["network=long-lrm"], "network was gs-lrm, now long-lrm; set network=gs-lrm, or"),
+        (["changes.layers=2"], "changes.layers was not set, now 2; leave it out, or start a new"),
+    ):
+        with pytest.raises(ReconError, match=rf"cannot resume .*: {message}"):
+            Trainer(tiny(tmp_path, *words)).resume()
     (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:500])
-    with pytest.raises(ReconError, match="cannot resume from"):
+    with pytest.raises(ReconError, match="cannot resume from .* damaged: put an intact"):
         Trainer(tiny(tmp_path)).resume()
-
-
-def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
-    config = tiny(tmp_path, "optimiser.lr=1e-4", "precision=bf16")
-    assert config.optimiser.lr == 1e-4 and config.precision == "bf16"
-    assert replace(config, precision="fp32") != config
-
-
-def test_every_recipe_is_read() -> None:
-    recipes, suites = 0, 0
-    for path in sorted((ROOT / "configs").glob("*.yaml")):
-        keys = set(yaml.safe_load(path.read_text()))
-        if keys & {"cases", "realestate10k"}:
-            read_suite(path)
-            suites += 1
-        elif "stages" in keys:
-            read_recipe(path)
-            with pytest.raises(ReconError, match="run it by python -m training.campaign"):
-                read_config(path, [])
-        else:
-            config = read_config(path, [])
-            network_config(config)
-            recipes += 1
-    assert recipes >= 4 and suites >= 2
 
 
 def test_steps_without_finite_gradients_are_skipped_and_end_the_run(

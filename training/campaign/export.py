@@ -15,7 +15,7 @@ from recon.overlay import overlay
 from training.campaign.recipe import Recipe, Stage
 from training.data.captures import read_sources
 from training.data.store import MANIFEST
-from training.trainer import FIXED, WEIGHTS
+from training.run_folder import FIXED, WEIGHTS
 
 # What determines the weights of a stage, besides the code: the rest of a configuration does not.
 RECORDED = (*FIXED, "precision")

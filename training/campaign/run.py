@@ -20,8 +20,9 @@ from training.campaign.scores import ROWS, TABLE, DevelopmentScores
 from training.config import TrainConfig
 from training.metrics_logger import METRICS, Report
 from training.network import configured_network, part_of
+from training.run_folder import STATE, WEIGHTS, check_unchanged
 from training.state import read_progress, read_weights
-from training.trainer import STATE, WEIGHTS, Trainer, check_unchanged
+from training.trainer import Trainer
 
 # Name of the published folder of weights, and the largest size of a file there (bytes).
 PUBLISHED, PART_BYTES = "weights", 15 * 2**20

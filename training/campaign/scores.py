@@ -15,7 +15,7 @@ from training.evaluation.captures import EvaluateConfig
 from training.evaluation.methods import recon_method
 from training.evaluation.suite import read_suite
 from training.metrics_logger import Report
-from training.trainer import WEIGHTS
+from training.run_folder import WEIGHTS
 
 ROWS, TABLE = "scores.jsonl", "scores.md"
 Evaluator = Callable[[Path, ScoresConfig, str], Mapping[str, float]]

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt16
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from recon.errors import ConfigError, InputError
+from recon.errors import ConfigError, InputError, counted
 from render import Cameras
 from training.data.types import SampleRequest, TrainingSample, hashed_seed
 
@@ -97,7 +97,8 @@ class StoredScenes:
         if count == 0:
             raise ConfigError(
                 f"dataset.stored.held_out is {self.config.held_out}, but validation needs some of "
-                f"the {total} scenes in {self.config.folder}"
+                f"the {counted(total, 'scene')} in {self.config.folder}, at most half; set "
+                f"validate_every=0, or dataset.stored.held_out to 1 or more with 2 scenes or more"
             )
         if request.index is None:
             return first + _integer(generator, count)

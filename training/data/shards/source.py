@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt16
 from PIL import Image
 from torch import Tensor
 
-from recon.errors import ConfigError, InputError
+from recon.errors import ConfigError, InputError, counted
 from render import Cameras
 from training.data.frames import decode_frame, viewmats_of_rows
 from training.data.meshes.source import BACKGROUND, draw_background
@@ -86,7 +86,8 @@ class ShardScenes:
         if count == 0:
             raise ConfigError(
                 f"dataset.shards.held_out is {self.config.held_out}, but validation needs some of "
-                f"the {self.total} scenes in {self.config.folder}"
+                f"the {counted(self.total, 'scene')} in {self.config.folder}, at most half; set "
+                f"validate_every=0, or dataset.shards.held_out to 1 or more with 2 scenes or more"
             )
         if request.index is None:
             first = self.total - held_out if request.held_out else 0
