@@ -13,7 +13,7 @@ from PIL import Image
 
 from recon.capture import Capture, Frame, load_capture, pinhole_cameras, write_transforms
 from recon.capture.types import FrameCamera
-from recon.errors import ReconError
+from recon.errors import ReconError, ReconWarning
 from render import Cameras
 from render.cameras import look_at
 from training.config import read_config
@@ -193,6 +193,18 @@ def test_weights_and_patterns_choose_captures(capture: Path, tmp_path: Path) -> 
     for key in ("exclude", "held_out", "weights"):
         with pytest.raises(ReconError, match=f"captures.{key}: no capture in .* matches 'see_'"):
             drawn(**{key: {"see_": 1.0} if key == "weights" else ("see_",)})
+
+
+def test_captures_that_cannot_be_read_are_told(capture: Path, tmp_path: Path) -> None:
+    (tmp_path / "good").symlink_to(capture)
+    for name in ("bad", "unwanted"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "transforms.json").write_text("{")
+    scenes = CaptureScenes(CapturesConfig(folder=str(tmp_path), exclude=("unwanted",)))
+    with pytest.warns(ReconWarning) as told:
+        assert len(scenes.captures) == 1
+    (text,) = [str(warning.message) for warning in told]
+    assert f"folder: {tmp_path}/bad is left out: {tmp_path}/bad/transforms.json is not" in text
 
 
 def test_patterns_and_ranges_are_read_from_configs() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,6 +234,12 @@ def test_captures_that_are_left_out_are_told(
     text = convert(source, tmp_path / "out", ConvertOptions(side=16))
     assert ": 1 scene in 1 shard, " in text and ", 1 skipped (see " in text
     assert f"skipped {source}/broken: " in capsys.readouterr().err
+    # Folders of shards beside the captures are none of them.
+    for name in ("shards", "others", "shards"):
+        (source / name).mkdir(exist_ok=True)
+        convert(source, source / name, ConvertOptions(side=16))
+    for name in ("shards", "others"):
+        shutil.rmtree(source / name)
     # A folder of a single capture is read as that one, too.
     (source / "broken").rename(tmp_path / "broken")
     assert [path for path, _ in posed_captures(source)] == [source / "good"]
@@ -293,7 +300,9 @@ def test_photos_of_captures_are_a_source(photos: Path, sample: Path) -> None:
     left = (rows.shape[-1] - 40) // 2
     assert float((rows[0, :, :32, left : left + 40] - found.images[0]).abs().mean()) < 0.02
     assert float(found.near.min()) > 0 and bool(torch.isnan(found.depth).all())
-    assert convert_module._tasks(sample, ConvertOptions()) == [("000000.tar", [sample])]
+    assert convert_module._tasks(sample, ConvertOptions(), sample / "out") == [
+        ("000000.tar", [sample])
+    ]
 
 
 def test_depth_at_the_points_of_a_capture(photos: Path, tmp_path: Path) -> None:

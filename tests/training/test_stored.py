@@ -1,13 +1,15 @@
 """Scenes that are written to disk once and read as a source."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from recon.errors import ReconError
+from recon.errors import InputError, ReconError
 from render import Cameras
 from training.batches import seed_of
 from training.config import read_config
@@ -169,6 +171,20 @@ def test_interrupted_folders_are_completed_and_not_mixed(
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path), "--scenes", "4", "--views", "3", "--shard", "2", *SETTINGS])
     assert "were written with views=2, not 3; choose another folder" in capsys.readouterr().err
+
+
+def test_a_process_that_ends_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended(ThreadPoolExecutor):
+        def __init__(self, processes: int, context: object) -> None:
+            super().__init__(processes)
+
+    def end(*arguments: object) -> None:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr("training.data.store.ProcessPoolExecutor", Ended)
+    monkeypatch.setattr("training.data.store._write_shards", end)
+    with pytest.raises(InputError, match="the process ended .*; the same command goes on"):
+        write_store(StorePlan(tmp_path, CONFIG, 3, 2, shard=2), processes=2)
 
 
 def test_unusable_folders_and_requests_are_named(folder: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.capture import Capture, pinhole_cameras
-from recon.errors import ConfigError, InputError, ReconError
+from recon.errors import ConfigError, InputError, ReconError, warn
 from recon.reporting import note, say
 from render import Cameras
 from training.data.photo_windows import (
@@ -126,8 +126,15 @@ class CaptureScenes:
         folder = Path(self.config.folder)
         if not folder.is_dir():
             raise InputError(f"dataset.captures.folder: no folder {folder}")
-        found, names = [], []
-        for path, capture in posed_captures(folder):
+        found: list[PosedPhotos] = []
+        names: list[str] = []
+
+        def leave_out(path: Path, reason: str) -> None:
+            names.append(path.resolve().name)
+            if path != folder and not _matches(names[-1], self.config.exclude):
+                warn(f"dataset.captures.folder: {path} is left out: {reason}")
+
+        for path, capture in posed_captures(folder, leave_out):
             names.append(path.resolve().name)
             weight = self._weight(names[-1])
             if weight > 0:

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,9 +21,10 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from recon.errors import ConfigError, ReconError
+from recon.errors import ConfigError, InputError, ReconError
 from recon.files import atomic_output
 from recon.reporting import note, say
+from recon.workers import ENDED
 from training.batches import seed_of
 from training.config import TrainConfig, read_config
 from training.data.stored import encode_depth, shape_of
@@ -67,6 +69,7 @@ def write_store(plan: StorePlan, processes: int = 1) -> None:
 
     Raises:
         ConfigError: The folder holds scenes of another configuration.
+        InputError: One of the processes ended.
         ReconError: A source has no scene to give, or a sample is not what it should be.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -81,8 +84,14 @@ def write_store(plan: StorePlan, processes: int = 1) -> None:
         return _write_shards(plan, missing)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         parts = [pool.submit(_write_shards, plan, missing[k::processes]) for k in range(processes)]
-        for part in parts:
-            part.result()
+        try:
+            for part in parts:
+                part.result()
+        except BrokenProcessPool:
+            raise InputError(
+                f"{plan.folder}: {ENDED}; the same command goes on, and fewer --processes take "
+                "less memory"
+            ) from None
     return None
 
 

@@ -106,14 +106,14 @@ def convert(source: Path, out: Path, options: ConvertOptions, processes: int = 1
         InputError: There is nothing to convert, nothing of it can be used, or the folder was begun
             with other options or another source.
     """
-    tasks = _tasks(source, options)
+    tasks = _tasks(source, options, out)
     facts = {"source": str(source.resolve()), "side": options.side, "quality": options.quality}
     facts |= {"scenes": options.scenes, "contents": _contents(tasks)}
     is_new = not out.exists()
     begin_folder(out, {"kind": "convert", **facts}, REMEDY, NAMES)
     folder = _Output(out)
     waiting = [(out / name, left) for name, paths in tasks if (left := folder.missing(name, paths))]
-    note(f"{len(tasks) - len(waiting)} of {counted(len(tasks), 'shard')} are in {out}")
+    note(f"{len(tasks) - len(waiting)} of {len(tasks)} shards are in {out}")
     failed: dict[Path, str] = {}
     for path, result in _converted(waiting, options, min(processes, len(waiting))):
         if isinstance(result, str):
@@ -123,7 +123,7 @@ def convert(source: Path, out: Path, options: ConvertOptions, processes: int = 1
     if failed:
         path, reason = next(iter(failed.items()))
         raise InputError(
-            f"{len(failed)} of {counted(len(tasks), 'shard')} could not be written; {path}: "
+            f"{len(failed)} of {len(tasks)} shards could not be written; {path}: "
             f"{reason}; the same command goes on with them, and fewer --processes take less memory"
         )
     if not any(open_shard(path).index for path in out.glob("*.tar")):
@@ -139,7 +139,7 @@ Task = tuple[str, list[Path]]
 """Name of a tar file, and the files or captures that go into it."""
 
 
-def _tasks(source: Path, options: ConvertOptions) -> list[Task]:
+def _tasks(source: Path, options: ConvertOptions, out: Path) -> list[Task]:
     """Divide a folder into shards, always in the same way."""
     if not source.is_dir():
         raise InputError(
@@ -155,15 +155,15 @@ def _tasks(source: Path, options: ConvertOptions) -> list[Task]:
     if clips and len(clips) < len(texts):
         names = [path.name for path in texts if path not in clips]
         note(f"skipped .txt files without a folder of frames of that name: {listed(names)}")
-    items = clips or _captures(source)
+    items = clips or _captures(source, out)
     starts = range(0, len(items), options.scenes)
     return [(f"{s // options.scenes:06d}.tar", items[s : s + options.scenes]) for s in starts]
 
 
-def _captures(source: Path) -> list[Path]:
+def _captures(source: Path, out: Path) -> list[Path]:
     """Return the captures of a folder, with those that turn out to be unusable.
 
-    These belong to a shard, too, for when they are repaired.
+    These belong to a shard, too, for when they are repaired. Folders of shards are no captures.
 
     Raises:
         InputError: None is usable.
@@ -171,12 +171,15 @@ def _captures(source: Path) -> list[Path]:
     others: list[tuple[Path, str]] = []
     found = [path for path, _ in posed_captures(source, lambda *other: others.append(other))]
     if not found:
-        reasons = "; ".join(reason for _, reason in others[:MAX_REASONS])
+        # Folders without photos are not worth a reason.
+        reasons = [reason for _, reason in others if not reason.startswith("no images in")]
+        text = f": {'; '.join(reasons[:MAX_REASONS])}" if reasons else ""
         raise InputError(
             f"{source} has no .torch chunks, no .txt files with frames and no captures with "
-            f"cameras: {reasons}"
+            f"cameras{text}"
         )
-    return sorted([*found, *(path.absolute() for path, _ in others)])
+    unusable = [path.absolute() for path, _ in others if not (path / PLAN).is_file()]
+    return sorted([*found, *(path for path in unusable if path.resolve() != out.resolve())])
 
 
 def _contents(tasks: list[Task]) -> str:
