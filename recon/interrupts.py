@@ -68,8 +68,8 @@ class StopRequests:
         """Whether the main thread has got its KeyboardInterrupt."""
         self.is_process = False
         """Whether the process may end in the handler of a signal."""
-        self.held: int | None = None
-        """The signal that is only noted when it comes first; see `hold`."""
+        self.held: tuple[int, ...] = ()
+        """The signals that are only noted when one comes first; see `hold`."""
         self.told = False
         """Whether the user has been told."""
         self._previous: dict[int, Any] = {}
@@ -115,19 +115,19 @@ class StopRequests:
         return WORDS[signal.Signals(self.signal or signal.SIGINT)]
 
     @contextmanager
-    def hold(self, number: int) -> Iterator[Callable[[], bool]]:
-        """Note a first signal instead of raising KeyboardInterrupt; yield whether there was one."""
-        self.held = number
+    def hold(self, numbers: tuple[int, ...]) -> Iterator[Callable[[], int | None]]:
+        """Note a first signal instead of raising KeyboardInterrupt; yield which one it was."""
+        self.held = numbers
         try:
-            yield lambda: self.signal is not None
+            yield lambda: self.signal
         finally:
-            self.held = None
+            self.held = ()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # Later signals must not interrupt the work of cleaning up.
         if self.raised:
             return
-        is_noted = self.signal is None and number == self.held
+        is_noted = self.signal is None and number in self.held
         self.signal = number
         if is_noted:
             return
@@ -152,7 +152,7 @@ class StopRequests:
                 continue
             asked += 1
             number = number or byte[0]
-            keeps = asked == 1 and number == self.held
+            keeps = asked == 1 and number in self.held
             grace = KEEPING_GRACE_S if keeps else GRACE_S
             deadline = min(deadline, time.monotonic() + grace)
         self._end(number)
@@ -218,12 +218,12 @@ def stoppable(is_process: bool, quiet: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def hold_signal(number: int) -> Iterator[Callable[[], bool]]:
-    """Note a first signal instead of ending at once; yield whether there was one.
+def hold_signal(*numbers: int) -> Iterator[Callable[[], int | None]]:
+    """Note a first signal of these instead of ending at once; yield which one there was.
 
     The block then has KEEPING_GRACE_S to end.
     """
-    with _current[-1].hold(number) if _current else nullcontext(lambda: False) as asked:
+    with _current[-1].hold(numbers) if _current else nullcontext(lambda: None) as asked:
         yield asked
 
 

@@ -6,7 +6,7 @@ A batch depends on the seed and the step alone (`batches.py`), so both ways give
 import os
 import signal
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ AHEAD = 3
 NICENESS = 10
 # Larger tensors are put into shared memory (bytes).
 MOST_BY_VALUE = 16384
+# Sent to all processes of a training, which then saves: Ctrl-C, and a cluster's SIGTERM.
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # What torch's errors begin with when a process of a DataLoader ended by itself.
 WORKER_ENDED = "DataLoader worker"
 
@@ -70,15 +72,31 @@ def make_parts(
         yield make_batch(config, source, step, shard, device)
 
 
+@contextmanager
+def _blocked(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """Receive these signals after the block; processes that start in it do not receive them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker(SpawnProcess):
     """A process that makes scenes, and that only its owner can end.
 
-    It ignores SIGTERM, by which torch and multiprocessing end processes: they would wait for ever.
+    It receives no signal of `SIGNALS`, by one of which torch and multiprocessing end processes:
+    they would wait for ever.
     """
 
     @staticmethod
     def _Popen(process: Any) -> Any:
-        started: Any = SpawnProcess._Popen(process)
+        # Also while the process starts, before it can ignore them.
+        with _blocked(SIGNALS):
+            started: Any = SpawnProcess._Popen(process)
         started.terminate = started.kill
         return started
 
@@ -213,8 +231,8 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _start_worker(index: int) -> None:
-    """Leave cores to the process that trains, and what all receive: Ctrl-C, a cluster's SIGTERM."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Leave cores and signals to the process that trains."""
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(NICENESS)

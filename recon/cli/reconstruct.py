@@ -197,7 +197,7 @@ def _interruptible(
     """
     from recon.types import StopEarly
 
-    asked: list[Callable[[], bool]] = []
+    asked: list[Callable[[], int | None]] = []
 
     def was_interrupted() -> bool:
         return any(was_asked() for was_asked in asked)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from recon.cli.arguments import Arg
 from recon.errors import MissingDependency
-from recon.interrupts import hold_signal
+from recon.interrupts import WORDS, hold_signal
 from recon.reporting import say
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Train:
         """Train; state, weights and metrics are written to the output folder.
 
         Raises:
-            SystemExit: 143 after SIGTERM, which ends the training after the present step.
+            SystemExit: 143 after SIGTERM and 130 after Ctrl-C, which end the training after the
+                present step.
         """
         from training.config import read_config
 
@@ -55,17 +56,17 @@ class Train:
             if self.resume:
                 trainer.resume()
             begin = trainer.step
-            # Sent by clusters before they take a machine away.
-            with hold_signal(signal.SIGTERM) as was_terminated:
-                trainer.train(self.until, stop=was_terminated)
-                terminated = was_terminated()
+            # Clusters send SIGTERM before they take a machine away.
+            with hold_signal(signal.SIGTERM, signal.SIGINT) as asked:
+                trainer.train(self.until, stop=lambda: asked() is not None)
+                number = asked()
         if trainer.accelerator.is_main_process and trainer.step:
-            end = "; terminated, continue with --resume" if terminated else ""
+            end = f"; {WORDS[signal.Signals(number)]}, continue with --resume" if number else ""
             of = f"step {trainer.step} of {config.optimiser.steps}"
             wrote = "wrote" if trainer.step > begin else "nothing to train, unchanged:"
             say(f"{wrote} {Path(config.out) / WEIGHTS}: {of}{end}")
-        if terminated:
-            raise SystemExit(128 + signal.SIGTERM)
+        if number:
+            raise SystemExit(128 + number)
 
     def _live(self, name: str) -> "AbstractContextManager[LiveViewer | None]":
         if not self.viewer:

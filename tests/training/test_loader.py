@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from training.config import TrainConfig, read_config
 from training.data.realestate10k import load_frames, open_clips
 from training.data.shards import ShardsConfig
 from training.data.types import SampleRequest, Skipped, TrainingSample
-from training.loader import StepShards, _Batches, batches_ahead, naming_ended_workers
+from training.loader import StepShards, _Batches, _Workers, batches_ahead, naming_ended_workers
 from training.metrics_logger import METRICS
 from training.run_folder import STATE, check_unchanged
 from training.trainer import Trainer
@@ -187,7 +188,7 @@ def test_a_cut_tar_file_ends_recon_train(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_all_processes_ends_the_training(
-    number: int, code: int, tmp_path: Path
+    number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     """A cluster's SIGTERM reaches those that make scenes too; they last until all is saved."""
     words = [
@@ -208,9 +209,22 @@ def test_a_signal_to_all_processes_ends_the_training(
         os.killpg(running.pid, number)
         out, errors = running.communicate(timeout=60)
     assert running.returncode == code, errors
-    if number == signal.SIGTERM:
-        assert out.endswith("; terminated, continue with --resume\n") and errors == ""
-        assert (tmp_path / STATE).is_file()
+    word = {signal.SIGTERM: "terminated", signal.SIGINT: "interrupted"}[number]
+    assert out.endswith(f"; {word}, continue with --resume\n") and errors == ""
+    assert (tmp_path / STATE).is_file()
+
+
+def test_a_process_that_makes_scenes_is_ended_by_its_owner_alone() -> None:
+    """By no signal that all receive, not even while it starts."""
+    process = _Workers().Process(target=time.sleep, args=(60,))
+    process.start()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(0.3)
+    assert process.is_alive()
+    process.terminate()
+    process.join(10)
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_an_error_of_the_system_reaches_the_training_whole(tmp_path: Path, chunks: Path) -> None:
