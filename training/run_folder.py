@@ -29,9 +29,10 @@ def new_folder(path: Path) -> Iterator[None]:
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # or a name with a null character
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"out: cannot create the folder {path}: {error.strerror}; choose another out=FOLDER"
+            f"out: cannot create the folder {path}: {reason}; choose another out=FOLDER"
         ) from None
     try:
         yield

@@ -132,5 +132,7 @@ def test_wrong_numbers_are_named(tmp_path: Path) -> None:
             Trainer(tiny(tmp_path, assignment))
     with pytest.raises(ConfigError, match=r"dataset.context must be .* found \[3, 2\]"):
         Trainer(tiny(tmp_path, "dataset.context=[3,2]"))
+    with pytest.raises(ReconError, match="out: cannot create the folder .*null byte"):
+        Trainer(replace(tiny(tmp_path), out=str(tmp_path / "a\0b"))).train()
     with pytest.raises(ReconError, match="out: cannot create the folder /proc/x"):
         Trainer(replace(tiny(tmp_path), out="/proc/x")).train()
