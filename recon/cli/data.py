@@ -32,7 +32,8 @@ class Convert:
         _check_minima(side=self.side, quality=self.quality, scenes=self.scenes,
                       processes=self.processes)  # fmt: skip
         try:
-            from training.data.shards.convert import ConvertOptions, convert
+            from training.data.shards.convert import convert
+            from training.data.shards.pack import ConvertOptions
         except ImportError as error:
             raise _missing("convert", error) from None
         options = ConvertOptions(self.side, self.quality, self.scenes)

@@ -19,7 +19,8 @@ from training.data.realestate10k import (
     open_clips,
     read_evaluation_index,
 )
-from training.data.shards.convert import ConvertOptions, convert
+from training.data.shards.convert import convert
+from training.data.shards.pack import ConvertOptions
 from training.data.write_clips import main as write_clips_main
 from training.data.write_clips import video_order, write_clips
 

@@ -25,7 +25,8 @@ from training.data.photo_windows import read_capture
 from training.data.realestate10k import evaluation_views, open_clips, read_evaluation_index
 from training.data.shards import ShardScenes, ShardsConfig
 from training.data.shards import convert as convert_module
-from training.data.shards.convert import ConvertOptions, _npy, convert, pack_capture
+from training.data.shards.convert import convert
+from training.data.shards.pack import ConvertOptions, _npy, pack_capture
 from training.data.shards.tar import (
     INDEX,
     MANIFEST,

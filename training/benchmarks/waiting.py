@@ -19,7 +19,8 @@ from recon.files import temporary_folder
 from recon.reporting import note, say
 from training.benchmarks.data import bench_data
 from training.config import TrainConfig, read_config
-from training.data.shards.convert import ConvertOptions, convert
+from training.data.shards.convert import convert
+from training.data.shards.pack import ConvertOptions
 from training.data.write_clips import write_clips
 
 SIDE, STEP_S = 256, 0.05
