@@ -102,7 +102,7 @@ class Scene:
     exposure: Float[Tensor, "v 3"] | None = None
     """Exposure of each view relative to the scene, per colour channel; their geometric mean is 1.
     None if the scene was not optimised."""
-    source_view: Int[Tensor, "n"] | None = None
+    source_view: Int[Tensor, " n"] | None = None
     """Index of the view that each Gaussian was predicted from; of a merged one, that of its most
     visible member."""
     provenance: Provenance | None = None

@@ -168,7 +168,7 @@ class Prediction(TensorStruct):
 
     gaussians: Gaussians
     """World frame of the views' cameras; no batch axes."""
-    source_view: Int[Tensor, "n"]
+    source_view: Int[Tensor, " n"]
     """Index of the view whose pixel each Gaussian was predicted from."""
     depth: Float[Tensor, "g h w"]
     """Depth (z, world units) of every pixel of the geometry views."""

@@ -13,13 +13,13 @@ from render.cameras import Cameras
 class Footprints:
     """Points as seen by the camera whose pixels are smallest at their depth."""
 
-    camera: Int[Tensor, "n"]
+    camera: Int[Tensor, " n"]
     """Index of the camera; 0 for points that no camera sees."""
     pixels: Float[Tensor, "n 2"]
     """Projection into that camera's image (px)."""
-    depth: Float[Tensor, "n"]
+    depth: Float[Tensor, " n"]
     """z in that camera (world units); 0 for points that no camera sees."""
-    size: Float[Tensor, "n"]
+    size: Float[Tensor, " n"]
     """Side of a pixel at that depth (world units); 0 for points that no camera sees."""
 
     @staticmethod

@@ -155,8 +155,8 @@ def _rotation(ahead: Float[Tensor, "3"], up: Float[Tensor, "3"]) -> Float[Tensor
 
 
 def _score(
-    positions: Float[Tensor, "p 3"], means: Float[Tensor, "n 3"], size: Float[Tensor, "n"]
-) -> Float[Tensor, "p"]:
+    positions: Float[Tensor, "p 3"], means: Float[Tensor, "n 3"], size: Float[Tensor, " n"]
+) -> Float[Tensor, " p"]:
     """Measure the deviation of log(size / distance); lower is better.
 
     It is raised where Gaussians lie all around: photos look in one direction.

@@ -46,7 +46,7 @@ def rasterize_panorama(
     camera: Cameras,
     width: int,
     *,
-    backgrounds: Float[Tensor, "c"] | None = None,
+    backgrounds: Float[Tensor, " c"] | None = None,
     settings: RasterizeSettings | None = None,
 ) -> RenderOutput:
     """Render all directions around a camera into an equirectangular image of width x width / 2.

@@ -44,7 +44,7 @@ def project_covars(
 
 def widen(
     covars2d: Float[Tensor, "n 2 2"], eps2d: float
-) -> tuple[Float[Tensor, "n 2 2"], Float[Tensor, "n"]]:
+) -> tuple[Float[Tensor, "n 2 2"], Float[Tensor, " n"]]:
     """Add eps2d to covariances; also return the antialiasing factor, sqrt(det before / after)."""
     det_before = _determinant(covars2d)
     widened = covars2d + eps2d * torch.eye(2, dtype=covars2d.dtype, device=covars2d.device)
@@ -63,13 +63,13 @@ def conics_of(covars2d: Float[Tensor, "n 2 2"]) -> Float[Tensor, "n 3"]:
 
 
 def extents_of(
-    opacities: Float[Tensor, "n"], alpha_min: float
-) -> tuple[Float[Tensor, "n"], Bool[Tensor, "n"]]:
+    opacities: Float[Tensor, " n"], alpha_min: float
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """Compute how many sigmas away alpha falls to alpha_min, and whether it ever exceeds it."""
     visible = opacities >= alpha_min
     extent = (2 * (opacities.clamp_min(alpha_min) / alpha_min).log()).sqrt()
     return extent, visible
 
 
-def _determinant(matrices: Float[Tensor, "n 2 2"]) -> Float[Tensor, "n"]:
+def _determinant(matrices: Float[Tensor, "n 2 2"]) -> Float[Tensor, " n"]:
     return matrices[:, 0, 0] * matrices[:, 1, 1] - matrices[:, 0, 1] * matrices[:, 1, 0]

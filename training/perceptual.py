@@ -53,7 +53,7 @@ class Vgg19Distance(nn.Module):
 
     def forward(
         self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]
-    ) -> Float[Tensor, "n"]:
+    ) -> Float[Tensor, " n"]:
         """Compute the distances; 0 for identical images."""
         mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
         features = (torch.cat([a, b]) - mean) / deviation

@@ -24,7 +24,7 @@ def gaussian_colors(
     camera: Cameras,
     coloring: Coloring,
     use_sh: bool,
-    weight: Float[Tensor, "n"],
+    weight: Float[Tensor, " n"],
 ) -> Float[Tensor, "n 3"]:
     """Return colours in [0, 1] as seen from a camera.
 
@@ -49,7 +49,7 @@ def gaussian_colors(
     return sh_to_colors(gaussians.sh, dirs).clamp(0, 1)
 
 
-def turbo_colors(values: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
+def turbo_colors(values: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
     """Apply the Turbo colour map (blue low, red high) from the 2nd to the 98th percentile."""
     if len(values) == 0:
         return values.new_zeros(0, 3)

@@ -60,7 +60,7 @@ class SplatArrays:
 
 def visible_mask(
     gaussians: Gaussians, settings: DisplaySettings, normalisation: SceneNormalisation
-) -> Bool[Tensor, "n"]:
+) -> Bool[Tensor, " n"]:
     """Return which Gaussians pass the thresholds on opacity and size."""
     passes = gaussians.opacities >= settings.min_opacity
     if settings.max_size < math.inf:

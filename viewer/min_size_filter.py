@@ -21,7 +21,7 @@ MAX_DET = 30.0
 
 def filter_small(
     gaussians: Gaussians, camera: Cameras
-) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n"]]:
+) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, " n"]]:
     """Return world covariances and opacities that viser renders as our rasterizer does.
 
     A Gaussian that would be discarded becomes wider and more transparent, so that opacity times

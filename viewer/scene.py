@@ -23,9 +23,9 @@ class EditState:
     """
 
     gaussians: Gaussians
-    weight: Float[Tensor, "n"]
+    weight: Float[Tensor, " n"]
     """Cheap importance: opacity times the product of the two larger scales."""
-    kept: Bool[Tensor, "n"]
+    kept: Bool[Tensor, " n"]
 
     @staticmethod
     def of(gaussians: Gaussians) -> "EditState":
@@ -34,7 +34,7 @@ class EditState:
         weight = gaussians.opacities * scales[:, 1] * scales[:, 2]
         return EditState(gaussians, weight, torch.ones(len(gaussians), dtype=torch.bool))
 
-    def select_indices(self, mask: Bool[Tensor, "n"], limit: int) -> Int[Tensor, "m"]:
+    def select_indices(self, mask: Bool[Tensor, " n"], limit: int) -> Int[Tensor, " m"]:
         """Return the indices of kept Gaussians in the mask, the heaviest `limit` at most."""
         index = torch.nonzero(self.kept & mask)[:, 0]
         if len(index) <= limit:
@@ -68,7 +68,7 @@ class ViewerScene:
     version: int = field(default=0, init=False)
     """Number of changes so far, which tells a session whether what it sent is current."""
     _changing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
-    _measured: tuple[Gaussians, Float[Tensor, "n"]] | None = field(
+    _measured: tuple[Gaussians, Float[Tensor, " n"]] | None = field(
         default=None, init=False, repr=False
     )
     _measuring: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -76,7 +76,7 @@ class ViewerScene:
     def __post_init__(self, gaussians: Gaussians) -> None:
         self.state = EditState.of(gaussians)
 
-    def contribution(self, gaussians: Gaussians) -> Float[Tensor, "n"]:
+    def contribution(self, gaussians: Gaussians) -> Float[Tensor, " n"]:
         """Measure how much each Gaussian contributes to images (px), once per scene."""
         with self._measuring:
             if self._measured is None or self._measured[0] is not gaussians:
@@ -92,7 +92,7 @@ class ViewerScene:
             self.history.clear()
             self._set_state(EditState.of(gaussians.detach().to("cpu", torch.float32)))
 
-    def hide(self, mask_of: Callable[[Gaussians], Bool[Tensor, "n"]]) -> int:
+    def hide(self, mask_of: Callable[[Gaussians], Bool[Tensor, " n"]]) -> int:
         """Hide the Gaussians of a mask and return how many more are hidden now."""
         with self._changing:
             before = self.state

@@ -18,7 +18,7 @@ def in_box(
     position: Float[Tensor, "3"],
     wxyz: np.ndarray,
     size: Float[Tensor, "3"],
-) -> Bool[Tensor, "n"]:
+) -> Bool[Tensor, " n"]:
     """Return which points lie in a rotated box.
 
     Args:
@@ -33,7 +33,7 @@ def in_box(
 
 def in_sphere(
     points: Float[Tensor, "n 3"], position: Float[Tensor, "3"], radius: float
-) -> Bool[Tensor, "n"]:
+) -> Bool[Tensor, " n"]:
     """Return which points lie in a sphere."""
     distance: Tensor = (points - position).norm(dim=-1)
     return distance <= radius
@@ -41,7 +41,7 @@ def in_sphere(
 
 def in_polygon(
     points: Float[Tensor, "n 3"], camera: Cameras, corners: Float[np.ndarray, "k 2"]
-) -> Bool[Tensor, "n"]:
+) -> Bool[Tensor, " n"]:
     """Return which points a camera sees inside a polygon, at any depth.
 
     Args:

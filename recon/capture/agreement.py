@@ -119,7 +119,7 @@ def _fraction(pairs: list[Pair], correct: Callable[[Pose], Pose]) -> float:
     return float(np.concatenate(agreeing).mean()) if agreeing else 1.0
 
 
-def agree(a: Rays, b: Rays, b_from_a: Pose) -> Bool[np.ndarray, "n"]:
+def agree(a: Rays, b: Rays, b_from_a: Pose) -> Bool[np.ndarray, " n"]:
     """Return which matches fit the epipolar geometry of two cameras, with points in front of both.
 
     Args:

@@ -68,7 +68,7 @@ class ModelImage:
     quat: Float[np.ndarray, "4"]
     """Rotation of camera from world, wxyz."""
     translation: Float[np.ndarray, "3"]
-    point_ids: Int[np.ndarray, "k"]
+    point_ids: Int[np.ndarray, " k"]
     """IDs of the points it sees."""
 
 
@@ -78,7 +78,7 @@ class Model:
 
     cameras: dict[int, ModelCamera]
     images: list[ModelImage]
-    point_ids: Int[np.ndarray, "m"]
+    point_ids: Int[np.ndarray, " m"]
     """IDs of the points in increasing order."""
     points: Float[np.ndarray, "m 3"]
     """Their positions, world frame."""
@@ -338,7 +338,7 @@ def _float(text: str) -> float:
     return float("nan") if NOT_A_NUMBER.fullmatch(text) else float(text.replace(",", "."))
 
 
-def _point_ids(line: str) -> Int[np.ndarray, "k"] | None:
+def _point_ids(line: str) -> Int[np.ndarray, " k"] | None:
     """Read a line of X Y POINT3D_ID triples; None if it is not one."""
     fields = line.split()
     if len(fields) % 3:

@@ -40,7 +40,7 @@ class RgbSpace:
     """An RGB colour space."""
 
     name: str
-    linear: Callable[[Float[np.ndarray, "n"]], Float[np.ndarray, "n"]]
+    linear: Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, " n"]]
     """Linear values of codes in [0, 1]; 1 is diffuse white."""
     matrix: tuple[tuple[float, ...], ...]
     """Linear sRGB from linear values."""
@@ -48,7 +48,7 @@ class RgbSpace:
     """Linear value from which highlights are compressed."""
 
 
-def _hlg_linear(codes: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+def _hlg_linear(codes: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Return scene light relative to diffuse white (ITU-R BT.2100-2, table 5, inverse OETF)."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
 
@@ -58,7 +58,7 @@ def _hlg_linear(codes: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     return np.asarray(inverse(codes) / inverse(np.array(HLG_WHITE)))
 
 
-def _pq_linear(codes: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+def _pq_linear(codes: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Return display light relative to diffuse white (ITU-R BT.2100-2, table 4, EOTF)."""
     m1, m2 = 2610 / 16384, 2523 / 4096 * 128
     c1, c2, c3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
@@ -67,7 +67,7 @@ def _pq_linear(codes: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     return np.asarray(10_000 / PQ_WHITE * light)
 
 
-def _srgb_linear(codes: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+def _srgb_linear(codes: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Return linear values of sRGB codes (IEC 61966-2-1)."""
     return np.asarray(np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4))
 
@@ -92,12 +92,12 @@ def srgb_from(space: RgbSpace, codes: Shaped[np.ndarray, "h w 3"]) -> UInt8[np.n
 
 
 @functools.lru_cache(maxsize=8)
-def _linear_table(space: RgbSpace, item_bytes: int) -> Float[np.ndarray, "n"]:
+def _linear_table(space: RgbSpace, item_bytes: int) -> Float[np.ndarray, " n"]:
     return space.linear(np.linspace(0, 1, 1 << (8 * item_bytes))).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=2)
-def _srgb_table(knee: float) -> UInt8[np.ndarray, "n"]:
+def _srgb_table(knee: float) -> UInt8[np.ndarray, " n"]:
     """Return the sRGB codes of linear values from 0 to MAX_LINEAR (IEC 61966-2-1)."""
     light = np.linspace(0, MAX_LINEAR, TABLE_SIZE)
     if knee < 1:

@@ -143,7 +143,7 @@ def _geocentric(positions: Float[np.ndarray, "n 3"]) -> np.ndarray:
 
 def similarity(
     source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"]
-) -> tuple[Sim3, Float[np.ndarray, "n"]]:
+) -> tuple[Sim3, Float[np.ndarray, " n"]]:
     """Return the similarity with the least sum of distances, and the weights of the points.
 
     Each step is the least-squares solution of Umeyama 1991 ("Least-squares estimation of
@@ -162,7 +162,7 @@ def similarity(
 def _umeyama(
     source: Float[np.ndarray, "n 3"],
     target: Float[np.ndarray, "n 3"],
-    weights: Float[np.ndarray, "n"],
+    weights: Float[np.ndarray, " n"],
 ) -> Sim3:
     weights = weights / weights.sum()
     a, b = (values - weights @ values for values in (source, target))

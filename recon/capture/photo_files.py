@@ -207,7 +207,7 @@ def _is_whole(path: Path) -> bool:
         return pattern in file.read()
 
 
-def thumbnail(path: Path) -> Float[np.ndarray, "p"]:
+def thumbnail(path: Path) -> Float[np.ndarray, " p"]:
     """Return the grey values of a small square copy.
 
     Raises:
@@ -221,7 +221,7 @@ def thumbnail(path: Path) -> Float[np.ndarray, "p"]:
 
 
 @functools.lru_cache(maxsize=2000)
-def _thumbnail(path: Path, _mtime_ns: int, _bytes: int) -> Float[np.ndarray, "p"]:
+def _thumbnail(path: Path, _mtime_ns: int, _bytes: int) -> Float[np.ndarray, " p"]:
     with developed(path, half=True) if is_raw(path) else open_image(path) as image:
         try:
             # JPEG files are decoded at a fraction of their size.

@@ -311,7 +311,7 @@ def _sparse_points(path: Path, document: dict[str, Any]) -> Float[Tensor, "m 3"]
     return torch.from_numpy(vertices) if len(vertices) else None
 
 
-def _inside(points: Float[Tensor, "m 3"], camera: FrameCamera) -> Bool[Tensor, "m"]:
+def _inside(points: Float[Tensor, "m 3"], camera: FrameCamera) -> Bool[Tensor, " m"]:
     """Return which world points are in front of the camera and inside its image."""
     local = points @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
     depth = local[:, 2]

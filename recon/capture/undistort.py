@@ -86,7 +86,7 @@ def _maps(
 
 def _unfolded(
     model: DistortionModel,
-    coefficients: Float[np.ndarray, "c"],
+    coefficients: Float[np.ndarray, " c"],
     K: Float[np.ndarray, "3 3"],
     shape: tuple[int, ...],
 ) -> Bool[np.ndarray, "h w"]:

@@ -106,7 +106,7 @@ def _extract(
             (temporary / NOTE).write_text(f"{index + 1} of {expected}", encoding="utf-8")
 
 
-def default_count(motion: Float[np.ndarray, "f"]) -> int:
+def default_count(motion: Float[np.ndarray, " f"]) -> int:
     """Return the number of photos to take from a video.
 
     Args:
@@ -118,11 +118,11 @@ def default_count(motion: Float[np.ndarray, "f"]) -> int:
 
 
 def select_frames(
-    indices: Int[np.ndarray, "f"],
-    sharpness: Float[np.ndarray, "f"],
-    motion: Float[np.ndarray, "f"],
+    indices: Int[np.ndarray, " f"],
+    sharpness: Float[np.ndarray, " f"],
+    motion: Float[np.ndarray, " f"],
     count: int,
-) -> Int[np.ndarray, "c"]:
+) -> Int[np.ndarray, " c"]:
     """Select the sharpest frame of each of `count` segments of equal motion.
 
     Args:
@@ -145,7 +145,7 @@ def select_frames(
 
 def _measure_frames(
     path: Path, space: RgbSpace | None, layout: Raster, total: int
-) -> tuple[Int[np.ndarray, "f"], Float[np.ndarray, "f"], Float[np.ndarray, "f"]]:
+) -> tuple[Int[np.ndarray, " f"], Float[np.ndarray, " f"], Float[np.ndarray, " f"]]:
     """Return the indices, sharpness and motion of the frames that are analysed."""
     stride = max(1, -(-total // MAX_ANALYSED_FRAMES))
     rows, previous, first, moves = [], None, None, False

@@ -45,7 +45,7 @@ class ObjectConfig:
 
 def object_by_masks(
     gaussians: Gaussians, views: Views, config: ObjectConfig | None = None
-) -> Bool[Tensor, "n"]:
+) -> Bool[Tensor, " n"]:
     """Return which Gaussians are inside the masks of the photos, wherever they are in the image.
 
     Args:
@@ -67,7 +67,7 @@ def object_by_masks(
 
 def object_by_ground(
     gaussians: Gaussians, cameras: list[Cameras], config: ObjectConfig | None = None
-) -> Bool[Tensor, "n"]:
+) -> Bool[Tensor, " n"]:
     """Return which Gaussians belong to the object that cameras around it look at.
 
     Args:
@@ -121,7 +121,7 @@ def _meeting_point(cameras: list[Cameras]) -> tuple[Float[Tensor, "3"], float]:
 
 def _height_above_ground(
     points: Float[Tensor, "n 3"], up: Float[Tensor, "3"], config: ObjectConfig
-) -> Float[Tensor, "n"] | None:
+) -> Float[Tensor, " n"] | None:
     """Return heights above the plane that most points are on; None if there is no such plane."""
     generator = torch.Generator().manual_seed(RANDOM_SEED)
     sample = points[torch.randperm(len(points), generator=generator)[:MAX_SAMPLES]]
@@ -145,7 +145,7 @@ def _height_above_ground(
     return height_of_all
 
 
-def _central_part(solid: Float[Tensor, "m 3"], points: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
+def _central_part(solid: Float[Tensor, "m 3"], points: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
     """Return which points are in the part of a grid that is largest and nearest to its middle.
 
     Args:

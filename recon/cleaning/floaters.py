@@ -52,7 +52,7 @@ def find_floaters(
     config: CleanConfig | None = None,
     antialiased: bool = False,
     progress: StageProgress = lambda stage, done: None,
-) -> Bool[Tensor, "n"]:
+) -> Bool[Tensor, " n"]:
     """Return which Gaussians are floaters.
 
     Args:
@@ -81,7 +81,7 @@ def find_floaters(
 
 def _one_pass(
     gaussians: Gaussians, cameras: list[Cameras], config: CleanConfig, antialiased: bool
-) -> Bool[Tensor, "n"]:
+) -> Bool[Tensor, " n"]:
     """Return which Gaussians are floaters, as far as the others let the surfaces be seen."""
     chosen = _candidates(gaussians, cameras, config)
     maps = render_depth_maps(gaussians[~chosen], cameras, antialiased, lambda done: None)
@@ -100,7 +100,7 @@ def _one_pass(
 
 def _candidates(
     gaussians: Gaussians, cameras: list[Cameras], config: CleanConfig
-) -> Bool[Tensor, "n"]:
+) -> Bool[Tensor, " n"]:
     """Return which Gaussians are apart from others, or haze."""
     distance = torch.full((len(gaussians),), torch.inf)
     pixel = distance.clone()
@@ -115,7 +115,7 @@ def _candidates(
     return apart | (huge & (gaussians.opacities < config.haze_opacity))
 
 
-def neighbour_distance(points: Float[Tensor, "n 3"], count: int) -> Float[Tensor, "n"]:
+def neighbour_distance(points: Float[Tensor, "n 3"], count: int) -> Float[Tensor, " n"]:
     """Return the distance of each point to its neighbour of this rank."""
     values = points.double().numpy()
     tree = library("scipy.spatial").cKDTree(values)

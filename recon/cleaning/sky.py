@@ -70,7 +70,7 @@ def typical_distance(gaussians: Gaussians, cameras: list[Cameras]) -> float:
 
 def find_sky(
     gaussians: Gaussians, cameras: list[Cameras], config: SkyConfig | None = None
-) -> Bool[Tensor, "n"]:
+) -> Bool[Tensor, " n"]:
     """Return which Gaussians are sky.
 
     Args:
@@ -103,7 +103,7 @@ def find_sky(
 
 def onto_sphere(
     gaussians: Gaussians,
-    sky: Bool[Tensor, "n"],
+    sky: Bool[Tensor, " n"],
     cameras: list[Cameras],
     config: SkyConfig | None = None,
 ) -> Gaussians:

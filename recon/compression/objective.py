@@ -35,7 +35,7 @@ class RateDistortionObjective:
     eval_cameras: Cameras
     eval_images: Float[Tensor, "e 3 h w"]
     """Renderings of the original scene from `eval_cameras`, clipped to [0, 1]."""
-    eval_groups: Int[Tensor, "e"]
+    eval_groups: Int[Tensor, " e"]
     """Index of each evaluation camera's group; the group with the largest error counts."""
     scene_error: float
     """Mean squared error of the original scene: measured on photos, or assumed."""
@@ -142,7 +142,7 @@ def _displaced(camera: Cameras, offset: Float[Tensor, "3"], focus: Float[Tensor,
     return replace(camera, viewmats=viewmat[None])
 
 
-def _group_indices(*parts: Sequence[Cameras | None]) -> Int[Tensor, "e"]:
+def _group_indices(*parts: Sequence[Cameras | None]) -> Int[Tensor, " e"]:
     """List the group of each camera, in parts that each hold all groups in order."""
     counts = [
         (group, len(cameras))

@@ -10,7 +10,7 @@ BINS = 1 << 17
 ITERATIONS, K_MEANS_ITERATIONS = 30, 8
 
 
-def codebook(values: Float[np.ndarray, "..."], size: int = 256) -> Float[np.ndarray, "s"]:
+def codebook(values: Float[np.ndarray, "..."], size: int = 256) -> Float[np.ndarray, " s"]:
     """Return sorted scalars that minimise the mean squared error (Lloyd 1982, on a histogram)."""
     flat = np.sort(np.asarray(values, np.float64).ravel())
     if len(flat) == 0:
@@ -32,14 +32,14 @@ def codebook(values: Float[np.ndarray, "..."], size: int = 256) -> Float[np.ndar
     return centers.astype(np.float32)
 
 
-def nearest(centers: Float[np.ndarray, "s"], values: np.ndarray) -> Int[np.ndarray, "..."]:
+def nearest(centers: Float[np.ndarray, " s"], values: np.ndarray) -> Int[np.ndarray, "..."]:
     """Return the index of the nearest of sorted centres."""
     return np.searchsorted((centers[1:] + centers[:-1]) / 2, values)
 
 
 def palette(
     vectors: Float[Tensor, "n d"], size: int, seed: int = 0
-) -> tuple[Float[Tensor, "s d"], Int[Tensor, "n"]]:
+) -> tuple[Float[Tensor, "s d"], Int[Tensor, " n"]]:
     """Return at most `size` centres, and the index of the centre of each vector.
 
     K-means in two levels, first into groups and then within each group, takes a fraction of the
@@ -64,7 +64,7 @@ def palette(
 
 def _k_means(
     vectors: Float[Tensor, "n d"], size: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "s d"], Int[Tensor, "n"]]:
+) -> tuple[Float[Tensor, "s d"], Int[Tensor, " n"]]:
     size = min(size, len(vectors))
     centers = vectors[torch.randperm(len(vectors), generator=generator)[:size]]
     for _ in range(K_MEANS_ITERATIONS):
@@ -75,7 +75,7 @@ def _k_means(
     return centers, _closest(vectors, centers)
 
 
-def _closest(vectors: Float[Tensor, "n d"], centers: Float[Tensor, "s d"]) -> Int[Tensor, "n"]:
+def _closest(vectors: Float[Tensor, "n d"], centers: Float[Tensor, "s d"]) -> Int[Tensor, " n"]:
     half = 0.5 * centers.square().sum(1)
     rows = max((1 << 24) // max(len(centers), 1), 1)
     found = [(block @ centers.T - half).argmax(1) for block in torch.split(vectors, rows)]

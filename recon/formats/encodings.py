@@ -89,7 +89,7 @@ def decode_steps(steps: np.ndarray, bits: int) -> Float[np.ndarray, "..."]:
 
 def encode_smallest_three(
     quats: Float[np.ndarray, "n 4"],
-) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n 3"]]:
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n 3"]]:
     """Return the index of the largest component and the three others, in order.
 
     The sign of the quaternion is chosen so that the largest component is positive; the others are
@@ -104,7 +104,7 @@ def encode_smallest_three(
 
 
 def decode_smallest_three(
-    largest: Int[np.ndarray, "n"], three: Float[np.ndarray, "n 3"]
+    largest: Int[np.ndarray, " n"], three: Float[np.ndarray, "n 3"]
 ) -> Float[np.ndarray, "n 4"]:
     """Reconstruct unit quaternions from the result of `encode_smallest_three`."""
     quats = np.zeros((len(three), 4), np.float32)

@@ -29,7 +29,7 @@ class Survey:
 
     center: Float[np.ndarray, "3"]
     """Median position in the first block, relative to the origin."""
-    distances: Float[np.ndarray, "n"]
+    distances: Float[np.ndarray, " n"]
     """Distance of each Gaussian from it, in increasing order."""
     size: float
     """Middle scale of small Gaussians."""

@@ -13,7 +13,7 @@ from render import Gaussians
 BITS = 21
 
 
-def morton_order(points: Float[Tensor, "n 3"]) -> Int[Tensor, "n"]:
+def morton_order(points: Float[Tensor, "n 3"]) -> Int[Tensor, " n"]:
     """Return indices that sort points by their interleaved coordinates (Morton 1966)."""
     if len(points) == 0:
         return torch.zeros(0, dtype=torch.long)
@@ -46,7 +46,7 @@ def in_texture_order(gaussians: Gaussians, width: int) -> Gaussians:
     return gaussians[order]
 
 
-def _spread(values: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+def _spread(values: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     """Insert two zero bits after each of 21 bits."""
     for shift, mask in (
         (32, 0x1F00000000FFFF),

@@ -39,15 +39,15 @@ class DepthMaps:
 class Agreement:
     """Sums of the confidences of the views that a Gaussian projects into."""
 
-    support: Float[Tensor, "n"]
+    support: Float[Tensor, " n"]
     """Views that see a surface at the Gaussian's depth."""
-    violation: Float[Tensor, "n"]
+    violation: Float[Tensor, " n"]
     """Views that see a surface behind the Gaussian."""
 
 
 def is_consistent(
-    gaussians: Gaussians, source: Int[Tensor, "n"], maps: DepthMaps, config: FusionConfig
-) -> Bool[Tensor, "n"]:
+    gaussians: Gaussians, source: Int[Tensor, " n"], maps: DepthMaps, config: FusionConfig
+) -> Bool[Tensor, " n"]:
     """Return which Gaussians do not contradict the other views.
 
     Args:
@@ -69,7 +69,7 @@ def is_consistent(
 
 def is_seen_through(
     gaussians: Gaussians, maps: Iterable[DepthMaps], config: FusionConfig
-) -> Bool[Tensor, "n"]:
+) -> Bool[Tensor, " n"]:
     """Return which Gaussians more of the views see through than see at their surface.
 
     Args:
@@ -85,7 +85,7 @@ def is_seen_through(
 
 
 def measure_agreement(
-    gaussians: Gaussians, source: Int[Tensor, "n"] | None, maps: DepthMaps, config: FusionConfig
+    gaussians: Gaussians, source: Int[Tensor, " n"] | None, maps: DepthMaps, config: FusionConfig
 ) -> Agreement:
     """Compare the depth of each Gaussian with the depth maps of all views but its source."""
     width = maps.depth.shape[2]
@@ -111,8 +111,8 @@ def measure_agreement(
 
 
 def _is_nearer_to_others(
-    gaussians: Gaussians, source: Int[Tensor, "n"], cameras: Cameras, ratio: float
-) -> Bool[Tensor, "n"]:
+    gaussians: Gaussians, source: Int[Tensor, " n"], cameras: Cameras, ratio: float
+) -> Bool[Tensor, " n"]:
     """Return which Gaussians are nearer to another camera than `ratio` of the own distance."""
     limit = ratio * (gaussians.means - cameras.centers[source]).norm(dim=-1)
     near = torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.device)
@@ -121,7 +121,7 @@ def _is_nearer_to_others(
     return near
 
 
-def _is_near_camera(gaussians: Gaussians, maps: DepthMaps, radius: float) -> Bool[Tensor, "n"]:
+def _is_near_camera(gaussians: Gaussians, maps: DepthMaps, radius: float) -> Bool[Tensor, " n"]:
     """Return which Gaussians are so near to a camera that other cameras would be inside them."""
     near = torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.device)
     for center, depth in zip(maps.cameras.centers, maps.depth, strict=True):

@@ -103,7 +103,7 @@ def masked_points(
     maps: list[DepthMap],
     points: Float[np.ndarray, "n 3"],
     images: list[Float[torch.Tensor, "4 _ _"]],
-) -> Bool[np.ndarray, "n"]:
+) -> Bool[np.ndarray, " n"]:
     """Return which points most photos that see them have masked out: they are not of the scene.
 
     Args:

@@ -88,11 +88,11 @@ class _Bins:
     far: float
     """Inverse depth of the last bin."""
     step: float
-    order: Int[Tensor, "n"]
+    order: Int[Tensor, " n"]
     """Bin of each Gaussian, from near to far."""
 
     @staticmethod
-    def of(z: Float[Tensor, "n"]) -> "_Bins":
+    def of(z: Float[Tensor, " n"]) -> "_Bins":
         ahead = z[z > 0]
         if len(ahead) == 0:
             ahead = z.new_ones(1)

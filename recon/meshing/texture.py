@@ -28,9 +28,9 @@ SHARPNESS = 16.0
 class _Texels:
     """Texels of a texture that belong to triangles."""
 
-    rows: Int[np.ndarray, "n"]
-    columns: Int[np.ndarray, "n"]
-    faces: Int[np.ndarray, "n"]
+    rows: Int[np.ndarray, " n"]
+    columns: Int[np.ndarray, " n"]
+    faces: Int[np.ndarray, " n"]
     weights: Float[np.ndarray, "n 3"]
     """Barycentric coordinates."""
 
@@ -113,7 +113,7 @@ def _unwrapped(mesh: TriangleMesh, size_px: int) -> tuple[TriangleMesh, tuple[in
     return TriangleMesh(vertices, faces.astype(np.int64), uv=uv.astype(np.float64)), size
 
 
-def _origin(mesh: TriangleMesh, unwrapped: TriangleMesh) -> Int[np.ndarray, "n"]:
+def _origin(mesh: TriangleMesh, unwrapped: TriangleMesh) -> Int[np.ndarray, " n"]:
     """Return the vertex of the mesh that each vertex of its unwrapped version is."""
     origin = np.zeros(len(unwrapped.vertices), np.int64)
     origin[unwrapped.faces] = mesh.faces

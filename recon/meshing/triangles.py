@@ -119,7 +119,7 @@ def _without_small_pieces(mesh: TriangleMesh) -> TriangleMesh:
     return compacted(mesh.vertices, mesh.faces[keep[piece]])
 
 
-def pieces(mesh: TriangleMesh) -> tuple[int, Int[np.ndarray, "m"]]:
+def pieces(mesh: TriangleMesh) -> tuple[int, Int[np.ndarray, " m"]]:
     """Return the number of connected pieces, and the index of the piece of each triangle."""
     sparse, graph = library("scipy.sparse"), library("scipy.sparse.csgraph")
     first = np.concatenate([mesh.faces[:, 0], mesh.faces[:, 1]])

@@ -192,7 +192,7 @@ def _tensors(gaussians: Gaussians) -> list[Tensor]:
     return [gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh]
 
 
-def _per_channel(head: GaussianHeadConfig, values: tuple[float, ...]) -> Float[Tensor, "c"]:
+def _per_channel(head: GaussianHeadConfig, values: tuple[float, ...]) -> Float[Tensor, " c"]:
     return torch.tensor(values).repeat_interleave(torch.tensor(head.parts))
 
 

@@ -76,7 +76,7 @@ class NetworkModel:
         return Prediction(gaussians, source_view, depth, output.confidence[0])
 
 
-def _moved(gaussians: Gaussians, cameras: Cameras, factors: Float[Tensor, "n"]) -> Gaussians:
+def _moved(gaussians: Gaussians, cameras: Cameras, factors: Float[Tensor, " n"]) -> Gaussians:
     """Move the Gaussians of all views along the rays to them; they keep their apparent size."""
     centers = cameras.centers.repeat_interleave(len(gaussians) // len(cameras), 0)
     means = centers + factors[:, None] * (gaussians.means - centers)

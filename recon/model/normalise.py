@@ -27,7 +27,7 @@ class Normalisation:
 
     rotmats: Float[Tensor, "b 3 3"]
     centers: Float[Tensor, "b 3"]
-    scales: Float[Tensor, "b"]
+    scales: Float[Tensor, " b"]
 
     @staticmethod
     @full_precision

@@ -48,10 +48,10 @@ class AdamScene:
     """Follows from the parameters. Its means, quaternions and SH are parameters themselves."""
     log_scales: Float[Tensor, "n 3"]
     """scale^2 = exp(2 log_scale) + min_scale^2."""
-    logits: Float[Tensor, "n"]
-    unit: Float[Tensor, "n"]
+    logits: Float[Tensor, " n"]
+    unit: Float[Tensor, " n"]
     min_scales: Float[Tensor, "n 3"]
-    moments: Float[Tensor, "m"]
+    moments: Float[Tensor, " m"]
     """Means and squares of all gradients; their order is known to the code of the step only."""
 
     @staticmethod
@@ -76,7 +76,7 @@ class AdamScene:
             moments=torch.zeros(2 * values * padded, device=start.device),
         )
 
-    def hide(self, which: Bool[Tensor, "n"]) -> None:
+    def hide(self, which: Bool[Tensor, " n"]) -> None:
         """Make some Gaussians invisible, which no gradient reaches then."""
         self.logits[which] = HIDDEN_LOGIT
         self.gaussians.opacities[which] = torch.sigmoid(self.logits[which])
@@ -156,7 +156,7 @@ class AdamScene:
         torch.sigmoid(self.logits, out=scene.opacities)
 
 
-def _any_gradient(gradients: Gaussians) -> Bool[Tensor, "n"]:
+def _any_gradient(gradients: Gaussians) -> Bool[Tensor, " n"]:
     """Find the Gaussians with any gradient."""
     found = gradients.opacities != 0
     for name in ATTRIBUTES:

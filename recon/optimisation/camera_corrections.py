@@ -76,7 +76,7 @@ class CameraCorrections:
         return float((self.given.Ks[:, 0, 0] * lengths).median()) < MIN_DISPLACEMENT_PX
 
 
-def _median_depths(cameras: Cameras, points: Float[Tensor, "n 3"]) -> Float[Tensor, "v"]:
+def _median_depths(cameras: Cameras, points: Float[Tensor, "n 3"]) -> Float[Tensor, " v"]:
     """Compute the median depth of the points that each camera sees; 0 if it sees none."""
     points = points[:: 1 + len(points) // MAX_POINTS]
     depths = torch.zeros(len(cameras), device=cameras.device)
@@ -89,7 +89,7 @@ def _median_depths(cameras: Cameras, points: Float[Tensor, "n 3"]) -> Float[Tens
 
 
 def _corrected(
-    cameras: Cameras, vectors: Float[Tensor, "n 6"], depth: Float[Tensor, "n"]
+    cameras: Cameras, vectors: Float[Tensor, "n 6"], depth: Float[Tensor, " n"]
 ) -> Cameras:
     """Rotate cameras about their centres by small rotation vectors, and shift them."""
     rotations, shifts = vectors.split(3, 1)

@@ -20,7 +20,7 @@ MIN_ALPHA = 0.5
 
 
 @torch.no_grad()
-def is_haze(gaussians: Gaussians, cameras: Cameras, radius: float) -> Bool[Tensor, "n"]:
+def is_haze(gaussians: Gaussians, cameras: Cameras, radius: float) -> Bool[Tensor, " n"]:
     """Return which Gaussians are near a camera, and in front of what most images show there.
 
     The test is that of the prediction (`recon.fusion.free_space`), with the depth of renders.

@@ -22,7 +22,7 @@ UNSEEN_DETAIL = 0.01
 MAX_BISECTIONS = 24
 
 
-def clusters(footprints: Footprints, size_px: float) -> Int[Tensor, "n"]:
+def clusters(footprints: Footprints, size_px: float) -> Int[Tensor, " n"]:
     """Assign points to clusters, numbered from 0 without gaps.
 
     A cluster is a square of `size_px` pixels of the camera that sees its points at the highest
@@ -42,7 +42,7 @@ def clusters(footprints: Footprints, size_px: float) -> Int[Tensor, "n"]:
     return _row_ids(columns)
 
 
-def _row_ids(columns: list[Int[Tensor, "n"]]) -> Int[Tensor, "n"]:
+def _row_ids(columns: list[Int[Tensor, " n"]]) -> Int[Tensor, " n"]:
     """Number the distinct rows of a table from 0 without gaps."""
     ids = torch.zeros_like(columns[0])
     for column in columns:
@@ -54,11 +54,11 @@ def _row_ids(columns: list[Int[Tensor, "n"]]) -> Int[Tensor, "n"]:
 
 def cheapest_groups(
     gaussians: Gaussians,
-    weight: Float[Tensor, "n"],
+    weight: Float[Tensor, " n"],
     footprints: Footprints,
     sizes_px: Sequence[float],
     count: int,
-) -> Int[Tensor, "n"]:
+) -> Int[Tensor, " n"]:
     """Divide Gaussians into groups to be merged, with the least error of the images.
 
     Clusters of all sizes form trees. Of all ways to cut them, the one is taken that minimises the
@@ -101,19 +101,19 @@ def cheapest_groups(
 class _Level:
     """Clusters of one size."""
 
-    groups: Int[Tensor, "n"]
+    groups: Int[Tensor, " n"]
     """Index of each Gaussian's cluster."""
-    parents: Int[Tensor, "k"]
+    parents: Int[Tensor, " k"]
     """Index of the cluster that each cluster of the size below (at first, Gaussian) lies in."""
-    error: Float[Tensor, "m"]
+    error: Float[Tensor, " m"]
     """Squared colour error of merging each cluster; 0 for a single Gaussian."""
 
     @staticmethod
     def of(
-        groups: Int[Tensor, "n"],
-        below: Int[Tensor, "n"],
+        groups: Int[Tensor, " n"],
+        below: Int[Tensor, " n"],
         gaussians: Gaussians,
-        weight: Float[Tensor, "n"],
+        weight: Float[Tensor, " n"],
         size_px: float,
     ) -> "_Level":
         count, color = int(groups.max()) + 1, C0 * gaussians.sh[:, 0].double()
@@ -154,7 +154,7 @@ class _Cut:
         return _Cut(levels, merged, int(number.sum()))
 
     @cached_property
-    def groups(self) -> Int[Tensor, "n"]:
+    def groups(self) -> Int[Tensor, " n"]:
         """Index of each Gaussian's group, from 0 without gaps."""
         ids = torch.arange(len(self.levels[0].groups), device=self.levels[0].groups.device)
         offset = len(ids)
@@ -165,7 +165,7 @@ class _Cut:
         return groups
 
 
-def _between(fine: Int[Tensor, "n"], coarse: Int[Tensor, "n"], count: int) -> Int[Tensor, "n"]:
+def _between(fine: Int[Tensor, " n"], coarse: Int[Tensor, " n"], count: int) -> Int[Tensor, " n"]:
     """Divide some of the coarse groups into the fine ones within them, to get `count` groups."""
     parents = coarse.new_empty(int(fine.max()) + 1)
     parents[fine] = coarse
@@ -181,7 +181,7 @@ def _between(fine: Int[Tensor, "n"], coarse: Int[Tensor, "n"], count: int) -> In
 
 
 def group_sums(
-    values: Float[Tensor, "n *k"], groups: Int[Tensor, "n"], count: int
-) -> Float[Tensor, "m *k"]:
+    values: Float[Tensor, " n *k"], groups: Int[Tensor, " n"], count: int
+) -> Float[Tensor, " m *k"]:
     """Sum the values of each group's members."""
     return values.new_zeros(count, *values.shape[1:]).index_add_(0, groups, values)

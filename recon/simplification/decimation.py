@@ -25,12 +25,12 @@ MAX_OPACITY = 0.99
 BLUR_PX2 = RasterizeSettings().eps2d
 
 
-def contribution(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "n"]:
+def contribution(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, " n"]:
     """Sum each Gaussian's weights (alpha times transmittance) over all pixels of all cameras."""
     return measure_contributions(gaussians, cameras).weight_sum
 
 
-def importance_order(gaussians: Gaussians, cameras: Cameras) -> Int[Tensor, "n"]:
+def importance_order(gaussians: Gaussians, cameras: Cameras) -> Int[Tensor, " n"]:
     """Sort Gaussians by importance, so that every prefix is a good smaller scene.
 
     Backward elimination: the Gaussians that contribute least are removed, and the contributions of
@@ -66,7 +66,7 @@ def simplify(
 
 def simplify_indexed(
     gaussians: Gaussians, cameras: Cameras, config: SimplifyConfig = SimplifyConfig()
-) -> tuple[Gaussians, Int[Tensor, "m"]]:
+) -> tuple[Gaussians, Int[Tensor, " m"]]:
     """Simplify a scene, and say which input Gaussian each output Gaussian stands for.
 
     Returns:
@@ -98,10 +98,10 @@ def simplify_indexed(
 
 def _merged(
     gaussians: Gaussians,
-    footprints: Float[Tensor, "n"],
-    groups: Int[Tensor, "n"],
-    weight: Float[Tensor, "n"],
-) -> tuple[Gaussians, Int[Tensor, "m"]]:
+    footprints: Float[Tensor, " n"],
+    groups: Int[Tensor, " n"],
+    weight: Float[Tensor, " n"],
+) -> tuple[Gaussians, Int[Tensor, " m"]]:
     """Merge every group; single Gaussians stay unchanged and come first.
 
     Returns the Gaussians and the index of each one's member of the greatest weight.
@@ -118,8 +118,8 @@ def _merged(
 
 
 def _heaviest(
-    weight: Float[Tensor, "n"], groups: Int[Tensor, "n"], merged: Bool[Tensor, "n"]
-) -> Int[Tensor, "m"]:
+    weight: Float[Tensor, " n"], groups: Int[Tensor, " n"], merged: Bool[Tensor, " n"]
+) -> Int[Tensor, " m"]:
     """Find the member with the greatest weight in each group of more than one member."""
     members = merged.nonzero()[:, 0]
     # By weight and then, stably, by group: each group starts with its heaviest member.
@@ -131,8 +131,8 @@ def _heaviest(
 
 def merge(
     gaussians: Gaussians,
-    footprints: Float[Tensor, "n"],
-    groups: Int[Tensor, "n"],
+    footprints: Float[Tensor, " n"],
+    groups: Int[Tensor, " n"],
     count: int,
 ) -> Gaussians:
     """Merge each group into one Gaussian by matching moments.
@@ -163,7 +163,7 @@ def merge(
     return Gaussians(mean, quats, scales, opacity.clamp_max(MAX_OPACITY), sh)
 
 
-def _area(scales: Float[Tensor, "n 3"], footprints: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+def _area(scales: Float[Tensor, "n 3"], footprints: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Compute the rendered area of the disc of the two longer axes, up to a constant factor."""
     variances = scales.sort(-1).values.square() + BLUR_PX2 * footprints.square()[:, None]
     return (variances[:, 1] * variances[:, 2]).sqrt().clamp_min(1e-30)

@@ -30,11 +30,11 @@ class _Splats:
 
     means2d: Float[Tensor, "n 2"]
     conics: Float[Tensor, "n 3"]
-    opacities: Float[Tensor, "n"]
+    opacities: Float[Tensor, " n"]
     values: Float[Tensor, "n c"]
     """Colour, depth and 1: the channels to composite."""
     extents_px: Float[Tensor, "n 2"]
-    index: Int[Tensor, "n"]
+    index: Int[Tensor, " n"]
     """Index of each in the scene."""
     nonfinite: int
 
@@ -86,7 +86,7 @@ def _project(
     size: tuple[int, int],
     settings: RasterizeSettings,
     channels: Float[Tensor, "n c"] | None = None,
-    mask: Bool[Tensor, "n"] | None = None,
+    mask: Bool[Tensor, " n"] | None = None,
 ) -> _Splats:
     """Cull, project, colour and sort by depth, with gsplat's rules."""
     rotmat, translation = viewmat[:3, :3], viewmat[:3, 3]
@@ -127,17 +127,17 @@ def _project(
     )
 
 
-def _finite(*tensors: Float[Tensor, "n _"]) -> Bool[Tensor, "n"]:
+def _finite(*tensors: Float[Tensor, "n _"]) -> Bool[Tensor, " n"]:
     return torch.isfinite(torch.cat(tensors, -1)).all(-1)
 
 
 def _visible(
     means2d: Float[Tensor, "n 2"],
     covars2d: Float[Tensor, "n 2 2"],
-    opacities: Float[Tensor, "n"],
+    opacities: Float[Tensor, " n"],
     size: tuple[int, int],
     settings: RasterizeSettings,
-) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, "n"]]:
+) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, " n"]]:
     """Compute half sizes (px) of the ellipses {alpha >= alpha_min}, and which are visible."""
     extent, opaque = projection.extents_of(opacities, settings.alpha_min)
     sigmas = torch.stack([covars2d[:, 0, 0], covars2d[:, 1, 1]], -1).sqrt()
@@ -217,7 +217,7 @@ def _pairs(
     bottom: int,
     width: int,
     alpha_min: float,
-) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
     """List (Gaussian, pixel of the band) pairs sorted by pixel, then by depth."""
     y0, y1 = first[:, 1].clamp_min(top), last[:, 1].clamp_max(bottom - 1)
     rows = (y1 - y0 + 1).clamp_min(0)
@@ -234,8 +234,8 @@ def _pairs(
 
 
 def _row_interval(
-    splats: _Splats, gaussian: Int[Tensor, "m"], y: Int[Tensor, "m"], alpha_min: float
-) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+    splats: _Splats, gaussian: Int[Tensor, " m"], y: Int[Tensor, " m"], alpha_min: float
+) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
     """Find the pixels of row y whose centres may lie inside the ellipse, with some slack."""
     a, b, c = splats.conics[gaussian].unbind(-1)
     level = 2 * (splats.opacities[gaussian] / (0.99 * alpha_min)).clamp_min(1).log()
@@ -247,7 +247,7 @@ def _row_interval(
     return low, (center + half + slack).floor().clamp(-1e9, 1e9).long()
 
 
-def _expand(counts: Int[Tensor, "n"]) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"]]:
+def _expand(counts: Int[Tensor, " n"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
     """Repeat each i counts[i] times; return each i and the index of its repeat."""
     index = torch.repeat_interleave(counts)
     start = counts.cumsum(0) - counts
@@ -257,9 +257,9 @@ def _expand(counts: Int[Tensor, "n"]) -> tuple[Int[Tensor, "m"], Int[Tensor, "m"
 def _composite_pairs(
     means2d: Float[Tensor, "n 2"],
     conics: Float[Tensor, "n 3"],
-    opacities: Float[Tensor, "n"],
+    opacities: Float[Tensor, " n"],
     values: Float[Tensor, "n c"],
-    pairs: tuple[Int[Tensor, "m"], Int[Tensor, "m"]],
+    pairs: tuple[Int[Tensor, " m"], Int[Tensor, " m"]],
     shape: tuple[int, int, int],
     settings: RasterizeSettings,
     absgrad: tuple[Tensor | None, Tensor],

@@ -219,7 +219,7 @@ class McmcScene:
         for value in self.values.values():
             value[dead] = value[sources]
 
-    def _divide(self, sources: Int[Tensor, "m"], counts: Int[Tensor, "n"]) -> None:
+    def _divide(self, sources: Int[Tensor, " m"], counts: Int[Tensor, " n"]) -> None:
         """Dim and shrink Gaussians for as many of them as `counts` to look like one."""
         gaussians = self.gaussians()
         opacities, scales = relocated(
@@ -248,8 +248,8 @@ class McmcScene:
 
 
 def relocated(
-    opacities: Float[Tensor, "m"], scales: Float[Tensor, "m 3"], counts: Int[Tensor, "m"]
-) -> tuple[Float[Tensor, "m"], Float[Tensor, "m 3"]]:
+    opacities: Float[Tensor, " m"], scales: Float[Tensor, "m 3"], counts: Int[Tensor, " m"]
+) -> tuple[Float[Tensor, " m"], Float[Tensor, "m 3"]]:
     """Return opacity and scale of each of `counts` copies that together look like one (eq. 9)."""
     counts = counts.clamp(1, MAX_COPIES)
     new = 1 - (1 - opacities.double()).pow(1 / counts)
@@ -263,7 +263,7 @@ def relocated(
 
 
 def position_noise(
-    covars: Float[Tensor, "n 3 3"], opacities: Float[Tensor, "n"], lr: float
+    covars: Float[Tensor, "n 3 3"], opacities: Float[Tensor, " n"], lr: float
 ) -> Float[Tensor, "n 3"]:
     """Draw noise for the means, shaped like the Gaussians and only for faint ones (eq. 8).
 
@@ -277,7 +277,7 @@ def position_noise(
     return torch.einsum("nij,nj->ni", covars, steps)
 
 
-def sample_indices(weights: Float[Tensor, "n"], count: int) -> Int[Tensor, "count"]:
+def sample_indices(weights: Float[Tensor, " n"], count: int) -> Int[Tensor, " count"]:
     """Draw indices by weight, with replacement; torch.multinomial is limited to 2^24 categories."""
     total = weights.double().cumsum(0)
     thresholds = torch.rand(count, dtype=torch.float64) * total[-1]

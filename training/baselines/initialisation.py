@@ -99,7 +99,7 @@ def random_subset(gaussians: Gaussians, count: int, seed: int) -> Gaussians:
 
 
 def _isotropic(
-    means: Float[Tensor, "n 3"], sizes: Float[Tensor, "n"], sh: Float[Tensor, "n k 3"]
+    means: Float[Tensor, "n 3"], sizes: Float[Tensor, " n"], sh: Float[Tensor, "n k 3"]
 ) -> Gaussians:
     return Gaussians(
         means=means,

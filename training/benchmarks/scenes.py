@@ -73,7 +73,7 @@ def _camera(width: int, height: int, focal: float, x: float) -> Cameras:
 def _scene(
     means: Float[Tensor, "n 3"],
     scales: Float[Tensor, "n 3"],
-    opacities: Float[Tensor, "n"],
+    opacities: Float[Tensor, " n"],
     generator: torch.Generator,
 ) -> Gaussians:
     count = len(means)

@@ -64,7 +64,7 @@ def other_ranges(
 
 def sparse_depth(
     points: Float[np.ndarray, "m 3"], camera: Cameras
-) -> tuple[Float[Tensor, "h w"], Float[Tensor, "k"]]:
+) -> tuple[Float[Tensor, "h w"], Float[Tensor, " k"]]:
     """Write the depths (z) of visible points to the pixels that contain their projections.
 
     Returns:

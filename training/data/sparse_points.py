@@ -28,7 +28,7 @@ class SparsePoints:
     seen: tuple[np.ndarray, ...]
     """Indices (int64) of the points that are visible in each photo."""
 
-    def common(self, photos: list[int]) -> Int64[np.ndarray, "m"]:
+    def common(self, photos: list[int]) -> Int64[np.ndarray, " m"]:
         """Return the points that most of the photos see; empty if none is seen by two of them."""
         times = np.bincount(np.concatenate([self.seen[i] for i in photos]), minlength=1)
         return np.flatnonzero(times == times.max()) if times.max() > 1 else np.empty(0, np.int64)
@@ -105,7 +105,7 @@ def triangulation_angles(points: SparsePoints, cameras: Cameras) -> Float[Tensor
 
 
 def draw_overlapping(
-    angles_deg: Float[Tensor, "v"],
+    angles_deg: Float[Tensor, " v"],
     limits_deg: tuple[float, float],
     count: int,
     generator: torch.Generator,

@@ -11,7 +11,7 @@ Colors = Float[Tensor, "n 3"]
 Texture = Callable[[Points], Colors]
 
 
-def value_noise(points: Points) -> Float[Tensor, "n"]:
+def value_noise(points: Points) -> Float[Tensor, " n"]:
     """Interpolate random lattice values into smooth noise in [0, 1] with features of size 1."""
     base = points.floor()
     t = points - base
@@ -36,7 +36,7 @@ def _hash(lattice: Tensor) -> Tensor:
     return ((h ^ (h >> 14)) & 0xFFFFFF).double() / 0xFFFFFF
 
 
-def fractal(points: Points, octaves: int = 5) -> Float[Tensor, "n"]:
+def fractal(points: Points, octaves: int = 5) -> Float[Tensor, " n"]:
     """Sum noise of several octaves, in [0, 1]."""
     total, weight = torch.zeros_like(points[:, 0]), 0.0
     for octave in range(octaves):

@@ -120,7 +120,7 @@ def pose_scores(capture: Capture, config: SolveConfig) -> PoseScores:
 
 def relative_errors_deg(
     found: Float[Tensor, "v 4 4"], given: Float[Tensor, "v 4 4"]
-) -> Float[Tensor, "p"]:
+) -> Float[Tensor, " p"]:
     """Return for each pair of views the larger error: rotation, or direction of the baseline."""
     errors = []
     for i in range(len(found)):
@@ -133,7 +133,7 @@ def relative_errors_deg(
     return torch.stack(errors)
 
 
-def _angle_deg(rotmats: Float[Tensor, "v 3 3"]) -> Float[Tensor, "v"]:
+def _angle_deg(rotmats: Float[Tensor, "v 3 3"]) -> Float[Tensor, " v"]:
     trace = rotmats.diagonal(dim1=-2, dim2=-1).sum(-1)
     return torch.rad2deg(torch.arccos(((trace - 1) / 2).clamp(-1, 1)))
 

@@ -35,7 +35,7 @@ def glossy(gaussians: Gaussians, seed: int = 0) -> Gaussians:
     return Gaussians(gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, sh)
 
 
-def _bands() -> Float[Tensor, "k"]:
+def _bands() -> Float[Tensor, " k"]:
     """Return the lobe's factor of each coefficient, normalised to a peak of 1."""
     degrees = [band for band in range(DEGREE + 1) for _ in range(2 * band + 1)]
     band = torch.tensor(degrees, dtype=torch.float64)

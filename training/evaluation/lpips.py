@@ -40,7 +40,7 @@ class Lpips(nn.Module):
 
     def forward(
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]
-    ) -> Float[Tensor, "b"]:
+    ) -> Float[Tensor, " b"]:
         """Sum the weighted squared differences of unit feature vectors over five layers (eq. 1)."""
         x = (2 * torch.cat([a, b]) - 1 - self.get_buffer("shift")) / self.get_buffer("scale")
         total, level = torch.zeros(len(a), device=a.device), 0

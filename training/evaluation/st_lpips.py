@@ -82,7 +82,7 @@ class StLpips(nn.Module):
 
     def forward(
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]
-    ) -> Float[Tensor, "b"]:
+    ) -> Float[Tensor, " b"]:
         """Sum the weighted squared differences of unit feature vectors over all slices."""
         shift = self.scaling_layer.get_buffer("shift")
         scale = self.scaling_layer.get_buffer("scale")

@@ -130,7 +130,7 @@ class EditPanel:
 
     def contains(
         self, offset: tuple[float, float, float], gaussians: Gaussians
-    ) -> Bool[Tensor, "n"]:
+    ) -> Bool[Tensor, " n"]:
         """Return which means the shape selects, for a scene at this offset (browser units)."""
         normalisation = self.state.normalisation
         position = np.asarray(self.gizmo.position) - np.asarray(offset)
@@ -146,7 +146,7 @@ class EditPanel:
 
     def _matches(
         self, offset: tuple[float, float, float], inside: bool, gaussians: Gaussians
-    ) -> Bool[Tensor, "n"]:
+    ) -> Bool[Tensor, " n"]:
         return self.contains(offset, gaussians) == inside
 
     def _delete(self, event: viser.GuiEvent[Any], inside: bool) -> None:

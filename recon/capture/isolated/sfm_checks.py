@@ -309,7 +309,7 @@ def _by_photo(agreements: list[Agreement]) -> dict[int, float]:
     return {i: agreeing[i] / n for i, n in total.items() if n >= MIN_CHECKED_MATCHES}
 
 
-def epipolar_error(model: Any, pair: Pair) -> Float[np.ndarray, "m"]:
+def epipolar_error(model: Any, pair: Pair) -> Float[np.ndarray, " m"]:
     """Return the Sampson error of each match (px)."""
     images = [model.images[i] for i in pair.ids]
     cameras = [model.cameras[image.camera_id] for image in images]

@@ -40,6 +40,6 @@ def distinct_photos(files: Sequence[Path]) -> list[int]:
     return kept
 
 
-def _is_copy(small: Float[np.ndarray, "p"], others: Float[np.ndarray, "n p"]) -> bool:
+def _is_copy(small: Float[np.ndarray, " p"], others: Float[np.ndarray, "n p"]) -> bool:
     differences = np.sqrt(((others - small) ** 2).mean(1))
     return bool((differences <= MAX_DIFFERENCE * small.std()).any())

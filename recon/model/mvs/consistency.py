@@ -24,7 +24,7 @@ class DepthMaps:
 
     cameras: Cameras
     disparity: Float[Tensor, "v h w"]
-    tolerance: Float[Tensor, "v #h #w"]
+    tolerance: Float[Tensor, " v #h #w"]
     """Disparities closer than this count as equal (1 / world units)."""
     colors: Float[Tensor, "v 3 h w"]
     """Slightly blurred images of the views."""
@@ -89,7 +89,7 @@ def check_consistency(
 
 
 def consistency_costs(
-    maps: DepthMaps, confirmed: Bool[Tensor, "v h w"], view: int, planes: Float[Tensor, "d"]
+    maps: DepthMaps, confirmed: Bool[Tensor, "v h w"], view: int, planes: Float[Tensor, " d"]
 ) -> Float[Tensor, "d h w"]:
     """Compute costs of a view's planes, -1 to 1, from the other views' confirmed surfaces.
 

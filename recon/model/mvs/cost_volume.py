@@ -20,7 +20,7 @@ def cost_volume(
     cameras: Cameras,
     view: int,
     sources: list[int],
-    disparity: Float[Tensor, "d"] | Float[Tensor, "d h w"],
+    disparity: Float[Tensor, " d"] | Float[Tensor, "d h w"],
     radii: tuple[int, ...],
 ) -> Float[Tensor, "d h w"]:
     """Compute the matching costs (1 - ZNCC) / 2, 0 to 1, of a view's pixels at each disparity.
@@ -57,7 +57,7 @@ def _match(
     reference: Float[Tensor, "1 h w"],
     source: Float[Tensor, "1 h w"],
     warp: Warp,
-    planes: Float[Tensor, "d #h #w"],
+    planes: Float[Tensor, " d #h #w"],
     radii: tuple[int, ...],
 ) -> Float[Tensor, "d h w"]:
     height, width = source.shape[-2:]

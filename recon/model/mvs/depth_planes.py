@@ -18,7 +18,7 @@ MIN_RELATIVE_VISIBILITY = 0.3
 
 def uniform_motion_planes(
     cameras: Cameras, view: int, sources: list[int], count: int
-) -> Float[Tensor, "d"]:
+) -> Float[Tensor, " d"]:
     """Choose disparities between which the view's pixels move by equal steps in a source view.
 
     They span the disparities at which a source view sees a good part of the view. For cameras
@@ -50,8 +50,8 @@ def uniform_motion_planes(
 
 
 def _resample(
-    values: Float[Tensor, "l"], path: Float[Tensor, "l"], count: int
-) -> Float[Tensor, "d"]:
+    values: Float[Tensor, " l"], path: Float[Tensor, " l"], count: int
+) -> Float[Tensor, " d"]:
     """Interpolate `count` values from the first to the last, equally spaced along the path."""
     # Where nothing moves at all, steps are uniform in the values' order.
     path = path + 1e-6 * torch.arange(len(path)).to(path)

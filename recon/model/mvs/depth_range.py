@@ -31,9 +31,9 @@ SINGLE_VIEW_RANGE = (1.0, 20.0, 3.0)
 class DepthRange:
     """Depths (z, world units) of every view."""
 
-    near: Float[Tensor, "v"]
-    far: Float[Tensor, "v"]
-    median: Float[Tensor, "v"]
+    near: Float[Tensor, " v"]
+    far: Float[Tensor, " v"]
+    median: Float[Tensor, " v"]
 
 
 def estimate_depth_range(views: Views) -> DepthRange:
@@ -87,7 +87,7 @@ def _estimate(views: Views) -> DepthRange:
 
 def ranges_of_points(
     cameras: Cameras,
-    depths: list[Float[Tensor, "_"]],
+    depths: list[Float[Tensor, " _"]],
     points: Float[Tensor, "p 3"],
     searched: list[tuple[float, float]],
     min_count: int,
@@ -126,7 +126,7 @@ def ranges_of_points(
     return DepthRange(*table.unbind(-1))
 
 
-def _quantiles(depths: Float[Tensor, "_"]) -> Float[Tensor, "3"]:
+def _quantiles(depths: Float[Tensor, " _"]) -> Float[Tensor, "3"]:
     """Return the 2 %, 98 % and 50 % quantiles."""
     # torch.quantile sorts, and takes at most 16 million values: a subset is enough.
     subset = depths[:: 1 + len(depths) // MAX_SAMPLES]

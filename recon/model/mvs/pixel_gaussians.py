@@ -32,7 +32,7 @@ def pixel_gaussians(
     depth: Float[Tensor, "v h w"],
     keep: Bool[Tensor, "v h w"],
     config: PixelGaussianConfig,
-) -> tuple[Gaussians, Int[Tensor, "n"]]:
+) -> tuple[Gaussians, Int[Tensor, " n"]]:
     """Make discs at the pixels' depths in the pixels' colours.
 
     A disc's normal is that of the surface through neighbouring depths; its opacity is scaled by
@@ -66,7 +66,7 @@ def pixel_gaussians(
     return gaussians, source_view_of(keep)
 
 
-def source_view_of(keep: Bool[Tensor, "v *pixels"]) -> Int[Tensor, "n"]:
+def source_view_of(keep: Bool[Tensor, " v *pixels"]) -> Int[Tensor, " n"]:
     """Return the view of each kept pixel, in the pixels' order."""
     return keep.nonzero()[:, 0]
 

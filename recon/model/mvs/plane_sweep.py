@@ -199,7 +199,7 @@ def _upsampled(maps: Float[Tensor, "v h w"], views: Views) -> Float[Tensor, "v h
 
 
 def _parallax_px(
-    views: Views, sources: list[list[int]], low: Float[Tensor, "v"], high: Float[Tensor, "v"]
+    views: Views, sources: list[list[int]], low: Float[Tensor, " v"], high: Float[Tensor, " v"]
 ) -> float:
     """Compute the largest motion of the central pixel between the far and the near plane."""
     longest = 0.0

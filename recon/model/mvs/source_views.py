@@ -32,7 +32,7 @@ def nearest_views(cameras: Cameras, count: int) -> list[list[int]]:
     return _best(-cost, count)
 
 
-def select_sources(cameras: Cameras, depth: Float[Tensor, "v"], count: int) -> list[list[int]]:
+def select_sources(cameras: Cameras, depth: Float[Tensor, " v"], count: int) -> list[list[int]]:
     """For each view choose the `count` views with the best overlap, angle and scale.
 
     Overlap is measured at the view's middle depth; a useful angle is near `BEST_ANGLE_DEG`, a

@@ -35,7 +35,7 @@ class Warp:
 
     @staticmethod
     @full_precision
-    def pairs(cameras: Cameras, reference: Int[Tensor, "p"], source: Int[Tensor, "p"]) -> "Warp":
+    def pairs(cameras: Cameras, reference: Int[Tensor, " p"], source: Int[Tensor, " p"]) -> "Warp":
         """Compute the warps of pairs of views, with an axis for planes.
 
         They apply to disparities [p d h w].
@@ -97,8 +97,8 @@ def inside(
 @full_precision
 def source_pixels(
     cameras: Cameras,
-    reference: Int[Tensor, "p"],
-    source: Int[Tensor, "p"],
+    reference: Int[Tensor, " p"],
+    source: Int[Tensor, " p"],
     disparity: Float[Tensor, "p d h w"],
 ) -> tuple[Float[Tensor, "p d h w 2"], Bool[Tensor, "p d h w"]]:
     """Project pixels of reference views into source views; also return whether they are visible."""

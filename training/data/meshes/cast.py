@@ -59,7 +59,7 @@ class MeshRenderer:
 
     def _cast(
         self, camera: Cameras, depth_only: bool = False
-    ) -> tuple[Float[Tensor, "r 4"], Float[Tensor, "r"]]:
+    ) -> tuple[Float[Tensor, "r 4"], Float[Tensor, " r"]]:
         origins, dirs = (t.reshape(-1, 3).double().numpy() for t in camera.rays())
         points, ray, face = self.tree.intersects_location(origins, dirs, multiple_hits=False)
         colors, depth = torch.zeros(len(dirs), 4), torch.full((len(dirs),), torch.inf)

@@ -40,9 +40,9 @@ class TextureBank:
 
     def look_up(
         self,
-        texture: Int[np.ndarray, "r"],
+        texture: Int[np.ndarray, " r"],
         uv: Float[np.ndarray, "r 2"],
-        footprint: Float[np.ndarray, "r"],
+        footprint: Float[np.ndarray, " r"],
     ) -> Float[np.ndarray, "r 3"]:
         """Sample linear colours, bilinearly in the nearest mipmap level.
 

@@ -36,9 +36,9 @@ class Layout:
     faces: Int[np.ndarray, "m 3"]
     corners: Float[np.ndarray, "m 3 5"]
     """Normal and texture coordinates (textures) of each corner."""
-    material: Int[np.ndarray, "m"]
+    material: Int[np.ndarray, " m"]
     """Index of each triangle's material."""
-    texture: Int[np.ndarray, "k"]
+    texture: Int[np.ndarray, " k"]
     """Texture of each material."""
     facts: Float[np.ndarray, "k 7"]
     """Density, strength, tint, gloss and metal of each material."""

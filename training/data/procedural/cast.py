@@ -16,9 +16,9 @@ NEVER = 1e9
 class Hits:
     """The first surface of every ray."""
 
-    depth: Float[np.ndarray, "r"]
+    depth: Float[np.ndarray, " r"]
     """Ray parameter; NEVER where nothing is hit."""
-    face: Int[np.ndarray, "r"]
+    face: Int[np.ndarray, " r"]
     """Index of the triangle; -1 where nothing is hit."""
     weights: Float[np.ndarray, "r 3"]
     """Barycentric coordinates."""
@@ -58,7 +58,7 @@ class Caster:
         origins: Float[np.ndarray, "r 3"],
         dirs: Float[np.ndarray, "r 3"],
         reach: float = NEVER,
-    ) -> Float[np.ndarray, "r"]:
+    ) -> Float[np.ndarray, " r"]:
         """Return 1 for rays that hit nothing before the ray parameter `reach`, else 0."""
         reaches = np.full(len(origins), reach, np.float32)
         hit = self._scene.run(

@@ -152,7 +152,7 @@ def frames_along(directions: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k 3
 def rods(
     starts: Float[np.ndarray, "k 3"],
     ends: Float[np.ndarray, "k 3"],
-    radius: float | Float[np.ndarray, "k"],
+    radius: float | Float[np.ndarray, " k"],
     sides: int = 5,
 ) -> Mesh:
     """Make k straight open tubes between pairs of points."""

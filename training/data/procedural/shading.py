@@ -127,7 +127,7 @@ def _sun(
     hits: Hits,
     points: Float[np.ndarray, "r 3"],
     normals: Float[np.ndarray, "r 3"],
-) -> tuple[Float[np.ndarray, "r 3"], Float[np.ndarray, "r"]]:
+) -> tuple[Float[np.ndarray, "r 3"], Float[np.ndarray, " r"]]:
     """Return directions to the light with shadows, and its irradiance relative to its colour."""
     sun = light.sun
     if light.is_lamp:

@@ -19,9 +19,9 @@ class DepthHypotheses:
     """Depths to test per pixel, as fractions from far (0) to near (1), linear in disparity."""
 
     fraction: Float[Tensor, "n d #h #w"]
-    low: Float[Tensor, "n"]
+    low: Float[Tensor, " n"]
     """Disparity at fraction 0 (1 / normalised unit)."""
-    high: Float[Tensor, "n"]
+    high: Float[Tensor, " n"]
     """Disparity at fraction 1 (1 / normalised unit)."""
 
     @property

@@ -40,7 +40,7 @@ class FeatureLevel:
 
     def match(
         self,
-        views: Int[Tensor, "m"],
+        views: Int[Tensor, " m"],
         disparity: Float[Tensor, "m d #h #w"],
         groups: int,
         likelihood: nn.Module | None = None,
@@ -89,8 +89,8 @@ class FeatureLevel:
     @full_precision
     def _feature_correlation(
         self,
-        views: Int[Tensor, "m"],
-        source: Int[Tensor, "m"],
+        views: Int[Tensor, " m"],
+        source: Int[Tensor, " m"],
         pixels: Float[Tensor, "m d h w 2"],
         groups: int,
     ) -> Float[Tensor, "m g d h w"]:
@@ -102,7 +102,10 @@ class FeatureLevel:
     @torch.no_grad()
     @full_precision
     def _photometric(
-        self, views: Int[Tensor, "m"], source: Int[Tensor, "m"], pixels: Float[Tensor, "m d h w 2"]
+        self,
+        views: Int[Tensor, " m"],
+        source: Int[Tensor, " m"],
+        pixels: Float[Tensor, "m d h w 2"],
     ) -> tuple[Float[Tensor, "m r d h w"], Float[Tensor, "m 1 d h w"]]:
         """Compute ZNCC per radius, and the mean absolute difference of colours."""
         warped = sample_planes(self.images[source], pixels)

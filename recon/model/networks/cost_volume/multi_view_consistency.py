@@ -22,7 +22,7 @@ UNSHARED_WEIGHT = 3.0
 MIN_SPREAD = 0.01
 
 
-def opacity_weight(consistency: Float[Tensor, "n k *pixels"]) -> Float[Tensor, "n *pixels"]:
+def opacity_weight(consistency: Float[Tensor, "n k *pixels"]) -> Float[Tensor, " n *pixels"]:
     """Compute the factor on the optical depth of each pixel's Gaussian.
 
     Views that see the same surface divide its opacity among them: the more of them there are,
@@ -37,9 +37,9 @@ class MultiViewConsistency:
     """Depth distributions of all views, to compare hypotheses with."""
 
     distribution: DepthDistribution
-    low: Float[Tensor, "n"]
+    low: Float[Tensor, " n"]
     """Disparity at fraction 0 (1 / normalised unit)."""
-    high: Float[Tensor, "n"]
+    high: Float[Tensor, " n"]
     """Disparity at fraction 1 (1 / normalised unit)."""
     cameras: Cameras
     """Cameras at the size of the distribution."""
@@ -49,7 +49,7 @@ class MultiViewConsistency:
     @torch.no_grad()
     @full_precision
     def evaluate(
-        self, views: Int[Tensor, "m"], disparity: Float[Tensor, "m d h w"]
+        self, views: Int[Tensor, " m"], disparity: Float[Tensor, "m d h w"]
     ) -> Float[Tensor, "m k d h w"]:
         """Compute the consistency channels of some views at each of their disparities.
 
@@ -72,8 +72,8 @@ class MultiViewConsistency:
     def _compare(
         self,
         moments: Float[Tensor, "n 3 h w"],
-        views: Int[Tensor, "m"],
-        source: Int[Tensor, "m"],
+        views: Int[Tensor, " m"],
+        source: Int[Tensor, " m"],
         disparity: Float[Tensor, "m d h w"],
     ) -> "_SourceComparison":
         """Compare the hypotheses with one source view each."""
@@ -91,8 +91,8 @@ class MultiViewConsistency:
         return _SourceComparison(seen, agreement, seen_through, finer.to(disparity))
 
     def _footprint_at_unit_depth(
-        self, view: Int[Tensor, "m"], pixels: Float[Tensor, "m d h w 2"] | None
-    ) -> Float[Tensor, "m #d h w"]:
+        self, view: Int[Tensor, " m"], pixels: Float[Tensor, "m d h w 2"] | None
+    ) -> Float[Tensor, " m #d h w"]:
         """Size of a pixel's footprint at depth 1, across the ray: ray length over focal length.
 
         At the given positions, or at every pixel for None.

@@ -117,7 +117,7 @@ class CostVolumeNetwork(nn.Module):
         return _Estimate(half, coarse, distributions, torch.cat(channels, 1))
 
     def _coarse_stage(
-        self, level: FeatureLevel, low: Float[Tensor, "n"], high: Float[Tensor, "n"]
+        self, level: FeatureLevel, low: Float[Tensor, " n"], high: Float[Tensor, " n"]
     ) -> DepthDistribution:
         """Test planes over the whole range, with a depth prior from context."""
         count, config = len(level.images), self.config
@@ -135,8 +135,8 @@ class CostVolumeNetwork(nn.Module):
         self,
         level: FeatureLevel,
         before: DepthDistribution,
-        low: Float[Tensor, "n"],
-        high: Float[Tensor, "n"],
+        low: Float[Tensor, " n"],
+        high: Float[Tensor, " n"],
         index: int,
     ) -> DepthDistribution:
         """Test hypotheses around a depth, within its spread (Cheng et al. 2020, eq. 5)."""

@@ -77,7 +77,7 @@ class CostVolumeStage(nn.Module):
         matched: FeatureLevel,
         hypotheses: DepthHypotheses,
         consistency: MultiViewConsistency | None,
-        views: Int[Tensor, "m"],
+        views: Int[Tensor, " m"],
     ) -> Float[Tensor, "m d h w"]:
         disparity = hypotheses.disparity[views]
         matching = matched.match(views, disparity, self.groups, self.likelihood)

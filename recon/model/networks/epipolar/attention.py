@@ -80,7 +80,7 @@ class EpipolarAttention(nn.Module):
         return mixed
 
     def _attend(
-        self, features: Float[Tensor, "n c h w"], lines: EpipolarLines, views: Int[Tensor, "m"]
+        self, features: Float[Tensor, "n c h w"], lines: EpipolarLines, views: Int[Tensor, " m"]
     ) -> Float[Tensor, "m c h w"]:
         query = self.query(features[views]).float().unflatten(1, (self.heads, -1))
         query = query / math.sqrt(query.shape[2])
@@ -97,8 +97,8 @@ class EpipolarAttention(nn.Module):
         self,
         key_value: Float[Tensor, "n kv h w"],
         lines: EpipolarLines,
-        views: Int[Tensor, "m"],
-        source: Int[Tensor, "m"],
+        views: Int[Tensor, " m"],
+        source: Int[Tensor, " m"],
     ) -> _SourceSamples:
         size = key_value.shape[-2:]
         disparity = lines.disparity[views][:, :, None, None].expand(-1, -1, *size)
