@@ -4,6 +4,7 @@ A batch depends on the seed and the step alone (`batches.py`), so both ways give
 """
 
 import os
+import pickle
 import signal
 import warnings
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader, Dataset
 
-from recon.errors import ReconError
+from recon.errors import ConfigError, ReconError
 from training.batches import make_batch
 from training.config import TrainConfig
 from training.data.types import Batch, Source
@@ -137,9 +138,10 @@ def batches_ahead(
     sent to the processes and must be picklable. They end when the generator is closed or raises.
 
     Raises:
-        ReconError: A source returned something wrong.
+        ReconError: The source cannot be sent to a process, or returned something wrong.
         OSError: A source could not read a file.
     """
+    _check_picklable(config, source)
     cuda = device.startswith("cuda")
     # More processes than cores may be wanted: they also wait for files.
     warnings.filterwarnings("ignore", "This DataLoader will create")
@@ -157,6 +159,16 @@ def batches_ahead(
     )
     with closing(_fetched_ahead(loader)) as made:
         yield from _copied_ahead(made, torch.device(device)) if cuda else made
+
+
+def _check_picklable(config: TrainConfig, source: Source) -> None:
+    try:
+        ForkingPickler.dumps(source)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"workers is {config.workers}, but source {type(source).__name__} cannot be sent to other "
+            f"processes: {error}; use workers=0, or a source without local functions and open files"
+        ) from None
 
 
 def _fetched_ahead(batches: Iterable[Batch | Exception]) -> Generator[Batch, None, None]:

@@ -16,7 +16,7 @@ from conftest import ROOT
 from PIL import Image
 from re10k_files import frames_of, write_chunk
 
-from recon.errors import ReconError
+from recon.errors import ConfigError, ReconError
 from training.benchmarks import data as bench
 from training.benchmarks import waiting
 from training.config import TrainConfig, read_config
@@ -235,6 +235,10 @@ def test_an_error_of_the_system_reaches_the_training_whole(tmp_path: Path, chunk
     shards = StepShards(range(2), range(1), 1)
     found = _Batches(config_of(tmp_path, chunks), Unreadable(), shards)[0]
     assert isinstance(found, OSError) and found.filename == "nowhere"
+    # A local class cannot be sent to another process, either.
+    message = "workers is 1, but source Unreadable cannot be sent to other processes: .*; use worke"
+    with pytest.raises(ConfigError, match=message):
+        next(batches_ahead(config_of(tmp_path, chunks, "workers=1"), Unreadable(), shards, "cpu"))
 
 
 def test_frames_are_scaled_and_cropped_as_whole_ones(tmp_path: Path, sample: Path) -> None:
