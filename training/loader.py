@@ -166,8 +166,9 @@ def _check_picklable(config: TrainConfig, source: Source) -> None:
         ForkingPickler.dumps(source)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"workers is {config.workers}, but source {type(source).__name__} cannot be sent to other "
-            f"processes: {error}; use workers=0, or a source without local functions and open files"
+            f"workers is {config.workers}, but source {type(source).__name__} cannot be sent to "
+            f"other processes: {error}; use workers=0, or a source without local functions and "
+            "open files"
         ) from None
 
 
