@@ -141,10 +141,10 @@ def batches_ahead(
         ReconError: The source cannot be sent to a process, or returned something wrong.
         OSError: A source could not read a file.
     """
-    _check_picklable(config, source)
     cuda = device.startswith("cuda")
     # More processes than cores may be wanted: they also wait for files.
     warnings.filterwarnings("ignore", "This DataLoader will create")
+    warnings.filterwarnings("ignore", "Got pickle error")  # `_started` says it
     loader: DataLoader[Batch | Exception] = DataLoader(
         _Batches(config, source, shards),
         batch_size=None,
@@ -157,17 +157,18 @@ def batches_ahead(
         # The loader draws a seed: not from the generator that the network uses.
         generator=torch.Generator(),
     )
-    with closing(_fetched_ahead(loader)) as made:
+    with closing(_fetched_ahead(_started(loader, source))) as made:
         yield from _copied_ahead(made, torch.device(device)) if cuda else made
 
 
-def _check_picklable(config: TrainConfig, source: Source) -> None:
+def _started(loader: DataLoader[Any], source: Source) -> Iterator[Batch | Exception]:
+    """Start the processes of a loader."""
     try:
-        ForkingPickler.dumps(source)
+        return iter(loader)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"workers is {config.workers}, but source {type(source).__name__} cannot be sent to "
-            f"other processes: {error}; use workers=0, or a source without local functions and "
+            f"workers is {loader.num_workers}, but source {type(source).__name__} cannot be sent "
+            f"to other processes: {error}; use workers=0, or a source without local functions and "
             "open files"
         ) from None
 
