@@ -95,7 +95,7 @@ def check_bounds(config: Any) -> None:
             raise ConfigError(
                 f"{name} must be a minimum and a maximum, such as {example}, found {list(value)}"
             )
-        _check(name, value, bounds)
+        check_number(name, value, bounds)
 
 
 def check_network_bounds(config: Any) -> None:
@@ -107,7 +107,7 @@ def check_network_bounds(config: Any) -> None:
     for name, value in numbered(config):
         bounds = NETWORK_BOUNDS.get(name.rpartition(".")[2])
         if bounds is not None:
-            _check(f"changes.{name}", value, bounds)
+            check_number(f"changes.{name}", value, bounds)
 
 
 def numbered(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -120,7 +120,12 @@ def numbered(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _check(name: str, value: Any, bounds: Bounds) -> None:
+def check_number(name: str, value: Any, bounds: Bounds) -> None:
+    """Check a number, a list or a mapping of numbers.
+
+    Raises:
+        ConfigError: One is too small, too large or infinite; the message begins with the name.
+    """
     for part in _parts(value):
         if (expected := bounds.problem(part)) is not None:
             found = list(value) if isinstance(value, tuple) else value

@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 import warnings
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -173,20 +173,19 @@ def _started(loader: DataLoader[Any], source: Source) -> Iterator[Batch | Except
         ) from None
 
 
-def _fetched_ahead(batches: Iterable[Batch | Exception]) -> Generator[Batch, None, None]:
+def _fetched_ahead(batches: Iterator[Batch | Exception]) -> Generator[Batch, None, None]:
     """Yield batches; while one is used, the next is received by a thread."""
-    waiting = iter(batches)
     try:
         with ThreadPoolExecutor(1) as thread:
-            fetched = thread.submit(next, waiting, None)
+            fetched = thread.submit(next, batches, None)
             while (batch := fetched.result()) is not None:
                 if isinstance(batch, Exception):
                     raise batch
-                fetched = thread.submit(next, waiting, None)
+                fetched = thread.submit(next, batches, None)
                 yield batch
     finally:
         # torch would end the processes with the last reference, but a traceback may hold one.
-        if (end := getattr(waiting, "_shutdown_workers", None)) is not None:
+        if (end := getattr(batches, "_shutdown_workers", None)) is not None:
             end()
 
 

@@ -1,6 +1,5 @@
 """Sources of training scenes by name, and the mixture that a configuration asks for."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from recon.errors import ConfigError
+from training.bounds import ANY, check_number
 from training.config import DatasetConfig
 from training.data.captures import CaptureScenes
 from training.data.clips import RealEstate10KScenes
@@ -145,6 +145,5 @@ def _weight(name: str, options: Any) -> float:
     weight = options["weight"] if isinstance(options, Mapping) else options.weight
     if not isinstance(weight, int | float) or isinstance(weight, bool):
         raise ConfigError(f"dataset.custom.{name}.weight must be a number, found {weight!r}")
-    if not 0 <= weight < math.inf:
-        raise ConfigError(f"dataset.{name}.weight must be at least 0 and finite, found {weight}")
+    check_number(f"dataset.{name}.weight", weight, ANY)
     return float(weight)

@@ -213,7 +213,7 @@ class Trainer:
                         self._save_and_tell(saved)
                     self._validate_if_due(until)
                 # Before the end of processes that make scenes, which takes as long as theirs.
-                if self.step > 0 and self.saved_step != self.step:
+                if self._has_unsaved_steps():
                     self._save_and_tell(saved)
         return losses
 
@@ -250,11 +250,14 @@ class Trainer:
         try:
             yield
         except (ReconError, OSError):
-            if self.step > 0 and self.saved_step != self.step and not self.sharded:
+            if self._has_unsaved_steps() and not self.sharded:
                 # The first error counts.
                 with suppress(ReconError, OSError):
                     self.save()
             raise
+
+    def _has_unsaved_steps(self) -> bool:
+        return self.step > 0 and self.saved_step != self.step
 
     def _save_and_tell(self, saved: Callable[[], None]) -> None:
         self.save()

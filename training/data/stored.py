@@ -95,11 +95,7 @@ class StoredScenes:
         held_out = min(self.config.held_out, total // 2)
         first, count = (total - held_out, held_out) if request.held_out else (0, total - held_out)
         if count == 0:
-            raise ConfigError(
-                f"dataset.stored.held_out is {self.config.held_out}, but validation needs some of "
-                f"the {counted(total, 'scene')} in {self.config.folder}, at most half; set "
-                f"validate_every=0, or dataset.stored.held_out to 1 or more with 2 scenes or more"
-            )
+            raise none_held_out("dataset.stored", self.config.held_out, total, self.config.folder)
         if request.index is None:
             return first + _integer(generator, count)
         epoch, position = divmod(request.index, count)
@@ -196,3 +192,12 @@ def _order(count: int, seed: int, epoch: int) -> Tensor:
 
 def _integer(generator: torch.Generator, count: int) -> int:
     return int(torch.randint(count, (), generator=generator))
+
+
+def none_held_out(source: str, held_out: int, total: int, folder: str) -> ConfigError:
+    """Return the error of a source that has no scene for validation."""
+    return ConfigError(
+        f"{source}.held_out is {held_out}, but validation needs some of the "
+        f"{counted(total, 'scene')} in {folder}, at most half; set validate_every=0, or "
+        f"{source}.held_out to 1 or more with 2 scenes or more"
+    )

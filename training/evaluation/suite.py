@@ -14,6 +14,7 @@ from recon.errors import InputError
 from recon.lists import shortened
 from recon.overlay import overlay
 from render.cameras import camera_centers
+from training.bounds import ANY, COUNT, check_number
 
 # Names of splits that are made by a rule.
 RULE = re.compile(r"(every|sector) (\d+(?:\.\d+)?)")
@@ -127,10 +128,8 @@ def read_suite(path: Path) -> Suite:
 
 def _check_clips(clips: RealEstate10KBenchmark, where: str) -> None:
     """Check the fields of a RealEstate10K test set."""
-    for name, least in {"width": 1, "height": 1, "limit": 0}.items():
-        value = getattr(clips, name)
-        if value < least:
-            raise InputError(f"{where}: {name} must be at least {least}, found {value}")
+    for name, bounds in {"width": COUNT, "height": COUNT, "limit": ANY}.items():
+        check_number(f"{where}: {name}", getattr(clips, name), bounds)
     if not 0 < clips.near < clips.far:
         raise InputError(
             f"{where}: near must be above 0 and below far, found {clips.near:g} and {clips.far:g}"

@@ -1,6 +1,5 @@
 """Convert clips of RealEstate10K and captures to shards."""
 
-import hashlib
 import itertools
 import json
 import math
@@ -23,7 +22,9 @@ from training.data.shards.pack import ConvertOptions, pack_capture, pack_clip
 from training.data.shards.tar import (
     INDEX,
     MANIFEST,
+    SKIPPED,
     PackedScene,
+    digest_of,
     open_shard,
     safe_key,
     write_manifest,
@@ -31,7 +32,6 @@ from training.data.shards.tar import (
 )
 from training.data.types import Skipped
 
-SKIPPED = "skipped.jsonl"
 MAX_REASONS = 3
 # How messages call what plan.json records, and what to do if it has changed.
 NAMES = {"source": "FOLDER", "contents": "a FOLDER of"} | {
@@ -159,8 +159,8 @@ def _contents(tasks: list[Task]) -> str:
     items = [path for _, paths in tasks for path in paths]
     if _is_chunk(items[0]):
         return "chunks"
-    digest = hashlib.blake2b(repr([p.name for p in items]).encode(), digest_size=6).hexdigest()
-    return f"{counted(len(items), 'capture' if items[0].is_dir() else 'clip')} ({digest})"
+    count = counted(len(items), "capture" if items[0].is_dir() else "clip")
+    return f"{count} ({digest_of([path.name for path in items])})"
 
 
 def _is_chunk(path: Path) -> bool:

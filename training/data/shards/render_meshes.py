@@ -1,6 +1,5 @@
 """Render mesh files to shards, in processes of this machine or on a Ray cluster."""
 
-import hashlib
 import io
 import shutil
 from collections.abc import Collection, Iterable, Iterator
@@ -22,8 +21,10 @@ from render import Cameras
 from training.data.meshes.source import Protocol, check_renderer, render_mesh
 from training.data.shards.models import Model, list_models
 from training.data.shards.tar import (
+    SKIPPED,
     PackedScene,
     camera_facts,
+    digest_of,
     fractional_intrinsics,
     open_shard,
     write_manifest,
@@ -32,7 +33,7 @@ from training.data.shards.tar import (
 from training.data.stored import encode_depth
 from training.data.types import Unusable, hashed_seed
 
-PARTS, SKIPPED = "parts", "skipped.jsonl"
+PARTS = "parts"
 # How messages call what plan.json records, and what to do if it has changed.
 NAMES = {key: f"--{key}" for key in ("views", "size", "cameras", "scenes")}
 REMEDY = (
@@ -138,7 +139,7 @@ def render_meshes(
     """
     check_renderer()
     models = list_models(source)
-    digest = hashlib.blake2b(repr([m.key for m in models]).encode(), digest_size=6).hexdigest()
+    digest = digest_of([model.key for model in models])
     facts: dict[str, Any] = {
         "views": options.views,
         "size": options.size,

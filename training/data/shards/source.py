@@ -12,13 +12,13 @@ from jaxtyping import Float, UInt16
 from PIL import Image
 from torch import Tensor
 
-from recon.errors import ConfigError, InputError, counted
+from recon.errors import ConfigError, InputError
 from render import Cameras
 from training.data.frames import decode_frame, viewmats_of_rows
 from training.data.meshes.source import BACKGROUND, draw_background
 from training.data.shards.tar import MANIFEST, Shard, count_scenes, open_shard
 from training.data.sparse_depth import sparse_depth
-from training.data.stored import decode_depth, nearest_cameras
+from training.data.stored import decode_depth, nearest_cameras, none_held_out
 from training.data.types import SampleRequest, TrainingSample, Unusable, hashed_seed
 
 # Tar files from which the scenes of neighbouring steps are drawn: reading stays local.
@@ -84,10 +84,8 @@ class ShardScenes:
         held_out = min(self.config.held_out, self.total // 2)
         count = held_out if request.held_out else self.total - held_out
         if count == 0:
-            raise ConfigError(
-                f"dataset.shards.held_out is {self.config.held_out}, but validation needs some of "
-                f"the {counted(self.total, 'scene')} in {self.config.folder}, at most half; set "
-                f"validate_every=0, or dataset.shards.held_out to 1 or more with 2 scenes or more"
+            raise none_held_out(
+                "dataset.shards", self.config.held_out, self.total, self.config.folder
             )
         if request.index is None:
             first = self.total - held_out if request.held_out else 0

@@ -6,13 +6,14 @@ NAME.index.json, so that a batch reads the images that it needs and nothing else
 """
 
 import functools
+import hashlib
 import io
 import json
 import os
 import re
 import tarfile
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from recon.reporting import shown_size
 from render import Cameras
 
 INDEX, MANIFEST, FACTS = ".index.json", "shards.json", "json"
+# List of what a command leaves out of a folder of shards.
+SKIPPED = "skipped.jsonl"
 Index = dict[str, dict[str, list[int]]]
 """Offset and size of each member, by the scene's key and the rest of the member's name."""
 
@@ -79,6 +82,11 @@ def camera_facts(
 def safe_key(key: str) -> str:
     """Return a key without dots and slashes, at which WebDataset divides names."""
     return re.sub(r"[^\w-]", "_", key)
+
+
+def digest_of(names: Sequence[str]) -> str:
+    """Return a short text that tells lists of names apart."""
+    return hashlib.blake2b(repr(names).encode(), digest_size=6).hexdigest()
 
 
 def write_shard(path: Path, scenes: Iterable[bytes]) -> int:
