@@ -101,20 +101,29 @@ class Results:
         """
         self.path = folder / RESULTS
         check_output(self.path)
-        self.rows = {str(row.get("capture")): row for row in read_rows(self.path)}
+        rows = read_rows(self.path)
+        self.rows = {str(row.get("capture")): row for row in rows}
+        # By file name. Not from the last rows: a capture that fails later still has its scene.
+        self.owners = {_scene_name(row): str(row.get("capture")) for row in rows if "output" in row}
         self.retry = retry
 
-    def check_names(self, items: Sequence[Item], extension: str) -> None:
-        """Check that no scene of an earlier list would be replaced by that of another capture.
+    def check_names(self, items: Sequence[Item], extension: str, cameras: bool) -> None:
+        """Check that no scene that is there would be replaced by that of another capture.
+
+        Args:
+            items: The captures of the list.
+            extension: Extension of the scenes.
+            cameras: Whether their cameras are wanted too.
 
         Raises:
             InputError: One would; the message names both captures.
         """
-        rows = self.rows.items()
-        owners = {Path(str(row["output"])).name: key for key, row in rows if "output" in row}
         for item in items:
-            owner = owners.get(f"{item.name}{extension}", _key(item))
-            if owner != _key(item) and _key(item) not in self.rows:
+            scene = self.path.parent / f"{item.name}{extension}"
+            owner = self.owners.get(scene.name, _key(item))
+            if owner == _key(item) or self.is_done(item, extension, cameras):
+                continue
+            if scene.is_file():
                 raise InputError(
                     f"{self.path.parent} has a scene {item.name} of {owner} already; give "
                     f"{item.capture} another name in a .jsonl list, or choose a new folder"
@@ -132,7 +141,7 @@ class Results:
         if row is None or "error" in row:
             return row is not None and not self.retry
         # The folder may have been moved since.
-        scene = self.path.parent / Path(str(row.get("output"))).name
+        scene = self.path.parent / _scene_name(row)
         files = [scene, cameras_beside(scene, extension)] if cameras else [scene]
         return all(file.is_file() for file in files)
 
@@ -145,12 +154,19 @@ class Results:
         """Add what has become of a capture; its last line counts."""
         row = {"capture": _key(item), **row}
         self.rows[_key(item)] = row
+        if "output" in row:
+            self.owners[_scene_name(row)] = _key(item)
         add_row(self.path, row)
 
 
 def cameras_beside(scene: Path, extension: str) -> Path:
     """Return the file for the cameras of a scene of a list."""
     return scene.with_name(f"{scene.name.removesuffix(extension)}.cameras.json")
+
+
+def _scene_name(row: dict[str, Any]) -> str:
+    """Return the file name of the scene of a row: the folder may have been moved since."""
+    return Path(str(row.get("output"))).name
 
 
 def _key(item: Item) -> str:

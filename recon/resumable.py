@@ -65,24 +65,42 @@ def remove_unfinished(folder: Path) -> None:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read a list of JSON objects, one a line; none if there is no file.
 
-    A line that a killed process left unfinished is removed.
+    A line that a killed process left unfinished is removed. A last line that only lacks its end,
+    as editors save files, is kept.
 
     Raises:
-        InputError: The file has other contents.
+        InputError: The file has other contents, or cannot be read or written.
     """
     if not path.is_file():
         return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        os.truncate(path, len(whole))
     try:
-        rows = [json.loads(line) for line in whole.splitlines()]
-        if all(isinstance(row, dict) for row in rows):
-            return rows
-    except ValueError:
-        pass
-    raise InputError(f"cannot read {path}: expected a JSON object a line; remove it")
+        text = path.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]
+        rows, last = [_row(line) for line in whole.splitlines()], text[len(whole) :]
+        final = _row(last)
+        if None in rows or (final is None and last.strip() and not last.startswith(b"{")):
+            raise InputError(f"cannot read {path}: expected a JSON object a line; remove it")
+        if final is not None:
+            rows.append(final)
+            with path.open("ab") as file:
+                file.write(b"\n")
+        elif last:
+            os.truncate(path, len(whole))
+    except OSError as error:
+        raise InputError(
+            f"cannot read and write {path}: {error.strerror or error}; change its permissions, or "
+            "choose a new folder"
+        ) from error
+    return [row for row in rows if row is not None]
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a line; None if it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def add_row(path: Path, row: dict[str, Any]) -> None:
@@ -106,7 +124,7 @@ def _check_same(folder: Path, facts: dict[str, Any], remedy: str, names: Mapping
     try:
         then = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         changed = [key for key in facts if then.get(key) != facts[key]]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         raise InputError(f"cannot read {folder / PLAN}; choose a new folder") from None
     if changed:
         key = changed[0]

@@ -60,7 +60,7 @@ class Batch:
         with computing(self.processes, self.timeout, self.ray) as compute:
             begin_folder(self.output, {"kind": "batch", **facts})
             results = Results(self.output, self.retry)
-            results.check_names(items, self.extension)
+            results.check_names(items, self.extension, self.save_cameras)
             waiting = [
                 index
                 for index, item in enumerate(items)

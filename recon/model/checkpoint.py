@@ -94,14 +94,15 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
     """
     if not path.is_dir():
         return _read_file(path)
-    files = sorted(path.glob(PART.format(index="*", count="*")))
-    expected = [PART.format(index=i + 1, count=len(files)) for i in range(len(files))]
-    if not files or [file.name for file in files] != expected:
+    found = sorted(file.name for file in path.glob(PART.format(index="*", count="*")))
+    # In the order in which they were written, which is not that of text: 10 comes before 2 there.
+    expected = [PART.format(index=i + 1, count=len(found)) for i in range(len(found))]
+    if not found or set(found) != set(expected):
         raise InputError(
             f"{path} holds no complete checkpoint: expected files {PART.format(index=1, count='N')}"
-            f" to N of N, found {', '.join(file.name for file in files) or 'none'}"
+            f" to N of N, found {', '.join(found) or 'none'}; copy or download the folder again"
         )
-    headers, parts = zip(*(_read_file(file) for file in files), strict=True)
+    headers, parts = zip(*(_read_file(path / name) for name in expected), strict=True)
     if any(header != headers[0] for header in headers):
         raise InputError(f"{path}: its files belong to different checkpoints")
     return headers[0], {key: value for part in parts for key, value in part.items()}

@@ -90,11 +90,31 @@ def test_the_last_line_of_a_capture_counts(tmp_path: Path) -> None:
     (tmp_path / "a.ply").touch()
     assert Results(tmp_path, retry=False).is_done(item, ".ply", False)
     assert again.error(item) is None
-    again.check_names([item, Item(tmp_path / "b", "b")], ".ply")
+    again.check_names([item, Item(tmp_path / "b", "b")], ".ply", False)
     with pytest.raises(
         InputError, match=r"has a scene a of .*/a already; give .*/x/a another name"
     ):
-        again.check_names([Item(tmp_path / "x" / "a", "a")], ".ply")
+        again.check_names([Item(tmp_path / "x" / "a", "a")], ".ply", False)
+
+
+def test_no_attempt_replaces_the_scene_of_another_capture(tmp_path: Path) -> None:
+    a, b = Item(tmp_path / "a", "x"), Item(tmp_path / "b", "y")
+    first = Results(tmp_path, retry=False)
+    first.add(a, {"output": str(tmp_path / "x.ply")})
+    first.add(b, {"error": "too dark"})
+    (tmp_path / "x.ply").touch()
+    renamed = [Item(a.capture, "y"), Item(b.capture, "x")]
+    Results(tmp_path, retry=False).check_names(renamed, ".ply", False)  # nothing is tried
+    with pytest.raises(InputError, match=r"has a scene x of .*/a already; give .*/b another name"):
+        Results(tmp_path, retry=True).check_names(renamed, ".ply", False)
+    # The scene is still that of its capture if another attempt, for its cameras, fails.
+    first.add(a, {"error": "no room"})
+    for results in (first, Results(tmp_path, retry=True)):
+        results.retry = True
+        with pytest.raises(InputError, match="has a scene x of"):
+            results.check_names(renamed, ".ply", True)
+    (tmp_path / "x.ply").unlink()
+    first.check_names(renamed, ".ply", True)
 
 
 def test_files_are_looked_for_in_the_folder_as_it_is_now(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from recon.files import has_no_room
 from recon.formats import save_gaussians
 from recon.interrupts import hold_signal, stoppable
 from recon.memory import check_addresses, out_of_memory_text
-from recon.resumable import read_rows
+from recon.resumable import add_row, read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 # A call that keeps the main thread from handling signals.
@@ -280,6 +280,39 @@ def test_a_row_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     told, errors = started(["-c", code, str(path)], limit).communicate(timeout=60)
     assert told.startswith(f"cannot write {path}: ") and errors == ""
     assert [row["key"] for row in read_rows(path)] == [50 * "x"]
+
+
+def test_a_last_row_without_an_end_is_kept_if_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"key": 1}\n{"key": 2}')  # as an editor saves it
+    assert read_rows(path) == [{"key": 1}, {"key": 2}]
+    add_row(path, {"key": 3})
+    assert path.read_text() == '{"key": 1}\n{"key": 2}\n{"key": 3}\n'
+    path.write_text('{"key": 1}\n{"key": ')  # of a killed process
+    assert read_rows(path) == [{"key": 1}] and path.read_text() == '{"key": 1}\n'
+
+
+@pytest.mark.parametrize("text", ["notes", '{"key": 1}\n[2]', "[" * 100_000, "3\n{"])
+def test_files_of_other_contents_are_left_as_they_are(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError, match="expected a JSON object a line; remove it"):
+        read_rows(path)
+    assert path.read_text() == text
+
+
+def test_rows_that_cannot_be_read_are_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"key": ')
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("recon.resumable.os.truncate", refuse)
+    with pytest.raises(InputError, match=r"cannot read and write .*: Permission denied; change"):
+        read_rows(path)
 
 
 def test_errors_of_a_full_disk_are_told_from_others() -> None:

@@ -62,6 +62,18 @@ def test_parts_are_read_as_one_checkpoint(checkpoint: Path, tmp_path: Path) -> N
         save_parts(checkpoint, folder, 1000)
 
 
+def test_ten_parts_and_more_are_read(tmp_path: Path) -> None:
+    whole, folder = tmp_path / "whole.safetensors", tmp_path / "parts"
+    tensors = {f"layer{index}": torch.full((5000,), float(index)) for index in range(12)}
+    header = {"network": "gs-lrm", "config": {}, "provenance": {}}
+    save_file(tensors, whole, {KEY: json.dumps(header)})
+    save_parts(whole, folder, 15_000)
+    assert len(list(folder.iterdir())) == 12
+    found, read = read_checkpoint(folder)
+    assert found == header and set(read) == set(tensors)
+    assert all(torch.equal(value.half(), read[key]) for key, value in tensors.items())
+
+
 def rewrite(path: Path, **header: object) -> None:
     """Change the JSON header of a checkpoint."""
     found = load_checkpoint(path)
