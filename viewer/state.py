@@ -6,15 +6,16 @@ Nothing here knows the server, the panels or the sessions; they connect to the s
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 import viser
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon.start_camera import local_start
-from render import Cameras, Gaussians, rasterize
+from render import Cameras, Gaussians, RasterizeSettings, rasterize
 from render.paths import focus_point
 from render.quaternions import rotmats_to_quats
 from viewer.alignment import Alignment
@@ -87,6 +88,8 @@ class ViewerState:
         self.alignment = Alignment()
         """The frame that scenes are saved in."""
         self.changed, self.sent, self.reset = Signal(), Signal(), Signal()
+        self._edits: list[set[int]] = []
+        """For each edit, the indices of the scenes in which it can be undone."""
         self.send_seconds: float | None = None
         """Time that the last transfer to a browser took; None while one is due."""
 
@@ -114,6 +117,35 @@ class ViewerState:
         """Return the scenes that are displayed."""
         return [scene for scene in self.scenes if scene.visible]
 
+    def hide(self, mask_of: Callable[[ViewerScene, Gaussians], Bool[Tensor, " n"]]) -> int:
+        """Hide Gaussians of the visible scenes and return how many more are hidden now.
+
+        Args:
+            mask_of: Returns which Gaussians of a scene to hide.
+        """
+        total, edit = 0, set[int]()
+        self._edits.append(edit)
+        for index, scene in enumerate(self.scenes):
+            if scene.visible and (count := scene.hide(partial(mask_of, scene))) > 0:
+                total += count
+                edit.add(index)
+        self.notify_changed()
+        return total
+
+    def undo(self) -> bool:
+        """Undo the last edit of the visible scenes and return whether there was one.
+
+        Scenes that it did not change keep their own edits, which are older.
+        """
+        visible = {index for index, scene in enumerate(self.scenes) if scene.visible}
+        for edit in reversed(self._edits):
+            found = edit & visible
+            edit -= found
+            if any([self.scenes[index].undo() for index in found]):
+                self.notify_changed()
+                return True
+        return False
+
     def show_one(self, name: str) -> None:
         """Display only the scene of this name, at the origin."""
         for scene in self.scenes:
@@ -131,12 +163,18 @@ class ViewerState:
 
     @torch.no_grad()
     def rendered(self, camera: Cameras) -> Float[Tensor, "3 h w"]:
-        """Render the visible scenes with recon's own rasterizer (CPU), colours in [0, 1]."""
-        parts = [self._placed(scene) for scene in self.visible_scenes()]
+        """Render the visible scenes with recon's own rasterizer (CPU), colours in [0, 1].
+
+        It is antialiased if all of them are for that: what overlaps is rendered in one way.
+        """
+        scenes = self.visible_scenes()
+        parts = [self._placed(scene) for scene in scenes]
+        settings = RasterizeSettings(antialiased=all(scene.antialiased for scene in scenes))
         degree = min(part.sh_degree for part in parts) if self.settings.use_sh else 0
         whole = Gaussians.cat([part.cut_sh(degree) for part in parts])
         background = torch.tensor([self.settings.background]).float() / 255
-        return rasterize(whole, camera, backgrounds=background).rgb[0].clamp(0, 1)
+        output = rasterize(whole, camera, backgrounds=background, settings=settings)
+        return output.rgb[0].clamp(0, 1)
 
     def _placed(self, scene: ViewerScene) -> Gaussians:
         """Return the visible Gaussians of a scene at its position in the browser."""

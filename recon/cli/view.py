@@ -86,7 +86,8 @@ class View:
             if source.antialiased:
                 warn(
                     f"{path} is for antialiased rendering (Mip-Splatting), which the viewer does "
-                    "not offer: thin Gaussians look too opaque; recon render does"
+                    "not offer: thin Gaussians look too opaque; images that it saves and recon "
+                    "render are right"
                 )
             source = source.around(loaded[0].origin) if loaded else source
             name = path.name if [p.name for p in self.scenes].count(path.name) == 1 else str(path)

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import look_at_cameras, random_gaussians
 from re10k_files import frames_of, write_chunk
 
 from recon import ReconError
@@ -13,13 +15,14 @@ from recon.capture import load_capture
 from recon.cli.main import main
 from recon.config import OptimiseConfig, ReconstructConfig
 from recon.model.registry import build_model
+from recon.scene import Scene
 from recon.types import Views
 from render import Gaussians
 from training.evaluation import metrics
 from training.evaluation.benchmark import CONSTANT_DEPTH, evaluate
 from training.evaluation.captures import EvaluateConfig
 from training.evaluation.methods import recon_method
-from training.evaluation.scoring import NEAREST_PHOTO
+from training.evaluation.scoring import NEAREST_PHOTO, mean_psnr, score_case
 from training.evaluation.suite import Case, Suite, read_split, read_suite
 
 
@@ -231,3 +234,18 @@ def test_realestate10k_suite_to_json_and_table(
     rows = table.read_text().splitlines()
     assert len(rows) == 5 and rows[2].startswith("| RealEstate10K, 1 scenes | index | mean")
     assert "skipped: corrupt image (1)" in capsys.readouterr().out
+
+
+def test_scenes_are_scored_as_they_are_to_be_rendered(generator: torch.Generator) -> None:
+    gaussians = random_gaussians(200, generator, degree=0, dtype=torch.float32)
+    scene = Scene(replace(gaussians, scales=0.05 * gaussians.scales), antialiased=True)
+    cameras = look_at_cameras(1, 64, 48, torch.float32)
+    image = scene.render(cameras).rgb.clamp(0, 1)
+    targets = Views(
+        image, image.new_ones(1, 1, 48, 64), image.new_ones(1, 1, 48, 64), cameras, ("a",)
+    )
+    assert mean_psnr(scene, targets) > 80 > mean_psnr(scene.gaussians, targets)
+    case = score_case(
+        Case(Path("a"), "s"), {"own": lambda _: scene}, {}, targets, targets, targets, {}
+    )
+    assert case.mean("own", "psnr") == mean_psnr(scene, targets)

@@ -8,7 +8,7 @@ import torch
 from browsing import photos  # noqa: F401
 from helpers import look_at_cameras, psnr, random_gaussians
 
-from render import Gaussians
+from render import Gaussians, RasterizeSettings, rasterize
 from viewer import DisplaySettings, Photos, ViewerScene
 from viewer.normalisation import BROWSER_RADIUS
 from viewer.state import Signal, ViewerState
@@ -73,6 +73,43 @@ def test_rendering_takes_what_is_visible(state: ViewerState, clouds: list[Gaussi
     assert psnr(state.rendered(camera), only) < 40
     state.set_display(DisplaySettings(min_opacity=1.1, background=(255, 0, 0)))
     assert torch.equal(state.rendered(camera)[:, 0, 0], torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_edits_are_undone_together_and_in_order(state: ViewerState) -> None:
+    """Scenes in which an edit hid nothing keep what was hidden there before."""
+
+    def below(counts: tuple[int, int]):
+        wanted = dict(zip("ab", counts, strict=True))
+        return lambda scene, gaussians: torch.arange(300) < wanted[scene.name]
+
+    def kept() -> list[int]:
+        return [int(scene.state.kept.sum()) for scene in state.scenes]
+
+    assert state.hide(below((10, 20))) == 30 and state.hide(below((10, 25))) == 5
+    assert state.hide(below((0, 0))) == 0 and kept() == [290, 275]
+    assert state.undo() and kept() == [290, 280]
+    state.show_one("a")
+    assert state.undo() and kept() == [300, 280] and not state.undo()
+    state.show_one("b")
+    assert state.undo() and kept() == [300, 300] and not state.undo()
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_scenes_for_antialiased_rendering(clouds: list[Gaussians], second: bool) -> None:
+    """They are rendered so, unless another visible scene is not for that."""
+    clouds = [cloud.cut_sh(0) for cloud in clouds]
+    thin = [replace(cloud, scales=0.05 * cloud.scales) for cloud in clouds]
+    scenes = [
+        ViewerScene("a", thin[0], antialiased=True),
+        ViewerScene("b", thin[1], antialiased=second),
+    ]
+    camera = look_at_cameras(1, 120, 100, torch.float32)
+    wanted, plain = (
+        rasterize(Gaussians.cat(thin), camera, settings=RasterizeSettings(antialiased=each)).rgb[0]
+        for each in (second, False)
+    )
+    assert psnr(ViewerState(scenes).rendered(camera), wanted.clamp(0, 1)) > 60
+    assert not second or psnr(wanted, plain) < 40
 
 
 def test_photos_choose_the_start_view(photos: Photos, clouds: list[Gaussians]) -> None:

@@ -89,7 +89,7 @@ def compare_case(
         "capture": case.capture.name,
         "split": case.split,
         "seconds": seconds,
-        "recon": mean_psnr(scene.gaussians, targets),
+        "recon": mean_psnr(scene, targets),
         "baseline": [],
     }
     for start in config.starts:
@@ -119,7 +119,7 @@ def compare_budgets(
             {
                 "budget": budget,
                 "seconds": seconds,
-                "recon": mean_psnr(scene.gaussians, targets),
+                "recon": mean_psnr(scene, targets),
                 "recon_steps": scene.provenance.num_steps,
                 "baseline": [
                     {"start": start, **_baseline(start, each, subject, budget, recon_config)}

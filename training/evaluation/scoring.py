@@ -98,7 +98,7 @@ def score_case(
         settings: Further settings to record with the result.
     """
     made = {name: method(inputs) for name, method in {**methods, **baselines}.items()}
-    images = {name: render_targets(gaussians_of(each), targets) for name, each in made.items()}
+    images = {name: render_targets(each, targets) for name, each in made.items()}
     names = (*methods, NEAREST_PHOTO, *baselines) if baselines else tuple(methods)
     if baselines:
         images[NEAREST_PHOTO] = _nearest_photos(context, targets)
@@ -142,11 +142,20 @@ def gaussians_of(made: Gaussians | Scene) -> Gaussians:
 
 
 def render_targets(
-    made: Gaussians, targets: Views, settings: RasterizeSettings = RasterizeSettings()
+    made: Gaussians | Scene, targets: Views, settings: RasterizeSettings | None = None
 ) -> Float[Tensor, "v 3 h w"]:
-    """Render the targets' cameras, clipped to [0, 1], on the CPU."""
-    device = render_device_of(made.device)
-    gaussians, cameras = made.to(device), targets.cameras.to(device)
+    """Render the targets' cameras, clipped to [0, 1], on the CPU.
+
+    Args:
+        made: Gaussians or a scene.
+        targets: Views whose cameras are rendered.
+        settings: By default those that the scene is for.
+    """
+    if settings is None:
+        settings = RasterizeSettings(antialiased=isinstance(made, Scene) and made.antialiased)
+    gaussians = gaussians_of(made)
+    device = render_device_of(gaussians.device)
+    gaussians, cameras = gaussians.to(device), targets.cameras.to(device)
     images = [
         rasterize(gaussians, cameras[[i]], settings=settings).rgb for i in range(len(cameras))
     ]
@@ -154,9 +163,9 @@ def render_targets(
 
 
 def mean_psnr(
-    made: Gaussians, targets: Views, settings: RasterizeSettings = RasterizeSettings()
+    made: Gaussians | Scene, targets: Views, settings: RasterizeSettings | None = None
 ) -> float:
-    """Return the mean PSNR over the targets (dB)."""
+    """Return the mean PSNR over the targets (dB), rendered as by `render_targets`."""
     renders = render_targets(made, targets, settings)
     triples = zip(renders, targets.images, targets.valid, strict=True)
     scores = [metrics.psnr(*each) for each in triples]
