@@ -1,5 +1,6 @@
 """The viewer's server, and the wiring of state, panels and sessions."""
 
+import ipaddress
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,8 +95,7 @@ class Viewer:
     @property
     def address(self) -> str:
         """The URL to open in a browser."""
-        host = self.server.get_host()
-        return f"http://{'localhost' if host == '0.0.0.0' else host}:{self.server.get_port()}"
+        return f"http://{_host_in_url(self.server.get_host())}:{self.server.get_port()}"
 
     def stop(self) -> None:
         """Close all connections and the port."""
@@ -112,3 +112,15 @@ class Viewer:
             session = self.sessions.pop(client.client_id, None)
         if session is not None:
             session.close()
+
+
+def _host_in_url(host: str) -> str:
+    """Return an address to listen on, or a name, as browsers on this machine write it."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:  # all addresses, of one version: asyncio does not mix them
+        return "localhost" if address.version == 4 else "[::1]"
+    # The zone of fe80::1%eth0 is percent-encoded (RFC 6874).
+    return f"[{host.replace('%', '%25')}]" if address.version == 6 else host

@@ -93,12 +93,18 @@ class ViewerScene:
             self._set_state(EditState.of(gaussians.detach().to("cpu", torch.float32)))
 
     def hide(self, mask_of: Callable[[Gaussians], Bool[Tensor, " n"]]) -> int:
-        """Hide the Gaussians of a mask and return how many more are hidden now."""
+        """Hide the Gaussians of a mask and return how many more are hidden now.
+
+        It is an edit, which can be undone, only if there are any.
+        """
         with self._changing:
             before = self.state
-            self.history.append(before)
-            self._set_state(replace(before, kept=before.kept & ~mask_of(before.gaussians)))
-            return int(before.kept.sum() - self.state.kept.sum())
+            kept = before.kept & ~mask_of(before.gaussians)
+            count = int(before.kept.sum() - kept.sum())
+            if count > 0:
+                self.history.append(before)
+                self._set_state(replace(before, kept=kept))
+            return count
 
     def undo(self) -> bool:
         """Undo the last edit and return whether there was one."""

@@ -9,16 +9,20 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from browsing import free_port
-from helpers import random_gaussians, write_empty_ply
+from helpers import look_at_cameras, random_gaussians, write_empty_ply
+from viser import ClientHandle, GuiEvent
 
+from recon import MissingDependency
 from recon.cli.main import main
 from recon.formats import save_gaussians
 from render import Gaussians
-from viewer import LiveViewer, Viewer, ViewerScene
+from viewer import DisplaySettings, LiveViewer, Viewer, ViewerScene
 
 
 @pytest.fixture()
@@ -57,6 +61,86 @@ def test_serves_on_this_machine_only(cloud: Gaussians) -> None:
             assert second.server.get_port() != port
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(viewer.address, timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("::1", "[::1]"), ("::", "[::1]"), ("0.0.0.0", "localhost"), ("localhost", "localhost")],
+)
+def test_addresses_open_in_a_browser(cloud: Gaussians, host: str, expected: str) -> None:
+    if ":" in host and not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    with Viewer([ViewerScene("a", cloud)], host=host, port=free_port()) as viewer:
+        assert viewer.address == f"http://{expected}:{viewer.server.get_port()}"
+        with urllib.request.urlopen(viewer.address, timeout=10) as page:
+            assert page.status == 200
+
+
+SETTINGS = DisplaySettings(
+    coloring="depth", primitive="points", use_sh=False, min_opacity=0.3, max_size=0.1,
+    background=(10, 20, 30), max_splats=50,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, DisplaySettings()])
+def test_display_panel_starts_from_the_given_settings(
+    cloud: Gaussians, settings: DisplaySettings
+) -> None:
+    with Viewer([ViewerScene("a", cloud)], port=free_port(), settings=settings) as viewer:
+        panel = viewer.panels.display
+        assert panel.coloring.value == settings.coloring
+        panel._on_change(GuiEvent(None, None, panel.coloring))
+        assert viewer.state.settings == settings
+        panel.min_opacity.value = 0.9
+        panel._on_reset(GuiEvent(None, None, panel.reset))
+        assert viewer.state.settings == settings and panel.min_opacity.value == settings.min_opacity
+
+
+class FakeClient(ClientHandle):
+    """Stands for a browser, and keeps what it is told and sent."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.files: list[str] = []
+        self.camera = SimpleNamespace(
+            wxyz=np.array([1.0, 0, 0, 0]),
+            position=np.zeros(3),
+            fov=1.0,
+            image_width=64,
+            image_height=48,
+        )
+
+    def add_notification(self, title: str, body: str, auto_close_seconds: float) -> None:
+        self.told.append(body)
+
+    def send_file_download(self, name: str, content: bytes, save_immediately: bool) -> None:
+        self.files.append(name)
+
+
+@pytest.mark.parametrize(
+    "error", [MissingDependency("pip install 'recon[usd]'"), OSError("no space left")]
+)
+@pytest.mark.parametrize(
+    ("panel", "writer"),
+    [("edit", "save_gaussians"), ("image", "write_image"), ("path", "write_video")],
+)
+def test_errors_of_saving_are_told_in_the_browser(
+    cloud: Gaussians, monkeypatch, panel: str, writer: str, error: Exception
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    client = FakeClient()
+    with Viewer([ViewerScene("a", cloud)], port=free_port()) as viewer:
+        monkeypatch.setattr(f"viewer.panels.{panel}.{writer}", fail)
+        saving = getattr(viewer.panels, panel)
+        if panel == "path":
+            saving.views = [look_at_cameras(1, 64, 48, torch.float32)] * 2
+            saving._on_video(GuiEvent(client, None, saving.video))
+            assert not saving.progress.visible
+        else:
+            saving._on_save(GuiEvent(client, None, saving.save))
+    assert client.told == [str(error)] and client.files == []
 
 
 @pytest.mark.parametrize(

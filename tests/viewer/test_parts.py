@@ -121,10 +121,16 @@ def test_edits_and_thresholds(cloud: Gaussians) -> None:
     def half(gaussians: Gaussians) -> torch.Tensor:
         return torch.arange(400) < 200
 
+    def no_mask(gaussians: Gaussians) -> torch.Tensor:
+        raise ValueError("no mask")
+
     assert scene.hide(half) == 200 and scene.hide(half) == 0
     assert int(scene.state.kept.sum()) == 200
-    assert scene.undo() and int(scene.state.kept.sum()) == 200
+    # The second hid nothing, so that it is no edit.
     assert scene.undo() and bool(scene.state.kept.all()) and not scene.undo()
+    with pytest.raises(ValueError, match="no mask"):
+        scene.hide(no_mask)
+    assert not scene.undo()
     faint = int((cloud.opacities < 0.5).sum())
     assert (
         len(visible_gaussians(scene, DisplaySettings(min_opacity=0.5), normalisation))

@@ -13,8 +13,9 @@ from viewer.panels.controls import set_value
 from viewer.server import set_background
 from viewer.state import ViewerState
 
-# The size threshold (per cent of the scene's radius) at which no Gaussian is left out.
-NO_MAX_SIZE = 20.0
+# The smallest size threshold (per cent of the scene's radius), and that at which no Gaussian is
+# left out.
+MIN_SIZE, NO_MAX_SIZE = 0.05, 20.0
 
 
 class DisplayPanel:
@@ -22,22 +23,24 @@ class DisplayPanel:
 
     def __init__(self, state: ViewerState, server: viser.ViserServer) -> None:
         self.state, self.server, gui = state, server, server.gui
-        self.default = state.settings
+        self.default = default = state.settings
         sh_degree = max((scene.state.gaussians.sh_degree for scene in state.scenes), default=0)
         fov_deg = round(float(np.rad2deg(state.start.fov)))
         with gui.add_folder("Display"):
-            self.coloring = gui.add_dropdown("Colour by", COLORINGS)
-            self.primitive = gui.add_dropdown("Render as", PRIMITIVES)
+            self.coloring = gui.add_dropdown("Colour by", COLORINGS, initial_value=default.coloring)
+            self.primitive = gui.add_dropdown(
+                "Render as", PRIMITIVES, initial_value=default.primitive
+            )
             self.use_sh = gui.add_checkbox(
-                "View-dependent", True, disabled=sh_degree == 0,
+                "View-dependent", default.use_sh, disabled=sh_degree == 0,
                 hint="Spherical harmonics, evaluated as the camera moves",
             )  # fmt: skip
-            self.min_opacity = gui.add_slider("Min opacity", 0.0, 1.0, 0.01, 0.0)
+            self.min_opacity = gui.add_slider("Min opacity", 0.0, 1.0, 0.01, default.min_opacity)
             self.max_size = gui.add_slider(
-                "Max size", 0.05, NO_MAX_SIZE, 0.05, NO_MAX_SIZE,
+                "Max size", MIN_SIZE, NO_MAX_SIZE, 0.05, _percent(default.max_size),
                 hint=f"Per cent of the scene's radius; {NO_MAX_SIZE:g} displays all",
             )  # fmt: skip
-            self.background = gui.add_rgb("Background", self.default.background)
+            self.background = gui.add_rgb("Background", default.background)
             self.fov = gui.add_slider("Field of view", 10, 120, 1, fov_deg)
             self.reset = gui.add_button("Reset", icon=viser.Icon.REFRESH)
         controls: tuple[Any, ...] = (
@@ -75,6 +78,11 @@ class DisplayPanel:
         self.state.reset.emit()
         if event.client is not None:
             self.state.go_to_start(event.client)
+
+
+def _percent(max_size: float) -> float:
+    """Convert a fraction to the nearest value of the slider."""
+    return min(max(100 * max_size, MIN_SIZE), NO_MAX_SIZE)
 
 
 def _max_size(percent: float) -> float:

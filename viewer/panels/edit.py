@@ -1,7 +1,6 @@
 """The panel that selects Gaussians by a shape, deletes them, and saves what is left."""
 
 import zipfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from recon.formats import FORMATS, save_gaussians
 from render import Cameras, Gaussians
 from viewer.display_settings import visible_gaussians
 from viewer.normalisation import BROWSER_RADIUS
-from viewer.panels.controls import notify
+from viewer.panels.controls import notify, telling_errors
 from viewer.scene import ViewerScene
 from viewer.selection import in_box, in_polygon, in_sphere
 from viewer.state import ViewerState
@@ -144,11 +143,6 @@ class EditPanel:
         size = torch.tensor(self.size.value) / normalisation.scale
         return in_box(means, middle, np.asarray(self.gizmo.wxyz), size)
 
-    def _matches(
-        self, offset: tuple[float, float, float], inside: bool, gaussians: Gaussians
-    ) -> Bool[Tensor, " n"]:
-        return self.contains(offset, gaussians) == inside
-
     def _delete(self, event: viser.GuiEvent[Any], inside: bool) -> None:
         if self.shape.value == OFF:
             notify(event.client, "Choose what to select by first")
@@ -156,18 +150,15 @@ class EditPanel:
         if self.shape.value == LASSO and len(self.corners) < 3:
             notify(event.client, "Click on at least three corners of the lasso first")
             return
-        count = 0
-        for scene in self.state.visible_scenes():
-            count += scene.hide(partial(self._matches, scene.offset, inside))
+        count = self.state.hide(
+            lambda scene, gaussians: self.contains(scene.offset, gaussians) == inside
+        )
         if self.shape.value == LASSO:
             self._clear_lasso()
-        self.state.notify_changed()
         notify(event.client, f"{count:,} Gaussians removed")
 
     def _on_undo(self, event: viser.GuiEvent[Any]) -> None:
-        undone = [scene.undo() for scene in self.state.visible_scenes()]
-        self.state.notify_changed()
-        if not any(undone):
+        if not self.state.undo():
             notify(event.client, "Nothing to undo")
 
     def _on_save(self, event: viser.GuiEvent[Any]) -> None:
@@ -177,7 +168,7 @@ class EditPanel:
         """
         if (client := event.client) is None:
             return
-        with temporary_folder() as folder:
+        with telling_errors(client), temporary_folder() as folder:
             paths = [
                 path
                 for scene in self.state.visible_scenes()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recon.files import temporary_folder
 from render.video import to_bytes, write_image
+from viewer.panels.controls import telling_errors
 from viewer.state import ViewerState
 
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 8192
@@ -47,9 +48,9 @@ class ImagePanel:
             self.image.visible = True
 
     def _on_save(self, event: viser.GuiEvent[Any]) -> None:
-        if event.client is None:
+        if (client := event.client) is None:
             return
-        with temporary_folder() as folder:
+        with telling_errors(client), temporary_folder() as folder:
             path = folder / "view.png"
-            write_image(path, self._rendered(event.client))
-            event.client.send_file_download("view.png", path.read_bytes(), save_immediately=True)
+            write_image(path, self._rendered(client))
+            client.send_file_download("view.png", path.read_bytes(), save_immediately=True)

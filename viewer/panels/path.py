@@ -11,7 +11,7 @@ from recon.files import temporary_folder
 from render import Cameras
 from render.paths import interpolate
 from render.video import write_video
-from viewer.panels.controls import notify, set_value
+from viewer.panels.controls import notify, set_value, telling_errors
 from viewer.state import ViewerState
 
 FPS, PREVIEW_FPS, PREVIEW_PX = 30.0, 15.0, 480
@@ -104,12 +104,10 @@ class PathPanel:
         try:
             self.progress.visible = True
             path = self._path(FPS, int(self.height.value))
-            with temporary_folder() as folder:
+            with telling_errors(client), temporary_folder() as folder:
                 file = folder / "path.mp4"
                 write_video(file, self._frames(path), FPS)
                 client.send_file_download("path.mp4", file.read_bytes(), save_immediately=True)
-        except OSError as error:
-            notify(client, str(error))
         finally:
             self.progress.visible = False
 
