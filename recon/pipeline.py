@@ -13,7 +13,7 @@ from torch import Tensor
 from recon import __version__
 from recon.capture import Capture, Frame, load_capture, select_spread
 from recon.capture.agreement import warn_of_contradictions
-from recon.capture.cameras import relative_to, spread_cameras
+from recon.capture.cameras import relative_to
 from recon.capture.exif import exif_down
 from recon.capture.frame_views import packed_views
 from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
@@ -37,6 +37,7 @@ from recon.optimisation.adam import MIN_OPACITY
 from recon.optimisation.loop import Watch, optimise
 from recon.scene import Provenance, Scene
 from recon.simplification.decimation import simplify_indexed
+from recon.spread import spread_cameras
 from recon.start_camera import rotated_upright
 from recon.time_limit import TimeLimit
 from recon.types import Model, PackedViews, Prediction, Progress, StageProgress, Views

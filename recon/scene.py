@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon.capture import Frame
-from recon.capture.cameras import spread_cameras
 from recon.capture.sfm import CameraSource, PosedCapture
 from recon.compression import EncodedScene, compress
 from recon.config import ReconstructConfig
@@ -24,6 +23,7 @@ from recon.formats import (
 )
 from recon.precision import WORLD, Origin
 from recon.simplification.decimation import importance_order
+from recon.spread import spread_cameras
 from recon.start_camera import world_start
 from recon.types import StageProgress, Views
 from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize

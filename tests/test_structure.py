@@ -25,6 +25,11 @@ ONLY_HERE = {
     "viser": "viewer/",
     "pycolmap": "recon/capture/isolated/",
 }
+# Packages that recon.capture may import, and which therefore do without it.
+BELOW_CAPTURES = (
+    "recon.cleaning", "recon.compression", "recon.export", "recon.formats", "recon.fusion",
+    "recon.model", "recon.optimisation", "recon.simplification",
+)  # fmt: skip
 MAX_LINES = 500
 MAX_MEDIAN = 150
 # Files under this length, apart from __init__.py and __main__.py, and how many there may be.
@@ -162,6 +167,29 @@ def test_cycles_are_found() -> None:
 @pytest.mark.parametrize("lazy", [False, True], ids=["at import", "with lazy imports"])
 def test_no_import_cycles(lazy: bool) -> None:
     assert cycles(import_graph(lazy)) == []
+
+
+def reached(graph: dict[str, set[str]], name: str) -> set[str]:
+    """Return the files that importing one runs, with the `__init__` of packages below `recon`."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            parts = module.split(".")
+            packages = {".".join(parts[:count]) for count in range(2, len(parts))}
+            waiting += [*graph[module], *(packages & graph.keys())]
+    return found
+
+
+def test_what_treats_gaussians_does_not_read_captures() -> None:
+    """A scene is read and improved without the libraries that decode photos, also lazily."""
+    graph = import_graph(lazy=True)
+    for name in graph:
+        if name.startswith(BELOW_CAPTURES):
+            above = {each for each in reached(graph, name) if each.startswith("recon.capture")}
+            assert not above, f"{name} needs {sorted(above)[0]}"
 
 
 def test_nothing_is_unpickled() -> None:

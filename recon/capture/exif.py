@@ -13,11 +13,11 @@ from recon.capture.images import (
     exif_of,
     exif_value,
     image_size,
-    is_raw,
     open_image,
     orientation_of,
 )
 from recon.errors import listed, warn
+from recon.photo_extensions import is_raw
 
 ORIENTATION = int(ExifTags.Base.Orientation)
 # 35 mm equivalent of the focal length.

@@ -6,12 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from recon.capture.images import EXTENSIONS, is_image, natural_key
+from recon.capture.images import natural_key
 from recon.capture.maps import without_maps
 from recon.capture.masks import without_masks
 from recon.capture.names import FOLDERS, SMALLER_COPIES, images_below
 from recon.capture.types import Capture, Frame
 from recon.errors import InputError, LeftOutWarning, counted, listed, warn
+from recon.photo_extensions import IMAGE_EXTENSIONS, is_image
 
 # Names that macOS gives photos that are in iCloud only.
 ICLOUD = re.compile(r"\..+\.icloud")
@@ -72,7 +73,7 @@ def _nothing_found(folder: Path) -> InputError:
     kinds += [f"files that are in iCloud only ({listed(absent)})"] * bool(absent)
     found = f"only {' and '.join(kinds)}" if kinds else "no files"
     return InputError(
-        f"no images in {folder}: found {found}, expected {', '.join(EXTENSIONS)}, "
+        f"no images in {folder}: found {found}, expected {', '.join(IMAGE_EXTENSIONS)}, "
         "a transforms.json, a COLMAP project or poses_bounds.npy"
     )
 
@@ -107,7 +108,9 @@ def read_files(files: Sequence[Path]) -> Capture:
         if not file.is_file():
             raise InputError(f"image not found: {file}; check the path")
         if not is_image(file):
-            raise InputError(f"{file} is not an image; expected one of {', '.join(EXTENSIONS)}")
+            raise InputError(
+                f"{file} is not an image; expected one of {', '.join(IMAGE_EXTENSIONS)}"
+            )
     counts = Counter(file.resolve() for file in files)
     if repeated := [file.name for file, count in counts.items() if count > 1]:
         warn(f"photos are given several times and used once: {listed(repeated)}")

@@ -17,21 +17,9 @@ from PIL import ExifTags, Image
 from recon.capture.color import ADOBE_RGB, RgbSpace, space_in_header, srgb_image
 from recon.capture.sample_values import eight_bit
 from recon.errors import InputError
+from recon.photo_extensions import IMAGE_EXTENSIONS_TEXT, is_image, is_raw
 from recon.stand_ins import stand_in
 
-RAW_EXTENSIONS = (
-    ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".raf", ".orf", ".rw2",
-    ".rwl", ".pef", ".srw", ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos", ".mrw", ".kdc", ".dcr",
-    ".x3f", ".gpr",
-)  # fmt: skip
-EXTENSIONS = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif",
-    ".hif", ".avif", ".jxl", ".bmp", ".dib", ".gif", ".jp2", ".j2k", ".jpx", ".tga", ".ppm", ".pgm",
-    ".pnm", *RAW_EXTENSIONS,
-)  # fmt: skip
-EXTENSIONS_TEXT = (
-    ".jpg, .png, .webp, .tif, .heic, .avif, .jxl, .bmp, .gif, .jp2, .tga, .ppm or a RAW format"
-)
 # First bytes of HEIC files, which are often called .jpg, and of AVIF files, which need no plugin.
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 # First bytes of a photo in which its colour space is searched.
@@ -77,16 +65,6 @@ class UnreadablePhoto(InputError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"cannot read {path}: {reason}")
         self.reason = reason
-
-
-def is_image(path: Path) -> bool:
-    """Return whether a file name is that of an image recon reads; hidden files do not count."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-
-
-def is_raw(path: Path) -> bool:
-    """Return whether a file name is that of a camera's RAW format."""
-    return path.suffix.lower() in RAW_EXTENSIONS
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
@@ -220,8 +198,8 @@ def open_image(path: Path) -> Image.Image:
         raise UnreadablePhoto(path, reason) from error
     except DECODE_ERRORS as error:
         reason = (
-            f"expected an image file ({EXTENSIONS_TEXT}), but its contents cannot be decoded as an "
-            "image; replace or remove it"
+            f"expected an image file ({IMAGE_EXTENSIONS_TEXT}), but its contents cannot be "
+            "decoded as an image; replace or remove it"
         )
         raise UnreadablePhoto(path, reason) from error
 

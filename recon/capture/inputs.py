@@ -9,11 +9,10 @@ from pathlib import Path
 
 from recon.capture.archive import is_archive, told_as_archive, unpacked
 from recon.capture.folder import ICLOUD, read_files, read_folder
-from recon.capture.images import EXTENSIONS_TEXT, is_image, is_raw
 from recon.capture.types import Capture
 from recon.capture.video import read_video
-from recon.capture.video_frames import is_video
 from recon.errors import InputError, LeftOutWarning, counted, listed, warn
+from recon.photo_extensions import IMAGE_EXTENSIONS_TEXT, is_image, is_raw, is_video
 
 # Images, videos and archives that recon does not read, which are named.
 NOT_READ = (
@@ -53,7 +52,7 @@ def read_photos(folder: Path, video_frames: int | None) -> Capture:
     videos = [file for file in files if is_video(file)]
     capture = _leaving_out(capture, videos, "a video beside photos; pass it by itself")
     others = [file for file in files if _is_unread_image(file)]
-    reason = f"recon does not read such files; expected {EXTENSIONS_TEXT}"
+    reason = f"recon does not read such files; expected {IMAGE_EXTENSIONS_TEXT}"
     capture = _leaving_out(capture, others, reason)
     absent = [file for file in files if ICLOUD.fullmatch(file.name)]
     return _leaving_out(capture, absent, "not downloaded from iCloud yet; open or download them")
@@ -93,12 +92,12 @@ def read_several(sources: Sequence[Path], video_frames: int | None) -> Capture:
     elif not photos and videos:
         raise InputError(f"there are {len(videos)} videos, {_names(videos)}; pass one of them")
     elif not photos and others:
-        raise InputError(f"{others[0]} is not an image; expected one of {EXTENSIONS_TEXT}")
+        raise InputError(f"{others[0]} is not an image; expected one of {IMAGE_EXTENSIONS_TEXT}")
     else:
         capture = read_files(photos)
     capture = replace(capture, left_out=(*capture.left_out, *lost))
     capture = _leaving_out(capture, videos, "a video beside photos; pass it by itself")
-    return _leaving_out(capture, others, f"no photo; expected {EXTENSIONS_TEXT}")
+    return _leaving_out(capture, others, f"no photo; expected {IMAGE_EXTENSIONS_TEXT}")
 
 
 def is_pattern(path: Path) -> bool:

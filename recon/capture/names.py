@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from recon.capture.images import EXTENSIONS, EXTENSIONS_TEXT, UnreadablePhoto, image_size, is_image
+from recon.capture.images import UnreadablePhoto, image_size
 from recon.errors import InputError, LeftOutWarning, listed, warn
+from recon.photo_extensions import IMAGE_EXTENSIONS, IMAGE_EXTENSIONS_TEXT, is_image
 
 # Folders in the order in which they are searched if several have a photo of the same name.
 FOLDERS = ("images", ".", "input", "photos", "rgb", "color", "image")
@@ -159,7 +160,7 @@ def _located(
     if len(missing) == len(names) and unread:
         raise InputError(
             f"{where} names files that recon does not read: {listed(unread)}; expected "
-            f"{EXTENSIONS_TEXT}; convert them"
+            f"{IMAGE_EXTENSIONS_TEXT}; convert them"
         )
     if len(missing) == len(names):
         raise InputError(
@@ -168,7 +169,7 @@ def _located(
         )
     _warn_of_names(root, names, found, where)
     if missing:
-        reason = f", or not read ({EXTENSIONS_TEXT} are)," if unread else ""
+        reason = f", or not read ({IMAGE_EXTENSIONS_TEXT} are)," if unread else ""
         warn(
             f"{where}: {len(missing)} of {len(names)} photos are missing{reason} and left out: "
             f"{listed(missing)}",
@@ -274,7 +275,7 @@ def normalised(name: str) -> Parts:
 def stem(name: str) -> str:
     """Return a name without the extension of an image."""
     base, dot, extension = name.rpartition(".")
-    return base if base and dot + extension.lower() in EXTENSIONS else name
+    return base if base and dot + extension.lower() in IMAGE_EXTENSIONS else name
 
 
 def _locations(parts: Parts, by_stem: dict[str, list[_File]]) -> set[_Location]:
@@ -312,7 +313,7 @@ def _best(name: str, parts: Parts, by_stem: dict[str, list[_File]]) -> Path | No
 def _difference(name: str, path: Path) -> tuple[int, int]:
     """Return how much a file's name differs (3: another extension), and a rank of its extension."""
     wanted = re.split(r"[\\/]", name.strip())[-1]
-    order = EXTENSIONS.index(path.suffix.lower())
+    order = IMAGE_EXTENSIONS.index(path.suffix.lower())
     if wanted == path.name:
         return 0, order
     a, b = normalised(wanted)[-1], normalised(path.name)[-1]

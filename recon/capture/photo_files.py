@@ -20,7 +20,6 @@ from recon.capture.images import (
     UnreadablePhoto,
     declared_space,
     developed,
-    is_raw,
     list_images,
     open_image,
 )
@@ -29,6 +28,7 @@ from recon.capture.sample_values import eight_bit, grey_of
 from recon.capture.types import Capture
 from recon.cores import allowed_cores
 from recon.errors import InputError, LeftOutWarning, counted, listed, warn
+from recon.photo_extensions import is_raw
 
 # Size of the thumbnails of photos (px).
 THUMBNAIL_PX = 48

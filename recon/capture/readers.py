@@ -12,7 +12,7 @@ from recon.capture.archive import is_archive, told_as_archive, unpacked
 from recon.capture.camera_lists import camera_files
 from recon.capture.colmap import find_colmap, read_colmap
 from recon.capture.colmap_files import model_files
-from recon.capture.images import is_image, list_images
+from recon.capture.images import list_images
 from recon.capture.inputs import is_pattern, read_photos, read_several
 from recon.capture.lenses import pinhole_photos
 from recon.capture.llff import read_llff
@@ -25,10 +25,10 @@ from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
 from recon.capture.valid_frames import TooFewCameras
 from recon.capture.video import read_video
-from recon.capture.video_frames import is_video
 from recon.errors import InputError, MissingDependency, ReconWarning, listed, warn
 from recon.formats import is_scene, open_scene
 from recon.formats.sog_archive import is_sog_meta
+from recon.photo_extensions import is_image, is_video
 from recon.scene_extensions import SCENE_EXTENSIONS_TEXT
 
 # The second is the training split of a NeRF synthetic scene; the other splits are for testing.

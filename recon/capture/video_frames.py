@@ -19,20 +19,11 @@ from recon.capture.color import RgbSpace, space_by_codes, srgb_from
 from recon.capture.images import resized
 from recon.errors import InputError, warn
 
-EXTENSIONS = (
-    ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".mpg",
-    ".mpeg", ".wmv", ".flv", ".ogv", ".mxf", ".asf", ".vob",
-)  # fmt: skip
 # Larger headers of a video are not searched, and larger numbers of frames not believed.
 MAX_HEADER_BYTES, MAX_FRAMES = 64 << 20, 100_000_000
 
 # Aspect ratios of pixels beyond this are not believed; smaller differences from 1 are rounding.
 MAX_ASPECT, ASPECT_TOLERANCE = 4.0, 0.01
-
-
-def is_video(path: Path) -> bool:
-    """Return whether a file name is that of a video that recon reads; hidden files do not count."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
 def count_frames(path: Path) -> int:

@@ -150,9 +150,10 @@ def _geometry_facts(capture: "Capture") -> dict[str, Any]:
     """Return the photos that Gaussians would be predicted from, by name; the others supervise."""
     if not capture.has_cameras:
         return {}
-    from recon.capture.cameras import pinhole_cameras, relative_to, spread_cameras
+    from recon.capture.cameras import pinhole_cameras, relative_to
     from recon.config import FusionConfig
     from recon.local_frame import camera_origin
+    from recon.spread import spread_cameras
 
     # Coordinates far from zero, such as UTM, do not fit into float32.
     local = relative_to(capture, camera_origin(capture.frames))

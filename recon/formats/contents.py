@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recon.errors import InputError
 from recon.formats.sog_archive import META
+from recon.photo_extensions import is_image, is_video
 from recon.scene_extensions import SCENE_EXTENSIONS
 from recon.stand_ins import check_stand_in, head_of
 
@@ -68,10 +69,6 @@ def scenes_in(archive: Path) -> list[str]:
 
     An unbundled SOG is named by its meta.json; its textures are no photos.
     """
-    # Not at the top: reading scenes does not need the libraries of captures.
-    from recon.capture.images import is_image
-    from recon.capture.video_frames import is_video
-
     if not archive.is_file():  # To open a named pipe waits for a writer.
         return []
     try:

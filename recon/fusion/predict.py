@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from recon.capture.cameras import spread_cameras
 from recon.fusion.config import FusionConfig
 from recon.fusion.free_space import DepthMaps, is_consistent
 from recon.fusion.groups import Group, group_views
 from recon.model.inference import without_feedback
+from recon.spread import spread_cameras
 from recon.types import Model, PackedViews, Prediction, Progress, Views
 from render import Gaussians
 

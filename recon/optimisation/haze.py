@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from recon.capture.cameras import spread_cameras
 from recon.fusion.config import FusionConfig
 from recon.fusion.free_space import DepthMaps, is_seen_through
+from recon.spread import spread_cameras
 from render import Cameras, Gaussians, rasterize
 
 # Long side of the renders (px), and their number if there are more cameras: spread ones.

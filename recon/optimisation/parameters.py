@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.capture.cameras import spread_cameras
 from recon.optimisation.adam import Adam, AdamScene
 from recon.optimisation.camera_corrections import CameraCorrections
 from recon.optimisation.config import OptimiseConfig
@@ -14,6 +13,7 @@ from recon.optimisation.haze import is_haze
 from recon.optimisation.photo_loss import photo_loss
 from recon.optimisation.robust_weights import RobustWeights
 from recon.optimisation.view_count_policy import POLICY
+from recon.spread import spread_cameras
 from recon.types import PackedViews, Views
 from render import Cameras, Gaussians, GradientRender, RasterizeSettings
 from render.footprints import Footprints

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from recon.capture.cameras import spread_cameras
 from recon.simplification.clusters import cheapest_groups, group_sums
 from recon.simplification.config import SimplifyConfig
+from recon.spread import spread_cameras
 from render import Cameras, Gaussians, RasterizeSettings, measure_contributions
 from render.footprints import Footprints
 from render.quaternions import rotmats_to_quats

@@ -11,8 +11,9 @@ import torch
 from helpers import random_gaussians
 
 from recon import ReconError
-from recon.capture import Capture, images, load_capture, video_frames
+from recon.capture import Capture, load_capture
 from recon.formats import is_scene, open_scene, save_gaussians
+from recon.photo_extensions import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 
 FLIP = torch.tensor([1.0, -1, -1, 1]).double()
 
@@ -101,7 +102,7 @@ def test_an_archive_of_a_scene_is_named(tmp_path: Path) -> None:
         load_capture(path)
 
 
-@pytest.mark.parametrize("extension", [*images.EXTENSIONS, *video_frames.EXTENSIONS, ".JPG"])
+@pytest.mark.parametrize("extension", [*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS, ".JPG"])
 def test_an_archive_with_photos_beside_a_scene_is_a_capture(extension: str, tmp_path: Path) -> None:
     path = tmp_path / "scan.zip"
     with zipfile.ZipFile(path, "w") as archive:

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from recon.capture import load_capture, load_views
-from recon.capture.cameras import spread_cameras
 from recon.fusion.config import FusionConfig
 from recon.fusion.groups import group_views
 from recon.fusion.predict import predict_fused
 from recon.model.registry import build_model
 from recon.pipeline import predict
+from recon.spread import spread_cameras
 from recon.types import Prediction, Progress, Views
 from render import Cameras
 
