@@ -2,6 +2,7 @@
 
 import copy
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from training.benchmark_report.measurements import Measurement
 from training.benchmark_report.pages import pages, write_pages
 from training.benchmark_report.plan import FULL, QUICK, Plan
 from training.benchmark_report.plots import PLOTS, digest, draw_quality, drawn, write_plots
-from training.benchmark_report.record import Run, measure_all, rounded
+from training.benchmark_report.record import Run, measure_all, read_source, rounded
 from training.benchmark_report.tables import with_error
 from training.evaluation import metrics
 from training.evaluation.lpips import VGG16_FILE, Lpips, load_lpips
@@ -382,3 +383,28 @@ def test_a_method_has_one_style_in_all_panels() -> None:
     assert len(set.union(*styles.values())) == 4
     (legend,) = figure.legends
     assert {text.get_text() for text in legend.get_texts()} == set(styles)
+
+
+def test_new_files_of_the_code_change_its_digest(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words],
+            cwd=tmp_path, check=True, capture_output=True,
+        )  # fmt: skip
+
+    (tmp_path / "recon").mkdir()
+    (tmp_path / "recon" / "a.py").write_text("1")
+    (tmp_path / ".gitignore").write_text("*.pyc\n")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = read_source(tmp_path)
+    (tmp_path / "notes.txt").write_text("not measured")
+    (tmp_path / "recon" / "a.pyc").write_text("ignored")
+    assert read_source(tmp_path) == clean and not clean.changed
+    found = [clean.digest]
+    for name, text in (("é b.py", "2"), ("é b.py", "3"), ("c.py", "3"), ("a.py", "2")):
+        (tmp_path / "recon" / name).write_text(text)
+        source = read_source(tmp_path)
+        assert source.changed and source.digest not in found
+        found.append(source.digest)

@@ -42,7 +42,7 @@ class Source:
     commit: str
     """Abbreviated hash; "unknown" outside a clone."""
     changed: bool
-    """Whether the code differs from that commit."""
+    """Whether the code differs from that commit, new files included."""
     digest: str
     """Hash of commit and changes."""
 
@@ -52,9 +52,14 @@ def read_source(root: Path = ROOT) -> Source:
     commit = _git(root, "rev-parse", "--short=7", "HEAD")
     if commit is None:
         return Source("unknown", False, recon.__version__)
-    changes = _git(root, "diff", "HEAD", "--", *CODE) or ""
-    digest = hashlib.sha256((commit + changes).encode()).hexdigest()
-    return Source(commit, bool(changes), digest)
+    changes = _git(root, "diff", "--binary", "HEAD", "--", *CODE) or ""
+    digest = hashlib.sha256((commit + changes).encode())
+    names = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *CODE) or ""
+    added = [root / name for name in sorted(names.split("\0")) if name]
+    for path in added:
+        content = path.read_bytes() if path.is_file() else b""
+        digest.update(f"{path.relative_to(root)} {len(content)} ".encode() + content)
+    return Source(commit, bool(changes or added), digest.hexdigest())
 
 
 def _git(root: Path, *words: str) -> str | None:
