@@ -8,8 +8,8 @@ python -m training.baselines.compare configs/whole_captures.yaml --budgets 60 18
 """
 
 import argparse
-import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from training.baselines.initialisation import (
 from training.evaluation.captures import context_and_targets
 from training.evaluation.scoring import mean_psnr
 from training.evaluation.suite import Case, read_split, read_suite
+from training.programs import check_outputs, program, write_numbers
 
 PREDICTED, RANDOM, SFM = "predicted points", "random points", "SfM points"
 # Number of Gaussians that the baseline grows to from points of COLMAP, which are few.
@@ -244,7 +245,8 @@ def save_plot(rows: list[dict[str, Any]], path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=80)
 
 
-def main() -> None:
+@program
+def main(words: Sequence[str] | None = None) -> None:
     """Compare the cases of a suite."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", type=Path)
@@ -256,9 +258,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="time limit of recon instead of steps")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="PNG file, with --budgets")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if options.plot and not options.budgets:
         parser.error("--plot needs --budgets")
+    check_outputs(options.json, options.plot)
     optimise_config = OptimiseConfig(options.steps)
     if options.seconds is not None:
         optimise_config = OptimiseConfig.for_seconds(options.seconds)
@@ -271,8 +274,7 @@ def main() -> None:
     for case in read_suite(options.suite).select(options.only):
         rows.append(compare(case, recon_config, config))
         say("\n".join(as_lines(rows[-1:]).splitlines()[2:]))
-        if options.json:
-            options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        write_numbers(rows, options.json)
     say(as_lines(rows))
     if options.plot:
         save_plot(rows, options.plot)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recon.errors import InputError, ReconError
+from recon.errors import InputError
 from recon.files import atomic_output, check_output
 from recon.reporting import note, say
 from training.benchmark_report.captures import ROOT
@@ -18,8 +18,10 @@ from training.benchmark_report.pages import PAGE, write_pages
 from training.benchmark_report.plan import FULL, QUICK
 from training.benchmark_report.plots import write_plots
 from training.benchmark_report.record import Run, measure_all
+from training.programs import program
 
 
+@program
 def main(words: Sequence[str] | None = None) -> None:
     """Measure what the plan names; exit with code 2 on a user error."""
     parser = argparse.ArgumentParser(
@@ -45,9 +47,6 @@ def main(words: Sequence[str] | None = None) -> None:
     options = parser.parse_args(words)
     try:
         run(options)
-    except ReconError as error:
-        note(f"error: {error}")
-        sys.exit(2)
     except KeyboardInterrupt:
         note("ended; the same command goes on where it was")
         sys.exit(130)

@@ -18,7 +18,7 @@ from pathlib import Path
 from recon.capture import load_capture
 from recon.config import OptimiseConfig, ReconstructConfig, ViewConfig
 from recon.errors import InputError
-from recon.files import atomic_output, temporary_folder
+from recon.files import temporary_folder
 from recon.formats import load_gaussians, save_gaussians
 from recon.model.registry import build_model
 from recon.pipeline import reconstruct_views
@@ -29,6 +29,7 @@ from training.evaluation.captures import EvaluateConfig, context_and_targets, ev
 from training.evaluation.methods import recon_method
 from training.evaluation.scoring import mean_psnr
 from training.evaluation.suite import Case, read_split
+from training.programs import check_outputs, program, write_numbers
 
 FILE = ROOT / "tests" / "golden" / "metrics.json"
 SIDE_PX = 256
@@ -131,12 +132,13 @@ def falls(stored: Mapping[str, float], measured: Mapping[str, float]) -> list[st
     return lines
 
 
-def read_stored(path: Path = FILE) -> dict[str, float]:
+def read_stored(path: Path | None = None) -> dict[str, float]:
     """Read the stored numbers.
 
     Raises:
         InputError: There are none, or a number of no known kind.
     """
+    path = path or FILE
     try:
         stored: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -147,15 +149,19 @@ def read_stored(path: Path = FILE) -> dict[str, float]:
     return stored
 
 
+@program
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, and compare or store."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"store in {FILE.name}")
     options = parser.parse_args(words)
+    if options.write:
+        check_outputs(FILE)
+    else:
+        read_stored()  # before the measurements, which take minutes
     measured = measure()
     if options.write:
-        with atomic_output(FILE) as temporary:
-            temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        write_numbers(measured, FILE)
     for name, value in measured.items():
         say(f"{name}: {value:g}")
     lines = falls(read_stored(), measured)

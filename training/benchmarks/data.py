@@ -8,7 +8,6 @@ Each step is replaced by a sleep of fixed length, a stand-in for a GPU. It print
 import argparse
 import json
 import resource
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,12 +16,12 @@ from typing import Any
 
 import torch
 
-from recon.errors import ReconError
-from recon.reporting import note, say
+from recon.reporting import say
 from training.batches import make_batch
 from training.config import TrainConfig, read_config
 from training.data.types import Source
 from training.loader import StepShards, batches_ahead, make_parts, naming_ended_workers
+from training.programs import program
 from training.sources import build_source
 
 # Batches made in this process to measure their processor time, after one that opens files.
@@ -68,6 +67,7 @@ def _processor_ms(config: TrainConfig, source: Source) -> float:
     return 1e3 * (time.process_time() - start) / (MEASURED * config.dataset.batch)
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for; exit with code 2 on a user error."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -76,12 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sleep", type=float, default=0.05, help="seconds of a step")
     parser.add_argument("assignments", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(arguments)
-    try:
-        config = read_config(options.config, options.assignments)
-        say(json.dumps(bench_data(config, options.steps, options.sleep)))
-    except ReconError as error:
-        note(str(error))
-        sys.exit(2)
+    config = read_config(options.config, options.assignments)
+    say(json.dumps(bench_data(config, options.steps, options.sleep)))
 
 
 if __name__ == "__main__":

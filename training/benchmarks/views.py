@@ -7,7 +7,6 @@ of more operations than `--max-tflop` are counted and not run.
 """
 
 import argparse
-import json
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from recon.model.registry import build_network, named_size
 from recon.overlay import overlay
 from recon.reporting import say
 from training.benchmarks.model import ModelCase, noise_batch
+from training.programs import check_outputs, program, write_numbers
 
 VIEWS = (2, 4, 8, 16, 32, 64)
 # Networks of about a million parameters, by label, with changes of their configuration.
@@ -108,6 +108,7 @@ def plot(rows: dict[str, list[Row]], path: Path) -> None:
     plt.close(figure)
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print all rows."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -117,10 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--plot", type=Path, help="image to write")
     options = parser.parse_args(arguments)
+    check_outputs(options.json, options.plot)
     rows = measure_all(options.views, options.side, 1e12 * options.max_tflop)
-    if options.json is not None:
-        with atomic_output(options.json) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_numbers(rows, options.json)
     if options.plot is not None:
         plot(rows, options.plot)
 

@@ -10,18 +10,17 @@ they are the same after 400 and 10,000 steps (9 minutes).
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recon.errors import ReconError
 from recon.files import temporary_folder
-from recon.reporting import note, say
+from recon.reporting import say
 from training.benchmarks.data import bench_data
 from training.config import TrainConfig, read_config
 from training.data.shards.convert import convert
 from training.data.shards.pack import ConvertOptions
 from training.data.write_clips import write_clips
+from training.programs import program
 
 SIDE, STEP_S = 256, 0.05
 # Photos that come with the source tree.
@@ -51,6 +50,7 @@ def _config(shards: Path, workers: int) -> TrainConfig:
     return read_config(None, [f"{key}={value}" for key, value in values.items()])
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for; exit with code 2 on a user error."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -58,11 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)
-    try:
-        say(json.dumps(bench_waiting(options.captures, options.steps, options.workers)))
-    except ReconError as error:
-        note(f"error: {error}")
-        sys.exit(2)
+    say(json.dumps(bench_waiting(options.captures, options.steps, options.workers)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ less than the frames of a clip: the last line says which.
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,12 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 from recon.capture import Capture, Frame, load_views, pinhole_cameras
-from recon.errors import InputError, ReconError, counted
+from recon.errors import InputError, counted
 from recon.files import atomic_output, check_new_folder
-from recon.reporting import note, say, telling_warnings
+from recon.reporting import note, say
 from render.video import to_bytes
 from training.data.captures import posed_captures
 from training.data.shards.tar import fractional_intrinsics
+from training.programs import program
 
 # Time from one frame to the next, as in a video of 30 frames a second (microseconds).
 FRAME_US = 33_333
@@ -183,6 +183,7 @@ def _write_clip(folder: Path, frames: Sequence[Frame], side: int) -> None:
     folder.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the clips that the command line asks for; exit with code 2 on a user error."""
     parser = argparse.ArgumentParser(
@@ -215,13 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"--{name}", type=int, default=default, metavar="N", help=f"{text} [default: {default}]"
         )
     options = parser.parse_args(arguments)
-    try:
-        sizes = (options.side, options.length, options.gap, options.max_photos)
-        with telling_warnings():
-            say(write_clips(options.folders, options.output, options.held_out, *sizes))
-    except ReconError as error:
-        note(f"error: {error}")
-        sys.exit(2)
+    sizes = (options.side, options.length, options.gap, options.max_photos)
+    say(write_clips(options.folders, options.output, options.held_out, *sizes))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ python -m training.evaluation.camera_poses configs/captures.yaml --photos all --
 """
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from render import Sim3
 from render.cameras import camera_centers
 from render.quaternions import nearest_rotmats
 from training.evaluation.suite import read_split, read_splits, read_suite
+from training.programs import check_outputs, program, write_numbers
 
 # Thresholds of the area under the accuracy curve (degrees).
 AUC_DEG = (5.0, 30.0)
@@ -163,6 +163,7 @@ def as_line(row: PoseScores) -> str:
     return f"| {cells} | {auc} | {row.seconds:.0f} |"
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Solve the captures of a suite and print a table of errors."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -172,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--matcher", choices=tuple(STAGES), help="use this matcher only")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
+    check_outputs(options.json)
     rows = []
     say(f"| {' | '.join(COLUMNS)} |\n|" + "---|" * len(COLUMNS))
     cases = read_suite(options.suite).select(options.only)
@@ -184,8 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             capture = replace(capture, frames=frames)
         rows.append(pose_scores(capture, SolveConfig(use_cache=False, matcher=options.matcher)))
         say(as_line(rows[-1]))
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    write_numbers([asdict(row) for row in rows], options.json)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ cost. Masks and other files of the capture are copied.
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from recon.capture import load_capture
+from recon.errors import InputError
+from recon.files import atomic_output, check_new_folder
 from training.evaluation.suite import read_split
+from training.programs import program
 
 EVERY = 3
 # Height of the figure relative to that of the photo.
@@ -100,20 +104,28 @@ def with_passers_by(source: Path, folder: Path, split: str) -> list[Path]:
 
     Returns:
         The changed photos.
+
+    Raises:
+        InputError: `folder` exists, or the photos are not files in `source`.
     """
+    check_new_folder(folder)
     context = read_split(load_capture(source), split).context
-    shutil.copytree(source, folder)
-    changed = []
-    for index in range(0, len(context), EVERY):
-        path = folder / context[index].image_path.relative_to(source)
-        with Image.open(path) as photo:
-            pasted, _ = paste(photo.convert("RGBA" if "A" in photo.mode else "RGB"), index)
-        pasted.save(path, quality=95)
-        changed.append(path)
-    return changed
+    chosen = {index: context[index].image_path for index in range(0, len(context), EVERY)}
+    for path in chosen.values():
+        if not path.is_relative_to(source):
+            raise InputError(f"{path} is not in {source}; expected a folder with its own photos")
+    with atomic_output(folder) as temporary:
+        shutil.copytree(source, temporary)
+        for index, path in chosen.items():
+            copy = temporary / path.relative_to(source)
+            with Image.open(copy) as photo:
+                pasted, _ = paste(photo.convert("RGBA" if "A" in photo.mode else "RGB"), index)
+            pasted.save(copy, quality=95)
+    return [folder / path.relative_to(source) for path in chosen.values()]
 
 
-def main(words: list[str] | None = None) -> None:
+@program
+def main(words: Sequence[str] | None = None) -> None:
     """Copy a capture with passers-by."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("capture", type=Path)

@@ -4,10 +4,9 @@ python -m training.evaluation.rate_distortion configs/captures.yaml --only fox/4
 """
 
 import argparse
-import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +34,7 @@ from training.evaluation.splat_transform import (
     run_splat_transform,
 )
 from training.evaluation.suite import Case, read_split, read_suite
+from training.programs import check_outputs, program, write_numbers
 
 # Lossless formats say nothing about rate against distortion.
 LOSSY_FORMATS = (".compressed.ply", ".splat", ".spz", ".sog")
@@ -202,20 +202,21 @@ def measure(case: Case, highlights: bool, report: Callable[[str], None]) -> dict
     }  # fmt: skip
 
 
-def main() -> None:
+@program
+def main(words: Sequence[str] | None = None) -> None:
     """Measure the cases of a suite; optionally write them to a JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suite", type=Path)
     parser.add_argument("--only", nargs="*", default=[], help="cases: fox, fox/4v")
     parser.add_argument("--highlights", action="store_true", help="add highlights of SH degree 3")
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
+    check_outputs(arguments.json)
     results = [
         measure(case, arguments.highlights, say)
         for case in read_suite(arguments.suite).select(arguments.only)
     ]
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    write_numbers(results, arguments.json)
 
 
 if __name__ == "__main__":

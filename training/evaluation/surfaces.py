@@ -8,7 +8,7 @@ if open3d is installed.
 """
 
 import argparse
-import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 
 from recon.config import ReconstructConfig
+from recon.errors import InputError
 from recon.meshing.depth_maps import DepthMap, render_depth_maps
 from recon.meshing.extract import MeshConfig, extract_mesh
 from recon.meshing.files import write_mesh
@@ -35,6 +36,7 @@ from training.data.procedural.bank import make_bank
 from training.data.procedural.cast import NEVER
 from training.data.sample_scene import render_sample, sample_cameras
 from training.data.types import SampleRequest
+from training.programs import check_outputs, make_folder, program, write_numbers
 
 VIEWS, WIDTH_PX, HEIGHT_PX = 8, 512, 384
 # Distance between the cameras of procedural scenes, relative to what training has.
@@ -62,13 +64,19 @@ class SurfaceScores:
 
 
 def exact_views(name: str) -> tuple[Views, Float[torch.Tensor, "v h w"]]:
-    """Return photos of a scene with cameras, and their exact depths (infinite in the sky)."""
+    """Return photos of a scene with cameras, and their exact depths (infinite in the sky).
+
+    Raises:
+        InputError: There is no scene of this name.
+    """
     if name == "sample":
         cameras = sample_cameras()
         made = [render_sample(cameras[[index]]) for index in range(VIEWS)]
         images = torch.stack([view.rgb for view in made])
         depth = torch.stack([view.depth for view in made])
         return _views(images, cameras.to(torch.float32)), depth
+    if not name.isdecimal():
+        raise InputError(f"no scene {name!r}; expected sample, or the seed of a procedural scene")
     request = SampleRequest(int(name), VIEWS, 0, WIDTH_PX, HEIGHT_PX, BASELINE)
     config = ProceduralConfig(supersampling=2, exposure=0.0, noise=0.0)
     made_views = generate(request, config, make_bank())
@@ -176,7 +184,8 @@ def has_open3d() -> bool:
     return importlib.util.find_spec("open3d") is not None
 
 
-def main(words: list[str] | None = None) -> None:
+@program
+def main(words: Sequence[str] | None = None) -> None:
     """Measure scenes and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenes", nargs="+", metavar="SCENE")
@@ -184,14 +193,15 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the meshes")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(words)
+    check_outputs(options.json)
+    make_folder(options.save)
     rows = []
     for name in options.scenes:
         for row in evaluate(name, ReconstructConfig.for_quality(options.quality), options.save):
             rows.append(row)
             numbers = f"{row.precision:.3f} | {row.recall:.3f} | {row.f_score:.3f}"
             say(f"| {row.scene} | {row.method} | {numbers} | {row.triangles:,} |")
-    if options.json is not None:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    write_numbers([asdict(row) for row in rows], options.json)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Scene and mesh are rendered over black, as photos with alpha are compared.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from torch.nn.functional import avg_pool2d, grid_sample
 
 from recon.capture import load_views
 from recon.capture.cameras import DEFAULT_LONG_SIDE_PX
+from recon.errors import InputError
 from recon.formats import open_scene
 from recon.formats.y_up import GLTF_FROM_SCENE, Up, up_axis
 from recon.reporting import say
 from render import Cameras, RasterizeSettings, rasterize
 from render.video import write_image
+from training.evaluation.metrics import psnr
+from training.programs import make_folder, program
 
 # Rays per pixel each way.
 SAMPLES = 2
@@ -35,8 +39,16 @@ def load_textured(path: Path, up: Up) -> Any:
     Args:
         path: A .glb that recon wrote.
         up: Axis of the scene that is +y in the file.
+
+    Raises:
+        InputError: It cannot be read, or has no texture.
     """
-    mesh: Any = trimesh.load(path, force="mesh", process=False)
+    try:
+        mesh: Any = trimesh.load(path, force="mesh", process=False)
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise InputError(f"cannot read the mesh {path}: {error}; expected a .glb") from None
+    if getattr(mesh.visual, "uv", None) is None:
+        raise InputError(f"{path} has no texture; make it with recon mesh --texture")
     mesh.vertices = mesh.vertices @ GLTF_FROM_SCENE[up]
     return mesh
 
@@ -60,13 +72,9 @@ def render_textured(mesh: Any, camera: Cameras) -> Float[Tensor, "3 h w"]:
     return avg_pool2d(image.reshape(3, camera.height, camera.width), SAMPLES)
 
 
-def psnr(image: Tensor, photo: Tensor) -> float:
-    """Return the peak signal-to-noise ratio of images in [0, 1] (dB)."""
-    return float(-10 * (image.clamp(0, 1) - photo).square().mean().log10())
-
-
+@program
 @torch.no_grad()
-def main(words: list[str] | None = None) -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measure views of a capture and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scene", type=Path)
@@ -75,20 +83,33 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--views", type=int, nargs="+", metavar="N", help="indices of photos")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep photo, scene and mesh")
     options = parser.parse_args(words)
+    make_folder(options.save)
     views = load_views(options.capture, DEFAULT_LONG_SIDE_PX)
     source = open_scene(options.scene)
     gaussians = source.load()
+    chosen = options.views or range(len(views))
+    if not all(0 <= index < len(views) for index in chosen):
+        parser.error(f"--views must be between 0 and {len(views) - 1}, found {max(chosen)}")
     mesh = load_textured(options.mesh, up_axis(list(views.cameras)))
     settings = RasterizeSettings(antialiased=source.antialiased)
     rows = []
-    for index in options.views or range(len(views)):
+    for index in chosen:
         camera, photo = views.cameras[[index]], views.images[index]
         splats = rasterize(gaussians, camera, settings=settings).rgb[0]
         surface = render_textured(mesh, camera)
-        rows.append((psnr(splats, photo), psnr(surface, photo), psnr(surface, splats.clamp(0, 1))))
+        everywhere = torch.ones_like(photo[:1])
+        rows.append(
+            [
+                psnr(first, second, everywhere)
+                for first, second in (
+                    (splats, photo),
+                    (surface, photo),
+                    (surface, splats.clamp(0, 1)),
+                )
+            ]
+        )
         say(f"| {views.names[index]} | " + " | ".join(f"{value:.2f}" for value in rows[-1]) + " |")
         if options.save is not None:
-            options.save.mkdir(exist_ok=True)
             together = torch.cat([photo, splats, surface], 2)
             write_image(options.save / f"{index:03d}.png", together)
     means = np.mean(rows, 0)
