@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from recon.errors import ConfigError
+from recon.errors import ConfigError, did_you_mean
 from recon.fusion.config import FusionConfig as FusionConfig
 from recon.optimisation.config import CAMERA_LR as CAMERA_LR
 from recon.optimisation.config import OptimiseConfig as OptimiseConfig
@@ -137,7 +137,17 @@ class ReconstructConfig:
         Args:
             quality: `draft` takes about a third of the time of `standard`, `high` about three
                 times as long.
+
+        Raises:
+            ConfigError: There is no such quality.
         """
+        names = get_args(Quality)
+        if quality not in names:
+            raise ConfigError(
+                f"quality must be one of {', '.join(names)}, got {quality!r}"
+                f"{did_you_mean(str(quality), names)}",
+                "quality",
+            )
         if quality == "draft":
             return ReconstructConfig(
                 fusion=FusionConfig(max_views=16),

@@ -8,13 +8,12 @@ import os
 import sys
 from pathlib import Path
 
+from recon.control_groups import free_memory
 from recon.cores import allowed_cores
 
 # Parameters of glibc's mallopt (malloc.h).
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
-# Limits of a container.
-CONTROL_GROUP = Path("/sys/fs/cgroup")
 # Address space that a library such as Embree takes when it is used first: by itself, and for each
 # thread (one a core that it may use), which has a stack and an arena of glibc's malloc.
 LIBRARY_BYTES, THREAD_BYTES = 150e6, 80e6
@@ -48,7 +47,7 @@ def available_memory() -> float | None:
     """Return the memory that this process may use, with what it has (bytes); None if unknown.
 
     That is what the system has free, as far as the limits of the process (RLIMIT_AS) and of its
-    control group permit.
+    control group, and of those above it, permit.
     """
     try:
         meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
@@ -56,12 +55,7 @@ def available_memory() -> float | None:
     except OSError:
         return None
     free = [1024.0 * int(line.split()[1]) for line in meminfo.splitlines() if "MemAvail" in line]
-    free.append(_free_addresses())
-    with contextlib.suppress(OSError, ValueError):
-        # "max" without a limit, which is no number.
-        limit = float((CONTROL_GROUP / "memory.max").read_text(encoding="ascii"))
-        free.append(limit - float((CONTROL_GROUP / "memory.current").read_text(encoding="ascii")))
-    return min(free) + resident
+    return max(min(*free, _free_addresses(), free_memory()), 0.0) + resident
 
 
 @functools.cache

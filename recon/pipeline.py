@@ -68,7 +68,7 @@ def reconstruct(
     Args:
         source: Folder of photos, video or camera file (see `load_capture`), list of image files,
             capture, or views. Views are used as they are: all of them, with their cameras.
-        config: Settings; all have defaults.
+        config: Settings; all have defaults. `poses` and `memory_gb` are for photos, not for views.
         progress: Called with the name of the stage and its completed fraction.
         watch: Called with the Gaussians while they are optimised, and with the capture.
 
@@ -78,13 +78,14 @@ def reconstruct(
 
     Raises:
         InputError: The photos or their cameras cannot be used.
-        ConfigError: The model or the device does not exist, or does not fit the input.
+        ConfigError: The model or the device does not exist, or a setting does not fit the input.
         MissingDependency: Solving cameras or reading a file needs an extra that is not installed.
     """
     config = config or ReconstructConfig()
     limit = TimeLimit(config.seconds)
     device, model = choose_device(config.device), build_model(config.model)
     if isinstance(source, Views):
+        _check_settings_of_views(config)
         source.validate()
         shown: Watch | None = None if watch is None else (lambda scene: watch(scene, None))
         return reconstruct_views(source.to(device), model, config, progress, shown, limit=limit)
@@ -116,6 +117,22 @@ def reconstruct(
     )
     central = frames[spread_cameras(scene.cameras, 1)[0]]
     return replace(scene, provenance=provenance, origin=origin, start=_upright_camera(central))
+
+
+def _check_settings_of_views(config: ReconstructConfig) -> None:
+    """Refuse settings that change cameras and photos: views are used as they are."""
+    usual, names = PoseConfig(), ("metric_scale", "marker_size", "gps", "center")
+    chosen = [name for name in names if getattr(config.poses, name) != getattr(usual, name)]
+    if config.poses.source == "solve":
+        chosen.append("source")
+    if config.memory_gb is not None:
+        chosen.append("memory_gb")
+    if chosen:
+        raise ConfigError(
+            f"{chosen[0]} has no effect on views, which are used as they are with their cameras; "
+            "omit it, or pass the photos instead",
+            chosen[0],
+        )
 
 
 def _upright_camera(frame: Frame) -> Cameras | None:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from recon.capture.check import matched_points, sift_features
 from recon.capture.images import (
-    DECODE_ERRORS,
     TRANSPOSITIONS,
     UnreadablePhoto,
+    decoding,
     exif_of,
     open_image,
     orientation_of,
@@ -178,13 +178,10 @@ def _rays(points: Float[np.ndarray, "n 2"], grey: np.ndarray, camera: FrameCamer
 def _grey(frame: Frame) -> np.ndarray:
     """Return a small grey copy of a photo, rotated as its camera is."""
     size = (LONG_SIDE_PX, LONG_SIDE_PX)
-    with open_image(frame.image_path) as image:
-        try:
-            # JPEG files are decoded at a fraction of their size.
-            image.draft("L", (2 * LONG_SIDE_PX, 2 * LONG_SIDE_PX))
-            rotation = TRANSPOSITIONS.get(orientation_of(exif_of(image), image))
-            small = grey_of(frame.image_path, image)
-            small.thumbnail(size, Image.Resampling.BOX)
-            return np.asarray(small.transpose(rotation) if frame.oriented and rotation else small)
-        except DECODE_ERRORS as error:
-            raise UnreadablePhoto(frame.image_path, str(error)) from error
+    with open_image(frame.image_path) as image, decoding(frame.image_path):
+        # JPEG files are decoded at a fraction of their size.
+        image.draft("L", (2 * LONG_SIDE_PX, 2 * LONG_SIDE_PX))
+        rotation = TRANSPOSITIONS.get(orientation_of(exif_of(image), image))
+        small = grey_of(frame.image_path, image)
+        small.thumbnail(size, Image.Resampling.BOX)
+        return np.asarray(small.transpose(rotation) if frame.oriented and rotation else small)

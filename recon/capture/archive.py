@@ -73,16 +73,20 @@ def unpacked(path: Path) -> tuple[Path, tuple[str, ...]]:
 @contextmanager
 def told_as_archive(folder: Path, path: Path) -> Iterator[None]:
     """Name an archive, and not the folder that it was unpacked to, in warnings and errors."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ReconWarning)
-        try:
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ReconWarning)
             yield
-        except InputError as error:
-            error.args = (str(error).replace(str(folder), str(path)),)
-            raise
-    for warning in caught:
-        if isinstance(warning.message, ReconWarning):
-            warn(str(warning.message).replace(str(folder), str(path)), type(warning.message))
+    except InputError as error:
+        error.args = (str(error).replace(str(folder), str(path)),)
+        raise
+    finally:
+        for each in caught:
+            if isinstance(each.message, ReconWarning):
+                warn(str(each.message).replace(str(folder), str(path)), type(each.message))
+            else:
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 def _checked(path: Path, archive: zipfile.ZipFile, parent: Path) -> list[zipfile.ZipInfo]:

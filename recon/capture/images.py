@@ -3,6 +3,8 @@
 import importlib
 import re
 import struct
+import threading
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,10 +40,8 @@ TRANSPOSITIONS = {
 }
 AVIF_HEADS = (b"ftypavif", b"ftypavis")
 # Larger photos exist, but a decompression bomb must not exhaust the memory of the machine.
-Image.MAX_IMAGE_PIXELS = 400_000_000
-# Pillow warns of large files and of damaged metadata, which are read nevertheless.
-warnings.filterwarnings("ignore", module="PIL")
-# Exceptions of Pillow and its plugins for damaged files.
+MAX_PIXELS = 400_000_000
+# Exceptions of OpenCV, Pillow and its plugins for damaged files.
 DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -53,9 +53,11 @@ DECODE_ERRORS = (
     TypeError,
     AttributeError,
     struct.error,
-    MemoryError,
+    cv2.error,
     Image.DecompressionBombError,
 )
+# Those of them that mean a mistake of a program where its own code raises them.
+BUG_ERRORS = (LookupError, TypeError, AttributeError)
 DAMAGED = "the file is damaged or cut short; copy it again from the camera or remove it"
 
 
@@ -108,16 +110,13 @@ def read_pixels(
     Raises:
         InputError: The file cannot be read completely.
     """
-    with open_image(path) as image:
-        try:
-            # Before the pixels, after which the file is closed.
-            declared = declared_space(path, image)
-            image = eight_bit(path, image).image
-            image.load()
-            upright = _upright(image) if apply_orientation else image
-            return _to_arrays(upright, declared)
-        except DECODE_ERRORS as error:
-            raise UnreadablePhoto(path, DAMAGED) from error
+    with open_image(path) as image, decoding(path):
+        # Before the pixels, after which the file is closed.
+        declared = declared_space(path, image)
+        image = eight_bit(path, image).image
+        image.load()
+        upright = _upright(image) if apply_orientation else image
+        return _to_arrays(upright, declared)
 
 
 def write_pixels(
@@ -173,12 +172,50 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def open_image(path: Path) -> Image.Image:
+@contextmanager
+def decoding(path: Path, reason: str = DAMAGED) -> Iterator[None]:
+    """Raise UnreadablePhoto for an error of the libraries that decode an image.
+
+    Too little memory is no fault of the file, and a mistake in recon's own code is none either:
+    these errors are raised as they are.
+
+    Args:
+        path: Image file.
+        reason: What is wrong with it, and what to do.
+    """
+    try:
+        yield
+    except DECODE_ERRORS as error:
+        if isinstance(error, BUG_ERRORS) and _is_own(error):
+            raise
+        raise UnreadablePhoto(path, reason) from error
+
+
+def _is_own(error: BaseException) -> bool:
+    """Return whether code of recon raised an error, and no library that it calls."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__", "").partition(".")[0] == "recon"
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
     """Open an image without decoding it, except for RAW files, which are developed.
 
     Raises:
         UnreadablePhoto: It is missing or not an image, or needs a package that is not installed.
     """
+    reason = (
+        f"expected an image file ({IMAGE_EXTENSIONS_TEXT}), but its contents cannot be decoded as "
+        "an image; replace or remove it"
+    )
+    with _quiet_pillow.entered():
+        with decoding(path, reason):
+            image = _opened(path)
+        with image:
+            yield image
+
+
+def _opened(path: Path) -> Image.Image:
     _check_regular(path)
     try:
         with path.open("rb") as file:
@@ -190,18 +227,56 @@ def open_image(path: Path) -> Image.Image:
         if is_raw(path):
             return developed(path)
         _register_plugins(path, head)
-        return Image.open(path)
+        with _quiet_pillow.limit(MAX_PIXELS):
+            return Image.open(path)
     except FileNotFoundError as error:
         raise UnreadablePhoto(path, "image not found; check the path") from error
     except PermissionError as error:
         reason = "permission denied; change the permissions of the file"
         raise UnreadablePhoto(path, reason) from error
-    except DECODE_ERRORS as error:
-        reason = (
-            f"expected an image file ({IMAGE_EXTENSIONS_TEXT}), but its contents cannot be "
-            "decoded as an image; replace or remove it"
-        )
-        raise UnreadablePhoto(path, reason) from error
+
+
+class _QuietPillow:
+    """Pillow's settings for the whole process, changed only while photos are open.
+
+    Photos are opened by several threads, so that the first one sets them and the last one resets.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._filter: Any = None
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Ignore its warnings of large files and damaged metadata, which are read nevertheless."""
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                before = list(warnings.filters)
+                warnings.filterwarnings("ignore", module="PIL")
+                self._filter = None if warnings.filters[0] in before else warnings.filters[0]
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count -= 1
+                # Not by warnings.catch_warnings, which would undo what other threads set.
+                if self._count == 0 and self._filter in warnings.filters:
+                    warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
+
+    @contextmanager
+    def limit(self, pixels: int) -> Iterator[None]:
+        """Set the number of pixels from which Pillow refuses to open a file."""
+        with self._lock:
+            before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, pixels
+            try:
+                yield
+            finally:
+                Image.MAX_IMAGE_PIXELS = before
+
+
+_quiet_pillow = _QuietPillow()
 
 
 def _check_regular(path: Path) -> None:

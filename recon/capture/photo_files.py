@@ -14,11 +14,10 @@ from PIL import Image
 from recon.capture.color import conversion_of
 from recon.capture.exif import warn_of_focals
 from recon.capture.images import (
-    DAMAGED,
-    DECODE_ERRORS,
     HEADER_BYTES,
     UnreadablePhoto,
     declared_space,
+    decoding,
     developed,
     list_images,
     open_image,
@@ -159,13 +158,13 @@ def looks_like_panorama(path: Path) -> bool:
     Its last column is then as like its first as it is like a neighbour.
     """
     try:
-        with open_image(path) as image:
+        with open_image(path) as image, decoding(path):
             if not image.width == 2 * image.height > PANORAMA_PX:
                 return False
             size = 2 * PANORAMA_PX, PANORAMA_PX
             image.draft("L", size)
             small = grey_of(path, image).resize(size, Image.Resampling.BOX)
-    except (UnreadablePhoto, *DECODE_ERRORS):
+    except UnreadablePhoto:
         return False
     # Details along each column; plain backgrounds, which are alike on both sides, have none.
     details = np.diff(np.asarray(small, np.float32), axis=0)
@@ -181,16 +180,13 @@ def _notes(path: Path) -> tuple[tuple[str, ...], float]:
     Raises:
         UnreadablePhoto: The image is of no use.
     """
-    with open_image(path) as image:
-        try:
-            size, several = image.size, image.format in SEVERAL_IMAGES
-            notes = [conversion_of(image, declared_space(path, image))]
-            codes = eight_bit(path, image)
-            notes.append(codes.assumed)
-            if several and getattr(image, "n_frames", 1) > 1:
-                notes.append("the file holds several images, of which the first is used")
-        except DECODE_ERRORS as error:
-            raise UnreadablePhoto(path, DAMAGED) from error
+    with open_image(path) as image, decoding(path):
+        size, several = image.size, image.format in SEVERAL_IMAGES
+        notes = [conversion_of(image, declared_space(path, image))]
+        codes = eight_bit(path, image)
+        notes.append(codes.assumed)
+        if several and getattr(image, "n_frames", 1) > 1:
+            notes.append("the file holds several images, of which the first is used")
     if min(size) < MIN_SIDE_PX:
         raise UnreadablePhoto(path, f"it is only {size[0]}x{size[1]} px; remove it")
     return tuple(filter(None, notes)), codes.largest
@@ -222,12 +218,10 @@ def thumbnail(path: Path) -> Float[np.ndarray, " p"]:
 
 @functools.lru_cache(maxsize=2000)
 def _thumbnail(path: Path, _mtime_ns: int, _bytes: int) -> Float[np.ndarray, " p"]:
-    with developed(path, half=True) if is_raw(path) else open_image(path) as image:
-        try:
-            # JPEG files are decoded at a fraction of their size.
-            image.draft("L", (4 * THUMBNAIL_PX, 4 * THUMBNAIL_PX))
-            size = THUMBNAIL_PX, THUMBNAIL_PX
-            small = grey_of(path, image).resize(size, Image.Resampling.BOX)
-        except DECODE_ERRORS as error:
-            raise UnreadablePhoto(path, DAMAGED) from error
+    opened = developed(path, half=True) if is_raw(path) else open_image(path)
+    with opened as image, decoding(path):
+        # JPEG files are decoded at a fraction of their size.
+        image.draft("L", (4 * THUMBNAIL_PX, 4 * THUMBNAIL_PX))
+        size = THUMBNAIL_PX, THUMBNAIL_PX
+        small = grey_of(path, image).resize(size, Image.Resampling.BOX)
     return np.asarray(small, np.float32).ravel()

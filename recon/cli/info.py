@@ -31,7 +31,7 @@ class Info:
     """Replace an input, or a file in the folder of the capture, if an output has its name."""
 
     def run(self) -> None:
-        """Describe a scene if the extension is that of a scene format, otherwise a capture."""
+        """Describe a scene if the content or the extension is that of one, otherwise a capture."""
         from recon.formats import is_scene
 
         check_outputs({"--json": self.json}, inputs=[self.path], force=self.force, is_result=True)

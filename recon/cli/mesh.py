@@ -124,6 +124,7 @@ class Mesh:
 
     def _check_texture(self) -> dict[str, Path | None]:
         """Check the options for a texture; return the files that it is written to, if any."""
+        from recon.files import check_output
         from recon.meshing.files import obj_companions
         from recon.meshing.texture import check_texture_size
 
@@ -138,6 +139,7 @@ class Mesh:
             )
         if suffix == ".glb":
             return {}
+        check_output(self.output)  # before its links are followed
         material, image = obj_companions(self.output)
         return {"material of -o": material, "texture of -o": image}
 

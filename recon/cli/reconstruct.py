@@ -83,7 +83,7 @@ class Reconstruct:
         capture = self._checked()
         config = replace(self.options.config(), memory_gb=self.memory)
         degree = config.optimise.for_num_views(len(capture.frames)).sh_degree or 0
-        count = _expected_count(config, capture)
+        count = expected_count(config, capture)
         check_space(self.output, expected_bytes(self.output, count, degree))
         if config.seconds is not None:
             spent = time.perf_counter() - start
@@ -213,12 +213,15 @@ def _interruptible(
     return report, was_interrupted
 
 
-def _expected_count(config: ReconstructConfig, capture: "Capture") -> int:
+def expected_count(config: ReconstructConfig, capture: "Capture") -> int:
     """Estimate the number of Gaussians, if photos are as large as the resolution permits."""
+    from recon.memory_limit import MemoryEstimate
+
     photos = min(len(capture.frames), config.views.max_views)
-    pixels = (3 * config.views.resolution**2) // 4
-    most = config.simplify.limit(config.views.resolution, photos)
-    return min(photos * pixels, most) if config.optimise.steps else pixels
+    size = config.views.resolution, 3 * config.views.resolution // 4
+    count = MemoryEstimate.of(config, size, photos).gaussians
+    most = config.simplify.max_gaussians
+    return count if most is None else min(count, most)
 
 
 def _closing_line(summary: dict[str, Any], size: str) -> str:

@@ -82,13 +82,13 @@ class View:
         loaded: list[ViewerScene] = []
         for path in self.scenes:
             source = open_scene(path)
-            # All relative to the origin of the first.
             if source.antialiased:
                 warn(
                     f"{path} is for antialiased rendering (Mip-Splatting), which the viewer does "
                     "not offer: thin Gaussians look too opaque; images that it saves and recon "
                     "render are right"
                 )
+            # All relative to the origin of the first.
             source = source.around(loaded[0].origin) if loaded else source
             name = path.name if [p.name for p in self.scenes].count(path.name) == 1 else str(path)
             loaded.append(

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from recon.formats.y_up import Up
 from recon.meshing.gltf_file import texture_png, write_glb
 from recon.meshing.triangles import TriangleMesh
 from recon.precision import WORLD, Origin
+
+# Material of an OBJ with a texture.
+MATERIAL = "newmtl texture\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {image}\n"
 
 
 def write_mesh(
@@ -37,13 +41,19 @@ def write_mesh(
         InputError: The file cannot be written.
     """
     write = mesh_writer(path, several=bool(parts))
-    with atomic_output(path) as temporary:
-        if path.suffix.lower() == ".glb":
+    extension = path.suffix.lower()
+    # All are written before the first is renamed; the last one is the file that names the others.
+    with ExitStack() as outputs:
+        temporary = outputs.enter_context(atomic_output(path))
+        if extension == ".glb":
             write_glb(temporary, [mesh, *parts], origin, up)
-        else:
-            write(temporary, mesh, origin)
-            if mesh.texture is not None:
-                _write_companions(path, mesh.texture)
+            return
+        write(temporary, mesh, origin)
+        if extension == ".obj" and mesh.texture is not None:
+            material, image = obj_companions(path)
+            material_text = MATERIAL.format(image=image.name)
+            outputs.enter_context(atomic_output(material)).write_text(material_text, "utf-8")
+            outputs.enter_context(atomic_output(image)).write_bytes(texture_png(mesh.texture))
 
 
 def mesh_writer(path: Path, several: bool = False) -> Callable[[Path, TriangleMesh, Origin], None]:
@@ -121,18 +131,12 @@ def _write_obj(path: Path, mesh: TriangleMesh, origin: Origin) -> None:
 
 
 def obj_companions(path: Path) -> tuple[Path, Path]:
-    """Return the files that an OBJ with a texture has beside it: material and image."""
-    return path.with_suffix(".mtl"), path.with_suffix(".png")
+    """Return the files that an OBJ with a texture has beside it: material and image.
 
-
-def _write_companions(path: Path, texture: Float[np.ndarray, "h w 3"]) -> None:
-    """Write the material and the texture of an OBJ."""
-    material, image = obj_companions(path)
-    with atomic_output(image) as temporary:
-        temporary.write_bytes(texture_png(texture))
-    text = f"newmtl texture\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {image.name}\n"
-    with atomic_output(material) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    If the path is a symbolic link, they are beside the file that it points to, which names them.
+    """
+    target = path.resolve()
+    return target.with_suffix(".mtl"), target.with_suffix(".png")
 
 
 def _write_glb(path: Path, mesh: TriangleMesh, origin: Origin) -> None:

@@ -72,7 +72,8 @@ def build_model(name: str) -> Model:
     """Build a model from its name or from a checkpoint file (.safetensors).
 
     Raises:
-        ConfigError: The name is unknown, or the network has no bundled weights.
+        ConfigError: The name is unknown, the network has no bundled weights, or the configuration
+            in the file has unknown keys or wrong values.
         InputError: The file is not a checkpoint of a known network.
     """
     if name.endswith(".safetensors"):
@@ -120,6 +121,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InputError: The file is missing or damaged, its network is unknown, or its weights do
             not fit its own configuration.
+        ConfigError: Its configuration has unknown keys or wrong values.
     """
     header, tensors = read_checkpoint(path)
     name = _find(OLD_NAMES.get(header["network"], header["network"]), NETWORKS)

@@ -15,7 +15,15 @@ import torch
 from PIL import Image
 
 import recon
-from recon import OptimiseConfig, ReconstructConfig, Scene, SimplifyConfig, ViewConfig, Views
+from recon import (
+    OptimiseConfig,
+    PoseConfig,
+    ReconstructConfig,
+    Scene,
+    SimplifyConfig,
+    ViewConfig,
+    Views,
+)
 from recon.cli.options import ReconstructOptions
 from recon.devices import choose_device, choose_render_device, render_device_of
 from recon.simplification.decimation import simplify_indexed
@@ -459,3 +467,28 @@ def test_page_of_the_library_names_all_of_it() -> None:
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
     missing = [name for name in recon.__all__ if f"`{name}" not in page]
     assert not missing
+
+
+def test_a_misspelt_quality_is_an_error() -> None:
+    message = "quality must be one of draft, standard, high, got 'hihg'; did you mean high"
+    with pytest.raises(recon.ConfigError, match=message) as caught:
+        # Without the checks of types that tests add.
+        inspect.unwrap(ReconstructConfig.for_quality)("hihg")
+    assert caught.value.field == "quality"
+    assert ReconstructConfig.for_quality("standard") == ReconstructConfig()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"poses": PoseConfig(metric_scale=2.0)}, {"poses": PoseConfig(marker_size=0.1)},
+        {"poses": PoseConfig(gps=True)}, {"poses": PoseConfig(center=True)},
+        {"poses": PoseConfig(source="solve")}, {"memory_gb": 1.0},
+    ],
+)  # fmt: skip
+def test_settings_that_views_do_not_follow_are_refused(views: Views, changes: dict) -> None:
+    with pytest.raises(recon.ConfigError, match="has no effect on views.*; omit it, or") as caught:
+        recon.reconstruct(views, ReconstructConfig(model="plane-sweep", **changes))
+    poses = changes.get("poses")
+    assert caught.value.field is not None
+    assert getattr(ReconstructConfig(**changes) if poses is None else poses, caught.value.field)

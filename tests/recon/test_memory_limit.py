@@ -1,5 +1,7 @@
 """A limit of memory is kept, and what was reduced for it is said."""
 
+import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,10 @@ from memory import in_fresh_process, peak_bytes
 from recon.capture import load_capture
 from recon.capture.orientation import photo_size
 from recon.cli.main import main
+from recon.cli.reconstruct import expected_count
 from recon.config import OptimiseConfig, ReconstructConfig, SimplifyConfig, ViewConfig
+from recon.control_groups import core_limit, free_memory
+from recon.cores import allowed_cores
 from recon.errors import ConfigError
 from recon.memory import available_memory
 from recon.memory_limit import MemoryEstimate, fit_memory
@@ -104,3 +109,73 @@ def test_the_limit_is_kept(sample: Path) -> None:
     config = ReconstructConfig(ViewConfig(max_views=3), optimise=OptimiseConfig(steps=1))
     assert MemoryEstimate.of(config, (512, 384), 3).total > 0.6e9
     assert in_fresh_process(peak_of_a_run, sample, replace(config, memory_gb=0.6)) < 0.6e9
+
+
+def control_groups(folder: Path, lines: str, files: dict[str, str]) -> None:
+    """Write a tree of control groups and the file that says which the process is in."""
+    (folder / "self").write_text(lines)
+    for name, text in files.items():
+        (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "tree" / name).write_text(text + "\n")
+
+
+STAT = "anon 700\ninactive_file 20\nactive_file 10\nfile 40"
+TOTALS = "cache 9\ntotal_inactive_file 20\ntotal_active_file 10"
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "cores", "free"),
+    [
+        ("0::/\n", {}, math.inf, math.inf),
+        ("0::/\n", {"cpu.max": "max 100000", "memory.max": "max", "memory.current": "1"},
+         math.inf, math.inf),
+        ("0::/\n", {"cpu.max": "150000 100000", "memory.max": "1000", "memory.current": "800",
+                    "memory.stat": STAT}, 1.5, 230),
+        # The smallest limit of a group and those above it.
+        ("0::/a/b\n", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000",
+                       "a/b/memory.max": "900", "a/b/memory.current": "100",
+                       "a/memory.max": "1000", "a/memory.current": "700"}, 2, 300),
+        # The path is that of the system, and the tree begins at the container.
+        ("0::/../host/x\n", {"cpu.max": "400000 100000"}, 4, math.inf),
+        ("4:memory:/docker/x\n1:cpuset:/\n3:cpu,cpuacct:/docker/x\n0::/\n",
+         {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000",
+          "memory/memory.limit_in_bytes": "1000", "memory/memory.usage_in_bytes": "900",
+          "memory/memory.stat": TOTALS}, 3, 130),
+        ("4:memory:/s/x\n3:cpu:/s\n", {"cpu/s/cpu.cfs_quota_us": "-1",
+         "cpu/s/cpu.cfs_period_us": "100000", "memory/s/memory.limit_in_bytes": "500",
+         "memory/s/memory.usage_in_bytes": "100", "memory/s/x/memory.limit_in_bytes": "400",
+         "memory/s/x/memory.usage_in_bytes": "90"}, math.inf, 310),
+        ("damaged", {"cpu.max": "many of them"}, math.inf, math.inf),
+    ],
+)  # fmt: skip
+def test_limits_of_control_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    lines: str, files: dict[str, str], cores: float, free: float,
+) -> None:  # fmt: skip
+    control_groups(tmp_path, lines, files)
+    monkeypatch.setattr("recon.control_groups.ROOT", tmp_path / "tree")
+    monkeypatch.setattr("recon.control_groups.MEMBERSHIP", tmp_path / "self")
+    assert core_limit() == cores and free_memory() == free
+    mine = len(os.sched_getaffinity(0))
+    assert allowed_cores() == (mine if cores == math.inf else min(mine, math.ceil(cores)))
+    assert free == math.inf or 0 < float(available_memory() or 0) < 1e10
+
+
+def test_less_than_one_core_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    control_groups(tmp_path, "0::/\n", {"cpu.max": "20000 100000"})
+    monkeypatch.setattr("recon.control_groups.ROOT", tmp_path / "tree")
+    monkeypatch.setattr("recon.control_groups.MEMBERSHIP", tmp_path / "self")
+    assert allowed_cores() == 1
+
+
+@pytest.mark.parametrize("steps", [0, 10])
+def test_the_expected_size_grows_with_the_photos(sample: Path, steps: int) -> None:
+    """The room on the disk is checked by it before the work begins."""
+    capture = load_capture(sample)
+    config = ReconstructConfig(ViewConfig(resolution=256), optimise=OptimiseConfig(steps=steps))
+    one, two = (
+        expected_count(replace(config, views=ViewConfig(count, 256)), capture) for count in (1, 2)
+    )
+    assert two == 2 * one > 0
+    few = replace(config, simplify=SimplifyConfig(max_gaussians=100))
+    assert expected_count(few, capture) == 100

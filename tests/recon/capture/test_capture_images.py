@@ -1,13 +1,17 @@
 """Image files of every common kind, and damaged ones."""
 
 import sys
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from recon.capture.images import image_size, read_image, read_mask
+from recon.capture.images import MAX_PIXELS, image_size, open_image, read_image, read_mask
 from recon.errors import ReconError
 
 RED = (200, 30, 10)
@@ -113,3 +117,53 @@ def test_unreadable(tmp_path: Path):
         image_size(tmp_path / "text.jpg")
     with pytest.raises(ReconError, match=r"gone\.jpg: image not found"):
         image_size(tmp_path / "gone.jpg")
+
+
+def test_importing_recon_leaves_pillow_as_it_is(tmp_path: Path):
+    """Its limit and its warnings are changed only while a photo is open, by several threads too."""
+    Image.new("RGB", (4, 4), RED).save(tmp_path / "a.png")
+    limit, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    assert limit == Image.MAX_IMAGE_PIXELS != MAX_PIXELS
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: read_image(tmp_path / "a.png", False), range(40)))
+    with pytest.raises(KeyError), open_image(tmp_path / "a.png") as image:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.warn_explicit("damaged EXIF", UserWarning, "Image.py", 1, "PIL.Image")
+        assert not told and image.size == (4, 4)
+        raise KeyError
+    assert list(warnings.filters) == filters and limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_photos_above_the_usual_limit_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
+    Image.new("RGB", (40, 40), RED).save(tmp_path / "a.png")
+    assert image_size(tmp_path / "a.png") == (40, 40)
+    monkeypatch.setattr("recon.capture.images.MAX_PIXELS", 4)
+    with pytest.raises(ReconError, match=r"a\.png: expected an image file"):
+        image_size(tmp_path / "a.png")
+
+
+def test_only_errors_of_libraries_are_told_as_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    Image.new("RGB", (4, 4), RED).save(tmp_path / "a.png")
+
+    def failing(error: Exception) -> Callable[..., None]:
+        def fail(*_: object) -> None:
+            raise error
+
+        return fail
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recon.capture.images.srgb_image", failing(MemoryError("4 GB")))
+        with pytest.raises(MemoryError, match="4 GB"):
+            read_image(tmp_path / "a.png", apply_orientation=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("recon.capture.images.TRANSPOSITIONS", None)  # a mistake in recon
+        with pytest.raises(AttributeError):
+            read_image(tmp_path / "a.png", apply_orientation=True)
+    for error in (TypeError("of a plugin"), IndexError("of a plugin"), cv2.error("of OpenCV")):
+        with monkeypatch.context() as patch:
+            patch.setattr(ImageFile.ImageFile, "load", failing(error))
+            with pytest.raises(ReconError, match="the file is damaged or cut short"):
+                read_image(tmp_path / "a.png", apply_orientation=False)

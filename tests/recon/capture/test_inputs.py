@@ -17,8 +17,9 @@ from photo_generators import textured
 
 from recon import ReconError
 from recon.capture import Capture, load_capture, load_views
+from recon.capture.archive import told_as_archive
 from recon.cli import main as cli
-from recon.errors import InputError, LeftOutWarning, ReconWarning, strictly
+from recon.errors import InputError, LeftOutWarning, ReconWarning, strictly, warn
 
 
 def write_photos(folder: Path, count: int, suffix: str = ".jpg") -> list[Path]:
@@ -256,3 +257,17 @@ def mutate(file: Path, rng: random.Random) -> None:
         # The header of the EXIF data, or what stands there instead.
         data[2:2] = b"\xff\xe1\x00\x20Exif\0\0II*\0" + bytes(rng.randrange(256) for _ in range(20))
         file.write_bytes(data)
+
+
+def test_warnings_of_an_archive_are_told_before_an_error_too() -> None:
+    folder, path = Path("/cache/1"), Path("photos.zip")
+    for error in (InputError("/cache/1/a.jpg is no photo"), OSError("gone")):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            with pytest.raises(type(error)), told_as_archive(folder, path):
+                warn("/cache/1/b.jpg is dark", LeftOutWarning)
+                warnings.warn("of a library", UserWarning, stacklevel=1)
+                raise error
+        assert [str(each.message) for each in told] == ["photos.zip/b.jpg is dark", "of a library"]
+        assert [each.category for each in told] == [LeftOutWarning, UserWarning]
+        assert str(error) in ("photos.zip/a.jpg is no photo", "gone")

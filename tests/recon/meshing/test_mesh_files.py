@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from mesh_scenes import CENTER, RADIUS, around, sphere
 
 from recon.capture import Frame, FrameCamera, write_transforms
 from recon.cli.main import main
+from recon.errors import InputError
 from recon.formats import save_gaussians
 from recon.meshing.files import write_mesh
 from recon.meshing.gltf_file import to_linear
@@ -148,3 +150,46 @@ def test_the_missing_extra_is_named(
         main(["mesh", str(tmp_path / "scene.ply"), "-o", str(tmp_path / "mesh.ply")])
     assert "pip install 'reconsplat[mesh]'" in capsys.readouterr().err
     assert not (tmp_path / "mesh.ply").exists()
+
+
+TEXTURED = replace(
+    TETRAHEDRON, colors=None, uv=np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]]),
+    texture=np.zeros((4, 4, 3)),
+)  # fmt: skip
+
+
+def test_the_files_beside_an_obj_are_beside_the_target_of_a_link(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "link.obj").symlink_to(tmp_path / "store" / "real.obj")
+    write_mesh(tmp_path / "link.obj", TEXTURED, WORLD)
+    files = {path.name for path in (tmp_path / "store").iterdir()}
+    assert files == {"real.obj", "real.mtl", "real.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"store", "link.obj"}
+    assert "mtllib real.mtl\n" in (tmp_path / "store" / "real.obj").read_text()
+    assert "map_Kd real.png\n" in (tmp_path / "store" / "real.mtl").read_text()
+
+
+@pytest.mark.parametrize("failing", ["texture_png", "np.savetxt"])
+def test_no_file_of_an_obj_is_replaced_before_all_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    before = {}
+    for extension in ("obj", "mtl", "png"):
+        (tmp_path / f"mesh.{extension}").write_text(f"old {extension}")
+        before[f"mesh.{extension}"] = f"old {extension}"
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"recon.meshing.files.{failing}", refuse)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_mesh(tmp_path / "mesh.obj", TEXTURED, WORLD)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_a_texture_that_cannot_be_renamed_leaves_the_obj(tmp_path: Path) -> None:
+    (tmp_path / "mesh.obj").write_text("old")
+    (tmp_path / "mesh.mtl").mkdir()
+    with pytest.raises(InputError, match=r"cannot write .*mesh\.mtl: it is a folder"):
+        write_mesh(tmp_path / "mesh.obj", TEXTURED, WORLD)
+    assert (tmp_path / "mesh.obj").read_text() == "old"
