@@ -17,11 +17,13 @@ class ReconError(Exception):
     """Base of all errors that a user can correct.
 
     The message says on a single line what is wrong and where, what was expected, what was
-    found, and what to do about it.
+    found, and what to do about it. It calls settings by the names of their fields or arguments;
+    `fields` lists these names, so that the command line can print its flags instead.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *fields: str) -> None:
         super().__init__(" ".join(message.split()))
+        self.fields = fields
 
 
 class InputError(ReconError):
@@ -29,15 +31,7 @@ class InputError(ReconError):
 
 
 class ConfigError(ReconError):
-    """A setting has a wrong value.
-
-    The message calls settings by the names of their fields; `fields` lists these names, so that
-    the command line can print its flags instead.
-    """
-
-    def __init__(self, message: str, *fields: str) -> None:
-        super().__init__(message)
-        self.fields = fields
+    """A setting has a wrong value."""
 
     @property
     def field(self) -> str | None:
@@ -50,20 +44,34 @@ class MissingDependency(ReconError):
 
 
 class ReconWarning(UserWarning):
-    """Something was left out, guessed or changed, and the result may not be what was expected."""
+    """Something was left out, guessed or changed, and the result may not be what was expected.
+
+    `fields` lists the settings that the message names, as those of a ReconError.
+    """
+
+    def __init__(self, message: str, *fields: str) -> None:
+        super().__init__(" ".join(message.split()))
+        self.fields = fields
 
 
 class LeftOutWarning(ReconWarning):
-    """A photo or a video that was given is not used; `--strict` makes it an error."""
+    """A photo or a video that was given is not used; `strictly` makes it an error."""
 
 
-def warn(message: str, category: type[ReconWarning] = ReconWarning) -> None:
+def warn(
+    message: str, category: type[ReconWarning] = ReconWarning, fields: Iterable[str] = ()
+) -> None:
     """Warn that something was left out, guessed or changed.
 
     The message says on a single line what and where, and what to do about it. A program receives
     it as a Python warning; the command line prints it once and adds it to the object of `--json`.
+
+    Args:
+        message: One sentence or several.
+        category: Kind of the warning.
+        fields: The settings that the message names, for which the command line has flags.
     """
-    warnings.warn(" ".join(message.split()), category, stacklevel=2)
+    warnings.warn(category(message, *fields), stacklevel=2)
 
 
 @contextmanager
@@ -75,7 +83,8 @@ def strictly(strict: bool) -> Iterator[None]:
         try:
             yield
         except LeftOutWarning as warning:
-            raise InputError(f"{warning}; this stops, since --strict is given") from None
+            text = f"{warning}; this stops, since strict=True is given"
+            raise InputError(text, *warning.fields, "strict") from None
 
 
 def listed(names: Sequence[str]) -> str:

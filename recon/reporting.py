@@ -3,11 +3,12 @@
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,6 +16,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 from recon.errors import ConfigError, InputError, ReconWarning
 from recon.interrupts import note as note
 
+# Fields that have a flag of another name; all others are spelt like the field.
+FIELD_FLAGS = {
+    "source": "--camera-source",
+    "cameras": "--camera-source",
+    "fraction": "--prune",
+    "frames": "--video-frames",
+    "max_loss_db": "--max-loss",
+    "target_mb": "--target-size",
+    "keep_fraction": "--keep",
+    "memory_gb": "--memory",
+    "seconds": "--time",
+}
 # Value of a `--json` without a file.
 STDOUT = Path("-")
 # Time between lines of progress where there is no terminal (s).
@@ -53,6 +66,26 @@ def discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def in_flags(text: str, fields: Iterable[str]) -> str:
+    """Return a message with flags for names of settings: `max_views` -> `--max-views`.
+
+    Args:
+        text: The message of an error or a warning.
+        fields: The settings that it names; others are left as they are.
+    """
+    for field in fields:
+        flag = FIELD_FLAGS.get(field, "--" + field.rpartition(".")[2].replace("_", "-"))
+        # Not inside of a path or of a longer word; a field named like a plain word counts only
+        # where it stands first or has a value.
+        name = rf"(?<![\w/.-]){re.escape(field)}(?![\w/-])"
+        if field.isalpha():
+            name = rf"(?:^{field}\b|{name}(?==))"
+        text = re.sub(rf"{name}=True\b", flag, text)
+        text = re.sub(rf"{name}=('?)([^\s']+)\1", rf"{flag} \2", text)
+        text = re.sub(name, flag, text)
+    return text
+
+
 @contextmanager
 def telling_warnings() -> Iterator[None]:
     """Print each ReconWarning once, as one line on standard error, and keep it for `--json`."""
@@ -67,10 +100,11 @@ def telling_warnings() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        text = str(message)
-        if not issubclass(category, ReconWarning):
+        if not isinstance(message, ReconWarning):
             of_others(message, category, filename, lineno, file, line)
-        elif text not in _told:
+            return
+        text = in_flags(str(message), message.fields)
+        if text not in _told:
             _told.append(text)
             note(f"warning: {text}")
 

@@ -197,15 +197,16 @@ def check_ray(address: str) -> None:
     try:
         import ray  # noqa: F401
     except ImportError as error:
-        raise MissingDependency(f"--ray: {error}; pip install 'reconsplat[ray]'") from None
+        raise MissingDependency(f"ray: {error}; pip install 'reconsplat[ray]'", "ray") from None
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         try:
             socket.create_connection((host, int(port)), CONNECT_S).close()
         except OSError as error:
             raise InputError(
-                f"--ray {address}: {error.strerror or error}; start a cluster with ray start "
-                "--head, or pass its address"
+                f"ray={address}: {error.strerror or error}; start a cluster with ray start --head, "
+                "or pass its address",
+                "ray",
             ) from None
 
 
@@ -228,7 +229,8 @@ def _connected(processes: int, address: str) -> Iterator[None]:
             ray.init(address, **quiet)
     except Exception as error:  # Ray raises Exception itself, for a cluster that does not start
         raise InputError(
-            f"--ray {address}: {error}; expected local, auto or the address of a running cluster"
+            f"ray={address}: {error}; expected local, auto or the address of a running cluster",
+            "ray",
         ) from None
     try:
         yield

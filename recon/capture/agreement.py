@@ -83,7 +83,8 @@ def warn_of_contradictions(capture: Capture) -> None:
     warn(
         f"the cameras of {capture.title} contradict its photos: {given:.0%} of "
         f"{sum(len(a) for _, _, a, _ in pairs)} matches agree with them{more}; or pass "
-        "--cameras solve to solve them anew"
+        "source='solve' to solve them anew",
+        fields=["source"],
     )
 
 

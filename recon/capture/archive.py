@@ -84,7 +84,8 @@ def told_as_archive(folder: Path, path: Path) -> Iterator[None]:
     finally:
         for each in caught:
             if isinstance(each.message, ReconWarning):
-                warn(str(each.message).replace(str(folder), str(path)), type(each.message))
+                text = str(each.message).replace(str(folder), str(path))
+                warn(text, type(each.message), each.message.fields)
             else:
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 

@@ -57,7 +57,8 @@ def gps_frame(frames: Sequence[Frame]) -> GpsFrame | None:
     if len(known) < MIN_PHOTOS:
         raise InputError(
             f"{len(known)} of {len(frames)} photos have a GPS position in their EXIF data; "
-            f"expected at least {MIN_PHOTOS}; omit --gps"
+            f"expected at least {MIN_PHOTOS}; leave out gps=True",
+            "gps",
         )
     viewmats = torch.stack([frame.camera.viewmat for frame, _ in known if frame.camera])
     centers = camera_centers(viewmats.double()).numpy()

@@ -72,7 +72,8 @@ def marker_transform(frames: Sequence[Frame], size: float, level: bool) -> Sim3:
     if not good:
         raise InputError(
             f"the {len(known)} markers differ in size by more than {MAX_MARKER_DIFFERENCE:.0%}; "
-            "expected all of the size of --marker-size"
+            "expected all of the size of marker_size",
+            "marker_size",
         )
     scale = size / float(np.mean(list(good.values())))
     rotmat = np.eye(3)

@@ -65,12 +65,14 @@ def with_masks(capture: Capture, invert: bool) -> Capture:
         if not_read:
             warn(
                 f"{capture.title}: masks that leave out white are not read: {listed(not_read)}; "
-                "rename them to NAME.mask.png and pass --invert-masks"
+                "rename them to NAME.mask.png and pass invert_masks=True",
+                fields=["invert_masks"],
             )
         frames = _assigned(capture, frames, masks)
     if invert:
         if not any(frame.mask_path for frame in frames):
-            warn(f"{capture.title} has no masks, so that --invert-masks has no effect")
+            text = f"{capture.title} has no masks, so that invert_masks=True has no effect"
+            warn(text, fields=["invert_masks"])
         frames = [
             replace(frame, mask_inverted=not frame.mask_inverted) if frame.mask_path else frame
             for frame in frames
@@ -157,5 +159,6 @@ def _warn_of_masks(capture: Capture, without: list[int], unused: list[str]) -> N
         rest = f"; these have none and are used whole: {listed(names)}"
     warn(
         f"{capture.title}: masks of {total - len(without)} of {total} photos are used: white is "
-        f"kept, black is left out (--invert-masks for the opposite){rest}"
+        f"kept, black is left out (invert_masks=True for the opposite){rest}",
+        fields=["invert_masks"],
     )

@@ -126,8 +126,9 @@ def photos_without_camera(capture: Capture) -> Capture:
     if rest:
         warn(
             f"left out {counted(len(rest), 'photo')} of {capture.title}, {listed(rest)}: the "
-            "capture has no cameras for them; pass --cameras solve to solve those of all photos",
+            "capture has no cameras for them; pass source='solve' to solve those of all photos",
             LeftOutWarning,
+            ["source"],
         )
     return replace(capture, left_out=(*capture.left_out, *rest))
 

@@ -91,8 +91,8 @@ def _one_pass(
     ]
     if not any((seen.depth > 0).any() for seen in maps):
         warn(
-            "the cameras see no surface of the scene, so that no floater can be found; pass the "
-            "capture of this scene with --cameras"
+            "the cameras see no surface of the scene, so that no floater can be found; pass those "
+            "of the capture of this scene"
         )
     chosen[chosen.clone()] = is_seen_through(gaussians[chosen], depths, config.agreement)
     return chosen

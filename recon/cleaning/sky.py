@@ -48,7 +48,7 @@ def mean_up(cameras: list[Cameras]) -> Float[Tensor, "3"]:
     if float(up.norm()) < MIN_COMMON_UP:
         raise InputError(
             "the cameras have no up direction in common, by which the sky and the ground are told; "
-            "pass upright photos with --cameras"
+            "pass cameras of upright photos"
         )
     return torch.nn.functional.normalize(up, dim=0)
 
@@ -63,7 +63,7 @@ def typical_distance(gaussians: Gaussians, cameras: list[Cameras]) -> float:
             depths.append(depth[seen].median())
     if not depths:
         raise InputError(
-            "the cameras see nothing of the scene; pass the capture of this scene with --cameras"
+            "the cameras see nothing of the scene; pass those of the capture of this scene"
         )
     return float(torch.stack(depths).median())
 

@@ -36,7 +36,7 @@ def shortened(text: str) -> str:
 
 
 class UsageError(ReconError):
-    """The command line cannot be understood: exit code 2 and a hint to --help."""
+    """An option is unknown, has a wrong value, or does not go with the others or the input."""
 
 
 @dataclass(frozen=True)

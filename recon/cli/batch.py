@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from recon.cli.arguments import OUTPUT, Arg
+from recon.cli.arguments import OUTPUT, Arg, UsageError
 from recon.cli.options import ReconstructOptions
 from recon.errors import InputError, counted
 from recon.reporting import note, say
@@ -100,11 +100,11 @@ class Batch:
 
         if self.extension not in SCENE_EXTENSIONS:
             listed = ", ".join(SCENE_EXTENSIONS)
-            raise InputError(f"--extension: expected one of {listed}, found {self.extension!r}")
+            raise UsageError(f"--extension: expected one of {listed}, found {self.extension!r}")
         if self.processes < 1:
-            raise InputError(f"--processes must be at least 1, found {self.processes}")
+            raise UsageError(f"--processes must be at least 1, found {self.processes}")
         if self.timeout <= 0:
-            raise InputError(f"--timeout must be above 0, found {self.timeout:g}")
+            raise UsageError(f"--timeout must be above 0, found {self.timeout:g}")
         replace(self.options.config(), memory_gb=self.memory)
         choose_device(self.options.device)
         build_model(self.options.model)

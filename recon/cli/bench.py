@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from recon.cli.arguments import Arg, JsonOutput
-from recon.errors import ReconError
+from recon.cli.arguments import Arg, JsonOutput, UsageError
 from recon.reporting import check_json, prints_json, progress_reporter, say, write_json
 
 
@@ -45,7 +44,7 @@ class Bench:
         """Measure, and print a table or one JSON object."""
         for name in ("repeats", "side", "views", "batch"):
             if getattr(self, name) < 1:
-                raise ReconError(f"--{name} must be at least 1, found {getattr(self, name)}")
+                raise UsageError(f"--{name} must be at least 1, found {getattr(self, name)}")
         check_json(self.json, is_result=True)
         results = self._measured()
         if self.json is not None:

@@ -13,7 +13,7 @@ from recon.cli.outputs import (
     expected_point_bytes,
 )
 from recon.cli.scene_capture import capture_of_scene
-from recon.errors import ReconError, warn
+from recon.errors import warn
 from recon.reporting import (
     megabytes,
     prints_json,
@@ -78,9 +78,9 @@ class Convert:
         from recon.formats import FORMATS, format_of
 
         if self.sh_degree is not None and not 0 <= self.sh_degree <= 4:
-            raise ReconError(f"--sh-degree must be from 0 to 4, found {self.sh_degree}")
+            raise UsageError(f"--sh-degree must be from 0 to 4, found {self.sh_degree}")
         if self.min_opacity is not None and not 0 <= self.min_opacity <= 1:
-            raise ReconError(f"--min-opacity must be from 0 to 1, found {self.min_opacity:g}")
+            raise UsageError(f"--min-opacity must be from 0 to 1, found {self.min_opacity:g}")
         points = is_point_cloud(self.output.name)
         if self.min_opacity is not None and not points:
             raise UsageError(

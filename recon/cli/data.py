@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from recon.cli.arguments import OUTPUT, Arg
-from recon.errors import InputError, MissingDependency
+from recon.cli.arguments import OUTPUT, Arg, UsageError
+from recon.errors import MissingDependency
 from recon.reporting import say
 
 
@@ -72,7 +72,7 @@ class RenderMeshes:
         _check_minima(views=self.views, size=self.size, scenes=self.scenes,
                       processes=self.processes)  # fmt: skip
         if self.timeout <= 0:
-            raise InputError(f"--timeout must be above 0, found {self.timeout:g}")
+            raise UsageError(f"--timeout must be above 0, found {self.timeout:g}")
         try:
             from training.data.shards.render_meshes import RenderOptions, render_meshes
         except ImportError as error:
@@ -86,9 +86,9 @@ class RenderMeshes:
 def _check_minima(**values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, found {value}")
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, found {value}")
     if (values.get("quality") or 1) > 100:
-        raise InputError(f"--quality must be at most 100, found {values['quality']}")
+        raise UsageError(f"--quality must be at most 100, found {values['quality']}")
 
 
 def _missing(command: str, error: ImportError) -> MissingDependency:

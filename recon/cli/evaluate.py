@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from recon.cli.arguments import Arg, JsonOutput
+from recon.cli.arguments import Arg, JsonOutput, UsageError
 from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_outputs
-from recon.errors import ReconError, strictly
+from recon.errors import strictly
 from recon.reporting import prints_json, progress_reporter, say, write_json
 
 
@@ -97,21 +97,21 @@ class Evaluate:
     def _check(self) -> None:
         """Refuse options that contradict each other or would have no effect."""
         if (self.capture is None) == (self.suite is None):
-            raise ReconError("recon eval needs a capture or --suite FILE; pass one of them")
+            raise UsageError("recon eval needs a capture or --suite FILE; pass one of them")
         chosen = {"--split": self.split, "--every": self.every, "--sector": self.sector}
         given = [flag for flag, value in chosen.items() if value is not None]
         if self.suite is not None:
             given.append("--suite")
         if len(given) > 1:
-            raise ReconError(f"{' and '.join(given)} exclude each other; pass one of them")
+            raise UsageError(f"{' and '.join(given)} exclude each other; pass one of them")
         if self.every is not None and self.every < 2:
-            raise ReconError(f"--every must be at least 2, found {self.every}")
+            raise UsageError(f"--every must be at least 2, found {self.every}")
         if self.sector is not None and not 0 < self.sector < 1:
-            raise ReconError(f"--sector must be between 0 and 1, found {self.sector}")
+            raise UsageError(f"--sector must be between 0 and 1, found {self.sector}")
         defaults = ReconstructOptions()
         for name in ("metric_scale", "marker_size", "gps", "center"):
             if getattr(self.options, name) != getattr(defaults, name):
-                raise ReconError(
+                raise UsageError(
                     f"--{name.replace('_', '-')} has no effect on the scores of recon eval; omit it"
                 )
 

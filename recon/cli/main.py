@@ -1,7 +1,6 @@
 """Entry point of the command line: selects the command, runs it, prints errors as one line."""
 
 import importlib
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ import recon
 from recon.cli.arguments import UsageError
 from recon.cli.help import help_text
 from recon.cli.parser import parse
-from recon.errors import ConfigError, MissingDependency, ReconError, did_you_mean
+from recon.errors import MissingDependency, ReconError, did_you_mean
 from recon.interrupts import stoppable
 from recon.memory import out_of_memory_text, tune_allocator
-from recon.reporting import discard_output, note, say, telling_warnings
+from recon.reporting import discard_output, in_flags, note, say, telling_warnings
 
 # name -> (module, class, one line of help)
 COMMANDS = {
@@ -34,18 +33,6 @@ COMMANDS = {
     "doctor": ("recon.cli.doctor", "Doctor", "check this installation"),
 }
 DEFAULT = "reconstruct"
-# Fields that have a flag of another name; all others are spelt like the field.
-FIELD_FLAGS = {
-    "source": "--camera-source",
-    "cameras": "--camera-source",
-    "fraction": "--prune",
-    "frames": "--video-frames",
-    "max_loss_db": "--max-loss",
-    "target_mb": "--target-size",
-    "keep_fraction": "--keep",
-    "memory_gb": "--memory",
-    "seconds": "--time",
-}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -80,26 +67,12 @@ def run(arguments: list[str]) -> None:
 
 def user_error(error: Exception) -> str | None:
     """Return the message for an error that a user can correct, in the words of the command line."""
-    if isinstance(error, ConfigError):
-        return in_flags(error)
+    if not isinstance(error, ReconError):
+        return _limit_of_machine(error)
+    text = in_flags(str(error), error.fields)
     if isinstance(error, MissingDependency):
         # A library that is installed cannot be loaded without memory.
-        return out_of_memory_text(error.__context__ or error) or str(error)
-    return str(error) if isinstance(error, ReconError) else _limit_of_machine(error)
-
-
-def in_flags(error: ConfigError) -> str:
-    """Return the error's message with flags for field names: `max_views` -> `--max-views`."""
-    text = str(error)
-    for field in error.fields:
-        flag = FIELD_FLAGS.get(field, "--" + field.rpartition(".")[2].replace("_", "-"))
-        # Not inside of a path or of a longer word; a field named like a plain word counts only
-        # where it stands first or has a value.
-        name = rf"(?<![\w/.-]){re.escape(field)}(?![\w/-])"
-        if field.isalpha():
-            name = rf"(?:^{field}\b|{name}(?==))"
-        text = re.sub(rf"{name}=('?)([^\s']+)\1", rf"{flag} \2", text)
-        text = re.sub(name, flag, text)
+        return out_of_memory_text(error.__context__ or error) or text
     return text
 
 
@@ -145,7 +118,7 @@ def _limit_of_machine(error: Exception) -> str | None:
     """Return the message for an error that says what this machine cannot do, else None."""
     rasterizer = sys.modules.get("render.types")
     if rasterizer is not None and isinstance(error, rasterizer.BackendUnavailable):
-        return str(error)
+        return in_flags(str(error), ["device"])
     if (text := out_of_memory_text(error)) is not None:
         return text
     if isinstance(error, OSError) and error.errno is not None:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
+from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput, UsageError
 from recon.cli.outputs import check_outputs
 from recon.cli.scene_cameras import scene_cameras, scene_photos
-from recon.errors import ConfigError
 from recon.reporting import megabytes, prints_json, progress_reporter, report, shown_size
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Mesh:
         mesh_writer(self.output, several=self.collision)
         ViewConfig(resolution=self.resolution)
         if self.faces is not None and self.faces < MIN_FACES:
-            raise ConfigError(f"faces must be at least {MIN_FACES}, got {self.faces}", "faces")
+            raise UsageError(f"--faces must be at least {MIN_FACES}, found {self.faces}")
         outputs = {"-o": self.output, "--json": self.json}
         if self.texture is not None:
             outputs |= self._check_texture()
@@ -129,13 +128,12 @@ class Mesh:
         from recon.meshing.texture import check_texture_size
 
         assert self.texture is not None
-        if (problem := check_texture_size(self.texture)) is not None:
-            raise ConfigError(problem, "texture")
+        check_texture_size(self.texture)
         suffix = self.output.suffix.lower()
         if self.collision or suffix not in (".glb", ".obj"):
             found = "--collision" if self.collision else str(self.output)
-            raise ConfigError(
-                f"texture needs an output .glb or .obj, and no --collision, got {found}", "texture"
+            raise UsageError(
+                f"--texture needs an output .glb or .obj, and no --collision, found {found}"
             )
         if suffix == ".glb":
             return {}

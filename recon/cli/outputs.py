@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recon.cli.arguments import UsageError
 from recon.errors import InputError
 from recon.files import check_new_folder, check_output
 from recon.reporting import STDOUT, check_json, check_json_name
@@ -55,7 +56,7 @@ def check_outputs(
         check_new_folder(path)
     for (flag, path), (other, second) in combinations((chosen | new).items(), 2):
         if _is_inside(path, second) or _is_inside(second, path):
-            raise InputError(f"{flag} and {other} would both write {path}; choose two files")
+            raise UsageError(f"{flag} and {other} would both write {path}; choose two files")
     if not force:
         for flag, path in chosen.items():
             _check_input_stays(flag, path, [given for given in inputs if given is not None])

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from recon.cli.arguments import OUTPUT, Arg, JsonOutput
+from recon.cli.arguments import OUTPUT, Arg, JsonOutput, UsageError
 from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_capture_stays, check_outputs, expected_bytes
 from recon.config import ReconstructConfig
-from recon.errors import ReconError, counted, listed, strictly
+from recon.errors import counted, listed, strictly
 from recon.interrupts import hold_signal
 from recon.reporting import (
     megabytes,
@@ -133,18 +133,18 @@ class Reconstruct:
         if given and not self.options.center:
             farthest = self.options.metric_scale * max(map(abs, camera_origin(capture.frames)))
             if farthest > format_of(self.output).max_position:
-                raise ReconError(
+                raise UsageError(
                     f"cannot write {self.output}: the cameras are at coordinates up to "
                     f"{farthest:,.0f}, beyond the range of the format; write .ply, .glb or .sog, "
                     "or move the scene to the origin (--center)"
                 )
         if self.save_colmap is not None and given:
-            raise ReconError(
+            raise UsageError(
                 f"--save-colmap writes estimated cameras, and {capture.title} comes with "
                 "cameras; omit it, or estimate them anew (--camera-source solve)"
             )
         if self.save_colmap is not None and len(capture.frames) == 1:
-            raise ReconError(
+            raise UsageError(
                 f"--save-colmap writes estimated cameras, and {capture.title} is one photo: there "
                 "is nothing to estimate; omit it or add photos"
             )

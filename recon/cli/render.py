@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from recon.cli.arguments import OUTPUT, POSITIONAL, Arg
+from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, UsageError
 from recon.cli.outputs import check_capture_stays, check_outputs
 from recon.cli.scene_capture import capture_of_scene
-from recon.errors import ConfigError, ReconError
 from recon.reporting import parse_size, progress_reporter, say
 
 if TYPE_CHECKING:
@@ -83,12 +82,12 @@ class Render:
 
         suffix = self.output.suffix.lower()
         if suffix not in (*IMAGE_FORMATS, ".mp4", ""):
-            raise ReconError(
+            raise UsageError(
                 f"cannot write {self.output}: unknown image format {suffix}; "
                 f"expected {', '.join(IMAGE_FORMATS)}, .mp4 or a folder"
             )
         if self.num_frames < 1 or not 0 < self.fps <= 240:
-            raise ReconError("--num-frames must be at least 1 and --fps between 0 and 240")
+            raise UsageError("--num-frames must be at least 1 and --fps between 0 and 240")
         self._check_panorama()
         check_outputs(
             {"-o": self.output} if suffix else {},
@@ -117,10 +116,9 @@ class Render:
         if self.panorama and self.size:
             width, height = parse_size(self.size)
             if width != 2 * height or width < 4:
-                raise ConfigError(
-                    f"size of a panorama must be twice as wide as high, got {self.size}; pass "
-                    f"{2 * max(2, height)}x{max(2, height)}",
-                    "size",
+                raise UsageError(
+                    f"--size of a panorama must be twice as wide as high, found {self.size}; pass "
+                    f"{2 * max(2, height)}x{max(2, height)}"
                 )
 
     def _config(self, antialiased: bool) -> "ImageConfig":
@@ -138,7 +136,7 @@ class Render:
 
         if self.cameras is None:
             if self.camera_index is not None:
-                raise ReconError("--camera-index selects one of --cameras; pass both")
+                raise UsageError("--camera-index selects one of --cameras; pass both")
             given, names = self._first_camera(gaussians, source), ["view"]
         else:
             given, names = self._given_cameras(self.cameras, source)
@@ -264,7 +262,7 @@ def _camera_index(name: str, names: list[str]) -> int:
         return int(name)
     if Path(name).stem in names:
         return names.index(Path(name).stem)
-    raise ReconError(
+    raise UsageError(
         f"--camera-index {name}: expected an index from 0 to {len(names) - 1} or the name of a "
         f"photo such as {names[0]}"
     )

@@ -89,7 +89,7 @@ def factor_for(
     found = [scene.position(point) for point in points]
     length = float(np.linalg.norm(found[0] - found[1]))
     if length == 0:
-        raise InputError("--scale-between: both points are the same; expected two different ones")
+        raise UsageError("--scale-between: both points are the same; expected two different ones")
     factor = distance / length
     check_factor("the factor of --scale-between", factor)
     return factor

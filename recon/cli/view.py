@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from recon.cli.arguments import Arg
+from recon.cli.arguments import Arg, UsageError
 from recon.cli.scene_capture import capture_of_scene
-from recon.errors import ReconError, warn
+from recon.errors import warn
 from recon.reporting import megabytes, say, shown_size
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ class View:
         from viewer.server import check_address
 
         if not 0 < self.port < 65536:
-            raise ReconError(f"--port must be between 1 and 65535, found {self.port}")
+            raise UsageError(f"--port must be between 1 and 65535, found {self.port}")
         if self.max_splats < 1:
-            raise ReconError(f"--max-splats must be at least 1, found {self.max_splats}")
+            raise UsageError(f"--max-splats must be at least 1, found {self.max_splats}")
         if self.static is None:
             check_address(self.host)
         else:
             if len(self.scenes) > 1:
-                raise ReconError("--static writes a page of one scene; give one scene file")
+                raise UsageError("--static writes a page of one scene; give one scene file")
             check_new_folder(self.static)
 
     def _photos(self, scene: "ViewerScene") -> "Photos | None":

@@ -57,7 +57,9 @@ class ImageConfig:
                 )
             if not self.depth or suffix != ".png":
                 raise ConfigError(
-                    "depth_unit is for 16-bit depth: it needs --depth and .png images", "depth_unit"
+                    "depth_unit is for 16-bit depth: it needs depth=True and .png images",
+                    "depth_unit",
+                    "depth",
                 )
         if self.background == TRANSPARENT and (self.depth or suffix not in (".png", ".exr")):
             raise ConfigError(
@@ -141,5 +143,6 @@ def write_images(
     if beyond and max(beyond) > MAX_BEYOND:
         warn(
             f"up to {100 * max(beyond):.3g} % of the pixels of an image are farther than 65,535 "
-            f"steps of {config.depth_unit:g} and have the largest value; pass a larger --depth-unit"
+            f"steps of {config.depth_unit:g} and have the largest value; pass a larger depth_unit",
+            fields=["depth_unit"],
         )

@@ -66,7 +66,8 @@ class PointCloud:
         if count == 0:
             raise InputError(
                 f"cannot write {path}: none of {source.count:,} Gaussians has an opacity of "
-                f"{min_opacity:g} or more; pass a smaller --min-opacity"
+                f"{min_opacity:g} or more; pass a smaller min_opacity",
+                "min_opacity",
             )
         return PointCloud(source, min_opacity, count, low, high)
 

@@ -107,8 +107,9 @@ def _fitted(path: Path, source: SceneSource) -> tuple[SceneSource, int]:
     if allowed < 0:
         raise InputError(
             f"cannot write {path}: positions up to {offset + farthest:,.0f} units are beyond the "
-            f"range of SPZ, {POSITION_MAX:,}; write .ply, .glb or .sog, or make the scene around "
-            "a local origin (--center)"
+            f"range of SPZ, {POSITION_MAX:,}; write .ply, .glb or .sog, or reconstruct around a "
+            "local origin (center=True)",
+            "center",
         )
     if step > survey.size and source.origin == WORLD:
         warn(

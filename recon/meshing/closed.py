@@ -145,5 +145,6 @@ def as_manifold(vertices: np.ndarray, faces: np.ndarray) -> Any:
     triangles = manifold3d.Mesh(vertices.astype(np.float32), faces.astype(np.uint32))
     solid = manifold3d.Manifold(triangles)
     if solid.status() != manifold3d.Error.NoError or solid.is_empty():
-        raise InputError(f"the surface cannot be closed: {solid.status()}; leave --watertight out")
+        text = f"the surface cannot be closed: {solid.status()}; leave out watertight=True"
+        raise InputError(text, "watertight")
     return solid

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from recon.errors import ConfigError
 from recon.meshing.colors import point_colors
 from recon.meshing.depth_maps import DepthMap
 from recon.meshing.triangles import TriangleMesh, library
@@ -35,11 +36,13 @@ class _Texels:
     """Barycentric coordinates."""
 
 
-def check_texture_size(size_px: int) -> str | None:
-    """Return what is wrong with the size of a texture; None if it can be used."""
-    if MIN_TEXTURE_PX <= size_px <= MAX_TEXTURE_PX:
-        return None
-    return f"texture must be from {MIN_TEXTURE_PX} to {MAX_TEXTURE_PX:,} px, got {size_px}"
+def check_texture_size(size_px: int) -> None:
+    """Raise ConfigError for a size of a texture that cannot be used."""
+    if not MIN_TEXTURE_PX <= size_px <= MAX_TEXTURE_PX:
+        raise ConfigError(
+            f"texture must be from {MIN_TEXTURE_PX} to {MAX_TEXTURE_PX:,} px, got {size_px}",
+            "texture",
+        )
 
 
 def rendered_images(

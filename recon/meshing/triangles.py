@@ -106,8 +106,8 @@ def marching_cubes(
 def no_surface() -> InputError:
     """Return the error of a volume without a surface."""
     return InputError(
-        "the cameras do not agree on any surface; expected cameras of this scene, pass its "
-        "capture with --cameras"
+        "the cameras do not agree on any surface; expected cameras of this scene; pass those "
+        "of its capture"
     )
 
 

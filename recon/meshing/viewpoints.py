@@ -22,7 +22,7 @@ def capture_cameras(capture: Capture, resolution: int) -> list[Cameras]:
         resolution: Length of the longer side of the images (px).
     """
     if not capture.has_cameras:
-        raise InputError(f"{capture.title} has no cameras; leave --cameras out")
+        raise InputError(f"{capture.title} has no cameras; pass a capture with cameras")
     frames = [capture.frames[index] for index in select_spread(capture, MAX_CAMERAS)]
     found = [f.camera for f in frames if f.camera is not None]
     return with_midpoints(

@@ -124,8 +124,7 @@ def _bounds(maps: list[DepthMap]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"
     found = torch.cat(points).double()
     if len(found) == 0:
         raise InputError(
-            "no camera sees a surface; expected cameras of this scene, pass its capture with "
-            "--cameras"
+            "no camera sees a surface; expected cameras of this scene; pass those of its capture"
         )
     reach = MAX_DISTANCES * float(torch.cat(distances).median())
     middle = found.median(0).values

@@ -11,7 +11,7 @@ from render.gaussians import Gaussians
 from render.types import BackendUnavailable, RasterizeSettings, RenderOutput
 
 REMEDY = (
-    "use the CPU (--device cpu, or tensors moved with .to('cpu')), or pip install "
+    "use the CPU (device='cpu', or tensors moved with .to('cpu')), or pip install "
     "'reconsplat[cuda]' beside a CUDA build of torch"
 )
 DEVICE = "cuda"

@@ -1,13 +1,14 @@
 """Tests of the error classes and of how the command line prints them."""
 
 import json
+import re
 import time
 import warnings
 
 import pytest
 
 from recon import errors, reporting
-from recon.cli.main import in_flags
+from recon.cli.main import user_error
 from recon.reporting import STDOUT, progress_reporter, telling_warnings, write_json
 
 
@@ -39,10 +40,16 @@ def test_errors_have_one_base_and_one_line(kind: type[errors.ReconError]) -> Non
         ),
         (errors.ConfigError("model.size must be small", "model.size"), "--size must be small"),
         (errors.ConfigError("max_views must be at least 1"), "max_views must be at least 1"),
+        (
+            errors.InputError("no photo of a/gps has a position; leave out gps=True", "gps"),
+            "no photo of a/gps has a position; leave out --gps",
+        ),
+        (errors.MissingDependency("ray: install x[ray]", "ray"), "--ray: install x[ray]"),
+        (errors.InputError("ray=10.0.0.1:99: refused", "ray"), "--ray 10.0.0.1:99: refused"),
     ],
 )
-def test_command_line_prints_flags_for_fields(error: errors.ConfigError, text: str) -> None:
-    assert in_flags(error) == text
+def test_command_line_prints_flags_for_fields(error: errors.ReconError, text: str) -> None:
+    assert user_error(error) == text
 
 
 def test_config_error_lists_its_fields() -> None:
@@ -64,6 +71,20 @@ def test_warnings_are_told_once_and_in_json(capsys) -> None:
     told = ["a.jpg is broken: left out", "b.jpg is broken"]
     assert first == {"photos": 3, "warnings": told} and second == {"warnings": []}
     assert shown.err == "".join(f"recon: warning: {text}\n" for text in told)
+
+
+def test_warnings_name_fields_and_the_command_line_flags(capsys) -> None:
+    text = "b.jpg has no camera; pass source='solve' or invert_masks=True"
+    fields = ["source", "invert_masks"]
+    with pytest.warns(errors.LeftOutWarning, match=re.escape(text)):
+        errors.warn(text, errors.LeftOutWarning, fields)
+    flags = "b.jpg has no camera; pass --camera-source solve or --invert-masks"
+    with telling_warnings():
+        errors.warn(text, errors.LeftOutWarning, fields)
+        with pytest.raises(errors.InputError) as stopped, errors.strictly(True):
+            errors.warn(text, errors.LeftOutWarning, fields)
+    assert capsys.readouterr().err == f"recon: warning: {flags}\n"
+    assert user_error(stopped.value) == f"{flags}; this stops, since --strict is given"
 
 
 def test_warnings_reach_a_program_as_python_warnings() -> None:

@@ -300,7 +300,7 @@ def test_a_ray_cluster_renders_the_same(models: Path, shards: Path, tmp_path: Pa
 def test_a_cluster_that_does_not_answer_is_one_error(models: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
-        with pytest.raises(InputError, match=f"--ray {address}: Connection refused"):
+        with pytest.raises(InputError, match=f"ray={address}: Connection refused"):
             render_meshes(models, tmp_path / "out", OPTIONS, ray=address)
     assert not (tmp_path / "out").exists()
 
@@ -313,7 +313,7 @@ def test_a_cluster_that_does_not_start_is_one_error(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(ray, "init", start)
     with (
-        pytest.raises(InputError, match="--ray local: The current node timed out during startup"),
+        pytest.raises(InputError, match="ray=local: The current node timed out during startup"),
         computing(1, 5.0, "local"),
     ):
         pass

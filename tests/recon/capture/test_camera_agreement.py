@@ -86,7 +86,7 @@ def test_what_exporters_confuse_is_told(
     text = told(copied(sample, tmp_path / "wrong", change))
     assert "contradict its photos: " in text
     assert how in text
-    assert "--cameras solve" in text
+    assert "source='solve'" in text
 
 
 def test_positions_instead_of_translations(sample: Path, tmp_path: Path, capsys) -> None:
@@ -108,7 +108,7 @@ def test_any_other_rotation(sample: Path, tmp_path: Path) -> None:
         return out
 
     text = told(copied(sample, tmp_path / "rotated", rotated))
-    assert "matches agree with them; or pass --cameras solve" in text
+    assert "matches agree with them; or pass source='solve'" in text
 
 
 def test_nothing_is_told_without_evidence(sample: Path, tmp_path: Path) -> None:

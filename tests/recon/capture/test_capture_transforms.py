@@ -224,7 +224,7 @@ def test_bad_frame(written: Path, change, message: str):
     assert len(capture.left_out) + len(capture.frames) >= 3
     text = str(told[0].message)
     assert str(written) in text and "frame 0" in text and "\n" not in text
-    with pytest.raises(ReconError, match="--strict"), strictly(True):
+    with pytest.raises(ReconError, match="strict=True"), strictly(True):
         load_capture(written)
     rewrite(written, lambda document: document.update(frames=document["frames"][:1]))
     with pytest.raises(ReconError, match=message):

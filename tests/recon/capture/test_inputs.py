@@ -61,7 +61,7 @@ def test_one_broken_photo_leaves_the_others(suffix: str, tmp_path: Path) -> None
     capture, text = quietly(tmp_path)
     assert names(capture) == [files[0].name, files[2].name]
     assert capture.left_out == (files[1].name,) and f"{files[1].name}: " in text
-    with pytest.raises(ReconError, match=r"--strict"), strictly(True):
+    with pytest.raises(ReconError, match=r"strict=True"), strictly(True):
         load_capture(tmp_path)
 
 

@@ -65,7 +65,7 @@ def test_photos_that_are_in_icloud_only_are_named(tmp_path: Path) -> None:
     capture, warning = told(tmp_path)
     assert len(capture.frames) == 2 and capture.left_out == (".IMG_1.HEIC.icloud",)
     assert "not downloaded from iCloud" in warning
-    with pytest.raises(InputError, match="--strict"), strictly(True):
+    with pytest.raises(InputError, match="strict=True"), strictly(True):
         load_capture(tmp_path)
     (tmp_path / "a.jpg").unlink()
     (tmp_path / "b.jpg").unlink()
@@ -177,7 +177,7 @@ def test_warnings_of_archives_name_the_archive(strict: bool, tmp_path: Path, cac
             archive.write(tmp_path / "a.jpg", name)
     if strict:
         with (
-            pytest.raises(InputError, match=r"scan\.zip: the photos in .*--strict"),
+            pytest.raises(InputError, match=r"scan\.zip: the photos in .*strict=True"),
             strictly(True),
         ):
             load_capture(path)

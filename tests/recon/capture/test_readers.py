@@ -239,7 +239,7 @@ def test_bad_images_of_colmap(tmp_path: Path, values: str, message: str, binary:
         capture = load_capture(tmp_path)
     assert [frame.name for frame in capture.frames] == ["images/0.png", "images/2.png"]
     assert capture.left_out == ("1.png",)
-    with pytest.raises(ReconError, match="--strict"), strictly(True):
+    with pytest.raises(ReconError, match="strict=True"), strictly(True):
         load_capture(tmp_path)
 
 

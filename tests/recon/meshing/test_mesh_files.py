@@ -122,7 +122,7 @@ def test_collision_writes_a_closed_mesh_and_convex_parts(tmp_path: Path) -> None
     ("words", "message"),
     [
         (["-o", "mesh.fbx"], "unknown extension: mesh.fbx; expected one of: .glb, .obj"),
-        (["-o", "mesh.ply", "--faces", "2"], "--faces must be at least 4, got 2"),
+        (["-o", "mesh.ply", "--faces", "2"], "--faces must be at least 4, found 2"),
         (["-o", "scene.ply"], "is the input scene.ply itself"),
         (["-o", "mesh.ply", "--cameras", "missing"], "missing"),
         (["-o", "mesh.obj", "--collision"], "convex parts need the extension .glb, found mesh.obj"),
