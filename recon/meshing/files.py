@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from recon.errors import ConfigError
-from recon.files import atomic_output
+from recon.files import atomic_output, check_output
 from recon.formats.y_up import Up
 from recon.meshing.gltf_file import texture_png, write_glb
 from recon.meshing.triangles import TriangleMesh
@@ -51,6 +51,8 @@ def write_mesh(
         write(temporary, mesh, origin)
         if extension == ".obj" and mesh.texture is not None:
             material, image = obj_companions(path)
+            for beside in (material, image):
+                check_output(beside)
             material_text = MATERIAL.format(image=image.name)
             outputs.enter_context(atomic_output(material)).write_text(material_text, "utf-8")
             outputs.enter_context(atomic_output(image)).write_bytes(texture_png(mesh.texture))

@@ -187,9 +187,10 @@ def test_no_file_of_an_obj_is_replaced_before_all_are_written(
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
 
 
-def test_a_texture_that_cannot_be_renamed_leaves_the_obj(tmp_path: Path) -> None:
+def test_a_material_that_cannot_be_written_leaves_the_texture(tmp_path: Path) -> None:
     (tmp_path / "mesh.obj").write_text("old")
+    (tmp_path / "mesh.png").write_text("old")
     (tmp_path / "mesh.mtl").mkdir()
     with pytest.raises(InputError, match=r"cannot write .*mesh\.mtl: it is a folder"):
         write_mesh(tmp_path / "mesh.obj", TEXTURED, WORLD)
-    assert (tmp_path / "mesh.obj").read_text() == "old"
+    assert (tmp_path / "mesh.obj").read_text() == (tmp_path / "mesh.png").read_text() == "old"
