@@ -10,7 +10,7 @@ from recon.errors import ConfigError
 from training.bounds import ANY, check_number
 from training.config import DatasetConfig
 from training.data.captures import CaptureScenes
-from training.data.clips import RealEstate10KScenes
+from training.data.clips import RealEstate10KScenes, check_context
 from training.data.meshes import MeshScenes
 from training.data.procedural import ProceduralScenes
 from training.data.procedural.bank import list_photos, make_bank
@@ -103,7 +103,8 @@ def build_source(config: DatasetConfig, seed: int, device: str) -> Mixture:
         device: Device of the training.
 
     Raises:
-        ConfigError: No weight is above 0, a name is unknown, or a source has no folder.
+        ConfigError: No weight is above 0, a name is unknown, or a source has no folder or too few
+            context views.
     """
     context = SourceContext(config.photos, seed, device)
     sources, weights, names = [], [], []
@@ -116,6 +117,8 @@ def build_source(config: DatasetConfig, seed: int, device: str) -> Mixture:
                 f"dataset.{name}.weight is {weight} but dataset.{name}.folder is not given; "
                 f"add dataset.{name}.folder=FOLDER"
             )
+        if name == "realestate10k":
+            check_context(config.context[0])
         sources.append(SOURCES[name](options, context))
         weights.append(weight)
         names.append(name)

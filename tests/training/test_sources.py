@@ -10,10 +10,10 @@ import trimesh
 from PIL import Image
 from re10k_files import frames_of, write_chunk, write_text
 
-from recon.errors import ReconError
-from training.config import DatasetConfig
+from recon.errors import ConfigError, ReconError
+from training.config import DatasetConfig, read_config
 from training.data.captures import CaptureScenes, CapturesConfig
-from training.data.clips import RealEstate10KConfig, RealEstate10KScenes
+from training.data.clips import RealEstate10KConfig, RealEstate10KScenes, _block_seed
 from training.data.meshes import MeshesConfig, MeshScenes
 from training.data.meshes import source as mesh_source
 from training.data.procedural import ProceduralConfig
@@ -63,6 +63,31 @@ def test_context_of_a_clip_spans_its_targets(clips: Path) -> None:
         assert float(sample.far[0]) == pytest.approx(100 * baseline, rel=1e-4)
         assert same(sample, RealEstate10KScenes(config).sample(request))
     assert source.skipped.reasons["corrupt image"] > 0
+
+
+def test_one_context_view_of_a_clip_is_refused(clips: Path) -> None:
+    message = "dataset.context must be at least 2 with dataset.realestate10k, .* found 1"
+    source = RealEstate10KScenes(RealEstate10KConfig(folder=str(clips), gap=(4, 5)))
+    with pytest.raises(ConfigError, match=message):
+        source.sample(SampleRequest(0, 1, 2, 48, 32))
+    words = [
+        "dataset.realestate10k.weight=1", f"dataset.realestate10k.folder={clips}",
+        "dataset.context=[1, 4]",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=message):
+        build_source(read_config(None, words).dataset, 0, "cpu")
+
+
+def test_runs_with_other_seeds_read_other_chunks(clips: Path) -> None:
+    """Of the first order, the chunk is the one it has always been."""
+    blocks = range(40)
+
+    def seeds(order: int) -> list[int]:
+        requests = (SampleRequest(0, 2, 1, 48, 32, step=50 * b + 7, order=order) for b in blocks)
+        return [_block_seed(request) for request in requests]
+
+    assert seeds(0) == list(blocks)
+    assert len({*seeds(0), *seeds(1), *seeds(2)}) == 3 * len(blocks)
 
 
 def frames_of_clips(clips: Path) -> tuple[int, torch.Tensor]:

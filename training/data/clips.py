@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recon.errors import InputError
+from recon.errors import ConfigError, InputError
 from training.data.realestate10k import (
     Clip,
     clip_files,
     clips_of_file,
     load_frames,
 )
-from training.data.types import SampleRequest, Skipped, TrainingSample, Unusable
+from training.data.types import SampleRequest, Skipped, TrainingSample, Unusable, hashed_seed
 
 TRIES = 20
 TOO_SHORT = "clip too short"
@@ -53,7 +53,13 @@ class RealEstate10KScenes:
         return clip_files(Path(self.config.folder))
 
     def sample(self, request: SampleRequest) -> TrainingSample:
-        """Return frames of one clip: the context spans a gap, the targets lie within it."""
+        """Return frames of one clip: the context spans a gap, the targets lie within it.
+
+        Raises:
+            ConfigError: One context view is wanted, which spans nothing.
+            InputError: No clip can be used.
+        """
+        check_context(request.context)
         generator = request.generator()
         for attempt in range(TRIES):
             clips = self._clips(request, generator, attempt)
@@ -82,7 +88,7 @@ class RealEstate10KScenes:
         self, request: SampleRequest, generator: torch.Generator, attempt: int
     ) -> list[Clip]:
         chunks = self.files[0].suffix != ".txt"
-        block = torch.Generator().manual_seed(request.step // STEPS_PER_CHUNK)
+        block = torch.Generator().manual_seed(_block_seed(request))
         # A damaged chunk is replaced by another one, drawn for this scene alone.
         draw = block if chunks and attempt == 0 else generator
         clips, skipped = _read_clips(self.files[_integer(draw, len(self.files))])
@@ -116,6 +122,24 @@ class RealEstate10KScenes:
         ends = (self.config.near * baseline, self.config.far * baseline)
         near, far = (images.new_full((len(images),), end) for end in ends)
         return TrainingSample(images, cameras, depth, near, far).to(request.device)
+
+
+def check_context(context: int) -> None:
+    """Raise ConfigError unless context views have a distance, which the range of depth needs."""
+    if context < 2:
+        raise ConfigError(
+            "dataset.context must be at least 2 with dataset.realestate10k, whose near and far "
+            f"are relative to the distance of the first and last context view; found {context}"
+        )
+
+
+def _block_seed(request: SampleRequest) -> int:
+    """Return the seed of the chunk that several steps use.
+
+    It depends on the run, but for the first order, which keeps the scenes that it has always had.
+    """
+    block = request.step // STEPS_PER_CHUNK
+    return block if request.order == 0 else hashed_seed(f"{request.order} {block}")
 
 
 @functools.lru_cache(maxsize=2)
