@@ -1,7 +1,9 @@
 # make demo   install into .venv, reconstruct nine aerial photos: scene.ply, scene.png
 # make test   install into .venv, run the checks and all tests
 # make benchmark   measure, and write docs/benchmark.md with plots (CAPTURES=FOLDER, QUICK=1)
+# make check, make lint   the checks with two quick tests, or without
 # make sanitize, make wheel   test the CPU kernel with sanitizers, and the packages in dist/
+# make aarch64   test the CPU kernel for 64-bit Arm in an emulator
 # make lock   write the versions of all packages in .venv to constraints.txt
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +13,7 @@ EXTRAS ?= sfm,match,heic,jxl,raw,video,spz,usd,las,exr,mesh,train,perceptual,dev
 LOCK ?= constraints.txt
 # Number of CPU threads is torch's choice unless OMP_NUM_THREADS says otherwise.
 
-.PHONY: install lock demo test lint check benchmark sanitize wheel clean
+.PHONY: install lock demo test lint check benchmark sanitize wheel aarch64 clean
 
 install: $(VENV)/.installed
 

@@ -68,3 +68,16 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
     (tmp_path / "there.md").write_text("# A heading, here\n")
     text = "[a](there.md) [b](gone.md) [c](there.md#a-heading-here) [d](there.md#x) [e](https://x)"
     assert broken_links(tmp_path / "page.md", text) == ["gone.md", "there.md#x"]
+
+
+def test_every_configuration_is_in_the_table() -> None:
+    text = (ROOT / "docs" / "training.md").read_text()
+    table = text.partition("| configs/ |")[2].partition("\n\n")[0]
+    named = re.findall(r"\b\w+\.yaml", table)
+    assert sorted(named) == sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
+
+
+def test_no_name_stands_twice_in_the_table_of_networks() -> None:
+    text = (ROOT / "docs" / "tutorials" / "researcher.md").read_text()
+    names = re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE)
+    assert len(names) == len(set(names)) >= 5
