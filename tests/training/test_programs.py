@@ -26,9 +26,23 @@ MEASURING = (
     ("training.baselines.compare", "suite.yaml --json no/a.json", "no does not exist"),
     ("training.baselines.compare", "suite.yaml --budgets 1 --plot no/a.png", "no does not exist"),
     ("training.benchmarks.views", "--json no/a.json", "no does not exist"),
+    ("training.data.captures", "nowhere", "nowhere"),
+    ("training.data.sample_scene", "no/where", "cannot make the folder no/where"),
+    ("training.data.collect", "no/where", "cannot make the folder no/where"),
     ("training.benchmarks.data", "dataset.nothing=1", "nothing"),
     ("training.benchmark_report.__main__", "--docs nowhere", "--docs nowhere is no folder"),
 )
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["training.data.collect", "training.data.sample_scene", "training.data.captures",
+     "training.data.procedural.contact_sheet"],
+)  # fmt: skip
+def test_a_path_must_be_named(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(module).main([])
+    assert end.value.code == 2 and "arguments are required: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("module", "words", "message"), MEASURING)

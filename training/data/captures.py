@@ -6,9 +6,9 @@ prints a table of the photos' authors and licences, for a model card, from the f
 the captures, without those that match a pattern.
 """
 
+import argparse
 import fnmatch
 import functools
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recon.capture import Capture, pinhole_cameras
 from recon.errors import ConfigError, InputError, ReconError, warn
-from recon.reporting import note, say
+from recon.reporting import say
 from render import Cameras
 from training.data.photo_windows import (
     SIDE_PX,
@@ -41,6 +41,7 @@ from training.data.sparse_points import (
 )
 from training.data.stored import nearest_cameras
 from training.data.types import SampleRequest, TrainingSample
+from training.programs import program
 
 SOURCE_FILE = "SOURCE.txt"
 
@@ -293,9 +294,17 @@ def attribution(folder: Path, exclude: Sequence[str] = ()) -> str:
     return "\n".join("| " + " | ".join(c.replace("|", "/") for c in row) + " |" for row in table)
 
 
+@program
+def main(words: Sequence[str] | None = None) -> None:
+    """Print the table of sources."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("exclude", nargs="*", metavar="PATTERN", help="captures to leave out")
+    options = parser.parse_args(words)
+    say(attribution(options.folder, options.exclude))
+
+
 if __name__ == "__main__":
-    try:
-        say(attribution(Path(*sys.argv[1:2]), sys.argv[2:]))
-    except ReconError as error:
-        note(str(error))
-        sys.exit(2)
+    main()

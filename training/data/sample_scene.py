@@ -3,9 +3,10 @@
 python -m training.data.sample_scene assets/sample
 """
 
+import argparse
 import json
 import math
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from render.cameras import look_at
 from render.video import to_bytes
 from training.data import textures
 from training.data.primitives import FAR, Box, Cylinder, Solid, Sphere
+from training.programs import make_folder, program
 
 WIDTH_PX, HEIGHT_PX = 512, 384
 FOCAL_PX, CENTER_PX = 560.0, (250.0, 197.0)
@@ -169,5 +171,17 @@ def write_sample(folder: Path) -> None:
     (folder / "splits.json").write_text(json.dumps(splits, indent=1) + "\n")
 
 
+@program
+def main(words: Sequence[str] | None = None) -> None:
+    """Write the sample to a folder."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    options = parser.parse_args(words)
+    make_folder(options.folder)
+    write_sample(options.folder)
+
+
 if __name__ == "__main__":
-    write_sample(Path(sys.argv[1]))
+    main()

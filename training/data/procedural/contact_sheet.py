@@ -3,7 +3,8 @@
 python -m training.data.procedural.contact_sheet docs/procedural.jpg [FOLDER WITH PHOTOS]
 """
 
-import sys
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,10 +12,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from recon.files import atomic_output
 from render.video import to_bytes
 from training.data.procedural.bank import list_photos, make_bank
 from training.data.procedural.sample import ProceduralConfig, generate
 from training.data.types import SampleRequest, TrainingSample
+from training.programs import check_outputs, program
 
 COLUMNS, ROWS = 4, 8
 
@@ -41,6 +44,20 @@ def _strip(sample: TrainingSample) -> Float[Tensor, "3 h w"]:
     return torch.cat([sample.images[0], sample.images[-1], grey], 2)
 
 
+@program
+def main(words: Sequence[str] | None = None) -> None:
+    """Draw the sheet to an image file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="file to write")
+    parser.add_argument("photos", nargs="?", default="", metavar="FOLDER", help="textures")
+    options = parser.parse_args(words)
+    check_outputs(options.image)
+    sheet = contact_sheet(range(COLUMNS * ROWS), options.photos)
+    with atomic_output(options.image) as temporary:
+        Image.fromarray(to_bytes(sheet)).save(temporary, quality=88)
+
+
 if __name__ == "__main__":
-    sheet = contact_sheet(range(COLUMNS * ROWS), *sys.argv[2:3])
-    Image.fromarray(to_bytes(sheet)).save(Path(sys.argv[1]), quality=88)
+    main()
