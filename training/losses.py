@@ -18,6 +18,7 @@ from render.cameras import camera_centers
 from render.types import NEAR
 from training.data.types import Batch
 from training.perceptual import PerceptualNet, perceptual_distance
+from training.rendering import Renderer
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class LossInputs(NamedTuple):
     """Input views and ground truth."""
     intermediate: tuple[RenderOutput, ...] = ()
     """Renders (`rgb`, `alpha`) of the Gaussians before later corrections, if these are trained."""
+    renderer: Renderer = rasterize
+    """Makes further renders where this training renders; takes the arguments of `rasterize`."""
 
 
 LossTerm = Callable[[LossInputs], Tensor]
@@ -115,7 +118,8 @@ def _leak(inputs: LossInputs) -> Tensor:
 
 
 def _distortion(inputs: LossInputs) -> Tensor:
-    return distortion_loss(inputs.output.gaussians, inputs.batch.cameras)
+    gaussians, cameras = inputs.output.gaussians, inputs.batch.cameras
+    return distortion_loss(gaussians, cameras, inputs.renderer)
 
 
 def _pose(inputs: LossInputs) -> Tensor:
@@ -286,7 +290,9 @@ def draw_backgrounds(config: LossConfig, cameras: Cameras) -> Float[Tensor, "b v
     return torch.rand(*cameras.viewmats.shape[:-2], 3, device=cameras.device)
 
 
-def distortion_loss(gaussians: Gaussians, cameras: Cameras) -> Tensor:
+def distortion_loss(
+    gaussians: Gaussians, cameras: Cameras, renderer: Renderer = rasterize
+) -> Tensor:
     """Compute the mean over rays of sum_ij w_i w_j (m_i - m_j)^2, m = 1 / z relative to its mean.
 
     The square, as in 2DGS's code, needs only three sums per ray:
@@ -301,7 +307,7 @@ def distortion_loss(gaussians: Gaussians, cameras: Cameras) -> Tensor:
         m = m / m.detach().mean(-1, keepdim=True)
         m = torch.where(z > NEAR, m, 0.0)
         channels = torch.stack([m, m * m], -1)
-        rendered = rasterize(gaussians, camera, settings=settings, channels=channels)
+        rendered = renderer(gaussians, camera, settings=settings, channels=channels)
         first, second = rendered.rgb.unbind(-3)
         spreads.append(2 * (rendered.alpha[..., 0, :, :] * second - first.square()).mean())
     return torch.stack(spreads).mean()

@@ -40,6 +40,7 @@ class MetricsLogger:
         """
         self.folder, self.report, self.boards, self.peak = folder, report, boards, peak
         self.rows: list[dict[str, float]] = []
+        self.skipped = 0
         self.since, self.waited_s, self.flops = time.monotonic(), 0.0, 0.0
 
     @contextmanager
@@ -65,9 +66,16 @@ class MetricsLogger:
                 with atomic_output(path) as temporary:
                     temporary.write_text("".join(kept), encoding="utf-8")
 
-    def add(self, losses: dict[str, float], flops: float = 0.0) -> None:
-        """Collect the losses of one step, and the operations that the network needs for it."""
-        self.rows.append(losses)
+    def add(self, losses: dict[str, float], flops: float = 0.0, skipped: bool = False) -> None:
+        """Collect the losses of one step, and the operations that the network needs for it.
+
+        Of a step that was skipped, or whose losses are not finite, only its number counts: one NaN
+        would be the mean of all.
+        """
+        if skipped or not all(map(math.isfinite, losses.values())):
+            self.skipped += 1
+        else:
+            self.rows.append(losses)
         self.flops += flops
 
     @contextmanager
@@ -80,6 +88,7 @@ class MetricsLogger:
     def write(self, step: int, until: int, scenes: int, lr: float) -> None:
         """Write the mean losses of the collected steps, the speed and the time left.
 
+        `skipped` is the number of steps whose losses are not among them, if any.
         `waiting` is the fraction of the time since the last line that was spent waiting for scenes.
         `mfu`, the model FLOPs utilisation (Chowdhery et al., PaLM, 2022, appendix B), is the
         network's operations since then, relative to those of matrix products in the same time.
@@ -90,26 +99,30 @@ class MetricsLogger:
             scenes: Scenes per step.
             lr: Learning rate of the last step.
         """
-        if not self.rows:
+        steps = len(self.rows) + self.skipped
+        if not steps:
             return
         passed = time.monotonic() - self.since
-        seconds, waiting = passed / len(self.rows), self.waited_s / max(passed, 1e-9)
-        names = self.rows[-1]
+        seconds, waiting = passed / steps, self.waited_s / max(passed, 1e-9)
+        names = list(self.rows[-1]) if self.rows else []
         means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in names}
-        self.rows, self.waited_s = [], 0.0
+        skipped = {"skipped": self.skipped} if self.skipped else {}
+        self.rows, self.skipped, self.waited_s = [], 0, 0.0
         error = means.pop(SQUARED_ERROR, None)  # None where nothing can be rendered
         scores = {} if error is None else {PSNR: -10 * math.log10(max(error, 1e-10))}
         speed = {"samples_per_s": scenes / seconds, "waiting": waiting}
         if self.flops:
             speed["mfu"] = self.flops / max(passed, 1e-9) / self.peak()
         self.since, self.flops = time.monotonic(), 0.0
-        row = {"step": step, **speed, "lr": lr, **scores, **means}
+        row = {"step": step, **speed, "lr": lr, **skipped, **scores, **means}
         metrics = self.folder / METRICS
         with self._writing(metrics):
             self.folder.mkdir(parents=True, exist_ok=True)
             _append(metrics, json.dumps(row) + "\n")
         self.scalars("train", {k: v for k, v in row.items() if k != "step"}, step)
-        parts = [f"step {step}/{until}", f"loss {means[TOTAL]:.4f}"]
+        parts = [f"step {step}/{until}"]
+        parts += [f"loss {means[TOTAL]:.4f}"] if means else []
+        parts += [f"{count} skipped" for count in skipped.values()]
         parts += [f"PSNR {value:.2f}" for value in scores.values()]
         parts += [f"{k} {v:.3f}" for k, v in means.items() if k not in ("mse", TOTAL)]
         parts += [f"{scenes / seconds:.2f} samples/s", f"waiting {waiting:.0%}"]

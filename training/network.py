@@ -106,3 +106,20 @@ def freeze(network: nn.Module, prefix: str) -> None:
     if not any(parameter.requires_grad for parameter in network.parameters()):
         known = ", ".join(dict.fromkeys(name.split(".")[0] for name in network.state_dict()))
         raise ConfigError(f"optimiser.only: no parameter starts with {prefix!r}; parts: {known}")
+
+
+def initial_network(config: TrainConfig, given: nn.Module | None) -> nn.Module:
+    """Return the network to train, given or built, with its initial weights.
+
+    Raises:
+        ConfigError: The network, `init` or `optimiser.only` does not fit.
+    """
+    torch.manual_seed(config.seed)
+    if given is None:
+        network = configured_network(config)
+    else:
+        check_network(given, config.network)
+        network = given
+    load_initial_weights(network, config)
+    freeze(network, config.optimiser.only)
+    return network

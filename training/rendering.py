@@ -1,14 +1,13 @@
 """Which rasterizer a training uses: on its device, on the CPU, or none."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
+from render import Cameras, Gaussians, RenderOutput, rasterize
 from render.types import BackendUnavailable
-from training.metrics_logger import Report
 
 Renderer = Callable[..., RenderOutput]
 """Takes the arguments of `rasterize` and returns images on the device of the Gaussians."""
@@ -16,7 +15,7 @@ Renderer = Callable[..., RenderOutput]
 
 def choose_renderer(
     device: torch.device,
-    report: Report,
+    report: Callable[[str], None],
     problem_on: Callable[[torch.device], str | None] | None = None,
 ) -> Renderer | None:
     """Return a renderer that works here; None if there is none.
@@ -57,17 +56,12 @@ def rendering_problem(device: torch.device) -> str | None:
 
 
 def _renderer_on(device: torch.device) -> Renderer:
-    def render(
-        gaussians: Gaussians,
-        cameras: Cameras,
-        *,
-        backgrounds: Float[Tensor, "..."] | None = None,
-        settings: RasterizeSettings | None = None,
-    ) -> RenderOutput:
-        behind = None if backgrounds is None else backgrounds.to(device)
-        output = rasterize(
-            gaussians.to(device), cameras.to(device), backgrounds=behind, settings=settings
-        )
+    def render(gaussians: Gaussians, cameras: Cameras, **options: Any) -> RenderOutput:
+        moved = {
+            name: option.to(device) if isinstance(option, Tensor) else option
+            for name, option in options.items()
+        }
+        output = rasterize(gaussians.to(device), cameras.to(device), **moved)
         return output.to(gaussians.device)
 
     return render

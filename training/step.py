@@ -71,7 +71,7 @@ def batch_losses(
         for gaussians in output.intermediate_gaussians
         if gaussians.means.requires_grad
     )
-    values = evaluate_losses(losses, LossInputs(output, rendered, batch, earlier))
+    values = evaluate_losses(losses, LossInputs(output, rendered, batch, earlier, renderer))
     error = (rendered.rgb.detach() - batch.images).square().mean()
     return {**values, SQUARED_ERROR: error}
 

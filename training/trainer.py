@@ -34,7 +34,7 @@ from training.losses import (
     weighted_losses,
 )
 from training.metrics_logger import MetricsLogger, Report
-from training.network import check_network, configured_network, freeze, load_initial_weights
+from training.network import initial_network
 from training.parallel import check_distribution, copy_whole, shard, whole
 from training.rendering import choose_renderer
 from training.run_folder import STATE, VALIDATION_IMAGES, WEIGHTS, check_unchanged, new_folder
@@ -85,12 +85,7 @@ class Trainer:
         on_cpu = _device_of(config) == "cpu"
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
         check_distribution(self.accelerator.distributed_type.value)
-        parts = self.accelerator.num_processes * config.optimiser.accumulate
-        if config.dataset.batch % parts:
-            raise ReconError(
-                f"dataset.batch is {config.dataset.batch}, expected a multiple of {parts} "
-                f"({self.accelerator.num_processes} processes x optimiser.accumulate)"
-            )
+        _check_parts(config, self.accelerator.num_processes)
         # torch's remark on the strides of gradients that processes exchange.
         warnings.filterwarnings("ignore", "Grad strides do not match")
         self.out = Path(config.out)
@@ -104,15 +99,8 @@ class Trainer:
             self.passed["source"] = type(source).__name__
         if losses is not None:
             self.passed["losses"] = {name: loss.weight for name, loss in self.losses.items()}
-        torch.manual_seed(config.seed)
-        if network is None:
-            network = configured_network(config)
-        else:
-            check_network(network, config.network)
-        load_initial_weights(network, config)
-        freeze(network, config.optimiser.only)
         self.device = str(self.accelerator.device)
-        self._prepare(network)
+        self._prepare(initial_network(config, network))
         # Processes that make scenes in advance do not use the GPU.
         self.source_device = "cpu" if config.workers else self.device
         if source is None:
@@ -128,6 +116,9 @@ class Trainer:
     def _prepare(self, network: nn.Module) -> None:
         """Make the average and the optimiser of a network, and let all processes train it."""
         self.averaged = copy.deepcopy(network).requires_grad_(False)
+        # Those of the checkpoint; others are caches of the network's own.
+        stored = network.state_dict().keys()
+        self.buffers = [name for name, _ in network.named_buffers() if name in stored]
         accelerator, config = self.accelerator, self.config
         for module in network.modules() if config.compile else ():
             if isinstance(module, Block):
@@ -289,7 +280,7 @@ class Trainer:
     def _log(self, losses: dict[str, float], until: int) -> None:
         """Log the losses of the last step, where the configuration asks for it."""
         config = self.config
-        self.logger.add(losses, self.flops)
+        self.logger.add(losses, self.flops, skipped=self.skipped > 0)
         if self.accelerator.is_main_process and self._due(config.log_every, until):
             lr = learning_rate(config.optimiser, self.step - 1)
             self.logger.write(self.step, until, config.dataset.batch, lr)
@@ -368,8 +359,10 @@ class Trainer:
             return
         network: Any = self.network
         network.set_requires_gradient_sync(False)
-        yield
-        network.set_requires_gradient_sync(True)
+        try:
+            yield
+        finally:
+            network.set_requires_gradient_sync(True)
 
     def _descend(self, finite: bool) -> None:
         """Step the optimiser, unless the gradients are not finite: they would ruin the weights.
@@ -403,6 +396,9 @@ class Trainer:
         with torch.no_grad():
             for mean, value in zip(self.averaged.parameters(), plain.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
+            # Running statistics are means already.
+            for name in self.buffers:
+                self.averaged.get_buffer(name).copy_(plain.get_buffer(name))
 
     def _gathered_average(self) -> nn.Module:
         """Return the network with all averaged weights; all processes must ask."""
@@ -412,7 +408,7 @@ class Trainer:
         return self.whole_average
 
     def _validate(self, averaged: nn.Module) -> None:
-        """Write scores and an image of the averaged weights on scenes never trained on."""
+        """Write scores and an image of the averaged weights on the scenes of the validation."""
         if self.renderer is None or self.validator is None:
             return
         result = self.validator(averaged.to(self.device), self.renderer)
@@ -428,10 +424,17 @@ class Trainer:
         self.logger.report(f"validation at step {self.step}  {scores}")
 
     def save(self) -> None:
-        """Write the state to resume from, and the averaged weights for inference."""
+        """Write the averaged weights for inference, and the state to resume from.
+
+        The state comes last: it says that the step is done, and a failure before it leaves the
+        step to be repeated.
+        """
+        if self.sharded or self.accelerator.is_main_process:
+            self._write_files()
         self.saved_step, self.saved_at = self.step, time.monotonic()
-        if not (self.sharded or self.accelerator.is_main_process):
-            return
+
+    def _write_files(self) -> None:
+        """Write weights and state in the main process; of sharded ones, all processes must ask."""
         plain = self.accelerator.unwrap_model(self.network)
         is_main = self.accelerator.is_main_process
         tensors = state_tensors(plain, self.averaged, self.optimiser, keep=is_main)
@@ -439,7 +442,6 @@ class Trainer:
         if not is_main:
             return
         progress: dict[str, Any] = {"step": self.step, "config": asdict(self.config)}
-        save_state(self.out / STATE, tensors, progress)
         machine = {
             "device": self.accelerator.device.type,
             "processes": self.accelerator.num_processes,
@@ -450,6 +452,17 @@ class Trainer:
         facts = {"licence": self.config.licence, "computed_on": machine}
         provenance = {**progress, **facts, **self.passed}
         save_checkpoint(self.out / WEIGHTS, self.config.network, averaged, provenance)
+        save_state(self.out / STATE, tensors, progress)
+
+
+def _check_parts(config: TrainConfig, processes: int) -> None:
+    """Raise ReconError if a step's scenes cannot be divided."""
+    parts = processes * config.optimiser.accumulate
+    if config.dataset.batch % parts:
+        raise ReconError(
+            f"dataset.batch is {config.dataset.batch}, expected a multiple of {parts} "
+            f"({processes} processes x optimiser.accumulate)"
+        )
 
 
 def _device_of(config: TrainConfig) -> str:

@@ -3,14 +3,16 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from noise_scenes import NoiseScenes, noise_source
 
 from recon.errors import ConfigError, ReconError
-from render import rasterize
+from render import RenderOutput, rasterize
 from render.types import BackendUnavailable
+from training.batches import make_batch
 from training.campaign.batch_size import grow_batch, measure_speed, with_batch
 from training.config import DatasetConfig, OptimiserConfig, TrainConfig, read_config
 from training.data.types import SampleRequest, TrainingSample
@@ -101,6 +103,33 @@ def test_the_first_device_that_renders_is_used() -> None:
     nothing = {OTHER: "no gsplat", CPU: "no library"}
     assert choose_renderer(OTHER, said.append, nothing.get) is None
     assert said[-1] == "no rendering on cpu: no library"
+
+
+@pytest.mark.parametrize("term", ["mse", "distortion", "leak"])
+def test_all_terms_render_where_rendering_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, term: str
+) -> None:
+    """Gaussians elsewhere, as on a GPU that cannot render, never reach the rasterizer there."""
+    elsewhere = choose_renderer(OTHER, lambda line: None, {OTHER: "no gsplat"}.get)
+    assert elsewhere is not None
+    calls: list[str] = []
+
+    def counted(*arguments: Any, **options: Any) -> RenderOutput:
+        calls.append(term)
+        return elsewhere(*arguments, **options)
+
+    def refuse(*arguments: Any, **options: Any) -> RenderOutput:
+        raise BackendUnavailable("rendered where nothing can be")
+
+    monkeypatch.setattr("training.losses.rasterize", refuse)
+    config = tiny(tmp_path, f"loss.{term}=0.1")
+    trainer = Trainer(config)
+    trainer.renderer = counted
+    losses = trainer.batch_losses(make_batch(config, NoiseScenes(), 0))
+    losses["total"].backward()
+    assert math.isfinite(float(losses[term].detach())) and len(calls) >= (
+        2 if term == "distortion" else 1
+    )
 
 
 @pytest.mark.parametrize(

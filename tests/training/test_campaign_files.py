@@ -1,6 +1,7 @@
 """Files that a campaign writes: the exported weights, published parts, scores and curves."""
 
 import json
+import math
 import socket
 import tempfile
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from recon.model.registry import load_checkpoint
 from training.campaign.__main__ import main
 from training.campaign.export import without_absolute_paths
 from training.campaign.recipe import Recipe, ScoresConfig, read_recipe
-from training.campaign.report import draw_curves
+from training.campaign.report import PLOT, draw_curves, write_report
 from training.campaign.run import Campaign, CampaignOptions
 from training.campaign.scores import DevelopmentScores, psnr_of_checkpoint
 from training.metrics_logger import METRICS
@@ -153,6 +154,17 @@ def test_a_checkpoint_is_evaluated(campaign: Campaign) -> None:
     path = campaign.recipe.out / "large" / "model.safetensors"
     found = psnr_of_checkpoint(path, campaign.recipe.evaluate, "cpu")
     assert list(found) == ["sample/2v"] and 3 < found["sample/2v"] < 30
+
+
+def test_losses_that_are_not_finite_are_left_out(file: Path, tmp_path: Path) -> None:
+    """Of files that an earlier version wrote, too."""
+    recipe = read_recipe(file, [f"out={tmp_path}"])
+    folder = recipe.stages[0].folder
+    folder.mkdir(parents=True)
+    rows = [{"step": 1, "total": 2.0}, {"step": 2, "total": math.nan}]
+    (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_report(recipe, [{"scenes": 1, "psnr": {"a": math.nan}}])
+    assert (tmp_path / PLOT).is_file() and "NaN" not in (tmp_path / METRICS).read_text()
 
 
 def test_curves(campaign: Campaign) -> None:

@@ -1,6 +1,7 @@
 """Files about a campaign, derived from those of its stages: metrics.jsonl and loss curves."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def write_report(recipe: Recipe, scores: Sequence[dict[str, Any]] = ()) -> None:
         for name in (TOTAL, "depth", PSNR)
     }
     means = [(float(row["scenes"]), sum(row["psnr"].values()) / len(row["psnr"])) for row in scores]
-    curves["development PSNR"] = means
+    curves["development PSNR"] = [point for point in means if math.isfinite(point[1])]
     ends, seen = [], 0
     for stage in recipe.stages:
         seen += stage.scenes
@@ -68,7 +69,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             continue
         while rows and rows[-1]["step"] >= row["step"]:
             rows.pop()
-        rows.append(row)
+        # Diverged losses have no place in a plot, nor in JSON.
+        rows.append({key: value for key, value in row.items() if math.isfinite(value)})
     return rows
 
 
