@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from render.srgb import to_linear
 from render.types import RenderOutput
 
 MAX_16_BIT = 65535
@@ -73,17 +74,11 @@ def write_exr(path: str | Path, output: RenderOutput, only_depth: bool = False) 
     channels = {"Z": torch.where(alpha > 0, depth, torch.inf).numpy()}
     if not only_depth:
         straight = with_alpha(output).float().cpu()
-        linear = _linear(straight[:3]) * alpha
-        for name, values in zip("RGBA", [*linear, alpha], strict=True):
-            channels[name] = values.numpy().astype(np.float16)
+        linear = to_linear(straight[:3].numpy()) * alpha.numpy()
+        for name, values in zip("RGBA", [*linear, alpha.numpy()], strict=True):
+            channels[name] = values.astype(np.float16)
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     try:
         OpenEXR.File(header, channels).write(str(path))
     except RuntimeError as error:
         raise OSError(f"could not write {path}: {error}") from None
-
-
-def _linear(srgb: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
-    """Convert display sRGB to linear light (IEC 61966-2-1)."""
-    bright = ((srgb + 0.055) / 1.055).clamp_min(0) ** 2.4
-    return torch.where(srgb <= 0.04045, srgb / 12.92, bright)

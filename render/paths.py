@@ -22,8 +22,7 @@ def focus_point(gaussians: Gaussians, camera: Cameras) -> Float[Tensor, "3"]:
     """
     camera = camera.flatten()[0]
     pixels, depth = camera.project(gaussians.means[:: max(1, len(gaussians) // 100_000)])
-    x, y = pixels.unbind(-1)
-    seen = (depth > 0) & (x > 0) & (x < camera.width) & (y > 0) & (y < camera.height)
+    seen = camera.contains(pixels, depth)
     distance = depth[seen].median() if seen.any() else depth.new_tensor(1.0)
     return camera.centers + distance * camera.viewmats[2, :3]
 

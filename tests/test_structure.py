@@ -192,6 +192,11 @@ def test_what_treats_gaussians_does_not_read_captures() -> None:
             assert not above, f"{name} needs {sorted(above)[0]}"
 
 
+def test_the_curve_of_srgb_is_written_once() -> None:
+    files = [path for path in sources() if re.search(r"\b0\.0031308|\b0\.04045", path.read_text())]
+    assert files == [ROOT / "render" / "srgb.py"]
+
+
 def test_nothing_is_unpickled() -> None:
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):

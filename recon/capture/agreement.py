@@ -6,7 +6,6 @@ valid, and only the photos show that they are wrong.
 
 from collections.abc import Callable, Iterator
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -23,6 +22,7 @@ from recon.capture.images import (
 )
 from recon.capture.sample_values import grey_of
 from recon.capture.types import Capture, Frame, FrameCamera
+from recon.capture.undistort import straight_rays
 from recon.errors import warn
 from recon.formats.y_up import OPENGL_FLIP
 from render.cameras import camera_centers
@@ -164,15 +164,7 @@ def _matched(first: Frame, second: Frame) -> Pair | None:
 def _rays(points: Float[np.ndarray, "n 2"], grey: np.ndarray, camera: FrameCamera) -> Rays:
     """Return unit rays in the camera's frame of points in a smaller copy of its photo."""
     scale = np.array([camera.width, camera.height]) / grey.shape[1::-1]
-    pixels = ((points.astype(np.float64) + 0.5) * scale)[:, None]
-    K, coefficients = camera.K.numpy(), np.array(camera.coefficients)
-    if camera.distortion == "none":
-        plane = (pixels - K[:2, 2]) / np.diag(K)[:2]
-    elif camera.distortion == "fisheye":
-        plane = cv2.fisheye.undistortPoints(pixels, K, coefficients)
-    else:
-        plane = cv2.undistortPoints(pixels, K, coefficients)
-    rays = np.concatenate([plane[:, 0], np.ones((len(points), 1))], 1)
+    rays = straight_rays(camera, (points.astype(np.float64) + 0.5) * scale)
     return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageCms
 
+from render.srgb import from_linear, to_linear
+
 # Linear sRGB from other linear RGB, both with white D65.
 SRGB_FROM_BT2020 = (
     (1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187),
@@ -67,15 +69,10 @@ def _pq_linear(codes: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.asarray(10_000 / PQ_WHITE * light)
 
 
-def _srgb_linear(codes: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Return linear values of sRGB codes (IEC 61966-2-1)."""
-    return np.asarray(np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4))
-
-
 HLG = RgbSpace("HLG (BT.2020)", _hlg_linear, SRGB_FROM_BT2020, KNEE)
 PQ = RgbSpace("PQ (BT.2020)", _pq_linear, SRGB_FROM_BT2020, KNEE)
-SDR_BT2020 = RgbSpace("BT.2020", _srgb_linear, SRGB_FROM_BT2020)
-SDR_P3 = RgbSpace("Display P3", _srgb_linear, SRGB_FROM_P3)
+SDR_BT2020 = RgbSpace("BT.2020", to_linear, SRGB_FROM_BT2020)
+SDR_P3 = RgbSpace("Display P3", to_linear, SRGB_FROM_P3)
 ADOBE_RGB = RgbSpace("Adobe RGB", lambda codes: codes**ADOBE_GAMMA, SRGB_FROM_ADOBE)
 
 
@@ -104,8 +101,7 @@ def _srgb_table(knee: float) -> UInt8[np.ndarray, " n"]:
         above = 1 - np.exp(-np.maximum(light - knee, 0) / (1 - knee))
         light = np.where(light > knee, knee + (1 - knee) * above, light)
     light = light.clip(0, 1)
-    codes = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.asarray((255 * codes).round().astype(np.uint8))
+    return np.asarray((255 * from_linear(light)).round().astype(np.uint8))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from recon.capture.valid_frames import Entry, valid_frames
 from recon.errors import InputError, LeftOutWarning, listed, warn
 from recon.formats.ply_header import read_points
 from recon.formats.y_up import OPENGL_FLIP
+from render import Cameras
 
 MODELS: dict[str, DistortionModel] = {
     "PINHOLE": "none",
@@ -316,5 +317,5 @@ def _inside(points: Float[Tensor, "m 3"], camera: FrameCamera) -> Bool[Tensor, "
     local = points @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
     depth = local[:, 2]
     pixel = local @ camera.K.T / depth.clamp_min(1e-12)[:, None]
-    x, y = pixel[:, 0], pixel[:, 1]
-    return (depth > 0) & (x >= 0) & (x <= camera.width) & (y >= 0) & (y <= camera.height)
+    own = Cameras(camera.viewmat, camera.K, camera.width, camera.height)
+    return own.contains(pixel[:, :2], depth)

@@ -10,6 +10,7 @@ import torch
 from recon.errors import InputError
 from render import Cameras, Gaussians, Sim3
 from render.sh import C0
+from render.srgb import display_slope, from_linear
 
 # These formats have +y up and +z ahead; scenes have +y down and +z ahead: a rotation by 180 degrees
 # about z.
@@ -83,12 +84,9 @@ def sh_from_linear(sh: np.ndarray) -> np.ndarray:
     """Convert SH of linear BT.709 colours to display sRGB.
 
     The mean colour of each Gaussian is converted exactly, what depends on the direction by the
-    derivative of the transfer function there (IEC 61966-2-1).
+    derivative of the transfer function there.
     """
     linear = 0.5 + C0 * sh[:, :1].astype(np.float64)
-    base = np.maximum(linear, 0.0031308)
-    dark = linear <= 0.0031308
-    display = np.where(dark, 12.92 * linear, 1.055 * base ** (1 / 2.4) - 0.055)
-    slope = np.where(dark, 12.92, 1.055 / 2.4 * base ** (1 / 2.4 - 1))
-    converted = np.concatenate([(display - 0.5) / C0, sh[:, 1:] * slope], 1)
+    display = from_linear(linear)
+    converted = np.concatenate([(display - 0.5) / C0, sh[:, 1:] * display_slope(linear)], 1)
     return np.asarray(converted.astype(np.float32))

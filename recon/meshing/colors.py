@@ -89,7 +89,7 @@ def _seen(
     camera = seen.camera
     px, z = (value[0] for value in camera.project(points))
     size = px.new_tensor([camera.width, camera.height])
-    inside = ((z > 0) & (px >= 0).all(1) & (px < size).all(1)).nonzero()[:, 0]
+    inside = camera.contains(px, z).nonzero()[:, 0]
     grid = (2 * px[inside] / size - 1)[None, None]
     found, depth = (
         grid_sample(values[None], grid, align_corners=False, padding_mode="border")[0, :, 0].T

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from recon.formats.y_up import GLTF_FROM_SCENE, Up
 from recon.meshing.triangles import TriangleMesh
 from recon.precision import WORLD, Origin
+from render.srgb import to_linear
 
 # Types of components and targets of buffer views, as the specification numbers them.
 FLOAT, INDEX, UINT16 = 5126, 5125, 5123
@@ -121,9 +122,3 @@ def texture_png(texture: Float[np.ndarray, "h w 3"]) -> bytes:
     """Encode a texture as an 8-bit PNG."""
     pixels = np.rint(255 * np.clip(texture, 0, 1)).astype(np.uint8)
     return cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def to_linear(colors: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """Convert display sRGB to linear values (IEC 61966-2-1)."""
-    bent = ((colors + 0.055) / 1.055) ** 2.4
-    return np.asarray(np.where(colors <= 0.04045, colors / 12.92, bent))

@@ -90,8 +90,7 @@ def _integrate(
     camera = seen.camera
     px, z = (value[0] for value in camera.project(points))
     # Compared as floats: a point at the camera's plane has coordinates that no integer holds.
-    inside = (z > 0) & (px >= 0).all(1) & (px[:, 0] < camera.width) & (px[:, 1] < camera.height)
-    index = inside.nonzero()[:, 0]
+    index = camera.contains(px, z).nonzero()[:, 0]
     column, row = px[index].long().unbind(1)
     depth, confidence = (
         values.reshape(-1)[row * camera.width + column] for values in (seen.depth, seen.confidence)

@@ -11,7 +11,20 @@ from PIL import Image
 
 from render import RenderOutput
 from render.image_files import with_alpha, write_depth_png, write_exr
+from render.srgb import display_slope, from_linear, to_linear
 from render.video import read_images, write_image
+
+
+def test_srgb_and_linear_light() -> None:
+    display = np.linspace(-0.1, 1.2, 1001)
+    with np.errstate(all="raise"):
+        linear = to_linear(display)
+        assert np.allclose(from_linear(linear), display, atol=1e-6)
+        slope = display_slope(linear)
+    assert to_linear(np.array(0.5)) == ((0.5 + 0.055) / 1.055) ** 2.4
+    assert from_linear(np.array(0.5)) == 1.055 * 0.5 ** (1 / 2.4) - 0.055
+    # The curve has a corner of a fraction of a percent where its two parts meet.
+    assert np.allclose(np.gradient(display, linear)[1:-1], slope[1:-1], rtol=0.02)
 
 
 def render(alpha: torch.Tensor, depth: torch.Tensor, rgb: torch.Tensor) -> RenderOutput:

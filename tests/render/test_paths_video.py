@@ -1,5 +1,6 @@
 """Camera paths and image files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,6 +11,7 @@ import torch
 from helpers import look_at_cameras, random_gaussians
 from PIL import Image
 
+from render import Cameras
 from render.guess import default_camera
 from render.paths import PATHS, focus_point, interpolate
 from render.video import depth_to_color, write_image, write_video
@@ -26,6 +28,13 @@ def test_paths_look_at_the_scene(name: str, generator: torch.Generator) -> None:
     pixels, depth = path.project(focus[None])
     assert float(depth.min()) > 1
     assert float((pixels[:, 0] - cameras.Ks[:1, :2, 2]).norm(dim=1).max()) < 6
+
+
+def test_points_on_the_first_edges_of_an_image_are_in_view() -> None:
+    camera = Cameras.from_focal(torch.eye(4)[None], 8.0, 16, 16)
+    edge = random_gaussians(1, torch.Generator().manual_seed(0))
+    edge = replace(edge, means=torch.tensor([[-3.0, -3.0, 3.0]]))  # at pixel (0, 0)
+    assert focus_point(edge, camera)[2] == 3
 
 
 def test_interpolation_passes_through_the_cameras(generator: torch.Generator) -> None:

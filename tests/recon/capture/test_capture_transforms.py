@@ -13,6 +13,7 @@ from capture_files import POINTS, shots, transforms_document, write_transforms_c
 from PIL import Image
 
 from recon.capture import Frame, FrameCamera, load_capture, load_views, write_transforms
+from recon.capture.transforms import _inside
 from recon.errors import LeftOutWarning, ReconError, ReconWarning, strictly
 
 
@@ -176,6 +177,13 @@ def test_sparse_points_are_those_that_a_frame_sees(written: Path):
     (written.parent / "sparse.ply").write_bytes(b"ply\nformat nonsense")
     with pytest.warns(ReconWarning, match=r"cannot read ply_file_path sparse\.ply"):
         assert load_capture(written).frames[0].points is None
+
+
+def test_points_at_the_last_edge_are_outside_as_for_all_cameras():
+    K = torch.tensor([[8.0, 0, 8], [0, 8, 8], [0, 0, 1]]).double()
+    camera = FrameCamera(torch.eye(4).double(), K, 16, 16)
+    points = torch.tensor([[-1.0, 0, 1], [1, 0, 1], [0, -1, 1], [0, 1, 1], [0, 0, -1]]).double()
+    assert _inside(points, camera).tolist() == [True, False, True, False, False]
 
 
 def first(**values):
