@@ -149,7 +149,7 @@ class TrainConfig:
     wandb: bool = False
     """Also log to Weights & Biases, without a network; `wandb sync` uploads the folder wandb/."""
     validate_every: int = 500
-    """Steps between validations on scenes that are never trained on; 0 disables validation."""
+    """Steps between validations on scenes that are held out; 0 disables validation."""
     validation_scenes: int = 4
     """Number of validation scenes."""
 

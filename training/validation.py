@@ -1,4 +1,4 @@
-"""Validation on scenes that are never trained on."""
+"""Validation on scenes that the sources hold out, or make for it alone."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -14,7 +14,7 @@ from training.config import CurriculumConfig, TrainConfig
 from training.data.types import Batch, Source
 from training.rendering import Renderer
 
-# Added to the run's seed, so that no training step has the same scenes.
+# Added to the run's seed, so that no training step has the same scenes of a source that makes them.
 SEED_OFFSET = 1_000_000_007
 SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 
@@ -66,8 +66,7 @@ class Validator:
             rendered = rendered.clamp(0, 1)
             context = batch.context.images.shape[1]
             errors.append((rendered - batch.images)[:, context:].square().mean())
-            error = (output.depth.log() - batch.depth.log()).abs()
-            depth_errors.append(error[torch.isfinite(error)])
+            depth_errors.append(_depth_errors(batch, output.depth))
             rows.append(_row(batch, output.depth, rendered))
             scenes.append(output.gaussians)
         network.train(was_training)
@@ -76,10 +75,19 @@ class Validator:
         known = torch.cat(depth_errors)
         if len(known):
             scores["depth"] = float(known.mean())
-        width = max(row.shape[-1] for row in rows)
-        padded = [torch.nn.functional.pad(row, (0, width - row.shape[-1])) for row in rows]
         first = Gaussians(**{f.name: getattr(scenes[0], f.name)[0] for f in fields(Gaussians)})
-        return Validation(scores, torch.cat(padded, 1).cpu(), first)
+        return Validation(scores, torch.cat(rows, 1).cpu(), first)
+
+
+def _depth_errors(batch: Batch, depth: Float[Tensor, "b v h w"]) -> Float[Tensor, " n"]:
+    """Return the absolute errors of log depth of the pixels whose depth is known.
+
+    A prediction without a logarithm (NaN, infinite, 0 or less) counts as the whole range.
+    """
+    error = (depth.log() - batch.depth.log()).abs()
+    whole_range = (batch.context.far / batch.context.near).log()[..., None, None]
+    error = torch.where(torch.isfinite(error), error, whole_range)
+    return error[torch.isfinite(batch.depth)]
 
 
 def _row(

@@ -47,7 +47,7 @@ def clips(
 
 
 def test_context_of_a_clip_spans_its_targets(clips: Path) -> None:
-    config = RealEstate10KConfig(folder=str(clips), gap=(4, 5))
+    config = RealEstate10KConfig(folder=str(clips), gap=(4, 5), held_out=0.0)
     source = RealEstate10KScenes(config)
     _, cameras = frames_of_clips(clips)
     for seed in range(12):
@@ -63,40 +63,6 @@ def test_context_of_a_clip_spans_its_targets(clips: Path) -> None:
         assert float(sample.far[0]) == pytest.approx(100 * baseline, rel=1e-4)
         assert same(sample, RealEstate10KScenes(config).sample(request))
     assert source.skipped.reasons["corrupt image"] > 0
-
-
-def test_one_context_view_of_a_clip_is_refused(clips: Path) -> None:
-    message = "dataset.context must be at least 2 with dataset.realestate10k, .* found 1"
-    source = RealEstate10KScenes(RealEstate10KConfig(folder=str(clips), gap=(4, 5)))
-    with pytest.raises(ConfigError, match=message):
-        source.sample(SampleRequest(0, 1, 2, 48, 32))
-    words = [
-        "dataset.realestate10k.weight=1", f"dataset.realestate10k.folder={clips}",
-        "dataset.context=[1, 4]",
-    ]  # fmt: skip
-    with pytest.raises(ConfigError, match=message):
-        build_source(read_config(None, words).dataset, 0, "cpu")
-
-
-def test_runs_with_other_seeds_read_other_chunks(clips: Path) -> None:
-    """Of the first order, the chunk is the one it has always been."""
-    blocks = range(40)
-
-    def seeds(order: int) -> list[int]:
-        requests = (SampleRequest(0, 2, 1, 48, 32, step=50 * b + 7, order=order) for b in blocks)
-        return [_block_seed(request) for request in requests]
-
-    assert seeds(0) == list(blocks)
-    assert len({*seeds(0), *seeds(1), *seeds(2)}) == 3 * len(blocks)
-
-
-def frames_of_clips(clips: Path) -> tuple[int, torch.Tensor]:
-    from training.data.realestate10k import open_clips
-    from training.data.types import Skipped
-
-    clip = next(c for c in open_clips(clips, Skipped()) if c.key == "a")
-    rotmats, shifts = clip.viewmats[:, :3, :3], clip.viewmats[:, :3, 3:]
-    return len(clip), (-rotmats.mT @ shifts)[..., 0]
 
 
 def test_unusable_clips_are_named(tmp_path: Path, sample: Path) -> None:
@@ -160,7 +126,8 @@ def meshes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_meshes_are_rendered_once_and_exactly(
     meshes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = MeshesConfig(folder=str(meshes), cache=str(tmp_path / "cache"), rendered=6)
+    cache = str(tmp_path / "cache")
+    config = MeshesConfig(folder=str(meshes), cache=cache, rendered=6, held_out=0)
     source = MeshScenes(config)
     requests = [SampleRequest(seed, 2, 1, 48, 40) for seed in range(8)]
     samples = [source.sample(request) for request in requests]
@@ -209,7 +176,7 @@ def test_mesh_colours_are_those_of_the_file(meshes: Path) -> None:
 def test_unusable_meshes_are_named(meshes: Path, tmp_path: Path) -> None:
     with pytest.raises(ReconError, match="no .glb, .gltf, .obj files in"):
         MeshScenes(MeshesConfig(folder=str(tmp_path))).sample(SampleRequest(0))
-    few = MeshScenes(MeshesConfig(folder=str(meshes), rendered=3))
+    few = MeshScenes(MeshesConfig(folder=str(meshes), rendered=3, held_out=0))
     with pytest.raises(ReconError, match="context and targets need 4 renders of a mesh"):
         few.sample(SampleRequest(0))
 
@@ -220,7 +187,7 @@ def test_unusable_meshes_are_named(meshes: Path, tmp_path: Path) -> None:
 def test_mixture_takes_every_source_by_its_weight(meshes: Path, sample: Path, tmp_path: Path):
     config = DatasetConfig(
         procedural=ProceduralConfig(weight=1.0),
-        meshes=MeshesConfig(2.0, str(meshes), str(tmp_path), rendered=5),
+        meshes=MeshesConfig(2.0, str(meshes), str(tmp_path), rendered=5, held_out=0),
         captures=CapturesConfig(1.0, str(sample)),
     )
     mixture = build_source(config, 0, "cpu")

@@ -60,7 +60,8 @@ class CapturesConfig:
     exclude: tuple[str, ...] = ()
     """Patterns of captures that are never used."""
     held_out: tuple[str, ...] = ()
-    """Patterns of captures that are used for validation alone."""
+    """Patterns of captures that are used for validation alone; without, validation is on other
+    windows of the photos that are trained on, with a warning."""
     angles_deg: tuple[float, float] = (1.5, 25.0)
     """Range of the angle between two views' rays to the points that they share (times the baseline
     of the request)."""
@@ -191,6 +192,10 @@ class CaptureScenes:
         usable = [c for c in self.captures if len(c.cameras) >= request.views]
         chosen = [c for c in usable if _matches(c.name, self.config.held_out) == request.held_out]
         if request.held_out and not self.config.held_out:
+            warn(
+                "dataset.captures.held_out names no capture: the validation is on photos that are "
+                "also trained on; name some, or set validate_every=0"
+            )
             chosen = usable
         if not chosen:
             raise InputError(

@@ -8,14 +8,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recon.errors import ConfigError, InputError
+from recon.errors import ConfigError, InputError, counted
 from training.data.realestate10k import (
     Clip,
     clip_files,
     clips_of_file,
     load_frames,
 )
-from training.data.types import SampleRequest, Skipped, TrainingSample, Unusable, hashed_seed
+from training.data.types import (
+    Item,
+    SampleRequest,
+    Skipped,
+    TrainingSample,
+    Unusable,
+    hashed_seed,
+    split_held_out,
+)
 
 TRIES = 20
 TOO_SHORT = "clip too short"
@@ -38,6 +46,9 @@ class RealEstate10KConfig:
     """Nearest depth, relative to the distance between these two views."""
     far: float = 100.0
     """Farthest depth, relative to the same distance."""
+    held_out: float = 0.05
+    """Fraction of the clips kept for validation, chosen by the hashes of their keys: of the .txt
+    files, or of the clips of each chunk; at least one of two or more, at most half."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +63,27 @@ class RealEstate10KScenes:
         """All chunks or .txt files of the folder; raise InputError if there are none."""
         return clip_files(Path(self.config.folder))
 
+    @functools.cached_property
+    def texts(self) -> tuple[Sequence[Path], Sequence[Path]]:
+        """The .txt files, of one clip each, to train on, and those that are held out."""
+        return self._split(self.files, [path.stem for path in self.files])
+
+    def _split(
+        self, items: Sequence[Item], keys: Sequence[str]
+    ) -> tuple[Sequence[Item], Sequence[Item]]:
+        fraction = self.config.held_out
+        count = max(round(fraction * len(set(keys))), 1) if fraction > 0 else 0
+        return split_held_out(items, keys, count)
+
     def sample(self, request: SampleRequest) -> TrainingSample:
         """Return frames of one clip: the context spans a gap, the targets lie within it.
 
         Raises:
-            ConfigError: One context view is wanted, which spans nothing.
+            ConfigError: One context view is wanted, which spans nothing, or no clip is held out.
             InputError: No clip can be used.
         """
         check_context(request.context)
+        self._check_held_out(request)
         generator = request.generator()
         for attempt in range(TRIES):
             clips = self._clips(request, generator, attempt)
@@ -75,9 +99,21 @@ class RealEstate10KScenes:
             except Unusable as error:
                 self.skipped.note(str(error))
         raise InputError(
-            f"no usable clip in {self.config.folder} after {TRIES} tries: "
+            f"no usable clip{' that is held out' if request.held_out else ''} in "
+            f"{self.config.folder} after {TRIES} tries: "
             f"{self.skipped or 'its files hold none'}{self._remedy()}"
         )
+
+    def _check_held_out(self, request: SampleRequest) -> None:
+        """Raise ConfigError if no clip can be held out."""
+        too_few = self.files[0].suffix == ".txt" and len(self.files) < 2
+        if request.held_out and (too_few or self.config.held_out == 0):
+            raise ConfigError(
+                f"dataset.realestate10k.held_out is {self.config.held_out}, but validation needs "
+                f"some of the clips of the {counted(len(self.files), 'file')} in "
+                f"{self.config.folder}; set validate_every=0, or dataset.realestate10k.held_out "
+                "above 0 with 2 clips or more"
+            )
 
     def _remedy(self) -> str:
         if not self.skipped.reasons[TOO_SHORT]:
@@ -86,15 +122,18 @@ class RealEstate10KScenes:
 
     def _clips(
         self, request: SampleRequest, generator: torch.Generator, attempt: int
-    ) -> list[Clip]:
+    ) -> Sequence[Clip]:
         chunks = self.files[0].suffix != ".txt"
+        files = self.files if chunks else self.texts[request.held_out]
         block = torch.Generator().manual_seed(_block_seed(request))
         # A damaged chunk is replaced by another one, drawn for this scene alone.
         draw = block if chunks and attempt == 0 else generator
-        clips, skipped = _read_clips(self.files[_integer(draw, len(self.files))])
+        clips, skipped = _read_clips(files[_integer(draw, len(files))])
         for reason in skipped.reasons:
             self.skipped.note(reason)
-        return clips
+        if not chunks:
+            return clips
+        return self._split(clips, [clip.key for clip in clips])[request.held_out]
 
     def _frames(
         self, clip: Clip, request: SampleRequest, generator: torch.Generator

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,12 +16,33 @@ from render.tensors import TensorStruct
 
 # By how much rounding may take image values out of [0, 1].
 TOLERANCE = 1e-4
+Item = TypeVar("Item")
 
 
 def hashed_seed(text: str, size: int = 4) -> int:
     """Hash a text to a seed of `size` bytes; torch's CPU generator uses no more than 4."""
     digest = hashlib.blake2b(text.encode(), digest_size=size).digest()
     return int.from_bytes(digest, "little")
+
+
+def split_held_out(
+    items: Sequence[Item], keys: Sequence[str], count: int
+) -> tuple[list[Item], list[Item]]:
+    """Split items into those to train on and those that are held out, both in their order.
+
+    The hashes of the keys choose: an item that comes or goes moves one other at most.
+
+    Args:
+        items: What to split.
+        keys: Name of each item; those of the same name stay together.
+        count: Number of names to hold out; at most half are.
+    """
+    names = sorted(set(keys), key=lambda key: (hashed_seed(key), key))
+    chosen = set(names[: min(count, len(names) // 2)])
+    parts: tuple[list[Item], list[Item]] = ([], [])
+    for item, key in zip(items, keys, strict=True):
+        parts[key in chosen].append(item)
+    return parts
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,15 @@ from recon.errors import InputError, MissingDependency
 from recon.files import atomic_output
 from render import Cameras
 from render.cameras import look_at
-from training.data.types import SampleRequest, Skipped, TrainingSample, Unusable, hashed_seed
+from training.data.stored import none_held_out
+from training.data.types import (
+    SampleRequest,
+    Skipped,
+    TrainingSample,
+    Unusable,
+    hashed_seed,
+    split_held_out,
+)
 
 SUFFIXES = (".glb", ".gltf", ".obj")
 TRIES = 20
@@ -44,6 +52,9 @@ class MeshesConfig:
     neighbours: int = 10
     """Context and targets are drawn from a render and this number of its nearest neighbours (times
     the baseline of the request)."""
+    held_out: int = 32
+    """Number of meshes kept for validation, chosen by the hashes of their paths in the folder; at
+    most half of all."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,12 @@ class MeshScenes:
             raise InputError(f"dataset.meshes.folder: no {', '.join(SUFFIXES)} files in {folder}")
         return found
 
+    @functools.cached_property
+    def parts(self) -> tuple[Sequence[Path], Sequence[Path]]:
+        """The files to train on, and those that are held out."""
+        keys = [path.relative_to(self.config.folder).as_posix() for path in self.files]
+        return split_held_out(self.files, keys, self.config.held_out)
+
     def sample(self, request: SampleRequest) -> TrainingSample:
         """Return neighbouring views of one object, each in a random role."""
         generator = request.generator()
@@ -70,8 +87,13 @@ class MeshScenes:
                 f"dataset.meshes.rendered is {self.config.rendered}, but context and targets need "
                 f"{request.views} renders of a mesh"
             )
+        files = self.parts[request.held_out]
+        if not files:
+            raise none_held_out(
+                "dataset.meshes", self.config.held_out, len(self.files), self.config.folder
+            )
         for _ in range(TRIES):
-            path = self.files[int(torch.randint(len(self.files), (), generator=generator))]
+            path = files[int(torch.randint(len(files), (), generator=generator))]
             try:
                 renders = self._renders(path, request)
             except Unusable as error:
@@ -79,7 +101,8 @@ class MeshScenes:
                 continue
             return _sample(renders, self.config, request, generator)
         raise InputError(
-            f"no usable mesh in {self.config.folder} after {TRIES} tries: {self.skipped}"
+            f"no usable mesh{' that is held out' if request.held_out else ''} in "
+            f"{self.config.folder} after {TRIES} tries: {self.skipped}"
         )
 
     def _renders(self, path: Path, request: SampleRequest) -> dict[str, Tensor]:
