@@ -1,11 +1,17 @@
 """Procedural scenes are exact, deterministic, varied, and their views overlap."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from recon.errors import InputError
+from training.data.frames import decode_frame
 from training.data.procedural import ProceduralConfig, generate
-from training.data.procedural.bank import LEVELS, SIDE_PX, TextureBank, make_bank
+from training.data.procedural.bank import LEVELS, SIDE_PX, TextureBank, list_photos, make_bank
 from training.data.procedural.builder import stage_rng
 from training.data.procedural.cast import NEVER, Caster
 from training.data.procedural.layout import KINDS, World, random_world
@@ -13,7 +19,7 @@ from training.data.procedural.mesh import boxes
 from training.data.procedural.paths import MIN_OVERLAP, clear_cameras, flat_rays, overlap
 from training.data.procedural.sample import MAX_RATIO
 from training.data.procedural.shapes import SHAPES
-from training.data.types import SampleRequest, problem_of
+from training.data.types import SampleRequest, Unusable, problem_of
 
 CONFIG = ProceduralConfig()
 
@@ -163,3 +169,24 @@ def test_textures_tile_and_have_mipmaps(bank: TextureBank) -> None:
     assert (near >= square.min((1, 2)) - 1e-4).all() and (near <= square.max((1, 2)) + 1e-4).all()
     far = bank.look_up(texture, uv, np.full(len(bank), 10.0))
     assert np.abs(np.sqrt(far) - bank.level(0).mean((1, 2))).mean() < 0.2
+
+
+@pytest.mark.parametrize("content", [b"no photo", b""])
+def test_damaged_photos_are_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"dataset\.photos: cannot read .*a\.png: .*remove it"):
+        make_bank(list_photos(str(tmp_path)), noises=1)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    cut = (tmp_path / "a.png").read_bytes()[:60]
+    (tmp_path / "a.png").write_bytes(cut)
+    with pytest.raises(InputError, match=r"dataset\.photos: cannot read .*a\.png"):
+        make_bank(list_photos(str(tmp_path)), noises=1)
+
+
+def test_images_that_are_too_large_are_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a clip as of the photos of textures: Pillow refuses what may be an attack."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "PNG")
+    with pytest.raises(Unusable, match="corrupt image"):
+        decode_frame(buffer.getvalue(), (1.0, 1.0, 0.5, 0.5), 16, 16)

@@ -65,6 +65,40 @@ def test_context_of_a_clip_spans_its_targets(clips: Path) -> None:
     assert source.skipped.reasons["corrupt image"] > 0
 
 
+def test_one_context_view_of_a_clip_is_refused(clips: Path) -> None:
+    message = "dataset.context must be at least 2 with dataset.realestate10k, .* found 1"
+    source = RealEstate10KScenes(RealEstate10KConfig(folder=str(clips), gap=(4, 5)))
+    with pytest.raises(ConfigError, match=message):
+        source.sample(SampleRequest(0, 1, 2, 48, 32))
+    words = [
+        "dataset.realestate10k.weight=1", f"dataset.realestate10k.folder={clips}",
+        "dataset.context=[1, 4]",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=message):
+        build_source(read_config(None, words).dataset, 0, "cpu")
+
+
+def test_runs_with_other_seeds_read_other_chunks(clips: Path) -> None:
+    """Of the first order, the chunk is the one it has always been."""
+    blocks = range(40)
+
+    def seeds(order: int) -> list[int]:
+        requests = (SampleRequest(0, 2, 1, 48, 32, step=50 * b + 7, order=order) for b in blocks)
+        return [_block_seed(request) for request in requests]
+
+    assert seeds(0) == list(blocks)
+    assert len({*seeds(0), *seeds(1), *seeds(2)}) == 3 * len(blocks)
+
+
+def frames_of_clips(clips: Path) -> tuple[int, torch.Tensor]:
+    from training.data.realestate10k import open_clips
+    from training.data.types import Skipped
+
+    clip = next(c for c in open_clips(clips, Skipped()) if c.key == "a")
+    rotmats, shifts = clip.viewmats[:, :3, :3], clip.viewmats[:, :3, 3:]
+    return len(clip), (-rotmats.mT @ shifts)[..., 0]
+
+
 def test_unusable_clips_are_named(tmp_path: Path, sample: Path) -> None:
     files, cameras = frames_of(sample, 3, 64)
     write_text(tmp_path, "short", files, cameras)

@@ -1,5 +1,6 @@
 """Scenes that are written to disk once and read as a source."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -166,8 +167,11 @@ def test_interrupted_folders_are_completed_and_not_mixed(
     main([str(tmp_path), "--scenes", "4", "--views", "2", "--shard", "2", *SETTINGS])
     assert first.stat().st_mtime_ns == kept
     assert len(source_of(tmp_path).scenes) == 4
-    write_store(plan)  # a shard with other scenes than planned is written again
-    assert last.read_bytes() == content
+    longer = last.read_bytes()
+    write_store(plan)  # what is there beyond a smaller plan is kept
+    assert last.read_bytes() == longer != content
+    write_store(StorePlan(tmp_path, CONFIG, 1, 2, shard=2))
+    assert first.stat().st_mtime_ns == kept and len(source_of(tmp_path).scenes) == 4
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path), "--scenes", "4", "--views", "3", "--shard", "2", *SETTINGS])
     assert "were written with views=2, not 3; choose another folder" in capsys.readouterr().err
@@ -199,3 +203,33 @@ def test_unusable_folders_and_requests_are_named(folder: Path, tmp_path: Path) -
     (tmp_path / "000000.safetensors").write_bytes(b"broken")
     with pytest.raises(ReconError, match="cannot read .*000000.safetensors"):
         source_of(tmp_path).sample(SampleRequest(0))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--shard", "0"], "--shard must be at least 1, found 0"),
+        (["--processes", "0"], "--processes must be at least 1, found 0"),
+        (["--scenes", "-1"], "--scenes must be at least 1, found -1"),
+        (["--views", "0"], "--views must be at least 1, found 0"),
+        (["dataset.width=0"], "dataset.width must be at least 8, found 0"),
+    ],
+)
+def test_wrong_numbers_are_named_before_anything_is_written(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "out"), "--scenes", "2", *SETTINGS, *words])
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{", bytes([255])])
+def test_damaged_records_are_named(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "store.json").write_bytes(content)
+    (tmp_path / "file").touch()
+    for folder, message in (("", "cannot read .*store.json"), ("file", "cannot create the folder")):
+        with pytest.raises(SystemExit, match="2"):
+            main([str(tmp_path / folder), "--scenes", "2", *SETTINGS])
+        assert re.search(message, capsys.readouterr().err)

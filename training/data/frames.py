@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from recon.capture.images import DECODE_ERRORS
 from training.data.types import Unusable
 
 # A JPEG file is decoded at a reduced scale of at least this times the final size (Pillow's advice).
@@ -49,7 +50,7 @@ def decode_frame(
                 frame = file.convert("RGBA").convert(mode)
             elif file.mode != "RGB":  # otherwise it would be copied
                 frame = file.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except DECODE_ERRORS:
         raise Unusable("corrupt image") from None
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     if size != frame.size:

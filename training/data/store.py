@@ -8,7 +8,6 @@ stopped, and a larger number of scenes adds to a folder.
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,13 +21,14 @@ import torch
 from safetensors.numpy import save_file
 
 from recon.errors import ConfigError, InputError, ReconError
-from recon.files import atomic_output
-from recon.reporting import note, say
+from recon.files import atomic_output, check_output
+from recon.reporting import say
 from recon.workers import ENDED
 from training.batches import seed_of
-from training.config import TrainConfig, read_config
+from training.config import TrainConfig, check_config, read_config
 from training.data.stored import encode_depth, shape_of
 from training.data.types import SampleRequest, Source, TrainingSample, problem_of
+from training.programs import program
 from training.sources import build_source
 
 MANIFEST = "store.json"
@@ -65,19 +65,21 @@ class StorePlan:
 
 
 def write_store(plan: StorePlan, processes: int = 1) -> None:
-    """Write all shards that a folder lacks.
+    """Write all shards that a folder lacks; what it has beyond the plan is kept.
 
     Raises:
-        ConfigError: The folder holds scenes of another configuration.
-        InputError: One of the processes ended.
+        ConfigError: A number is wrong, or the folder holds scenes of another configuration.
+        InputError: The folder cannot be written or is damaged, or one of the processes ended.
         ReconError: A source has no scene to give, or a sample is not what it should be.
     """
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    _check_numbers(plan, processes)
+    check_config(plan.config)
+    _make_folder(plan.folder)
     _check_manifest(plan)
     missing = [
         (path, scenes)
         for path, scenes in plan.shards
-        if not path.is_file() or shape_of(path)[0] != len(scenes)
+        if not path.is_file() or shape_of(path)[0] < len(scenes)
     ]
     say(f"{len(plan.shards) - len(missing)} of {len(plan.shards)} shards are in {plan.folder}")
     if processes == 1:
@@ -95,6 +97,41 @@ def write_store(plan: StorePlan, processes: int = 1) -> None:
     return None
 
 
+def _check_numbers(plan: StorePlan, processes: int) -> None:
+    """Check the options; raise ConfigError for the first that cannot be right."""
+    for option, value in (
+        ("scenes", plan.scenes), ("views", plan.views), ("shard", plan.shard),
+        ("processes", processes),
+    ):  # fmt: skip
+        if value < 1:
+            raise ConfigError(f"--{option} must be at least 1, found {value}")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot create the folder {folder}: {error.strerror}; choose another"
+        ) from None
+    check_output(folder / MANIFEST)
+
+
+def _read_manifest(path: Path) -> Any:
+    """Return the recorded configuration; raise InputError if the file is damaged."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        facts = error
+    if not isinstance(facts, dict):
+        raise InputError(
+            f"cannot read {path}: {facts if isinstance(facts, Exception) else 'no JSON object'}; "
+            "it records how the scenes there were made: put an intact copy there, or choose "
+            "another folder"
+        )
+    return facts
+
+
 def _check_manifest(plan: StorePlan) -> None:
     """Record the configuration of a folder, or compare it with the recorded one."""
     dataset = {k: v for k, v in asdict(plan.config.dataset).items() if k not in IRRELEVANT}
@@ -104,7 +141,7 @@ def _check_manifest(plan: StorePlan) -> None:
         with atomic_output(path) as temporary:
             temporary.write_text(json.dumps(facts, indent=1) + "\n")
         return
-    change = _first_change(json.loads(path.read_text()), json.loads(json.dumps(facts)), "")
+    change = _first_change(_read_manifest(path), json.loads(json.dumps(facts)), "")
     if change is not None:
         raise ConfigError(
             f"{path}: the scenes there were written with {change}; choose another folder"
@@ -152,6 +189,7 @@ def _encoded(sample: TrainingSample) -> dict[str, np.ndarray]:
     }
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the scenes that the command line asks for; exit with code 2 on a user error."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -163,13 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("assignments", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(arguments)
-    try:
-        config = read_config(options.config, options.assignments)
-        plan = StorePlan(options.out, config, options.scenes, options.views, options.shard)
-        write_store(plan, options.processes)
-    except ReconError as error:
-        note(str(error))
-        sys.exit(2)
+    config = read_config(options.config, options.assignments)
+    plan = StorePlan(options.out, config, options.scenes, options.views, options.shard)
+    write_store(plan, options.processes)
 
 
 if __name__ == "__main__":

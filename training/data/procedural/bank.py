@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from recon.capture.images import DECODE_ERRORS
 from recon.errors import InputError
 
 SIDE_PX = 256
@@ -116,12 +117,21 @@ def list_photos(folder: str) -> list[Path]:
 
 
 def _photo_texture(path: Path) -> Float[Tensor, "side side 3"]:
-    """Tile the central square of a photo with its mirror images, which leaves no seams."""
-    with Image.open(path) as photo:
-        short = min(photo.size)
-        left, top = (photo.width - short) // 2, (photo.height - short) // 2
-        half = photo.convert("RGB").crop((left, top, left + short, top + short))
-        half = half.resize((SIDE_PX // 2, SIDE_PX // 2), Image.Resampling.LANCZOS)
+    """Tile the central square of a photo with its mirror images, which leaves no seams.
+
+    A damaged photo is an error: without it, the same seed would give other textures.
+    """
+    try:
+        with Image.open(path) as photo:
+            short = min(photo.size)
+            left, top = (photo.width - short) // 2, (photo.height - short) // 2
+            half = photo.convert("RGB").crop((left, top, left + short, top + short))
+            half = half.resize((SIDE_PX // 2, SIDE_PX // 2), Image.Resampling.LANCZOS)
+    except DECODE_ERRORS as error:
+        reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(
+            f"dataset.photos: cannot read {path}: {reason}; replace or remove it"
+        ) from None
     quarter = torch.from_numpy(np.asarray(half).copy()).float() / 255
     row = torch.cat([quarter, quarter.flip(1)], 1)
     return torch.cat([row, row.flip(0)], 0)

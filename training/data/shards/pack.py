@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from recon.capture import Capture, load_views
+from recon.capture.images import DECODE_ERRORS
 from recon.types import Views
 from render import Cameras
 from render.video import to_bytes
@@ -132,7 +133,7 @@ def _smaller(content: bytes, options: ConvertOptions) -> bytes:
             size = (round(scale * file.width), round(scale * file.height))
             file.draft("RGB", (2 * size[0], 2 * size[1]))
             image = file.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except DECODE_ERRORS:
         raise Unusable("corrupt image") from None
     return _jpeg(image, options.quality)
 

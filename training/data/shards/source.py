@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt16
 from PIL import Image
 from torch import Tensor
 
+from recon.capture.images import DECODE_ERRORS
 from recon.errors import ConfigError, InputError
 from render import Cameras
 from training.data.frames import decode_frame, viewmats_of_rows
@@ -24,7 +25,7 @@ from training.data.types import SampleRequest, TrainingSample, Unusable, hashed_
 # Tar files from which the scenes of neighbouring steps are drawn: reading stays local.
 GROUP = 8
 # What reading a damaged scene may raise.
-DAMAGED = (KeyError, ValueError, TypeError, OSError, RuntimeError, IndexError, Unusable)
+DAMAGED = (*DECODE_ERRORS, Unusable)
 
 
 @dataclass(frozen=True)
