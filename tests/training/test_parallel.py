@@ -149,3 +149,18 @@ def test_configurations_of_accelerate_are_read(name: str, processes: int) -> Non
     config = load_config_from_file(str(ROOT / "configs" / "accelerate" / f"{name}.yaml"))
     assert config.num_processes == processes
     assert config.distributed_type == ("NO" if processes == 1 else "MULTI_GPU")
+
+
+def test_exchange_goes_on_after_an_error(tmp_path: Path) -> None:
+    class Sharded:
+        exchanges = True
+
+        def set_requires_gradient_sync(self, exchanges: bool) -> None:
+            self.exchanges = exchanges
+
+    trainer, network = Trainer.__new__(Trainer), Sharded()
+    trainer.sharded, trainer.network = True, network
+    with pytest.raises(KeyError), trainer._without_exchange():
+        assert not network.exchanges
+        raise KeyError
+    assert network.exchanges

@@ -415,3 +415,13 @@ def test_commands_explain_mistakes(
         main(words)
     assert ended.value.code == 2 and message in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_conversion_leaves_the_number_of_threads(sample: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        convert(sample, tmp_path / "out", ConvertOptions(side=24))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -10,7 +10,7 @@ less than the frames of a clip: the last line says which.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxtyping import Float
@@ -65,39 +65,40 @@ def write_clips(
             f"--held-out: no capture {unknown[0]}; found: {', '.join(sorted(captures))}"
         )
     check_new_folder(out)
-    clips: list[tuple[str, str, list[Frame]]] = []
+    clips: dict[str, list[Frame]] = {}
     for name, capture in captures.items():
-        part = "test" if name in held_out else "train"
-        order = video_order(pinhole_cameras(capture).centers)
-        cut = _cut(order[:max_photos], length, gap)
-        clips += [(part, f"{name}-{i}", [capture.frames[j] for j in c]) for i, c in enumerate(cut)]
-        if left := len(order) - sum(map(len, cut)):
-            note(
-                f"{name}: {left} of the {len(order)} photos are in no clip; it takes at most "
-                f"{max_photos} (--max-photos), and a clip has more than {gap} (--gap)"
-            )
+        for index, frames in enumerate(_cut(name, capture, length, gap, max_photos)):
+            part = "test" if name in held_out else "train"
+            clips[f"{part}/{name}-{index}"] = frames
     if not clips:
         most = max(len(capture.frames) for capture in captures.values())
         raise InputError(
             f"no capture has enough photos for a clip: --gap {gap} needs {gap + 1}, found at most "
             f"{most}; choose a smaller --gap or add photos"
         )
-    index: dict[str, dict[str, list[int]]] = {}
-    with atomic_output(out) as temporary:
-        temporary.mkdir()
-        for part, key, frames in clips:
-            _write_clip(temporary / part / key, frames, side)
-            if part == "test":
-                first = (len(frames) - gap) // 2
-                between = list(range(first + 1, first + gap))
-                index[key] = {"context": [first, first + gap], "target": between}
-        text = json.dumps(index, indent=1) + "\n"
-        (temporary / "index.json").write_text(text, encoding="utf-8")
-    lengths = [len(frames) for part, _, frames in clips if part == "train"]
-    text = f"wrote {out}: {counted(len(lengths), 'clip')} to train on, {len(index)} to test"
+    _write_all(out, clips, side, gap)
+    lengths = [len(frames) for key, frames in clips.items() if key.startswith("train/")]
+    tests = len(clips) - len(lengths)
+    text = f"wrote {out}: {counted(len(lengths), 'clip')} to train on, {tests} to test"
     if not lengths:
         return text
     return f"{text}; train with dataset.realestate10k.gap=[{gap},{max(lengths) - 1}]"
+
+
+def _write_all(out: Path, clips: Mapping[str, list[Frame]], side: int, gap: int) -> None:
+    """Write clips by their folders, and the evaluation index of those in test/."""
+    items: dict[str, dict[str, list[int]]] = {}
+    with atomic_output(out) as temporary:
+        temporary.mkdir()
+        for key, frames in clips.items():
+            _write_clip(temporary / key, frames, side)
+            part, _, name = key.partition("/")
+            if part == "test":
+                first = (len(frames) - gap) // 2
+                between = list(range(first + 1, first + gap))
+                items[name] = {"context": [first, first + gap], "target": between}
+        text = json.dumps(items, indent=1) + "\n"
+        (temporary / "index.json").write_text(text, encoding="utf-8")
 
 
 def _check_sizes(side: int, length: int, gap: int, max_photos: int) -> None:
@@ -142,10 +143,18 @@ def _captures(folders: Sequence[Path]) -> dict[str, Capture]:
     return found
 
 
-def _cut(order: Sequence[int], length: int, gap: int) -> list[Sequence[int]]:
-    """Cut photos into clips; what is too short to have the gap is left out."""
-    clips = [order[start : start + length] for start in range(0, len(order), length)]
-    return [clip for clip in clips if len(clip) > gap]
+def _cut(name: str, capture: Capture, length: int, gap: int, max_photos: int) -> list[list[Frame]]:
+    """Cut photos into clips, and say how many are in none: what is too short has no gap."""
+    order = video_order(pinhole_cameras(capture).centers)
+    starts = range(0, min(len(order), max_photos), length)
+    parts = [order[start : min(start + length, max_photos)] for start in starts]
+    clips = [[capture.frames[i] for i in part] for part in parts if len(part) > gap]
+    if left := len(order) - sum(map(len, clips)):
+        note(
+            f"{name}: {left} of the {len(order)} photos are in no clip; it takes at most "
+            f"{max_photos} (--max-photos), and a clip has more than {gap} (--gap)"
+        )
+    return clips
 
 
 def video_order(centers: Float[Tensor, "n 3"]) -> list[int]:

@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from recon.errors import InputError, ReconError, counted, listed
 from recon.files import check_output
 from recon.reporting import note, telling_warnings
 from recon.resumable import PLAN, add_row, begin_folder, read_rows
 from recon.workers import Halt, local_results
+from render.backends.threads import torch_on_one_thread
 from training.data.captures import posed_captures, read_posed
 from training.data.realestate10k import clips_of_file
 from training.data.shards.pack import ConvertOptions, pack_capture, pack_clip
@@ -255,12 +254,13 @@ def convert_shard(path: Path, paths: list[Path], options: ConvertOptions) -> Rep
     Raises:
         InputError: It cannot be written.
     """
-    torch.set_num_threads(1)
     report = Report()
-    scenes = _scenes(paths, options, report)
-    first = list(itertools.islice(scenes, 1))
-    if first or _is_chunk(paths[0]):
-        report.scenes = write_shard(path, itertools.chain(first, scenes))
+    # The same in all processes: sums may depend on the number of threads.
+    with torch_on_one_thread():
+        scenes = _scenes(paths, options, report)
+        first = list(itertools.islice(scenes, 1))
+        if first or _is_chunk(paths[0]):
+            report.scenes = write_shard(path, itertools.chain(first, scenes))
     return report
 
 
