@@ -1,4 +1,4 @@
-"""Validation on scenes that the sources hold out, or make for it alone."""
+"""Validation on held-out scenes, or on those that sources make for it alone."""
 
 from dataclasses import dataclass, fields, replace
 

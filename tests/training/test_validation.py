@@ -80,7 +80,7 @@ def test_depth_is_scored_where_it_is_known() -> None:
 
 def poses_of(sample: TrainingSample) -> set[tuple[float, ...]]:
     """Identify the views of a sample: those of other scenes are elsewhere."""
-    return {tuple(row) for row in sample.cameras.centers.mul(100).round().tolist()}
+    return {tuple(row) for row in sample.cameras.centers.mul(1e4).round().tolist()}
 
 
 def _clips(folder: Path, sample: Path, chunks: bool) -> Source:

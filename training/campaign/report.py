@@ -69,7 +69,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             continue
         while rows and rows[-1]["step"] >= row["step"]:
             rows.pop()
-        # Diverged losses have no place in a plot, nor in JSON.
+        # Neither a plot nor JSON can have losses that are not finite.
         rows.append({key: value for key, value in row.items() if math.isfinite(value)})
     return rows
 

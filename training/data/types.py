@@ -35,7 +35,7 @@ def split_held_out(
     Args:
         items: What to split.
         keys: Name of each item; those of the same name stay together.
-        count: Number of names to hold out; at most half are.
+        count: Number of names that are held out; at most half of all are.
     """
     names = sorted(set(keys), key=lambda key: (hashed_seed(key), key))
     chosen = set(names[: min(count, len(names) // 2)])
