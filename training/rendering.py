@@ -57,7 +57,7 @@ def rendering_problem(device: torch.device) -> str | None:
 
 def _renderer_on(device: torch.device) -> Renderer:
     def render(gaussians: Gaussians, cameras: Cameras, **options: Any) -> RenderOutput:
-        moved = {
+        moved: dict[str, Any] = {
             name: option.to(device) if isinstance(option, Tensor) else option
             for name, option in options.items()
         }
