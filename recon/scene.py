@@ -186,14 +186,15 @@ class Scene:
     def render(
         self,
         cameras: Cameras | None = None,
-        background: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
+        background: Sequence[float] | Tensor | None = None,
         **options: Any,
     ) -> RenderOutput:
         """Render the scene.
 
         Args:
             cameras: Cameras to render, relative to `origin`; by default those of the scene.
-            background: Colour behind the scene, display sRGB in [0, 1].
+            background: Colour behind the scene, display sRGB in [0, 1], of all cameras or of each;
+                with `channels`, a value for each of them. Black by default.
             options: Further arguments of `render.rasterize`, such as `settings`; without, the
                 settings are those that the scene is for.
 
@@ -207,11 +208,11 @@ class Scene:
         chosen = self.cameras if cameras is None else cameras
         if chosen is None:
             raise ValueError("this scene has no cameras; pass some to render()")
-        color = torch.as_tensor(background).to(self.gaussians.means)
         chosen = chosen.to(self.gaussians.device)
         options.setdefault("settings", RasterizeSettings(antialiased=self.antialiased))
-        backgrounds = color.expand(*chosen.viewmats.shape[:-2], 3)
-        return rasterize(self.gaussians, chosen, backgrounds=backgrounds, **options)
+        if background is not None:
+            options["backgrounds"] = torch.as_tensor(background).to(self.gaussians.means)
+        return rasterize(self.gaussians, chosen, **options)
 
     def compress(
         self,
@@ -241,7 +242,8 @@ class Scene:
 
         Raises:
             ConfigError: A limit is out of range or cannot be met, or several are given.
-            InputError: The extension is unknown, or the scene is empty or does not match the views.
+            InputError: The extension is unknown, or the scene is empty, has invalid values, such as
+                NaN or opacities above 1, or does not match the views.
         """
         source = SceneSource.of(self.gaussians, self.origin, self.antialiased, self._start())
         return compress(

@@ -54,6 +54,15 @@ def check_arguments(
     _check_values(cameras, settings)
 
 
+def check_like(name: str, tensor: Tensor, like: Tensor) -> None:
+    """Raise ValueError if a tensor has another shape, dtype or device than another one."""
+    _check_shape(name, tensor, tuple(like.shape))
+    if tensor.dtype != like.dtype or tensor.device != like.device:
+        raise ValueError(
+            f"{name} is {tensor.dtype} on {tensor.device}, expected {like.dtype} on {like.device}"
+        )
+
+
 def _check_class(name: str, value: object, expected: type) -> None:
     if not isinstance(value, expected):
         raise TypeError(f"{name} is a {type(value).__name__}, expected {expected.__name__}")
@@ -95,6 +104,11 @@ def _check_shapes(
             f"{_description((*batch, 'v', 4, 4))}, or {(*batch, 4, 4)} for {single}"
         )
     views = tuple(viewmats.shape[:-2])
+    if 0 in views:
+        raise ValueError(
+            f"viewmats has shape {tuple(viewmats.shape)}, expected at least one camera and one "
+            "scene"
+        )
     _check_shape("Ks", cameras.Ks, (*views, 3, 3))
     if backgrounds is not None:
         _check_backgrounds(backgrounds, (*views, 3 if channels is None else channels.shape[-1]))
@@ -156,6 +170,12 @@ def _check_values(cameras: Cameras, settings: RasterizeSettings) -> None:
         raise ValueError(
             f"render_mode is {settings.render_mode!r}, expected {', '.join(RENDER_MODES)}"
         )
+    for name in ("eps2d", "alpha_min"):
+        if not getattr(settings, name) >= 0:
+            raise ValueError(f"{name} is {getattr(settings, name)}, expected at least 0")
+    # Depths are divided by, and sorted as positive numbers.
+    if settings.near is not None and not settings.near > 0:
+        raise ValueError(f"near is {settings.near}, expected a depth above 0, or None")
     if settings.near is not None and not settings.near <= settings.far:
         raise ValueError(
             f"near is {settings.near} and far is {settings.far}, expected near to be at most far"

@@ -11,6 +11,9 @@ from torch import Tensor
 from render.sim3 import Sim3
 from render.tensors import TensorStruct
 
+# Sine of the angle below which two directions are parallel: float32 rounds it by some 1e-7.
+PARALLEL = 1e-6
+
 
 @dataclass(frozen=True)
 class Cameras(TensorStruct, axis="v"):
@@ -284,13 +287,29 @@ def look_at(
 ) -> Float[Tensor, "4 4"]:
     """Build the view matrix of a camera at `position` that looks at `target`.
 
-    Its x axis is level with respect to `up` (z by default).
+    Its x axis is level with respect to `up` (z by default). If it looks along `up`, every x axis
+    is: it is level with respect to another axis of the world, too.
+
+    Raises:
+        ValueError: target and position are equal, `up` is zero, or a value is not finite.
     """
-    forward = torch.nn.functional.normalize(target - position, dim=0)
     if up is None:
         up = position.new_tensor([0.0, 0.0, 1.0])
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=0)
+    ahead = target - position
+    forward = ahead / _length("target - position", ahead)
+    level = torch.linalg.cross(forward, up)
+    if float(level.norm()) < PARALLEL * _length("up", up):
+        axis = torch.eye(3).to(forward)[int(forward.abs().argmin())]
+        level = torch.linalg.cross(forward, axis)
+    right = level / level.norm()
     viewmat = torch.eye(4).to(position)
     viewmat[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
     viewmat[:3, 3] = -viewmat[:3, :3] @ position
     return viewmat
+
+
+def _length(name: str, vector: Float[Tensor, "3"]) -> float:
+    length = float(vector.norm())
+    if not 0 < length < math.inf:
+        raise ValueError(f"{name} is {tuple(vector.tolist())}, expected a direction")
+    return length

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from render.arguments import check_arguments
+from render.arguments import check_arguments, check_like, is_single_camera
 from render.cameras import Cameras
 from render.gaussians import Gaussians
 from render.rasterize import choose_backend, rasterize, with_near_plane
@@ -26,11 +26,22 @@ class GradientRender:
         """Render a scene into a single camera, in mode "RGB".
 
         The Gaussians must not change before `backward`.
+
+        Raises:
+            TypeError, ValueError: an argument does not fit, as in `rasterize`; there are batch axes
+                or several cameras, or the mode is another.
         """
         check_arguments(gaussians, camera, settings)
+        if gaussians.means.ndim != 2 or not is_single_camera(gaussians, camera):
+            raise ValueError(
+                f"means has shape {tuple(gaussians.means.shape)} and viewmats "
+                f"{tuple(camera.viewmats.shape)}, expected (n, 3) and (4, 4): one scene and a "
+                "single camera, such as cameras[0]"
+            )
         settings = with_near_plane(settings, gaussians)
         if settings.render_mode != "RGB":
             raise ValueError(f"render_mode is {settings.render_mode!r}, expected RGB")
+        self._attributes = {name: t.detach() for name, t in vars(gaussians).items()}
         self._kept = None
         if choose_backend(gaussians) == "cpu":
             from render.backends.cpu import KeptRender
@@ -55,7 +66,18 @@ class GradientRender:
             v_rgb: Gradient with respect to `rgb`.
             into: Overwritten with the gradients; contiguous, of the shapes of the Gaussians.
             add: Add them to `into` instead.
+
+        Raises:
+            ValueError: the shape, dtype or device of a tensor does not fit, or one of `into` is not
+                contiguous.
         """
+        check_like("v_rgb", v_rgb, self.rgb)
+        for name, attribute in self._attributes.items():
+            given = getattr(into, name)
+            check_like(f"into.{name}", given, attribute)
+            # The kernel writes to the memory, row after row.
+            if not given.is_contiguous():
+                raise ValueError(f"into.{name} is not contiguous; make it with .contiguous()")
         if self._kept is not None:
             return self._kept.backward(v_rgb[None], into, add)[0, 0]
         leaves = [*vars(self._leaves).values(), self._viewmats]

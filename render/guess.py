@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -69,8 +69,10 @@ def default_camera(gaussians: Gaussians, width: int, height: int) -> Cameras:
     return Cameras.from_fov(viewmat, DEFAULT_FOV_DEG, width, height, "longer")
 
 
-def _subsample(count: int, most: int, device: torch.device) -> Tensor:
-    return torch.arange(0, count, max(1, count // most), device=device)
+def _subsample(count: int, most: int, device: torch.device) -> Int[Tensor, " m"]:
+    """Return indices at equal distances: `most` of them, or all."""
+    chosen = min(count, most)
+    return torch.arange(chosen, device=device) * count // max(chosen, 1)
 
 
 def _position_in_front(gaussians: Gaussians, slope: float) -> Float[Tensor, "3"]:

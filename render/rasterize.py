@@ -15,8 +15,8 @@ from render.cameras import Cameras
 from render.gaussians import Gaussians
 from render.types import NEAR, Backend, RasterizeSettings, RenderOutput
 
-# Largest depth of the near plane, in radii of the scene, and the number of Gaussians that the
-# radius is measured with.
+# Largest depth of the near plane, in radii of the scene, and the least number of Gaussians that the
+# radius is measured with in larger ones.
 NEAR_RADII, NEAR_SAMPLES = 0.02, 256
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -48,17 +48,23 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
 
 
 def near_plane(gaussians: Gaussians) -> float:
-    """Return the depth of the near plane that suits a scene (world units).
+    """Return the depth of the near plane that suits a scene, or those of a batch (world units).
 
     gsplat's 0.01 would hide a scene of millimetres. In scenes whose radius is below half a unit the
     plane is nearer, in proportion; on a GPU this waits for the positions.
     """
-    means = gaussians.means.detach().reshape(-1, 3)
-    part = means[:: max(1, len(means) // NEAR_SAMPLES)]
-    if len(part) == 0:
+    means = gaussians.means.detach()
+    if means.numel() == 0:
         return NEAR
-    radius = float((part - part.median(0).values).norm(dim=1).median())
-    return min(NEAR, NEAR_RADII * radius) if radius > 0 else NEAR
+    means = means.reshape(-1, *means.shape[-2:])
+    part = means[:, :: max(1, means.shape[1] // NEAR_SAMPLES)]
+    # Gaussians with such positions are left out of the render, and so are they here.
+    finite = torch.isfinite(part).all(-1, keepdim=True)
+    part = torch.where(finite, part, torch.nan)
+    away = part - part.nanmedian(1, keepdim=True).values
+    # NaN where nothing is finite, which no comparison chooses.
+    radii = away.norm(dim=-1).nanmedian(1).values
+    return float(min([NEAR, *(NEAR_RADII * radii[radii > 0]).tolist()]))
 
 
 def with_near_plane(settings: RasterizeSettings | None, gaussians: Gaussians) -> RasterizeSettings:

@@ -1,7 +1,12 @@
-"""Random damage to files."""
+"""Damage to files: random bytes, and values of JSON that are of another kind."""
 
+import copy
 import random
 import struct
+from collections.abc import Iterator
+from typing import Any
+
+OTHER_VALUES = (None, True, -1, 10**400, float("nan"), "x", [], [[1]], {"a": 1})
 
 
 def mutated(data: bytes, dice: random.Random) -> bytes:
@@ -27,3 +32,23 @@ def mutated(data: bytes, dice: random.Random) -> bytes:
         else:
             del changed[at : at + dice.randrange(64)]
     return bytes(changed)
+
+
+def with_other_values(document: Any) -> Iterator[Any]:
+    """Yield a JSON document once for each of its values and each value that replaces it."""
+    for path in _paths(document):
+        for other in OTHER_VALUES:
+            changed = copy.deepcopy(document)
+            parent = changed
+            for key in path[:-1]:
+                parent = parent[key]
+            parent[path[-1]] = other
+            yield changed
+
+
+def _paths(value: Any) -> Iterator[tuple[Any, ...]]:
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, child in inside:
+        yield (key,)
+        if isinstance(child, dict | list):
+            yield from ((key, *rest) for rest in _paths(child))

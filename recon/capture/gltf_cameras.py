@@ -1,8 +1,6 @@
 """Cameras of a glTF file, such as Blender exports: still ones, and animated ones frame by frame."""
 
-import copy
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,9 @@ import torch
 
 from recon.capture.types import Capture, Frame, FrameCamera
 from recon.errors import InputError
-from recon.formats.gltf import Document, objects, read_document
+from recon.formats.gltf import Document, object_of, objects, read_document
 from recon.formats.y_up import GLTF_FROM_SCENE, OPENGL_FLIP, SIDE_PX, Up
+from recon.lists import shortened
 from recon.start_camera import checked_camera
 from render.quaternions import slerp
 
@@ -42,10 +41,13 @@ def read_gltf_cameras(path: Path, up: Up) -> Capture:
     scene_from_gltf[:3, :3] = GLTF_FROM_SCENE[up].T
     channels = _channels(document)
     times = _times(path, channels)
+    # Other movements are in no photo.
+    moved = document.nodes_of_cameras()
+    channels = [channel for channel in channels if channel[0] in moved]
     poses: dict[str, list[tuple[np.ndarray, dict[str, Any]]]] = {}
     for time in times or [0.0]:
         seen: dict[str, int] = {}
-        for name, matrix, lens in _at(document, channels, time).perspective_cameras():
+        for name, matrix, lens in document.perspective_cameras(_changes(channels, time)):
             seen[name] = seen.get(name, 0) + 1
             key = name if seen[name] == 1 else f"{name}_{seen[name]}"
             poses.setdefault(key, []).append((scene_from_gltf @ matrix, lens))
@@ -90,18 +92,20 @@ def _channels(document: Document) -> list[Channel]:
     for animation in objects(document.json.get("animations")):
         samplers = objects(animation.get("samplers"))
         for channel in objects(animation.get("channels")):
-            target, index = channel.get("target"), channel.get("sampler")
-            if not isinstance(target, dict) or target.get("path") not in WIDTHS:
+            target, index = object_of(channel, "target"), channel.get("sampler")
+            kind = str(target.get("path"))
+            if kind not in WIDTHS:
                 continue
             if not isinstance(index, int) or not 0 <= index < len(samplers):
-                raise document.damaged(f"no sampler {index!r} in an animation")
-            sampler, kind = samplers[index], str(target["path"])
+                raise document.damaged(f"no sampler {shortened(index)} in an animation")
+            sampler = samplers[index]
             times = document.accessor(sampler, "input", 1)[:, 0].astype(np.float64)
             values = document.accessor(sampler, "output", WIDTHS[kind]).astype(np.float64)
             mode = str(sampler.get("interpolation", "LINEAR"))
             expected = len(times) * (3 if mode == "CUBICSPLINE" else 1)
             ordered = len(times) > 0 and bool((np.diff(times) > 0).all())
-            if len(values) != expected or not ordered or not np.isfinite(values).all():
+            finite = np.isfinite(times).all() and np.isfinite(values).all()
+            if len(values) != expected or not ordered or not finite:
                 raise document.damaged("an animation has invalid keyframes")
             if isinstance(target.get("node"), int):
                 found.append((target["node"], kind, times, values, mode))
@@ -127,14 +131,13 @@ def _times(path: Path, channels: list[Channel]) -> list[float]:
     return [float(time) for time in np.linspace(times[0], times[-1], count + 1)]
 
 
-def _at(document: Document, channels: list[Channel], time: float) -> Document:
-    """Return the document with its nodes at a time of its animations."""
-    nodes = copy.copy(document.json.get("nodes"))
+def _changes(channels: list[Channel], time: float) -> dict[int, dict[str, Any]]:
+    """Return the properties of nodes that the animations change, at a time, by index."""
+    found: dict[int, dict[str, Any]] = {}
     for index, kind, times, values, mode in channels:
-        if isinstance(nodes, list) and 0 <= index < len(nodes) and isinstance(nodes[index], dict):
-            value = _value(times, values, mode, time, kind == "rotation")
-            nodes[index] = {**nodes[index], kind: value.tolist()}
-    return replace(document, json={**document.json, "nodes": nodes})
+        value = _value(times, values, mode, time, kind == "rotation")
+        found.setdefault(index, {})[kind] = value.tolist()
+    return found
 
 
 def _value(

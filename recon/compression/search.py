@@ -17,7 +17,7 @@ from recon.compression.reduction import reduce_count, reduce_sh
 from recon.compression.synthetic_cameras import synthetic_cameras
 from recon.errors import ConfigError, InputError, warn
 from recon.files import atomic_output
-from recon.formats import SceneSource, format_of
+from recon.formats import SceneSource, format_of, writable
 from recon.simplification.decimation import importance_order
 from recon.start_camera import local_start
 from recon.types import Progress, StageProgress, Views
@@ -103,14 +103,16 @@ def compress(
 
     Raises:
         ConfigError: A limit is out of range or cannot be met, or several are given.
-        InputError: The extension is unknown, or the scene is empty or does not match the views.
+        InputError: The extension is unknown, or the scene is empty, has invalid values, such as NaN
+            or opacities above 1, or does not match the views.
     """
     limits = _checked_limits(max_loss_db, target_mb, keep_fraction)
     source = SceneSource.of(scene) if isinstance(scene, Gaussians) else scene
     if source.count == 0:
         raise InputError("the scene is empty: it needs at least one Gaussian to compress")
-    scene, path = source.load(), Path(path)
+    path = Path(path)
     scene_format = format_of(path)
+    scene = writable(path, source.load())
     progress("rendering", 0.0)
     start = None if source.start is None else local_start(source.start, source.origin)
     objective = _objective(scene, views, cameras, start)

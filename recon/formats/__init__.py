@@ -81,8 +81,7 @@ def save_gaussians(
     Raises:
         InputError: There are no Gaussians, values are invalid, or the file cannot be written.
     """
-    check_values(path, gaussians)
-    source = SceneSource.of(_clipped(path, gaussians), origin, antialiased, start)
+    source = SceneSource.of(writable(path, gaussians), origin, antialiased, start)
     write_scene(path, replace(source, cameras=cameras))
 
 
@@ -96,8 +95,13 @@ def check_values(path: Path, gaussians: Gaussians) -> None:
         ) from error
 
 
-def _clipped(path: Path, gaussians: Gaussians) -> Gaussians:
-    """Clip scales that no reader accepts, and say so."""
+def writable(path: Path, gaussians: Gaussians) -> Gaussians:
+    """Clip scales that no reader accepts, and say so.
+
+    Raises:
+        InputError: There are other values that no file can hold (see `check_values`).
+    """
+    check_values(path, gaussians)
     count = int((gaussians.scales > MAX_SCALE).any(-1).sum())
     if count == 0:
         return gaussians

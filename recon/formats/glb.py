@@ -18,7 +18,7 @@ import torch
 from recon.errors import InputError, warn
 from recon.files import atomic_output
 from recon.formats import encodings
-from recon.formats.gltf import Document, read_document
+from recon.formats.gltf import Document, check_glb_size, object_of, read_document
 from recon.formats.source import SceneSource
 from recon.formats.y_up import (
     FLIPS,
@@ -59,8 +59,10 @@ def write_glb(path: Path, source: SceneSource) -> None:
     text = json.dumps(document).encode()
     text += b" " * (-len(text) % 4)
     size = document["buffers"][0]["byteLength"]
+    total = 28 + len(text) + size
+    check_glb_size(path, total, ".ply or .usdc")
     with atomic_output(path) as temporary, temporary.open("wb") as file:
-        file.write(struct.pack("<4sII", b"glTF", 2, 28 + len(text) + size))
+        file.write(struct.pack("<4sII", b"glTF", 2, total))
         file.write(struct.pack("<I4s", len(text), b"JSON") + text)
         file.write(struct.pack("<I4s", size, b"BIN\0"))
         for index, section in enumerate(sections.values()):
@@ -185,9 +187,7 @@ def _pose(start: Cameras, rotation: np.ndarray) -> dict[str, Any]:
 
 def _buffers_from_world(document: Document) -> np.ndarray:
     """Return the inverse of what recon rotated a scene by; the identity in files of others."""
-    asset = document.json.get("asset")
-    extras = asset.get("extras") if isinstance(asset, dict) else None
-    up = extras.get(UP_KEY) if isinstance(extras, dict) else None
+    up = str(object_of(object_of(document.json, "asset"), "extras").get(UP_KEY))
     return _world_from_buffers(up).T if up in GLTF_FROM_SCENE else np.eye(4)
 
 
@@ -237,12 +237,13 @@ def open_glb(path: Path) -> SceneSource:
     blocks, positions = [], []
     undo = _buffers_from_world(document)
     for world, primitive in document.primitives():
-        extension = primitive.get("extensions", {}).get(EXTENSION)
-        if extension is None:
+        extensions = object_of(primitive, "extensions")
+        if EXTENSION not in extensions:
             continue
-        if extension.get("extensions"):
+        extension = object_of(extensions, EXTENSION)
+        if compression := object_of(extension, "extensions"):
             raise InputError(
-                f"{path} has compressed Gaussians ({', '.join(extension['extensions'])}), which "
+                f"{path} has compressed Gaussians ({', '.join(compression)}), which "
                 "recon does not read; convert it to .spz or .ply with the tool that made it"
             )
         _check_extension(path, extension)
@@ -300,7 +301,7 @@ def _check_extension(path: Path, extension: dict[str, Any]) -> None:
 def _primitive(
     path: Path, document: Document, primitive: dict[str, Any], color_space: str | None
 ) -> Gaussians:
-    attributes = primitive.get("attributes", {})
+    attributes = object_of(primitive, "attributes")
     degree = 0
     while f"{EXTENSION}:SH_DEGREE_{degree + 1}_COEF_0" in attributes:
         degree += 1

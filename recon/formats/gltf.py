@@ -3,15 +3,18 @@
 import base64
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 
 from recon.errors import InputError
+from recon.lists import shortened
 
 # componentType -> NumPy type; integers of "normalized" accessors are mapped to [0, 1] or [-1, 1].
 TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -19,6 +22,9 @@ TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<
 BEFORE_TEXT = b"\xef\xbb\xbf \t\r\n"
 # Letters of a name of a file that are shown.
 MAX_SHOWN = 60
+# Sizes in the head of a .glb have 32 bits.
+MAX_GLB_BYTES = 2**32 - 1
+NO_CHANGES: Mapping[int, dict[str, Any]] = MappingProxyType({})
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
 
@@ -35,37 +41,87 @@ class Document:
 
     def primitives(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
         """Yield the world-from-mesh matrix [4 4] and the primitive of every mesh of a node."""
-        for matrix, node in self._nodes():
-            if "mesh" in node:
-                for primitive in objects(self._item("meshes", node["mesh"]).get("primitives")):
-                    yield matrix, primitive
+        known: dict[int, np.ndarray] = {}
+        for index in self._nodes_with("mesh"):
+            mesh = self._item("meshes", self.json["nodes"][index]["mesh"])
+            for primitive in objects(mesh.get("primitives")):
+                yield self._world_from_node(index, NO_CHANGES, known), primitive
 
-    def perspective_cameras(self) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
-        """Yield name, world-from-camera matrix [4 4] and perspective of the nodes' cameras."""
-        for matrix, node in self._nodes():
-            if "camera" in node:
-                perspective = self._item("cameras", node["camera"]).get("perspective")
-                if isinstance(perspective, dict):
-                    yield str(node.get("name", "camera")), matrix, perspective
+    def perspective_cameras(
+        self, changes: Mapping[int, dict[str, Any]] = NO_CHANGES
+    ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
+        """Yield name, world-from-camera matrix [4 4] and perspective of the nodes' cameras.
 
-    def _nodes(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-        """Yield every node with its world-from-node matrix [4 4]."""
-        nodes = self.json.get("nodes")
-        if not isinstance(nodes, list):
-            return
-        children = [c for n in objects(nodes) for c in _list(n.get("children"))]
-        roots = [i for i in range(len(nodes)) if i not in children]
-        pending = [(np.eye(4), i) for i in roots]
-        seen: set[int] = set()
+        Args:
+            changes: Properties that nodes have instead of their own, by index.
+        """
+        known: dict[int, np.ndarray] = {}
+        for index in self._camera_nodes:
+            node = self.json["nodes"][index]
+            perspective = self._item("cameras", node["camera"]).get("perspective")
+            if isinstance(perspective, dict):
+                matrix = self._world_from_node(index, changes, known)
+                yield str(node.get("name", "camera")), matrix, perspective
+
+    def nodes_of_cameras(self) -> set[int]:
+        """Return the indices of the nodes that move cameras: their own, and all above these."""
+        found: set[int] = set()
+        for index in self._camera_nodes:
+            at: int | None = index
+            while at is not None and at not in found:
+                found.add(at)
+                at = self._parents[at]
+        return found
+
+    @cached_property
+    def _camera_nodes(self) -> list[int]:
+        return self._nodes_with("camera")
+
+    def _nodes_with(self, key: str) -> list[int]:
+        return [index for index in self._parents if key in self.json["nodes"][index]]
+
+    @cached_property
+    def _parents(self) -> dict[int, int | None]:
+        """Index of the parent of every node, after its own; None for a root."""
+        nodes = _list(self.json.get("nodes"))
+        children = {
+            child
+            for node in objects(nodes)
+            for child in _list(node.get("children"))
+            if isinstance(child, int)
+        }
+        pending: list[tuple[int | None, Any]]
+        pending = [(None, index) for index in range(len(nodes)) if index not in children]
+        found: dict[int, int | None] = {}
         while pending:
             parent, index = pending.pop()
-            if index in seen:
-                raise self.damaged(f"node {index} has two parents")
             node = self._item("nodes", index)
-            seen.add(index)
-            matrix = parent @ self._matrix(node)
-            pending += [(matrix, child) for child in _list(node.get("children"))]
-            yield matrix, node
+            if index in found:
+                raise self.damaged(f"node {index} has two parents")
+            found[index] = parent
+            pending += [(index, child) for child in _list(node.get("children"))]
+        return found
+
+    def _world_from_node(
+        self, index: int, changes: Mapping[int, dict[str, Any]], known: dict[int, np.ndarray]
+    ) -> np.ndarray:
+        """Return a matrix [4 4].
+
+        Args:
+            index: Of the node.
+            changes: As in `perspective_cameras`.
+            known: Matrices of other nodes, to which those on the way are added.
+        """
+        above: list[int] = []
+        at: int | None = index
+        while at is not None and at not in known:
+            above.append(at)
+            at = self._parents[at]
+        matrix = np.eye(4) if at is None else known[at]
+        for each in reversed(above):
+            node = {**self.json["nodes"][each], **changes.get(each, {})}
+            matrix = known[each] = matrix @ self._matrix(node)
+        return matrix
 
     def _matrix(self, node: dict[str, Any]) -> np.ndarray:
         try:
@@ -76,7 +132,7 @@ class Document:
             scale = np.array(node.get("scale", [1, 1, 1]), np.float64).reshape(3)
             matrix[:3, :3] = _rotmat(w, x, y, z) * scale
             matrix[:3, 3] = np.array(node.get("translation", [0, 0, 0]), np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise self.damaged(f"invalid transform of a node: {error}") from error
         return matrix
 
@@ -88,10 +144,14 @@ class Document:
         if "sparse" in accessor:
             raise self.damaged(f"{name} is sparse")
         kind, count = accessor.get("componentType"), self._integer(accessor, "count")
-        if kind not in TYPES or WIDTHS.get(str(accessor.get("type"))) != width:
+        if (
+            not isinstance(kind, int)
+            or kind not in TYPES
+            or WIDTHS.get(str(accessor.get("type"))) != width
+        ):
             raise self.damaged(f"{name} has an unexpected type")
         view = self._item("bufferViews", accessor.get("bufferView"))
-        if compression := view.get("extensions"):
+        if compression := object_of(view, "extensions"):
             raise InputError(
                 f"{self.path} has compressed {name} ({', '.join(compression)}), which recon does "
                 "not read; write it without compression"
@@ -166,20 +226,36 @@ class Document:
 
     def _item(self, table: str, index: Any) -> dict[str, Any]:
         rows = _list(self.json.get(table))
-        found = rows[index] if isinstance(index, int) and 0 <= index < len(rows) else None
+        whole = isinstance(index, int) and not isinstance(index, bool)
+        found = rows[index] if whole and 0 <= index < len(rows) else None
         if not isinstance(found, dict):
-            raise self.damaged(f"no entry {index!r} in {table}")
+            raise self.damaged(f"no entry {shortened(index)} in {table}")
         return found
 
     def _integer(self, entry: dict[str, Any], key: str, default: int | None = None) -> int:
         value = entry.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.damaged(f"{key} must be a non-negative integer, found {value!r}")
+            raise self.damaged(f"{key} must be a non-negative integer, found {shortened(value)}")
         return value
 
     def damaged(self, problem: str) -> InputError:
         """Return the error to raise."""
         return InputError(f"{self.path} is damaged: {problem}")
+
+
+def check_glb_size(path: Path, size: int, others: str) -> None:
+    """Raise InputError if a .glb would be larger than the format allows.
+
+    Args:
+        path: File to write.
+        size: Of the file (bytes).
+        others: Extensions of formats to choose instead.
+    """
+    if size > MAX_GLB_BYTES:
+        raise InputError(
+            f"cannot write {path}: it would have {size:,} bytes, and a .glb at most "
+            f"{MAX_GLB_BYTES:,}; choose {others}"
+        )
 
 
 def read_document(path: Path) -> Document:
@@ -221,6 +297,12 @@ def _parsed(path: Path, text: bytes) -> dict[str, Any]:
 def objects(values: Any) -> list[dict[str, Any]]:
     """Return the objects in a list; none if it is no list."""
     return [value for value in _list(values) if isinstance(value, dict)]
+
+
+def object_of(entry: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return the object that is a property of another; an empty one if there is none."""
+    value = entry.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _list(values: Any) -> list[Any]:

@@ -11,6 +11,8 @@ from render import Cameras, Gaussians
 
 # Gaussians per block; a multiple of the 256 of a chunk of compressed PLY.
 BLOCK_SIZE = 1 << 18
+# Lengths of quaternions differ from 1 by no more after rounding to float32.
+UNIT_ROUNDING = 1e-6
 
 
 def ignore_progress(fraction: float) -> None:
@@ -60,12 +62,12 @@ class SceneSource:
         antialiased: bool = False,
         start: Cameras | None = None,
     ) -> "SceneSource":
-        """Return a source of a scene in memory."""
+        """Return a source of a scene in memory; its quaternions get unit length."""
         scene = gaussians.detach().to("cpu")
 
         def blocks() -> Iterator[Gaussians]:
             for start in range(0, len(scene), BLOCK_SIZE):
-                yield scene[start : start + BLOCK_SIZE]
+                yield _with_unit_quats(scene[start : start + BLOCK_SIZE])
 
         return SceneSource(len(scene), scene.sh_degree, blocks, origin, antialiased, start)
 
@@ -155,6 +157,19 @@ def regroup(blocks: Iterator[Gaussians]) -> Iterator[Gaussians]:
     rest = [block for block in pending if len(block)]
     if rest:
         yield Gaussians.cat(rest)
+
+
+def _with_unit_quats(block: Gaussians) -> Gaussians:
+    """Normalise quaternions, as the rasterizer does; formats can hold no others.
+
+    Those that are unit but for rounding stay as they are, bit for bit, and so do zeros.
+    """
+    length = block.quats.double().norm(dim=-1, keepdim=True)
+    other = ((length - 1).abs() > UNIT_ROUNDING) & (length > 0)
+    if not other.any():
+        return block
+    unit = (block.quats.double() / length).to(block.quats)
+    return replace(block, quats=torch.where(other, unit, block.quats))
 
 
 def _scaled_camera(camera: Cameras, factor: float) -> Cameras:

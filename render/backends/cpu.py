@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from render.arguments import check_like
 from render.backends import abi, native
 from render.backends.threads import kernel_threads
 from render.cameras import Cameras
@@ -216,10 +217,14 @@ def adam_step_cpu(
         gradients: Of the activated attributes.
         other: Those of a second view, or None.
     """
-    given = {**tensors, **_named("gradients", gradients), **_named("other", other)}
-    for name, tensor in given.items():
-        if tensor.dtype != torch.float32 or not tensor.is_contiguous():
-            raise ValueError(f"{name} must be contiguous and float32, got {tensor.dtype}")
+    gradients_of = {**_named("gradients", gradients), **_named("other", other)}
+    for name, tensor in {**tensors, **gradients_of}.items():
+        if tensor.dtype != torch.float32:
+            raise ValueError(f"{name} is {tensor.dtype}, expected torch.float32")
+        if not tensor.is_contiguous():
+            raise ValueError(f"{name} is not contiguous; make it with .contiguous()")
+    for name, tensor in gradients_of.items():
+        check_like(name, tensor, tensors[name.split(".")[1]])
     count, coefficients = tensors["sh"].shape[:2]
     pointers = {name: _pointer(tensor) for name, tensor in tensors.items()}
     step = abi.AdamStep(
@@ -254,12 +259,16 @@ def photo_loss_cpu(
         respect to the image [3 h w] of the loss summed likewise.
     """
     tensors = tuple(tensor.contiguous() for tensor in (image, photo, valid))
+    height, width = image.shape[-2:]
     for name, tensor in zip(("image", "photo", "valid"), tensors, strict=True):
-        if tensor.dtype != torch.float32 or tensor.shape[-2:] != image.shape[-2:]:
-            raise ValueError(f"{name} must be float32 and as large as the image: {tensor.shape}")
+        expected = (1 if name == "valid" else 3, height, width)
+        if tensor.dtype != torch.float32 or tensor.shape != expected:
+            raise ValueError(
+                f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, expected torch.float32 "
+                f"and {expected}"
+            )
     gradient = torch.empty_like(tensors[0])
     sums = torch.zeros(2, dtype=torch.float64)
-    height, width = image.shape[-2:]
     loss = abi.PhotoLoss(
         width, height, kernel_threads(), grey, ssim_weight,
         *(_pointer(t) for t in (*tensors, gradient, sums[:1], sums[1:])),

@@ -96,14 +96,16 @@ def _project(
     assert settings.near is not None
     inside = sane & wanted & (depth >= settings.near) & (depth <= settings.far)
     index = inside.nonzero()[:, 0]
+    with torch.no_grad():
+        means2d, covars2d, _ = _projected(gaussians[index], viewmat, K, size, settings)
+        # Finite values may still overflow during projection, which must not reach the gradients.
+        fits = _finite(means2d, torch.det(covars2d)[:, None])
+    nonfinite = int((~sane & wanted).sum()) + int((~fits).sum())
+    index = index[fits]
     scene = gaussians[index]
+    means2d, covars2d, factor = _projected(scene, viewmat, K, size, settings)
     local = scene.means @ rotmat.T + translation
-    jacobian = projection.projection_jacobian(local, K, *size)
-    covars2d = projection.project_covars(scene.covars(), jacobian, rotmat)
-    covars2d, factor = projection.widen(covars2d, settings.eps2d)
     opacities = scene.opacities * factor if settings.antialiased else scene.opacities
-    focal = torch.stack([K[0, 0], K[1, 1]])
-    means2d = local[:, :2] / local[:, 2:] * focal + K[:2, 2]
     with torch.no_grad():
         extents_px, visible = _visible(means2d, covars2d, opacities, size, settings)
         seen = visible.nonzero()[:, 0]
@@ -117,7 +119,7 @@ def _project(
     else:
         colors = channels[index[seen]]
     good = _finite(colors)
-    nonfinite = int((~sane & wanted).sum()) + int((~good).sum())
+    nonfinite += int((~good).sum())
     order = torch.argsort(local[seen[good], 2].detach(), stable=True)
     colors, seen = colors[good][order], seen[good][order]
     values = torch.cat([colors, local[seen, 2:], torch.ones_like(local[seen, :1])], -1)
@@ -125,6 +127,23 @@ def _project(
     return _Splats(
         means2d[seen], conics, opacities[seen], values, extents_px[seen], index[seen], nonfinite
     )
+
+
+def _projected(
+    scene: Gaussians,
+    viewmat: Float[Tensor, "4 4"],
+    K: Float[Tensor, "3 3"],
+    size: tuple[int, int],
+    settings: RasterizeSettings,
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2 2"], Float[Tensor, " n"]]:
+    """Compute means and widened covariances in the image (px), and the antialiasing factor."""
+    rotmat = viewmat[:3, :3]
+    local = scene.means @ rotmat.T + viewmat[:3, 3]
+    jacobian = projection.projection_jacobian(local, K, *size)
+    covars2d = projection.project_covars(scene.covars(), jacobian, rotmat)
+    focal = torch.stack([K[0, 0], K[1, 1]])
+    means2d = local[:, :2] / local[:, 2:] * focal + K[:2, 2]
+    return means2d, *projection.widen(covars2d, settings.eps2d)
 
 
 def _finite(*tensors: Float[Tensor, "n _"]) -> Bool[Tensor, " n"]:

@@ -429,6 +429,8 @@ def test_scene_renders_a_single_camera(scene: Scene) -> None:
     assert scene.cameras is not None
     one = scene.render(scene.cameras[1], background=(0.0, 0.5, 1.0)).rgb
     assert torch.equal(one, scene.render(background=(0.0, 0.5, 1.0)).rgb[1])
+    # Any number of channels, which are black by default.
+    assert scene.render(channels=torch.ones(len(scene), 5)).rgb.shape[-3] == 5
 
 
 def test_scene_is_compressed(scene: Scene, views: Views, tmp_path: Path) -> None:

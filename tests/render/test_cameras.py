@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import look_at_cameras, random_sim3
 
-from render import Cameras
+from render import Cameras, look_at
 
 
 def test_from_focal_puts_the_principal_point_in_the_middle() -> None:
@@ -90,7 +90,7 @@ import sys
 import torch
 sys.path.insert(0, sys.argv[1])
 from helpers import look_at_cameras
-from render import Cameras
+from render import Cameras, look_at
 
 poses = torch.eye(4).expand(2, 4, 4)
 K = torch.eye(3)
@@ -145,3 +145,31 @@ def test_wrong_arguments_are_named() -> None:
         "ValueError the images have 0 x 6 px, expected at least 1 x 1",
         "ValueError the images have 8 x 0 px, expected at least 1 x 1",
     ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("up", [None, (0.0, 0.0, -2.0), (0.0, 1.0, 0.0)])
+def test_look_at_is_a_rotation_along_every_axis(
+    dtype: torch.dtype, up: tuple[float, float, float] | None
+) -> None:
+    position = torch.tensor([0.3, -0.2, 5.0], dtype=dtype)
+    axis = None if up is None else torch.tensor(up, dtype=dtype)
+    for ahead in torch.cat([torch.eye(3), -torch.eye(3), torch.tensor([[1e-9, 0, -1.0]])]).to(
+        dtype
+    ):
+        viewmat = look_at(position, position + 3 * ahead, axis)
+        rotmat = viewmat[:3, :3]
+        assert torch.allclose(rotmat @ rotmat.T, torch.eye(3, dtype=dtype), atol=1e-5)
+        assert float(torch.linalg.det(rotmat)) == pytest.approx(1)
+        assert torch.allclose(rotmat @ ahead, ahead.new_tensor([0, 0, 1]), atol=1e-5)
+        assert torch.allclose(rotmat @ position, -viewmat[:3, 3])
+
+
+def test_look_at_refuses_what_is_no_direction() -> None:
+    position = torch.tensor([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"target - position is \(0.0, 0.0, 0.0\), expected a dir"):
+        look_at(position, position.clone())
+    with pytest.raises(ValueError, match=r"target - position is \(nan, 1.0, 0.0\)"):
+        look_at(torch.zeros(3), torch.tensor([torch.nan, 1.0, 0.0]))
+    with pytest.raises(ValueError, match=r"up is \(0.0, 0.0, 0.0\), expected a direction"):
+        look_at(position, torch.zeros(3), torch.zeros(3))

@@ -77,9 +77,13 @@ def test_values_that_overflow_are_dropped_and_counted(generator: torch.Generator
     scene = random_gaussians(20, generator).to(torch.float32)
     giant = replace(scene[torch.tensor([0])], scales=torch.full((1, 3), 1e25))
     both = Gaussians.cat([scene, giant])
-    output = rasterize(both, cameras)
-    assert output.nonfinite.tolist() == [1]
-    assert torch.equal(output.rgb, rasterize(scene, cameras).rgb)
+    for backend in ("cpu", "reference"):
+        leaves = both.map(lambda tensor: tensor.clone().requires_grad_())
+        output = rasterize(leaves, cameras, backend=backend)
+        assert output.nonfinite.tolist() == [1], backend
+        assert torch.equal(output.rgb, rasterize(scene, cameras, backend=backend).rgb)
+        output.rgb.sum().backward()
+        assert all(bool(torch.isfinite(leaf.grad).all()) for leaf in vars(leaves).values())
 
 
 def test_contributions_are_the_weights(generator: torch.Generator) -> None:

@@ -143,3 +143,10 @@ def test_directions_are_spread_evenly() -> None:
     assert directions.mean(0).norm() < 0.01
     nearest = (directions @ directions.T - 2 * torch.eye(200)).max(1).values.arccos()
     assert nearest.min() > 0.5 * nearest.median()
+
+
+@pytest.mark.parametrize("count, expected", [(0, 0), (3, 3), (4000, 4000), (7999, 4000)])
+def test_a_part_has_at_most_as_many_as_asked_for(count: int, expected: int) -> None:
+    indices = guess._subsample(count, 4000, torch.device("cpu"))
+    assert len(indices) == len(indices.unique()) == expected
+    assert not len(indices) or int(indices.max()) >= count - 2

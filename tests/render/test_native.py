@@ -161,6 +161,36 @@ def test_the_kernel_reports_that_memory_ran_out() -> None:
     ], done.stderr
 
 
+FEW_THREADS = """
+import resource
+from pathlib import Path
+import torch
+from render import Cameras, Gaussians, rasterize
+
+torch.set_num_threads(8)
+scene = Gaussians(torch.tensor([[0.0, 0.0, 1.0]]).expand(30, 3), torch.ones(30, 4),
+                  torch.ones(30, 3), torch.full((30,), 0.5), torch.zeros(30, 1, 3))
+camera = Cameras.from_fov(torch.eye(4), 60.0, 256, 256)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+# Less than the stack of a thread: none starts.
+resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20), -1))
+print(tuple(rasterize(scene, camera).rgb.shape))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+def test_the_kernel_works_where_no_thread_can_start() -> None:
+    import resource
+
+    def large_stacks() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (1 << 30, resource.RLIM_INFINITY))
+
+    done = subprocess.run(
+        [sys.executable, "-c", FEW_THREADS], capture_output=True, text=True, preexec_fn=large_stacks
+    )
+    assert done.stdout == "(3, 256, 256)\n", done.stderr
+
+
 MANY_PAIRS = """
 import torch
 from render import BackendUnavailable, Cameras, Gaussians, rasterize

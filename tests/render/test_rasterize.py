@@ -11,8 +11,8 @@ import pytest
 import torch
 from helpers import look_at_cameras, random_gaussians
 
-from render import RasterizeSettings, measure_contributions, rasterize
-from render.rasterize import _warn_of_reference
+from render import Gaussians, RasterizeSettings, measure_contributions, rasterize
+from render.rasterize import _warn_of_reference, near_plane
 
 
 def test_example_in_the_docstring_runs() -> None:
@@ -27,11 +27,12 @@ from dataclasses import replace
 import torch
 sys.path.insert(0, sys.argv[1])
 from helpers import look_at_cameras, random_gaussians
-from render import Cameras, RasterizeSettings, measure_contributions, rasterize
+from render import Cameras, GradientRender, RasterizeSettings, measure_contributions, rasterize
 
 scene = random_gaussians(5, torch.Generator().manual_seed(0)).to(torch.float32)
 cameras = look_at_cameras(2).to(torch.float32)
 three_scenes = scene.map(lambda t: t.expand(3, *t.shape))
+no_scenes = lambda struct: struct.map(lambda t: t.expand(0, *t.shape))
 for changed in (
     {"gaussians": scene[0]},
     {"gaussians": replace(scene, scales=scene.scales[:4])},
@@ -68,6 +69,13 @@ for changed in (
     {"mask": [True] * 5},
     {"gaussians": replace(scene, quats=scene.quats.numpy())},
     {"backend": "vulkan"},
+    {"cameras": cameras[:0]},
+    {"gaussians": no_scenes(scene), "cameras": no_scenes(cameras)},
+    {"settings": RasterizeSettings(near=0.0)},
+    {"settings": RasterizeSettings(near=-1.0)},
+    {"settings": RasterizeSettings(near=float("nan"))},
+    {"settings": RasterizeSettings(eps2d=-1.0)},
+    {"settings": RasterizeSettings(alpha_min=float("nan"))},
 ):
     try:
         rasterize(**{"gaussians": scene, "cameras": cameras, **changed})
@@ -78,6 +86,29 @@ try:
     measure_contributions(scene, cameras, mask=torch.zeros(4, dtype=torch.bool))
 except ValueError as error:
     print(error)
+
+rgb = RasterizeSettings(render_mode="RGB")
+one_each = cameras[0].map(lambda t: t.expand(3, *t.shape))
+for one, several in ((scene, cameras), (three_scenes, one_each)):
+    try:
+        GradientRender(one, several, rgb)
+    except ValueError as error:
+        print(error)
+kept, into = GradientRender(scene, cameras[0], rgb), scene.map(torch.zeros_like)
+v_rgb = torch.zeros_like(kept.rgb)
+permuted = scene.sh.transpose(0, 2).contiguous().transpose(0, 2)
+for changed in (
+    {"v_rgb": v_rgb[:1]},
+    {"v_rgb": v_rgb.double()},
+    {"into": into[:4]},
+    {"into": replace(into, sh=into.sh.half())},
+    {"into": replace(into, sh=torch.zeros_like(permuted))},
+):
+    try:
+        kept.backward(**{"v_rgb": v_rgb, "into": into, **changed})
+    except ValueError as error:
+        print(error)
+kept.backward(v_rgb, into)  # nothing was freed
 """
 
 
@@ -89,6 +120,7 @@ def test_wrong_inputs_are_named() -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     each = "(a colour for each camera)"
+    single = "expected (n, 3) and (4, 4): one scene and a single camera, such as cameras[0]"
     assert done.stdout.splitlines() == [
         "means has shape (3,), expected (*batch, n, 3)",
         "scales has shape (4, 3), expected (5, 3)",
@@ -127,7 +159,21 @@ def test_wrong_inputs_are_named() -> None:
         "mask is a list, expected Tensor",
         "quats is a ndarray, expected Tensor",
         "backend is 'vulkan', expected one of: auto, reference, cpu, cuda",
+        "viewmats has shape (0, 4, 4), expected at least one camera and one scene",
+        "viewmats has shape (0, 2, 4, 4), expected at least one camera and one scene",
+        "near is 0.0, expected a depth above 0, or None",
+        "near is -1.0, expected a depth above 0, or None",
+        "near is nan, expected a depth above 0, or None",
+        "eps2d is -1.0, expected at least 0",
+        "alpha_min is nan, expected at least 0",
         "mask has shape (4,), expected (5,)",
+        f"means has shape (5, 3) and viewmats (2, 4, 4), {single}",
+        f"means has shape (3, 5, 3) and viewmats (3, 4, 4), {single}",
+        "v_rgb has shape (1, 40, 48), expected (3, 40, 48)",
+        "v_rgb is torch.float64 on cpu, expected torch.float32 on cpu",
+        "into.means has shape (4, 3), expected (5, 3)",
+        "into.sh is torch.float16 on cpu, expected torch.float32 on cpu",
+        "into.sh is not contiguous; make it with .contiguous()",
     ]
 
 
@@ -241,3 +287,22 @@ def test_torch_compile_gives_the_same_values_and_gradients() -> None:
         "aot_eager True True",
         "True",
     ], done.stderr
+
+
+def test_a_scene_of_a_batch_does_not_move_the_near_plane_of_another() -> None:
+    generator = torch.Generator().manual_seed(3)
+    small = random_gaussians(1000, generator).means * 1e-3
+    alone = near_plane(scene_at(small))
+    assert 0 < alone < 1e-3
+    far = small + 100
+    both = near_plane(scene_at(torch.stack([small, far, small * torch.nan])))
+    assert both == pytest.approx(alone, rel=1e-3)
+    broken = small.clone()
+    broken[0], broken[3, 1], broken[6] = torch.nan, torch.inf, -torch.inf
+    assert near_plane(scene_at(broken)) == pytest.approx(alone, rel=0.1)
+
+
+def scene_at(means: torch.Tensor) -> Gaussians:
+    shape = means.shape[:-1]
+    quats, sh = means.new_ones(*shape, 4), means.new_zeros(*shape, 1, 3)
+    return Gaussians(means, quats, torch.ones_like(means), means.new_ones(shape), sh)

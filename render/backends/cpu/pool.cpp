@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -53,7 +54,11 @@ class Pool {
  private:
   void grow(int count) {
     while (static_cast<int>(workers_.size()) < count) {
-      workers_.emplace_back([this] { loop(); });
+      try {
+        workers_.emplace_back([this] { loop(); });
+      } catch (const std::system_error&) {
+        return;  // the system allows no more threads (pids.max): those that there are do the work
+      }
       workers_.back().detach();  // they sleep until the process ends
     }
   }

@@ -3,11 +3,13 @@
 import json
 import math
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mutations import with_other_values
 
 from recon import InputError
 from recon.capture.gltf_cameras import read_gltf_cameras
@@ -117,3 +119,38 @@ def test_files_without_usable_cameras_are_named(tmp_path: Path) -> None:
           [[0, 0, 0]] * 2, "LINEAR"),))  # fmt: skip
     with pytest.raises(InputError, match="an animation has invalid keyframes"):
         read_gltf_cameras(tmp_path / "a.glb", "+z")
+
+
+def test_frames_cost_what_moves_cameras(tmp_path: Path) -> None:
+    """Thousands of objects and hundreds of frames are usual in scenes of Blender."""
+    count, times = 5000, [frame / 24 for frame in range(250)]
+    moves = [[t, 0, 0] for t in times]
+    nodes: list[dict] = [{"children": list(range(1, count))}]
+    nodes += [{"translation": [1, 0, 0]} for _ in range(count - 2)] + [{"camera": 0, "name": "C"}]
+    channels = tuple((node, "translation", times, moves, "LINEAR") for node in (0, 1, 2))
+    write(tmp_path / "a.glb", nodes, channels=channels)
+    before = time.process_time()
+    frames = read_gltf_cameras(tmp_path / "a.glb", "+y").frames
+    assert time.process_time() - before < 3
+    assert len(frames) == 250 and center(frames[-1])[0] == pytest.approx(times[-1])
+
+
+def test_values_of_other_kinds(tmp_path: Path) -> None:
+    path = tmp_path / "a.glb"
+    channel = (0, "rotation", [0, 1], [[0, 0, 0, 1], [0, 1, 0, 0]], "LINEAR")
+    write(path, [{"children": [1], "scale": [1, 1, 1]}, {"camera": 0, "name": "C"}],
+          channels=(channel,))  # fmt: skip
+    data = path.read_bytes()
+    length = struct.unpack_from("<I", data, 12)[0]
+    document, rest = json.loads(data[20 : 20 + length]), data[20 + length :]
+    refused = 0
+    for changed in with_other_values(document):
+        text = json.dumps(changed).encode()
+        size = 20 + len(text) + len(rest)
+        head = struct.pack("<4sIII4s", b"glTF", 2, size, len(text), b"JSON")
+        path.write_bytes(head + text + rest)
+        try:
+            read_gltf_cameras(path, "+y")
+        except InputError:
+            refused += 1
+    assert refused > 100

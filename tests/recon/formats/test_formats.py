@@ -9,9 +9,9 @@ import pytest
 import torch
 from format_helpers import BYTE, EXACT, FORMATS, ROUNDING, as_stored, assert_close, scene_of
 
-from recon import ReconError
+from recon import InputError, ReconError
 from recon.cli import main as cli
-from recon.formats import load_gaussians, open_scene, save_gaussians
+from recon.formats import load_gaussians, open_scene, save_gaussians, write_scene
 from recon.formats.codebook import codebook, nearest, palette
 from recon.formats.encodings import sh_signs
 from recon.formats.glb import write_glb
@@ -231,3 +231,11 @@ def test_palette_of_few_vectors_is_exact() -> None:
     centers, label = palette(vectors, 1024)
     assert len(centers) <= 1100 and int(label.max()) < len(centers)
     assert float((centers[label] - vectors).abs().max()) < 1e-3
+
+
+def test_glb_beyond_its_limit_is_not_begun(tmp_path: Path) -> None:
+    source = SceneSource(80_000_000, 0, lambda: iter(()))
+    with pytest.raises(InputError, match=r"a.glb: it would have 4,800,.* bytes, and a .glb at most "
+                       "4,294,967,295; choose .ply or .usdc"):  # fmt: skip
+        write_scene(tmp_path / "a.glb", source)
+    assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ from recon.formats import (
     save_gaussians,
     write_scene,
 )
+from render.quaternions import quats_to_rotmats
 
 
 def test_scales_that_overflow_are_dropped_and_every_format_stays_readable(tmp_path: Path) -> None:
@@ -54,7 +55,9 @@ def test_zeros_and_huge_scales_of_other_formats_are_dropped(extension: str, tmp_
     scales, quats = scene.scales.clone(), scene.quats.clone()
     scales[0], scales[1:5], quats[1:5] = 1e30, 0, -1 if extension == ".splat" else 0
     # The writer alone, since saving checks the values.
-    format_of(path).write(path, SceneSource.of(replace(scene, scales=scales, quats=quats)))
+    broken = replace(scene, scales=scales, quats=quats)
+    source = replace(SceneSource.of(scene), blocks=lambda: iter([broken]))
+    format_of(path).write(path, source)
     with pytest.warns(ReconWarning, match="dropped"):
         assert len(load_gaussians(path)) == 45
 
@@ -79,7 +82,11 @@ def test_invalid_values_are_not_saved(
     values[3:5] = value
     broken = replace(scene, **{name: values})
     path = tmp_path / f"a{extension}"
-    for save in (lambda: save_gaussians(path, broken), lambda: Scene(broken).save(path)):
+    for save in (
+        lambda: save_gaussians(path, broken),
+        lambda: Scene(broken).save(path),
+        lambda: Scene(broken).compress(path, keep_fraction=1.0),
+    ):
         with pytest.raises(InputError, match=rf"cannot write .*Gaussians\.{name}"):
             save()
     assert not list(tmp_path.iterdir())
@@ -93,3 +100,18 @@ def test_huge_scales_in_memory_are_clipped(tmp_path: Path) -> None:
         with pytest.warns(ReconWarning, match="clipped the scales of 1 of 50"):
             save_gaussians(tmp_path / f"a{extension}", replace(scene, scales=scales))
         assert len(load_gaussians(tmp_path / f"a{extension}")) == 50, extension
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_quaternions_are_saved_with_unit_length(extension: str, tmp_path: Path) -> None:
+    scene = scene_of(0)
+    rotated = torch.nn.functional.normalize(torch.tensor([0.8, 0.6, 0.0, 0.0]), dim=0)
+    scene = replace(scene, quats=rotated.expand(len(scene), 4))
+    factors = torch.linspace(0.1, 5.0, len(scene))[:, None]
+    expected, found = tmp_path / f"a{extension}", tmp_path / f"b{extension}"
+    save_gaussians(expected, scene)
+    save_gaussians(found, replace(scene, quats=factors * scene.quats))
+    one, other = (quats_to_rotmats(load_gaussians(path).quats) for path in (expected, found))
+    assert torch.allclose(one, other, atol=1e-5)
+    # The rounding of .splat is the coarsest.
+    assert torch.allclose(one, quats_to_rotmats(scene.quats), atol=0.03)

@@ -1,7 +1,7 @@
 """A step of Adam on a scene: the kernel's against torch's, and agreement of two views."""
 
 import copy
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -124,3 +124,16 @@ def test_any_number_of_threads_gives_the_same_bytes(generator: torch.Generator) 
     for field in fields(Gaussians):
         name = field.name
         assert torch.equal(getattr(first.gaussians, name), getattr(second.gaussians, name))
+
+
+def test_kernel_says_what_is_wrong_with_gradients(generator: torch.Generator) -> None:
+    scene = start(5, generator)
+    gradients = random_gradients(scene, generator)
+    permuted = gradients.means.T.contiguous().T
+    for wrong, message in (
+        (gradients.to(torch.float64), "gradients.means is torch.float64, expected torch.float32"),
+        (replace(gradients, means=permuted), "gradients.means is not contiguous; make it with"),
+        (gradients[:4], r"gradients.means has shape \(4, 3\), expected \(5, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            scene.step(1, RATES, wrong)

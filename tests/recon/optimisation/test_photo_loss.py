@@ -86,7 +86,12 @@ def test_result_does_not_depend_on_threads(generator: torch.Generator) -> None:
 
 def test_kernel_refuses_other_sizes_and_types() -> None:
     image, valid = torch.zeros(3, 4, 5), torch.ones(1, 4, 5)
-    with pytest.raises(ValueError, match="photo must be float32 and as large as the image"):
-        photo_loss_cpu(image, torch.zeros(3, 4, 6), valid, 0.1, True)
-    with pytest.raises(ValueError, match="valid must be float32"):
+    for photo in (torch.zeros(3, 4, 6), torch.zeros(1, 4, 5), torch.zeros(2, 3, 4, 5)):
+        with pytest.raises(
+            ValueError, match=r"photo is .*, expected torch.float32 and \(3, 4, 5\)"
+        ):
+            photo_loss_cpu(image, photo, valid, 0.1, True)
+    with pytest.raises(ValueError, match=r"valid is torch.float64 of shape \(1, 4, 5\), expected"):
         photo_loss_cpu(image, image, valid.double(), 0.1, True)
+    with pytest.raises(ValueError, match=r"image is .* of shape \(1, 4, 5\), expected"):
+        photo_loss_cpu(valid, image, valid, 0.1, True)
