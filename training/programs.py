@@ -68,3 +68,9 @@ def write_numbers(numbers: Any, path: Path | None) -> None:
     if path is not None:
         with atomic_output(path) as temporary:
             temporary.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+
+
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table; bars in cells become slashes."""
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines]

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from render import Cameras, Gaussians, RenderOutput, rasterize
-from render.types import BackendUnavailable
+from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
+from render.types import NEAR, BackendUnavailable
 
+# Of all renders that are compared with photos.
+SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 Renderer = Callable[..., RenderOutput]
 """Takes the arguments of `rasterize` and returns images on the device of the Gaussians."""
 

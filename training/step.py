@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from recon.model.inference import run_network
-from render import RasterizeSettings, RenderOutput, rasterize
-from render.types import NEAR
+from render import RenderOutput, rasterize
 from training.config import OptimiserConfig
 from training.data.types import Batch
 from training.losses import (
@@ -24,9 +23,7 @@ from training.losses import (
     is_custom,
     without_renders,
 )
-from training.rendering import Renderer
-
-SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
+from training.rendering import SETTINGS, Renderer
 
 
 def batch_losses(

@@ -7,16 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from recon.model.inference import run_network
-from render import Gaussians, RasterizeSettings, rasterize
-from render.types import NEAR
+from render import Gaussians, rasterize
 from training.batches import make_batch
 from training.config import CurriculumConfig, TrainConfig
 from training.data.types import Batch, Source
-from training.rendering import Renderer
+from training.rendering import SETTINGS, Renderer
 
 # Added to the run's seed, so that no training step has the same scenes of a source that makes them.
 SEED_OFFSET = 1_000_000_007
-SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,10 @@ def test_splits_of_few_photos_say_how_many_recon_saw() -> None:
 def test_times_in_readme_are_those_that_were_measured() -> None:
     document = json.loads((DOCS / "benchmark.json").read_text())
     text = re.sub(r"\s+", " ", README)
-    counts = r"two photos take (\d+) seconds, four (\d+), eight (\d+) and fifty (\d+)"
+    counts = (
+        r"two photos take (\d+) seconds, four (\d+) seconds, eight (\d+) seconds "
+        r"and fifty (\d+) seconds"
+    )
     claim = re.search(counts, text)
     assert claim is not None
     runs = ("fox/2", "fox/4", "sample/8", "fox/50")

@@ -32,7 +32,7 @@ from training.baselines.initialisation import (
 from training.evaluation.captures import context_and_targets
 from training.evaluation.scoring import mean_psnr
 from training.evaluation.suite import Case, read_split, read_suite
-from training.programs import check_outputs, program, write_numbers
+from training.programs import check_outputs, program, table_lines, write_numbers
 
 PREDICTED, RANDOM, SFM = "predicted points", "random points", "SfM points"
 # Number of Gaussians that the baseline grows to from points of COLMAP, which are few.
@@ -178,38 +178,29 @@ def as_lines(rows: list[dict[str, Any]]) -> str:
         return _budget_lines(rows)
     names = [f"{each['start']}, {each['times']:g}x" for each in rows[0]["baseline"]]
     head = ["capture", "split", "s", "recon", *names]
-    return _table(
-        head,
-        [
-            [row["capture"], row["split"], f"{row['seconds']:.1f}", f"{row['recon']:.2f}"]
-            + [_cell(each) for each in row["baseline"]]
-            for row in rows
-        ],
-    )
+    lines = [
+        [row["capture"], row["split"], f"{row['seconds']:.1f}", f"{row['recon']:.2f}"]
+        + [_cell(each) for each in row["baseline"]]
+        for row in rows
+    ]
+    return "\n".join(table_lines(head, lines))
 
 
 def _budget_lines(rows: list[dict[str, Any]]) -> str:
     names = [each["start"] for each in rows[0]["budgets"][0]["baseline"]]
     head = ["capture", "split", "budget, s", "taken, s", "recon", *names]
-    return _table(
-        head,
-        [
-            [row["capture"], row["split"], f"{each['budget']:g}", f"{each['seconds']:.0f}"]
-            + [f"{each['recon']:.2f} ({each['recon_steps']})"]
-            + [_cell(other) for other in each["baseline"]]
-            for row in rows
-            for each in row["budgets"]
-        ],
-    )
+    lines = [
+        [row["capture"], row["split"], f"{each['budget']:g}", f"{each['seconds']:.0f}"]
+        + [f"{each['recon']:.2f} ({each['recon_steps']})"]
+        + [_cell(other) for other in each["baseline"]]
+        for row in rows
+        for each in row["budgets"]
+    ]
+    return "\n".join(table_lines(head, lines))
 
 
 def _cell(baseline: dict[str, Any]) -> str:
     return f"{baseline['psnr']:.2f} ({baseline['steps']})"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def save_plot(rows: list[dict[str, Any]], path: Path) -> None:

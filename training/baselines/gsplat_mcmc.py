@@ -13,10 +13,9 @@ from torch import Tensor
 
 from recon.optimisation.photo_loss import ssim
 from recon.types import Views
-from render import Gaussians, RasterizeSettings, rasterize
-from render.types import NEAR
+from render import Gaussians, rasterize
+from training.rendering import SETTINGS
 
-SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 # Maximum number of copies of one Gaussian, as in gsplat.
 MAX_COPIES = 51
 # Names of Adam's moments.

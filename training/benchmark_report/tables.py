@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from training.programs import table_lines
+
 Document = Mapping[str, Any]
 Entries = dict[tuple[str, ...], dict[str, Any]]
 # Names of metrics as heads of columns, and their number of decimals.
@@ -34,12 +36,6 @@ def entries(document: Document, section: str) -> Entries:
 def kind_of(split: str) -> str:
     """Return the kind of hold-out of a split; its own name if it is none of `KINDS`."""
     return next((kind for kind, heads in KINDS.items() if split.startswith(heads)), split)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def number(value: float | None, decimals: int) -> str:
@@ -72,7 +68,7 @@ def summary(document: Document) -> list[str]:
                 for metric in shown
             ]
             rows.append([kind, str(len(means)), method, *cells])
-    return table(["hold-out", "captures", "method", *(METRICS[m][0] for m in shown)], rows)
+    return table_lines(["hold-out", "captures", "method", *(METRICS[m][0] for m in shown)], rows)
 
 
 def shown_metrics(document: Document) -> list[str]:
@@ -94,7 +90,7 @@ def quality(document: Document) -> list[str]:
             + [number(entry["mean"].get(name, {}).get("psnr"), 2) for name in others]
         )
     head = ["capture", "split", "photos", "held out", *(METRICS[m][0] for m in shown)]
-    return table([*head, *(f"PSNR {name}" for name in others)], rows)
+    return table_lines([*head, *(f"PSNR {name}" for name in others)], rows)
 
 
 def equal_time(document: Document) -> list[str]:
@@ -111,13 +107,13 @@ def equal_time(document: Document) -> list[str]:
     for budget, values in gains.items():
         if len(values) > 1:
             rows.append(["mean", "", f"{budget:g}", "", "", "", with_error(values, 2)])
-    return table(["capture", "split", "budget, s", "taken, s", "recon", "MCMC", "gain"], rows)
+    return table_lines(["capture", "split", "budget, s", "taken, s", "recon", "MCMC", "gain"], rows)
 
 
 def photos(document: Document) -> list[str]:
     """Return time and memory of the command by number of photos."""
     head = ["capture", "photos", "Gaussians", "MB", "time, s", "processor time, s", "memory, GB"]
-    return table(
+    return table_lines(
         head,
         [
             [
@@ -145,7 +141,7 @@ def poses(document: Document) -> list[str]:
             ]
         )  # fmt: skip
     limits = next(iter(entries(document, "poses").values()))["auc"]
-    return table([*head, *(f"AUC@{limit}" for limit in limits), "s"], rows)
+    return table_lines([*head, *(f"AUC@{limit}" for limit in limits), "s"], rows)
 
 
 def files(document: Document) -> list[str]:
@@ -161,7 +157,7 @@ def files(document: Document) -> list[str]:
                 ]
             )  # fmt: skip
     head = ["capture", "split", "file", "Gaussians", "MB", "PSNR", "written in, s", "read in, s"]
-    return table(head, rows)
+    return table_lines(head, rows)
 
 
 def raster(document: Document) -> list[str]:
@@ -176,7 +172,7 @@ def raster(document: Document) -> list[str]:
         for row in document["results"]["raster"]["rows"]
     ]  # fmt: skip
     head = ["scene", "Gaussians", "pairs, M", "SH", "threads", "forward, ms"]
-    return table([*head, "forward+backward, ms", "processor ms", "ns per pair"], rows)
+    return table_lines([*head, "forward+backward, ms", "processor ms", "ns per pair"], rows)
 
 
 def networks(document: Document) -> list[str]:
@@ -191,4 +187,4 @@ def networks(document: Document) -> list[str]:
         for row in document["results"]["networks"]["rows"]
     ]  # fmt: skip
     head = ["network", "parameters, M", "views, px", "GFLOP", "inference, ms", "utilisation"]
-    return table([*head, "training samples/s", "utilisation"], rows)
+    return table_lines([*head, "training samples/s", "utilisation"], rows)

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from recon.errors import ReconError
-from render import Cameras, Gaussians, RasterizeSettings, measure_contributions, rasterize
+from render import Cameras, Gaussians, measure_contributions, rasterize
 from render.backends import native
-from render.types import NEAR
 from training.benchmarks.scenes import SCENES
+from training.rendering import SETTINGS
 
 # Colours only, as training losses use them and as gsplat is usually timed.
-SETTINGS = RasterizeSettings(near=NEAR, render_mode="RGB")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from training.evaluation.captures import EvaluateConfig
 from training.evaluation.methods import recon_method
 from training.evaluation.suite import read_suite
 from training.metrics_logger import Report
+from training.programs import table_lines
 from training.run_folder import WEIGHTS
 
 ROWS, TABLE = "scores.jsonl", "scores.md"
@@ -135,15 +136,14 @@ def as_table(rows: list[dict[str, Any]]) -> str:
     cases = list(dict.fromkeys(name for row in rows for name in row["psnr"]))
     splits = list(means_by_split(rows[-1]["psnr"]))
     head = ["stage", "step", "scenes", *splits, *cases]
-    lines = [f"PSNR (dB) of the network alone on the development captures, "
-             f"{rows[-1]['resolution']} px\n", "| " + " | ".join(head) + " |",
-             "|" + "---|" * len(head)]  # fmt: skip
+    lines = []
     for row in rows:
         values = {**row["psnr"], **means_by_split(row["psnr"])}
         numbers = [f"{values[name]:.2f}" if name in values else "-" for name in (*splits, *cases)]
-        cells = [row["stage"], str(row["step"]), str(row["scenes"]), *numbers]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([row["stage"], str(row["step"]), str(row["scenes"]), *numbers])
+    size = f"{rows[-1]['resolution']} px"
+    title = f"PSNR (dB) of the network alone on the development captures, {size}\n"
+    return "\n".join([title, *table_lines(head, lines)]) + "\n"
 
 
 def _summary(scores: Mapping[str, float]) -> str:

@@ -40,8 +40,12 @@ from training.data.sparse_points import (
     triangulation_angles,
 )
 from training.data.stored import nearest_cameras
-from training.data.types import SampleRequest, TrainingSample
-from training.programs import program
+from training.data.types import (
+    SampleRequest,
+    TrainingSample,
+    draw_index,
+)
+from training.programs import program, table_lines
 
 SOURCE_FILE = "SOURCE.txt"
 
@@ -100,7 +104,7 @@ class PosedPhotos:
     ) -> list[int]:
         """Draw photos that show the same part of the scene, in random order."""
         count = len(self.cameras)
-        first = int(torch.randint(count, (), generator=generator))
+        first = draw_index(generator, count)
         nearest = nearest_cameras(self.cameras, first)
         if self.angles_deg is None:
             near = max(round(config.neighbours * request.baseline) + 1, request.views)
@@ -265,7 +269,7 @@ def _draw_focus(
     """Draw one of the points that most of the photos see; None if they have none in common."""
     if points is None or len(common := points.common(photos)) == 0:
         return None
-    index = common[int(torch.randint(len(common), (), generator=generator))]
+    index = common[draw_index(generator, len(common))]
     return torch.from_numpy(points.xyz[index])
 
 
@@ -295,8 +299,7 @@ def attribution(folder: Path, exclude: Sequence[str] = ()) -> str:
     if not rows:
         raise InputError(f"no captures with a {SOURCE_FILE} in {folder}")
     head = ["capture", "contents", "licence", "attribution", "source", "changes"]
-    table = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(c.replace("|", "/") for c in row) + " |" for row in table)
+    return "\n".join(table_lines(head, rows))
 
 
 @program

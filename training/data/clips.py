@@ -21,6 +21,7 @@ from training.data.types import (
     Skipped,
     TrainingSample,
     Unusable,
+    draw_index,
     hashed_seed,
     split_held_out,
 )
@@ -89,7 +90,7 @@ class RealEstate10KScenes:
             clips = self._clips(request, generator, attempt)
             if not clips:
                 continue
-            clip = clips[_integer(generator, len(clips))]
+            clip = clips[draw_index(generator, len(clips))]
             frames = self._frames(clip, request, generator)
             if frames is None:
                 self.skipped.note(TOO_SHORT)
@@ -128,7 +129,7 @@ class RealEstate10KScenes:
         block = torch.Generator().manual_seed(_block_seed(request))
         # A damaged chunk is replaced by another one, drawn for this scene alone.
         draw = block if chunks and attempt == 0 else generator
-        clips, skipped = _read_clips(files[_integer(draw, len(files))])
+        clips, skipped = _read_clips(files[draw_index(draw, len(files))])
         for reason in skipped.reasons:
             self.skipped.note(reason)
         if not chunks:
@@ -142,8 +143,8 @@ class RealEstate10KScenes:
         low, high = max(low, request.views - 1), min(max(high, request.views - 1), len(clip) - 1)
         if high < low:
             return None
-        gap = low + _integer(generator, high - low + 1)
-        start = _integer(generator, len(clip) - gap)
+        gap = low + draw_index(generator, high - low + 1)
+        start = draw_index(generator, len(clip) - gap)
         inner = 1 + torch.randperm(gap - 1, generator=generator)
         between = sorted(inner[: request.context - 2].tolist()) if request.context > 2 else []
         used = max(request.context - 2, 0)
@@ -185,7 +186,3 @@ def _block_seed(request: SampleRequest) -> int:
 def _read_clips(path: Path) -> tuple[list[Clip], Skipped]:
     skipped = Skipped()
     return list(clips_of_file(path, skipped)), skipped
-
-
-def _integer(generator: torch.Generator, count: int) -> int:
-    return int(torch.randint(count, (), generator=generator))

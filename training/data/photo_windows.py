@@ -50,9 +50,9 @@ def read_capture(root: Path) -> Capture:
 
 
 @functools.lru_cache(maxsize=MAX_PHOTOS)
-def load_photo(root: Path, number: int, side_px: int) -> Photo:
+def load_photo(root: Path, index: int, side_px: int) -> Photo:
     """Load a photo of a capture at a long side of at most `side_px`, and keep it in memory."""
-    views = load_views([read_capture(root).frames[number]], side_px)
+    views = load_views([read_capture(root).frames[index]], side_px)
     pixels = (255 * views.images[0].movedim(0, -1)).round().to(torch.uint8).numpy()
     bounds = None if views.depth_bounds is None else views.depth_bounds[0]
     return Photo(np.ascontiguousarray(pixels), views.cameras[0], bounds)

@@ -18,7 +18,12 @@ from torch import Tensor
 
 from recon.errors import ConfigError, InputError, counted
 from render import Cameras
-from training.data.types import SampleRequest, TrainingSample, hashed_seed
+from training.data.types import (
+    SampleRequest,
+    TrainingSample,
+    draw_index,
+    hashed_seed,
+)
 
 # Codes of depth: 0 is unknown (NaN), 1 the far end, LAST the near end, INFINITE infinitely far.
 LAST, INFINITE = 65534, 65535
@@ -64,7 +69,7 @@ class StoredScenes:
     def sample(self, request: SampleRequest) -> TrainingSample:
         """Return neighbouring views of a scene, each in a random role."""
         generator = request.generator()
-        path, row = self.scenes[self._number(request, generator)]
+        path, row = self.scenes[self._index(request, generator)]
         views, _, height, width = shape_of(path)[1:]
         if request.views > views:
             raise ConfigError(
@@ -80,24 +85,24 @@ class StoredScenes:
         stored = {name: shard.get_slice(name)[row] for name in ARRAYS}
         viewmats, Ks = torch.from_numpy(stored["viewmats"]), torch.from_numpy(stored["Ks"])
         cameras = Cameras(viewmats, Ks, width, height)
-        first = _integer(generator, views)
+        first = draw_index(generator, views)
         count = request.views + round(
-            min(request.baseline, 1.0) * _integer(generator, views - request.views + 1)
+            min(request.baseline, 1.0) * draw_index(generator, views - request.views + 1)
         )
         nearest = torch.tensor(nearest_cameras(cameras, first)[:count])
         chosen = nearest[torch.randperm(count, generator=generator)[: request.views]]
         sample = _decoded({k: v[chosen.numpy()] for k, v in stored.items()}, cameras[chosen])
         return _fitted(sample, request.width, request.height).to(request.device)
 
-    def _number(self, request: SampleRequest, generator: torch.Generator) -> int:
-        """Return the number of the scene that a request gets."""
+    def _index(self, request: SampleRequest, generator: torch.Generator) -> int:
+        """Return the index of the scene that a request gets."""
         total = len(self.scenes)
         held_out = min(self.config.held_out, total // 2)
         first, count = (total - held_out, held_out) if request.held_out else (0, total - held_out)
         if count == 0:
             raise none_held_out("dataset.stored", self.config.held_out, total, self.config.folder)
         if request.index is None:
-            return first + _integer(generator, count)
+            return first + draw_index(generator, count)
         epoch, position = divmod(request.index, count)
         return first + int(_order(count, request.order, epoch)[position])
 
@@ -188,10 +193,6 @@ def shape_of(path: Path) -> tuple[int, int, int, int, int]:
 def _order(count: int, seed: int, epoch: int) -> Tensor:
     generator = torch.Generator().manual_seed(hashed_seed(f"{seed} {epoch}"))
     return torch.randperm(count, generator=generator)
-
-
-def _integer(generator: torch.Generator, count: int) -> int:
-    return int(torch.randint(count, (), generator=generator))
 
 
 def none_held_out(source: str, held_out: int, total: int, folder: str) -> ConfigError:

@@ -25,6 +25,11 @@ def hashed_seed(text: str, size: int = 4) -> int:
     return int.from_bytes(digest, "little")
 
 
+def draw_index(generator: torch.Generator, count: int) -> int:
+    """Draw an index below a count."""
+    return int(torch.randint(count, (), generator=generator))
+
+
 def split_held_out(
     items: Sequence[Item], keys: Sequence[str], count: int
 ) -> tuple[list[Item], list[Item]]:

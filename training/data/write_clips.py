@@ -177,12 +177,12 @@ def _write_clip(folder: Path, frames: Sequence[Frame], side: int) -> None:
     """Write KEY.txt and KEY/TIMESTAMP.jpg."""
     folder.mkdir(parents=True)
     lines = [folder.name]
-    for number, frame in enumerate(frames):
+    for index, frame in enumerate(frames):
         assert frame.camera is not None
         size = frame.camera.width, frame.camera.height
         scale = min(1.0, side / min(size))
         views = load_views([frame], round(scale * max(size)))
-        stamp = FRAME_US * (number + 1)
+        stamp = FRAME_US * (index + 1)
         image = Image.fromarray(to_bytes(views.images[0]))
         image.save(folder / f"{stamp}.jpg", quality=JPEG_QUALITY)
         focal = fractional_intrinsics(views.cameras)[0].tolist()

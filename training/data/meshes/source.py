@@ -24,6 +24,7 @@ from training.data.types import (
     Skipped,
     TrainingSample,
     Unusable,
+    draw_index,
     hashed_seed,
     split_held_out,
 )
@@ -93,7 +94,7 @@ class MeshScenes:
                 "dataset.meshes", self.config.held_out, len(self.files), self.config.folder
             )
         for _ in range(TRIES):
-            path = files[int(torch.randint(len(files), (), generator=generator))]
+            path = files[draw_index(generator, len(files))]
             try:
                 renders = self._renders(path, request)
             except Unusable as error:
@@ -214,7 +215,7 @@ def _sample(
     generator: torch.Generator,
 ) -> TrainingSample:
     cameras = Cameras(renders["viewmats"], renders["Ks"], request.width, request.height)
-    first = int(torch.randint(len(cameras), (), generator=generator))
+    first = draw_index(generator, len(cameras))
     count = max(round(config.neighbours * request.baseline) + 1, request.views)
     nearest = (cameras.centers - cameras.centers[first]).norm(dim=1).argsort(stable=True)[:count]
     chosen = nearest[torch.randperm(len(nearest), generator=generator)[: request.views]]

@@ -20,7 +20,13 @@ from training.data.meshes.source import BACKGROUND, draw_background
 from training.data.shards.tar import MANIFEST, Shard, count_scenes, open_shard
 from training.data.sparse_depth import sparse_depth
 from training.data.stored import decode_depth, nearest_cameras, none_held_out
-from training.data.types import SampleRequest, TrainingSample, Unusable, hashed_seed
+from training.data.types import (
+    SampleRequest,
+    TrainingSample,
+    Unusable,
+    draw_index,
+    hashed_seed,
+)
 
 # Tar files from which the scenes of neighbouring steps are drawn: reading stays local.
 GROUP = 8
@@ -90,20 +96,21 @@ class ShardScenes:
             )
         if request.index is None:
             first = self.total - held_out if request.held_out else 0
-            return self._scene(first + _integer(generator, count))
+            return self._scene(first + draw_index(generator, count))
         epoch, position = divmod(request.index, count)
         if request.held_out:
             return self._scene(self.total - held_out + position)
         sizes = tuple(size for _, size in self.shards)
         return self._scene(int(_order(sizes, count, request.order, epoch)[position]))
 
-    def _scene(self, number: int) -> tuple[Path, int]:
-        """Return the tar file and the row of a scene by the number of scenes before it."""
+    def _scene(self, index: int) -> tuple[Path, int]:
+        """Return the tar file and the row of a scene by its index in all files."""
+        row = index
         for path, count in self.shards:
-            if number < count:
-                return path, number
-            number -= count
-        raise IndexError(number)
+            if row < count:
+                return path, row
+            row -= count
+        raise IndexError(index)
 
     def _load(
         self,
@@ -151,7 +158,7 @@ class ShardScenes:
         """Draw a view and some of its nearest neighbours, in random order."""
         count = len(viewmats)
         cameras = Cameras(viewmats, torch.eye(3).expand(count, 3, 3), 1, 1)
-        nearest = nearest_cameras(cameras, _integer(generator, count))
+        nearest = nearest_cameras(cameras, draw_index(generator, count))
         wanted = round(self.config.neighbours * request.baseline) + 1
         nearest = nearest[: max(wanted, request.views)]
         order = torch.randperm(len(nearest), generator=generator)[: request.views]
@@ -207,10 +214,6 @@ def _order(sizes: tuple[int, ...], count: int, seed: int, epoch: int) -> Tensor:
     parts = []
     for group in torch.randperm(len(sizes), generator=generator).split(GROUP):
         ranges = [torch.arange(min(ends[i] - sizes[i], count), min(ends[i], count)) for i in group]
-        numbers = torch.cat(ranges)
-        parts.append(numbers[torch.randperm(len(numbers), generator=generator)])
+        indices = torch.cat(ranges)
+        parts.append(indices[torch.randperm(len(indices), generator=generator)])
     return torch.cat(parts)
-
-
-def _integer(generator: torch.Generator, count: int) -> int:
-    return int(torch.randint(count, (), generator=generator))
