@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from recon.formats import SceneSource
-    from recon.types import StageProgress
     from render import Cameras, Gaussians
 
 # Longer side of the masks for --object (px).
@@ -46,9 +45,6 @@ class Clean:
     object: bool = False
     """Keep only the object in the middle: what is inside the masks or the alpha of the photos, or
     without masks, what stands on the ground where the cameras look."""
-    refine: Annotated[int, Arg(metavar="STEPS")] = 60
-    """Optimisation steps by the photos of --cameras after floaters are removed: what is behind them
-    takes over what the photos lose. 0 only removes, as without photos."""
     force: bool = False
     """Replace an input, or a file in the folder of the capture, if an output has its name."""
     quiet: bool = False
@@ -62,8 +58,6 @@ class Clean:
         from recon.formats import SceneSource, format_of, open_scene, write_scene
 
         started = time.perf_counter()
-        if self.refine < 0:
-            raise UsageError(f"--refine: expected at least 0 steps, found {self.refine}")
         format_of(self.output)
         outputs = {"-o": self.output, "--json": self.json}
         check_outputs(outputs, inputs=[self.scene, self.cameras], force=self.force)
@@ -76,12 +70,9 @@ class Clean:
         self._check_cameras(source)
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             floaters = find_floaters(gaussians, cameras, config, source.antialiased, progress)
-            cleaned, steps = gaussians[~floaters], 0
-            if floaters.any():
-                cleaned, steps = self._optimised(source, cleaned, outputs, progress)
-            kept, others = self._selected(source, cleaned, cameras, outputs)
-            result = SceneSource.of(kept, source.origin, source.antialiased, source.start)
-            write_scene(self.output, replace(result, cameras=source.cameras))
+            kept, others = self._selected(source, gaussians[~floaters], cameras, outputs)
+            cleaned = SceneSource.of(kept, source.origin, source.antialiased, source.start)
+            write_scene(self.output, replace(cleaned, cameras=source.cameras))
         removed = int(floaters.sum())
         summary = {
             "output": str(self.output),
@@ -89,44 +80,16 @@ class Clean:
             "removed": removed,
             **others,
             "cameras": len(cameras),
-            "steps": steps,
             "megabytes": round(megabytes(self.output), 3),
             "seconds": round(time.perf_counter() - started, 2),
         }
         more = "".join(f", {count:,} {LABELS[name]}" for name, count in others.items())
-        optimised = f", optimised in {steps} steps" if steps else ""
         line = (
             f"wrote {self.output}: {len(kept):,} Gaussians, {removed:,} floaters removed by "
-            f"{len(cameras)} cameras{more}{optimised}, {shown_size(megabytes(self.output))}, "
+            f"{len(cameras)} cameras{more}, {shown_size(megabytes(self.output))}, "
             f"{summary['seconds']:.1f} s"
         )
         report(line, summary, self.json, self.quiet)
-
-    def _optimised(
-        self,
-        source: "SceneSource",
-        gaussians: "Gaussians",
-        outputs: "dict[str, Path | None]",
-        progress: "StageProgress",
-    ) -> "tuple[Gaussians, int]":
-        """Optimise what is left by the photos, if there are any; return the number of steps."""
-        from recon.capture.cameras import DEFAULT_LONG_SIDE_PX
-        from recon.cleaning.refit import refit
-        from recon.local_frame import scale_gaussians, scale_views, unit_scale
-
-        if self.refine == 0 or source.antialiased or len(gaussians) == 0:
-            return gaussians, 0
-        views = scene_photos(source, self.cameras, DEFAULT_LONG_SIDE_PX, outputs, self.force)
-        if views is None:
-            return gaussians, 0
-        scale = unit_scale(views.cameras)
-        found = refit(
-            scale_gaussians(gaussians, scale),
-            scale_views(views, scale),
-            lambda done: progress("optimising", done),
-            self.refine,
-        )
-        return scale_gaussians(found, 1 / scale), self.refine
 
     def _check_cameras(self, source: "SceneSource") -> None:
         """Check that the cameras are not guessed where that would not do."""

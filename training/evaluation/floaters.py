@@ -17,7 +17,6 @@ from torch import Tensor
 from recon.capture import load_capture, load_views
 from recon.capture.cameras import DEFAULT_LONG_SIDE_PX, relative_to
 from recon.cleaning.floaters import CleanConfig, find_floaters
-from recon.cleaning.refit import refit
 from recon.config import Quality, ReconstructConfig
 from recon.local_frame import camera_origin
 from recon.meshing.depth_maps import DepthMap, render_depth_maps
@@ -138,15 +137,13 @@ def evaluate(path: Path, split_name: str, quality: Quality) -> list[FloaterScore
     with torch.no_grad():
         found = find_floaters(scene.gaussians, cameras, antialiased=scene.antialiased)
         clean = scene.gaussians[~found]
-        with torch.enable_grad():
-            optimised = refit(clean, views)
-        before, removed, after = (
+        before, after = (
             mean_psnr(gaussians, targets, RasterizeSettings(antialiased=scene.antialiased))
-            for gaussians in (scene.gaussians, clean, optimised)
+            for gaussians in (scene.gaussians, clean)
         )
         say(
             f"{path.name}: {int(found.sum()):,} of {len(found):,} Gaussians removed, held-out PSNR "
-            f"{before:.3f} -> {removed:.3f} dB, optimised {after:.3f} dB"
+            f"{before:.3f} -> {after:.3f} dB"
         )
         return [
             row
