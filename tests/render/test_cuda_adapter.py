@@ -137,7 +137,7 @@ def test_unsupported_settings_are_named(fake: SimpleNamespace, generator: torch.
 def test_missing_pieces_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda._load.cache_clear()
     if not torch.cuda.is_available():
-        assert "sees no CUDA GPU; use the CPU (--device cpu" in (cuda.unavailable() or "")
+        assert "sees no CUDA GPU; use the CPU (device='cpu'" in (cuda.unavailable() or "")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     real = builtins.__import__
 
