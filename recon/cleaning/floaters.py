@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from recon.cleaning.photo_evidence import wanted_by_photos
 from recon.errors import warn
 from recon.fusion.config import FusionConfig
 from recon.fusion.free_space import DepthMaps, is_seen_through
 from recon.meshing.depth_maps import render_depth_maps
 from recon.meshing.triangles import library
-from recon.types import StageProgress
+from recon.types import StageProgress, Views
 from render import Cameras, Gaussians
 
 
@@ -43,6 +44,9 @@ class CleanConfig:
     """Opacity below which a Gaussian is faint."""
     passes: int = 3
     """Number of passes: floaters hide the surfaces behind them, and are neighbours of others."""
+    min_gain: float = 0.1
+    """By how much a Gaussian lowers the squared error of photos at `resolution` to be kept, summed
+    over pixels and colour channels (see `wanted_by_photos`)."""
 
 
 @torch.no_grad()
@@ -52,6 +56,7 @@ def find_floaters(
     config: CleanConfig | None = None,
     antialiased: bool = False,
     progress: StageProgress = lambda stage, done: None,
+    photos: Views | None = None,
 ) -> Bool[Tensor, " n"]:
     """Return which Gaussians are floaters.
 
@@ -61,6 +66,8 @@ def find_floaters(
         config: Which Gaussians are floaters; has defaults.
         antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
         progress: Called with the stage and its completed fraction.
+        photos: Photos of the scene at `config.resolution`, with cameras in its frame, which keep
+            what they need.
 
     Raises:
         MissingDependency: The extra `mesh` is not installed.
@@ -76,6 +83,10 @@ def find_floaters(
     progress("removing floaters", 1.0)
     floaters = torch.ones(len(gaussians), dtype=torch.bool)
     floaters[remaining] = False
+    if photos is not None and floaters.any():
+        floaters[floaters.clone()] = ~wanted_by_photos(
+            gaussians[~floaters], gaussians[floaters], photos, config.min_gain, antialiased
+        )
     return floaters
 
 

@@ -69,7 +69,10 @@ class Clean:
         )
         self._check_cameras(source)
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
-            floaters = find_floaters(gaussians, cameras, config, source.antialiased, progress)
+            photos = scene_photos(source, self.cameras, config.resolution, outputs, self.force)
+            floaters = find_floaters(
+                gaussians, cameras, config, source.antialiased, progress, photos
+            )
             kept, others = self._selected(source, gaussians[~floaters], cameras, outputs)
             cleaned = SceneSource.of(kept, source.origin, source.antialiased, source.start)
             write_scene(self.output, replace(cleaned, cameras=source.cameras))

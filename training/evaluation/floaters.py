@@ -23,6 +23,7 @@ from recon.meshing.depth_maps import DepthMap, render_depth_maps
 from recon.meshing.viewpoints import capture_cameras
 from recon.pipeline import reconstruct
 from recon.reporting import say
+from recon.types import Views
 from render import Cameras, Gaussians, RasterizeSettings
 from training.evaluation.captures import context_and_targets
 from training.evaluation.scoring import mean_psnr
@@ -108,13 +109,13 @@ def mixed(count: int, maps: list[DepthMap], terms: int) -> dict[str, Gaussians]:
 
 def score_floaters(
     scene: str, gaussians: Gaussians, cameras: list[Cameras], antialiased: bool, fraction: float,
-    config: CleanConfig | None = None,
+    config: CleanConfig | None = None, photos: Views | None = None,
 ) -> list[FloaterScores]:  # fmt: skip
     """Put floaters of all kinds into a clean scene, and count those found of each and of all."""
     maps = render_depth_maps(gaussians, cameras, antialiased, lambda done: None)
     added = mixed(round(fraction * len(gaussians)), maps, gaussians.sh.shape[1])
     together = Gaussians.cat([gaussians, *added.values()])
-    found = find_floaters(together, cameras, config, antialiased)
+    found = find_floaters(together, cameras, config, antialiased, photos=photos)
     wrong = int(found[: len(gaussians)].sum())
     parts = dict(zip(added, found[len(gaussians) :].split(len(added["haze"])), strict=True))
     parts["all"] = found[len(gaussians) :]
@@ -135,7 +136,10 @@ def evaluate(path: Path, split_name: str, quality: Quality) -> list[FloaterScore
     scene = reconstruct(views, ReconstructConfig.for_quality(quality))
     cameras = capture_cameras(replace(capture, frames=split.context), CleanConfig().resolution)
     with torch.no_grad():
-        found = find_floaters(scene.gaussians, cameras, antialiased=scene.antialiased)
+        photos = load_views(split.context, CleanConfig().resolution)
+        found = find_floaters(
+            scene.gaussians, cameras, antialiased=scene.antialiased, photos=photos
+        )
         clean = scene.gaussians[~found]
         before, after = (
             mean_psnr(gaussians, targets, RasterizeSettings(antialiased=scene.antialiased))
@@ -148,7 +152,9 @@ def evaluate(path: Path, split_name: str, quality: Quality) -> list[FloaterScore
         return [
             row
             for fraction in FRACTIONS
-            for row in score_floaters(path.name, clean, cameras, scene.antialiased, fraction)
+            for row in score_floaters(
+                path.name, clean, cameras, scene.antialiased, fraction, photos=photos
+            )
         ]
 
 

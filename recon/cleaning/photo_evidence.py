@@ -1,0 +1,78 @@
+"""What photos say of Gaussians that other views see through.
+
+Some of them stand in for a surface that one photo alone shows. Added to the scene without them,
+they bring its renders nearer to the photos. Floaters do not: the surface behind them is right.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from recon.types import Views
+from render import Gaussians, RasterizeSettings, rasterize
+from render.sh import C0
+
+# Opacity at which a candidate is added: so little that none hides another.
+FAINT = 0.01
+# Range of the gain of a photo over its render.
+MIN_GAIN, MAX_GAIN = 0.5, 2.0
+
+
+def wanted_by_photos(
+    scene: Gaussians,
+    candidates: Gaussians,
+    views: Views,
+    limit: float,
+    antialiased: bool = False,
+) -> Bool[Tensor, " n"]:
+    """Return which candidates lower the squared error of renders when they are added to a scene.
+
+    A Gaussian of opacity o in front of everything, with falloff w and colour c, changes a pixel of
+    colour B by o w (c - B). The squared error changes by twice that times the residual, which is o
+    times its derivative at no opacity, and by the square of it, in which w is half its maximum in
+    the mean: what differs from all that it hides has a large one.
+
+    Args:
+        scene: The scene without the candidates.
+        candidates: Gaussians to decide on.
+        views: Photos, with cameras in the frame of the scene.
+        limit: By how much a candidate lowers the error at least, summed over pixels and colour
+            channels of all views.
+        antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
+    """
+    settings = RasterizeSettings(antialiased=antialiased)
+    faint = torch.full((len(candidates),), FAINT)
+    both = Gaussians.cat([scene, replace(candidates, opacities=faint)])
+    colors = 0.5 + C0 * candidates.sh[:, 0]
+    opacity, change = candidates.opacities, torch.zeros(len(candidates))
+    for i in range(len(views)):
+        view = views[i : i + 1]
+        added, features = faint.clone().requires_grad_(), torch.zeros(len(both), 5)
+        features.requires_grad_()
+        with torch.enable_grad():
+            opacities = torch.cat([scene.opacities, added])
+            shown = replace(both, opacities=opacities)
+            render = rasterize(shown, view.cameras, settings=settings).rgb[0]
+            exposed = render * _gain(render.detach(), view)
+            error = ((exposed - view.images[0]).square() * view.valid[0]).sum()
+            (derivative,) = torch.autograd.grad(error, added)
+            # Sums over pixels of what is behind each candidate, weighted by its falloff.
+            behind = exposed.detach()
+            fields = torch.cat([torch.ones_like(behind[:1]), behind, behind.square().sum(0)[None]])
+            weights = rasterize(both, view.cameras, channels=features, settings=settings).rgb[0]
+            (sums,) = torch.autograd.grad((weights * fields * view.valid[0]).sum(), features)
+        area, first, second = (sums[len(scene) :] / FAINT).split([1, 3, 1], 1)
+        square = (colors.square().sum(1, keepdim=True) * area + second)[:, 0]
+        square = square - 2 * (colors * first).sum(1)
+        change += opacity * derivative + 0.5 * opacity.square() * square
+    return change < -limit
+
+
+def _gain(render: Float[Tensor, "3 h w"], view: Views) -> Float[Tensor, "3 1 1"]:
+    """Return the best gain of a render, a colour channel: photos have exposures of their own."""
+    valid = view.valid[0]
+    together = (render * view.images[0] * valid).sum((1, 2), keepdim=True)
+    alone = (render.square() * valid).sum((1, 2), keepdim=True)
+    return (together / alone.clamp_min(1e-9)).clamp(MIN_GAIN, MAX_GAIN)
