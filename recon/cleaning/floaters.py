@@ -2,7 +2,7 @@
 
 The depth that cameras see tells where surfaces are. Floaters would be in it themselves, and hide
 what is behind them: so it is rendered without all that is apart from others or haze, and of these
-Gaussians those go that most cameras see through.
+Gaussians those go that most cameras see through, unless photos need them.
 """
 
 from dataclasses import dataclass

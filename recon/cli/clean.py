@@ -37,8 +37,8 @@ class Clean:
     """Scene file to write; the extension selects the format ({scene_extensions})."""
     cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
     """Capture of the scene, or transforms.json (the photos need not exist): what is in front of the
-    surfaces that its cameras see is removed. If omitted, the cameras that the file keeps, or
-    guessed ones."""
+    surfaces that its cameras see is removed, unless the photos need it. If omitted, the cameras
+    that the file keeps, or guessed ones."""
     sky: Literal["keep", "drop", "sphere"] = "keep"
     """What is far behind everything else and above the horizon: keep it, drop it, or move it onto a
     sphere around the cameras."""
