@@ -58,6 +58,20 @@ def check_output_folder(path: Path, names: Collection[str]) -> None:
         )
 
 
+def create_folder(path: Path) -> None:
+    """Create a folder and those above it, unless it exists.
+
+    Raises:
+        InputError: It cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot create the folder {path}: {error.strerror}; choose another output"
+        ) from None
+
+
 def check_new_folder(path: Path) -> None:
     """Check that a folder can be created at a path; an empty one may exist.
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from recon.errors import InputError
-from recon.files import TEMPORARY_PREFIX, atomic_output, check_output
+from recon.files import TEMPORARY_PREFIX, atomic_output, check_output, create_folder
 from recon.lists import shortened
 
 PLAN = "plan.json"
@@ -38,12 +38,7 @@ def begin_folder(
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"cannot write {folder}: it is a file; expected the name of a folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot create the folder {folder}: {error.strerror}; choose another output"
-        ) from None
+    create_folder(folder)
     check_output(folder / PLAN)
     known = json.loads(json.dumps(facts))
     if (folder / PLAN).is_file():

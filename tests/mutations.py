@@ -1,9 +1,11 @@
 """Damage to files: random bytes, and values of JSON that are of another kind."""
 
 import copy
+import json
 import random
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 OTHER_VALUES = (None, True, -1, 10**400, float("nan"), "x", [], [[1]], {"a": 1})
@@ -44,6 +46,19 @@ def with_other_values(document: Any) -> Iterator[Any]:
                 parent = parent[key]
             parent[path[-1]] = other
             yield changed
+
+
+def glb_with_other_values(path: Path) -> Iterator[None]:
+    """Write a .glb once for each value of its JSON and each value that replaces it."""
+    data = path.read_bytes()
+    length = struct.unpack_from("<I", data, 12)[0]
+    document, rest = json.loads(data[20 : 20 + length]), data[20 + length :]
+    for changed in with_other_values(document):
+        text = json.dumps(changed).encode()
+        size = 20 + len(text) + len(rest)
+        head = struct.pack("<4sIII4s", b"glTF", 2, size, len(text), b"JSON")
+        path.write_bytes(head + text + rest)
+        yield
 
 
 def _paths(value: Any) -> Iterator[tuple[Any, ...]]:

@@ -1,5 +1,6 @@
 """What the programs that start as `python -m training. ...` have in common."""
 
+import argparse
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -61,6 +62,21 @@ def make_folder(path: Path | None) -> None:
                 f"cannot make the folder {path}: {error.strerror}; choose another"
             ) from None
         check_output(path / "output")
+
+
+def output_folder(description: str | None, words: Sequence[str] | None) -> Path:
+    """Read a command line that names one folder for outputs, and make it.
+
+    Raises:
+        InputError: See `make_folder`.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    folder: Path = parser.parse_args(words).folder
+    make_folder(folder)
+    return folder
 
 
 def write_numbers(numbers: Any, path: Path | None) -> None:

@@ -49,25 +49,46 @@ def wanted_by_photos(
     opacity, change = candidates.opacities, torch.zeros(len(candidates))
     for i in range(len(views)):
         view = views[i : i + 1]
-        added, features = faint.clone().requires_grad_(), torch.zeros(len(both), 5)
-        features.requires_grad_()
-        with torch.enable_grad():
-            opacities = torch.cat([scene.opacities, added])
-            shown = replace(both, opacities=opacities)
-            render = rasterize(shown, view.cameras, settings=settings).rgb[0]
-            exposed = render * _gain(render.detach(), view)
-            error = ((exposed - view.images[0]).square() * view.valid[0]).sum()
-            (derivative,) = torch.autograd.grad(error, added)
-            # Sums over pixels of what is behind each candidate, weighted by its falloff.
-            behind = exposed.detach()
-            fields = torch.cat([torch.ones_like(behind[:1]), behind, behind.square().sum(0)[None]])
-            weights = rasterize(both, view.cameras, channels=features, settings=settings).rgb[0]
-            (sums,) = torch.autograd.grad((weights * fields * view.valid[0]).sum(), features)
-        area, first, second = (sums[len(scene) :] / FAINT).split([1, 3, 1], 1)
+        derivative, behind = _derivative(both, len(scene), view, settings)
+        area, first, second = _sums_behind(both, len(scene), view, behind, settings)
         square = (colors.square().sum(1, keepdim=True) * area + second)[:, 0]
         square = square - 2 * (colors * first).sum(1)
         change += opacity * derivative + 0.5 * opacity.square() * square
     return change < -limit
+
+
+def _derivative(
+    both: Gaussians, start: int, view: Views, settings: RasterizeSettings
+) -> tuple[Float[Tensor, " n"], Float[Tensor, "3 h w"]]:
+    """Return the derivative of the squared error by opacities from `start` on, and the render."""
+    added = both.opacities[start:].clone().requires_grad_()
+    with torch.enable_grad():
+        shown = replace(both, opacities=torch.cat([both.opacities[:start], added]))
+        render = rasterize(shown, view.cameras, settings=settings).rgb[0]
+        exposed = render * _gain(render.detach(), view)
+        error = ((exposed - view.images[0]).square() * view.valid[0]).sum()
+        (derivative,) = torch.autograd.grad(error, added)
+    return derivative, exposed.detach()
+
+
+def _sums_behind(
+    both: Gaussians,
+    start: int,
+    view: Views,
+    behind: Float[Tensor, "3 h w"],
+    settings: RasterizeSettings,
+) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n 3"], Float[Tensor, "n 1"]]:
+    """Return sums over pixels of 1, the colour behind and its square, weighted by the falloff.
+
+    A render of features is linear in them: its derivative by them is a sum of weights.
+    """
+    features = torch.zeros(len(both), 5, requires_grad=True)
+    fields = torch.cat([torch.ones_like(behind[:1]), behind, behind.square().sum(0)[None]])
+    with torch.enable_grad():
+        weights = rasterize(both, view.cameras, channels=features, settings=settings).rgb[0]
+        (sums,) = torch.autograd.grad((weights * fields * view.valid[0]).sum(), features)
+    area, first, second = (sums[start:] / FAINT).split([1, 3, 1], 1)
+    return area, first, second
 
 
 def _gain(render: Float[Tensor, "3 h w"], view: Views) -> Float[Tensor, "3 1 1"]:

@@ -18,9 +18,7 @@ from recon.errors import ReconError
 from render import Cameras, Gaussians, measure_contributions, rasterize
 from render.backends import native
 from training.benchmarks.scenes import SCENES
-from training.rendering import SETTINGS
-
-# Colours only, as training losses use them and as gsplat is usually timed.
+from training.rendering import SETTINGS  # colours only, as gsplat is usually timed
 
 
 @dataclass(frozen=True)

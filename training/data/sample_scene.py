@@ -3,7 +3,6 @@
 python -m training.data.sample_scene assets/sample
 """
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from render.cameras import look_at
 from render.video import to_bytes
 from training.data import textures
 from training.data.primitives import FAR, Box, Cylinder, Solid, Sphere
-from training.programs import make_folder, program
+from training.programs import output_folder, program
 
 WIDTH_PX, HEIGHT_PX = 512, 384
 FOCAL_PX, CENTER_PX = 560.0, (250.0, 197.0)
@@ -174,13 +173,7 @@ def write_sample(folder: Path) -> None:
 @program
 def main(words: Sequence[str] | None = None) -> None:
     """Write the sample to a folder."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
-    options = parser.parse_args(words)
-    make_folder(options.folder)
-    write_sample(options.folder)
+    write_sample(output_folder(__doc__, words))
 
 
 if __name__ == "__main__":

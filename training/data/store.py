@@ -21,7 +21,7 @@ import torch
 from safetensors.numpy import save_file
 
 from recon.errors import ConfigError, InputError, ReconError
-from recon.files import atomic_output, check_output
+from recon.files import atomic_output, check_output, create_folder
 from recon.reporting import say
 from recon.workers import ENDED
 from training.batches import seed_of
@@ -74,7 +74,8 @@ def write_store(plan: StorePlan, processes: int = 1) -> None:
     """
     _check_numbers(plan, processes)
     check_config(plan.config)
-    _make_folder(plan.folder)
+    create_folder(plan.folder)
+    check_output(plan.folder / MANIFEST)
     _check_manifest(plan)
     missing = [
         (path, scenes)
@@ -105,16 +106,6 @@ def _check_numbers(plan: StorePlan, processes: int) -> None:
     ):  # fmt: skip
         if value < 1:
             raise ConfigError(f"--{option} must be at least 1, found {value}")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot create the folder {folder}: {error.strerror}; choose another"
-        ) from None
-    check_output(folder / MANIFEST)
 
 
 def _read_manifest(path: Path) -> Any:

@@ -16,13 +16,14 @@ from jaxtyping import Float, UInt16
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from recon.errors import ConfigError, InputError, counted
+from recon.errors import ConfigError, InputError
 from render import Cameras
 from training.data.types import (
     SampleRequest,
     TrainingSample,
     draw_index,
     hashed_seed,
+    none_held_out,
 )
 
 # Codes of depth: 0 is unknown (NaN), 1 the far end, LAST the near end, INFINITE infinitely far.
@@ -193,12 +194,3 @@ def shape_of(path: Path) -> tuple[int, int, int, int, int]:
 def _order(count: int, seed: int, epoch: int) -> Tensor:
     generator = torch.Generator().manual_seed(hashed_seed(f"{seed} {epoch}"))
     return torch.randperm(count, generator=generator)
-
-
-def none_held_out(source: str, held_out: int, total: int, folder: str) -> ConfigError:
-    """Return the error of a source that has no scene for validation."""
-    return ConfigError(
-        f"{source}.held_out is {held_out}, but validation needs some of the "
-        f"{counted(total, 'scene')} in {folder}, at most half; set validate_every=0, or "
-        f"{source}.held_out to 1 or more with 2 scenes or more"
-    )

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.errors import ConfigError, counted
 from recon.model.api import ViewBatch
 from render import Cameras
 from render.tensors import TensorStruct
@@ -48,6 +49,15 @@ def split_held_out(
     for item, key in zip(items, keys, strict=True):
         parts[key in chosen].append(item)
     return parts
+
+
+def none_held_out(source: str, held_out: int, total: int, folder: str) -> ConfigError:
+    """Return the error of a source that has no scene for validation."""
+    return ConfigError(
+        f"{source}.held_out is {held_out}, but validation needs some of the "
+        f"{counted(total, 'scene')} in {folder}, at most half; set validate_every=0, or "
+        f"{source}.held_out to 1 or more with 2 scenes or more"
+    )
 
 
 @dataclass(frozen=True)

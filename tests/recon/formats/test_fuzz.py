@@ -19,7 +19,7 @@ import torch
 from format_helpers import FORMATS, scene_of
 from helpers import look_at_cameras
 from memory import in_fresh_process, peak_bytes
-from mutations import mutated, with_other_values
+from mutations import glb_with_other_values, mutated
 
 from recon import ReconError
 from recon.formats import load_gaussians, save_gaussians
@@ -207,15 +207,8 @@ def test_glb_cannot_reach_other_files(tmp_path: Path) -> None:
 def test_values_of_other_kinds_in_glb(tmp_path: Path) -> None:
     path = tmp_path / "a.glb"
     save_gaussians(path, scene_of(0, 3), start=look_at_cameras(1))
-    data = path.read_bytes()
-    length = struct.unpack_from("<I", data, 12)[0]
-    document, rest = json.loads(data[20 : 20 + length]), data[20 + length :]
     refused = 0
-    for changed in with_other_values(document):
-        text = json.dumps(changed).encode()
-        size = 20 + len(text) + len(rest)
-        head = struct.pack("<4sIII4s", b"glTF", 2, size, len(text), b"JSON")
-        path.write_bytes(head + text + rest)
+    for _ in glb_with_other_values(path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

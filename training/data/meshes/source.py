@@ -18,7 +18,6 @@ from recon.errors import InputError, MissingDependency
 from recon.files import atomic_output
 from render import Cameras
 from render.cameras import look_at
-from training.data.stored import none_held_out
 from training.data.types import (
     SampleRequest,
     Skipped,
@@ -26,6 +25,7 @@ from training.data.types import (
     Unusable,
     draw_index,
     hashed_seed,
+    none_held_out,
     split_held_out,
 )
 

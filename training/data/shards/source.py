@@ -19,13 +19,14 @@ from training.data.frames import decode_frame, viewmats_of_rows
 from training.data.meshes.source import BACKGROUND, draw_background
 from training.data.shards.tar import MANIFEST, Shard, count_scenes, open_shard
 from training.data.sparse_depth import sparse_depth
-from training.data.stored import decode_depth, nearest_cameras, none_held_out
+from training.data.stored import decode_depth, nearest_cameras
 from training.data.types import (
     SampleRequest,
     TrainingSample,
     Unusable,
     draw_index,
     hashed_seed,
+    none_held_out,
 )
 
 # Tar files from which the scenes of neighbouring steps are drawn: reading stays local.
