@@ -1,5 +1,6 @@
 """Prediction of many views in groups, whose Gaussians are checked against all depth maps."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +14,12 @@ from recon.model.inference import without_feedback
 from recon.spread import spread_cameras
 from recon.types import Model, PackedViews, Prediction, Progress, Views
 from render import Gaussians
+
+# Number of geometry views down to which a time limit leaves their size; then it becomes smaller
+# first (docs/experiments/whole-captures.md).
+MIN_GEOMETRY_VIEWS = 12
+# The time of a group grows with this power of the resolution: 1.8 s at 128 px, 4.8 s at 256 px.
+TIME_EXPONENT = 1.5
 
 
 def predict_fused(
@@ -31,14 +38,14 @@ def predict_fused(
         model: Model that predicts each group.
         config: Number and size of the geometry views, size of groups, tolerances.
         progress: Called with the completed fraction.
-        seconds: Time that the prediction may take (s), for which there are fewer geometry views;
-            at least one group is predicted.
+        seconds: Time that the prediction may take (s), for which there are fewer geometry views
+            and smaller depth maps; at least one group is predicted.
     """
     model = without_feedback(model)
-    chosen = spread_cameras(views.cameras, config.max_views)
+    chosen, side = spread_cameras(views.cameras, config.max_views), config.resolution
     if seconds is not None:
-        chosen = _affordable(views, model, config, chosen, seconds)
-    small = at_resolution(views, chosen, config.resolution)
+        chosen, side = _affordable(views, model, config, chosen, seconds)
+    small = at_resolution(views, chosen, side)
     groups = group_views(small.cameras, config.group_size)
     parts: list[Prediction] = []
     for done, part in enumerate(_predict_groups(small, model, groups)):
@@ -102,17 +109,33 @@ def _affordable(
     config: FusionConfig,
     chosen: list[int],
     seconds: float,
-) -> list[int]:
-    """Return as many geometry views as the time suffices for, from the time of one group."""
-    members = spread_cameras(views.cameras, config.group_size)
-    small = at_resolution(views, members, config.resolution)
+) -> tuple[list[int], int]:
+    """Return the geometry views that the time suffices for, and their resolution (px).
+
+    It is expected from the time of one group at half the resolution. Smaller depth maps cost less
+    quality than parts of the scene that no geometry view shows.
+    """
     started = time.monotonic()
-    model(small, lambda fraction: None)
+    full = min(config.resolution, max(views.cameras.width, views.cameras.height))
+    half = math.ceil(full / 2)
+    group = spread_cameras(views.cameras, config.group_size)
+    model(at_resolution(views, group, half), lambda fraction: None)
     spent = time.monotonic() - started
-    groups = max(int((seconds - spent) / max(spent, 1e-9)), 1)
-    if groups * config.group_size >= len(chosen):
-        return chosen
-    return spread_cameras(views.cameras, groups * config.group_size)
+    left = max(seconds - spent, 0.0) / max(spent, 1e-9)
+    # Numbers of views that can be predicted at half and at the whole resolution.
+    at_half = config.group_size * left
+    whole = at_half * (half / full) ** TIME_EXPONENT
+    wanted = min(len(chosen), MIN_GEOMETRY_VIEWS)
+    if whole >= wanted:
+        return _fewer(views, chosen, int(whole)), full
+    side = round(full * (whole / wanted) ** (1 / TIME_EXPONENT))
+    if side >= half:
+        return _fewer(views, chosen, wanted), side
+    return _fewer(views, chosen, max(int(at_half), config.group_size)), half
+
+
+def _fewer(views: Views | PackedViews, chosen: list[int], count: int) -> list[int]:
+    return chosen if count >= len(chosen) else spread_cameras(views.cameras, count)
 
 
 def at_resolution(views: Views | PackedViews, chosen: Sequence[int], resolution: int) -> Views:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
+import recon
 import recon.fusion.predict
 import recon.time_limit
 from recon.capture import load_capture, load_views
@@ -18,6 +20,7 @@ from recon.optimisation.view_count_policy import POLICY
 from recon.pipeline import reconstruct
 from recon.time_limit import TimeLimit
 from recon.types import Model, Prediction, Progress, Views
+from render import Cameras
 
 
 @dataclass
@@ -46,22 +49,43 @@ def test_what_is_left(clock: Clock) -> None:
     assert limit.left == 0.0 and TimeLimit().left is None
 
 
-@pytest.mark.parametrize("seconds, groups", [(100.0, 4), (35.0, 2), (1.0, 1)])
-def test_fewer_geometry_views_in_less_time(
-    sample: Path, clock: Clock, seconds: float, groups: int
-) -> None:
-    """A group takes ten seconds: the first one is for measuring."""
+def timed(clock: Clock) -> Model:
+    """Return a model that takes ten seconds at 32 px, and 3.5 at half of that."""
     model = build_model("constant-depth")
 
     def slow(views: Views, progress: Progress) -> Prediction:
-        clock.now += 10
+        clock.now += 10 * (views.cameras.width / 32) ** 1.5
         return model(views, progress)
 
+    return slow
+
+
+@pytest.mark.parametrize(
+    "seconds, count, side", [(100.0, 8, 32), (30.0, 8, 24), (12.0, 4, 16), (1.0, 2, 16)]
+)
+def test_less_time_gives_smaller_depth_maps_and_then_fewer(
+    sample: Path, clock: Clock, seconds: float, count: int, side: int
+) -> None:
     views = load_views(load_capture(sample), 32)
-    chosen: Model = slow
     config = FusionConfig(min_views=3, group_size=2)
-    found = predict_fused(views, chosen, config, lambda done: None, seconds)
-    assert found.geometry_views is not None and len(found.geometry_views) == 2 * groups
+    found = predict_fused(views, timed(clock), config, lambda done: None, seconds)
+    assert found.geometry_views is not None and len(found.geometry_views) == count
+    assert found.depth.shape[-1] == side
+    assert clock.now <= max(seconds, 7.1)
+
+
+@pytest.mark.parametrize(
+    "seconds, count, side", [(100.0, 20, 32), (50.0, 18, 32), (36.0, 12, 32), (30.0, 12, 29)]
+)
+def test_many_depth_maps_become_fewer_before_they_become_smaller(
+    clock: Clock, seconds: float, count: int, side: int
+) -> None:
+    cameras = Cameras.from_fov(torch.eye(4).repeat(20, 1, 1), 60.0, 32, 24)
+    cameras.viewmats[:, 0, 3] = torch.arange(20.0)
+    views = recon.load_views(torch.rand(20, 3, 24, 32), cameras=cameras)
+    found = predict_fused(views, timed(clock), FusionConfig(), lambda done: None, seconds)
+    assert found.geometry_views is not None and len(found.geometry_views) == count
+    assert found.depth.shape[-1] == side
 
 
 def test_a_short_time_still_gives_a_scene(sample: Path) -> None:
