@@ -107,6 +107,16 @@ def test_colours_get_further_degrees(views: Views) -> None:
     assert min(sizes) > 0 and sizes[0] > sizes[3]
 
 
+@pytest.mark.parametrize("degree", [1, 2])
+def test_a_start_may_have_colours_that_depend_on_the_direction(views: Views, degree: int) -> None:
+    start = random_points(views, 500, seed=1).extend_sh(degree)
+    start.sh[:, 1:] = 0.1
+    config = McmcConfig(seconds=math.inf, max_steps=6, relocate_every=3, sh_every=2)
+    assert torch.equal(McmcScene(start, 1.0, config).gaussians().sh, start.sh)
+    found = optimise_mcmc(start, views, config).gaussians
+    assert found.sh_degree == 3 and not torch.equal(found.sh[:, 1], start.sh[:, 1])
+
+
 def test_few_gaussians_become_many(views: Views) -> None:
     """Growth is exponential until `grown_at`, whatever the colours have learned by then."""
     start = random_points(views, 500, seed=1)

@@ -120,9 +120,12 @@ class McmcScene:
             "quats": start.quats.clone(),
             "scales": start.scales.log(),
             "opacities": torch.logit(start.opacities),
-            "sh": start.sh.clone(),
+            "sh": start.sh[:, :1].clone(),
         }
         rates = {name: getattr(config, f"lr_{name}") for name in self.values}
+        if start.sh_degree > 0:
+            self.values["sh_rest"] = start.sh[:, 1:].clone()
+            rates["sh_rest"] = config.lr_sh / 20
         rates["means"] *= extent
         groups = [
             {"params": [value.requires_grad_()], "lr": rates[name], "name": name}
