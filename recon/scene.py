@@ -24,7 +24,7 @@ from recon.formats import (
 from recon.precision import WORLD, Origin
 from recon.simplification.decimation import importance_order
 from recon.spread import spread_cameras
-from recon.start_camera import world_start
+from recon.start_camera import local_start, world_start
 from recon.types import StageProgress, Views
 from render import Cameras, Gaussians, RasterizeSettings, RenderOutput, rasterize
 
@@ -192,7 +192,8 @@ class Scene:
         """Render the scene.
 
         Args:
-            cameras: Cameras to render, relative to `origin`; by default those of the scene.
+            cameras: Cameras to render, relative to `origin`; by default those of the scene, or the
+                one to look at it from first if it has none, as if read from a file.
             background: Colour behind the scene, display sRGB in [0, 1], of all cameras or of each;
                 with `channels`, a value for each of them. Black by default.
             options: Further arguments of `render.rasterize`, such as `settings`; without, the
@@ -207,7 +208,9 @@ class Scene:
         """
         chosen = self.cameras if cameras is None else cameras
         if chosen is None:
-            raise ValueError("this scene has no cameras; pass some to render()")
+            if self.start is None:
+                raise ValueError("this scene has no cameras; pass some to render()")
+            chosen = local_start(self.start, self.origin)
         chosen = chosen.to(self.gaussians.device)
         options.setdefault("settings", RasterizeSettings(antialiased=self.antialiased))
         if background is not None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recon.errors import InputError
 from recon.files import atomic_output
+from recon.reporting import shown_time
 from training.boards import Board
 from training.losses import PSNR, SQUARED_ERROR, TOTAL
 
@@ -127,7 +128,7 @@ class MetricsLogger:
         parts += [f"{k} {v:.3f}" for k, v in means.items() if k not in ("mse", TOTAL)]
         parts += [f"{scenes / seconds:.2f} samples/s", f"waiting {waiting:.0%}"]
         parts += [f"MFU {speed['mfu']:.0%}"] if "mfu" in speed else []
-        parts += [_time_left(seconds * (until - step))]
+        parts += [f"{shown_time(seconds * (until - step))} left"]
         self.report("  ".join(parts))
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
@@ -161,8 +162,3 @@ def _append(path: Path, line: str) -> None:
         with suppress(OSError):  # there may be no file yet
             os.truncate(path, before)
         raise
-
-
-def _time_left(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min left" if hours else f"{minutes} min left"

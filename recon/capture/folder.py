@@ -12,7 +12,7 @@ from recon.capture.masks import without_masks
 from recon.capture.names import FOLDERS, SMALLER_COPIES, images_below
 from recon.capture.types import Capture, Frame
 from recon.errors import InputError, LeftOutWarning, counted, listed, warn
-from recon.photo_extensions import IMAGE_EXTENSIONS, is_image
+from recon.photo_extensions import IMAGE_EXTENSIONS_TEXT, is_image
 
 # Names that macOS gives photos that are in iCloud only.
 ICLOUD = re.compile(r"\..+\.icloud")
@@ -73,7 +73,7 @@ def _nothing_found(folder: Path) -> InputError:
     kinds += [f"files that are in iCloud only ({listed(absent)})"] * bool(absent)
     found = f"only {' and '.join(kinds)}" if kinds else "no files"
     return InputError(
-        f"no images in {folder}: found {found}, expected {', '.join(IMAGE_EXTENSIONS)}, "
+        f"no images in {folder}: found {found}, expected {IMAGE_EXTENSIONS_TEXT}, "
         "a transforms.json, a COLMAP project or poses_bounds.npy"
     )
 
@@ -108,9 +108,7 @@ def read_files(files: Sequence[Path]) -> Capture:
         if not file.is_file():
             raise InputError(f"image not found: {file}; check the path")
         if not is_image(file):
-            raise InputError(
-                f"{file} is not an image; expected one of {', '.join(IMAGE_EXTENSIONS)}"
-            )
+            raise InputError(f"{file} is not an image; expected one of {IMAGE_EXTENSIONS_TEXT}")
     counts = Counter(file.resolve() for file in files)
     if repeated := [file.name for file, count in counts.items() if count > 1]:
         warn(f"photos are given several times and used once: {listed(repeated)}")

@@ -57,7 +57,7 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k}: {_text(v)}" for k, v in value.items())
     if isinstance(value, list):
-        return " ".join(_text(v) for v in value)
+        return " ".join(_text(v) for v in value) or "none"
     return {True: "yes", False: "no", None: "unknown"}.get(value, str(value))
 
 

@@ -30,7 +30,9 @@ def main(words: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--captures", type=Path, metavar="FOLDER", help="folder of captures")
-    parser.add_argument("--quick", action="store_true", help="a quarter of an hour instead of two hours")
+    parser.add_argument(
+        "--quick", action="store_true", help="a quarter of an hour instead of two hours"
+    )
     parser.add_argument(
         "--docs", type=Path, default=ROOT / "docs", metavar="FOLDER",
         help="folder to write benchmark.json, benchmark.md and benchmark/ to (%(default)s)",

@@ -21,9 +21,9 @@ MISSING = "n/a"
 def as_table(results: Sequence[CaseResult]) -> str:
     """Return a Markdown table of scores.
 
-    One case has a row per target and method, and the mean; several cases have their means, and the
-    means over all of them by split. Clips of a test set have only its mean. LPIPS is left out where
-    its weights are missing.
+    One case has a row per target and method, and the mean of several targets; several cases have
+    their means, and the means over all of them by split. Clips of a test set have only its mean.
+    LPIPS is left out where its weights are missing.
     """
     rows = [["capture", "split", "target", "method", *_HEADS.values()]]
     captures = [result for result in results if not result.suite]
@@ -33,8 +33,9 @@ def as_table(results: Sequence[CaseResult]) -> str:
             if len(results) == 1:
                 for name, scores in targets.items():
                     rows.append([*head, name, method, *_numbers(scores)])
-            means = {metric: result.mean(method, metric) for metric in METRICS}
-            rows.append([*head, "mean", method, *_numbers(means)])
+            if len(results) > 1 or len(targets) > 1:
+                means = {metric: result.mean(method, metric) for metric in METRICS}
+                rows.append([*head, "mean", method, *_numbers(means)])
     groups = {split: [r for r in captures if r.case.split == split] for split in _splits(captures)}
     for split, group in groups.items():
         if len(group) > 1:

@@ -129,7 +129,7 @@ def _run_matcher(
     summary, num_pairs, hint = work / "summary.json", count * (count - 1) // 2, ""
     if matcher == "aliked":
         seconds = LEARNED_PAIR_SECONDS * num_pairs * _slowdown(work.with_name("sift"))
-        hint = f": {num_pairs} pairs, about {shown_time(seconds)}"
+        hint = f": {_pairs(num_pairs)}, about {shown_time(seconds)}"
     for index, stage in enumerate(stages):
         report(stage.description + hint, index / len(stages))
         hint = ""
@@ -195,7 +195,11 @@ def expected_time(num_pairs: int, seconds: float, slowdown: float, photos: int) 
     constant, linear, quadratic = MAPPING_SECONDS
     mapping = constant + photos * (linear + photos * quadratic)
     total = seconds / count_processes(num_pairs) + min(slowdown, MAX_SLOWDOWN) * mapping
-    return f": {num_pairs:,} pairs, about {shown_time(total)} until the cameras are solved"
+    return f": {_pairs(num_pairs)}, about {shown_time(total)} until the cameras are solved"
+
+
+def _pairs(count: int) -> str:
+    return f"{count:,} pair{'s' * (count != 1)}"
 
 
 def _run_stage(stage: Stage, job: Path, limit: float) -> None:
