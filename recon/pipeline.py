@@ -62,6 +62,7 @@ def reconstruct(
     config: ReconstructConfig | None = None,
     progress: StageProgress = _ignore,
     watch: SceneWatch | None = None,
+    limit: TimeLimit | None = None,
 ) -> Scene:
     """Reconstruct a scene from photos.
 
@@ -71,6 +72,7 @@ def reconstruct(
         config: Settings; all have defaults. `poses` and `memory_gb` are for photos, not for views.
         progress: Called with the name of the stage and its completed fraction.
         watch: Called with the Gaussians while they are optimised, and with the capture.
+        limit: Time limit that has started already; by default `config.seconds` from now on.
 
     Returns:
         The scene, in the frame and scale of the input's cameras unless `config.poses` changes
@@ -82,7 +84,7 @@ def reconstruct(
         MissingDependency: Solving cameras or reading a file needs an extra that is not installed.
     """
     config = config or ReconstructConfig()
-    limit = TimeLimit(config.seconds)
+    limit = limit or TimeLimit(config.seconds)
     device, model = choose_device(config.device), build_model(config.model)
     if isinstance(source, Views):
         _check_settings_of_views(config)
@@ -357,7 +359,9 @@ def finish_scene(
         simplified=len(scene) < len(prediction.gaussians),
     )
     scene = replace(scene, provenance=provenance)
+    before = limit.spent
     if not is_optimised or len(scene) == 0:
+        limit.warn_if_short(before, None)
         return scene
     views = views.to(scene.gaussians.device)
     schedule = config.optimise.for_num_views(len(views))
@@ -373,6 +377,8 @@ def finish_scene(
         watch,
         transients,
     )
+    is_cut = schedule.seconds is not None and limit.spent - before >= schedule.seconds
+    limit.warn_if_short(before, result.steps, is_cut and result.steps < schedule.steps)
     visible = result.gaussians.opacities >= MIN_OPACITY  # not hidden
     return replace(
         scene,

@@ -1,7 +1,14 @@
-"""Time limit of a reconstruction."""
+"""Time limit of a reconstruction, and the warning if it is not kept."""
 
 import time
 from dataclasses import dataclass, field
+
+from recon.errors import counted, warn
+
+# A limit is kept if the run takes no more than this multiple of it and this time (s).
+TOLERANCE, TOLERANCE_S = 1.1, 1.0
+# Number of steps of the optimisation below which it hardly changes the scene.
+MIN_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -14,8 +21,43 @@ class TimeLimit:
     """Reading of the monotonic clock at the start."""
 
     @property
+    def spent(self) -> float:
+        """Time since the start (s)."""
+        return time.monotonic() - self.started
+
+    @property
     def left(self) -> float | None:
         """Time that is left (s), 0 if there is none; None without a limit."""
-        if self.seconds is None:
-            return None
-        return max(self.started + self.seconds - time.monotonic(), 0.0)
+        return None if self.seconds is None else max(self.seconds - self.spent, 0.0)
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether the run takes clearly longer than it may."""
+        return self.seconds is not None and self.spent > TOLERANCE * self.seconds + TOLERANCE_S
+
+    def warn_if_short(self, before: float, steps: int | None, is_cut: bool = False) -> None:
+        """Warn if the run took longer than it may, or if its optimisation was cut to nearly none.
+
+        Args:
+            before: Time that had been spent when the optimisation began (s).
+            steps: Number of steps that it took; None if none were wanted.
+            is_cut: Whether the time ended it before its last step.
+        """
+        is_cut = is_cut and steps is not None and steps < MIN_STEPS
+        if not self.is_exceeded and not is_cut:
+            return
+        text = f"the run took {_shown(self.spent)}"
+        if steps is not None:
+            text = f"cameras, photos and depth took {_shown(before)}, and "
+            text += f"{counted(steps, 'step')} of the optimisation" if steps else "nothing was"
+            text += f" {_shown(self.spent - before)}" if steps else " optimised"
+        self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Warn that the time was too short, with what took how long."""
+        assert self.seconds is not None
+        warn(f"{_shown(self.seconds)} were too short: {text}; grant more")
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.2g} s"

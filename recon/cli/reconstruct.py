@@ -21,6 +21,7 @@ from recon.reporting import (
     report,
     shown_size,
 )
+from recon.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from recon.capture import Capture
@@ -80,16 +81,15 @@ class Reconstruct:
         from recon.files import check_space
 
         start = time.perf_counter()
+        config = self.options.config()
+        limit = TimeLimit(config.seconds, time.monotonic() - START_S)
         capture = self._checked()
-        config = replace(self.options.config(), memory_gb=self.memory)
+        config = replace(config, memory_gb=self.memory)
         degree = config.optimise.for_num_views(len(capture.frames)).sh_degree or 0
         count = expected_count(config, capture)
         check_space(self.output, expected_bytes(self.output, count, degree))
-        if config.seconds is not None:
-            spent = time.perf_counter() - start
-            config = replace(config, seconds=max(config.seconds - spent - START_S, 1.0))
         with self._live() as live:
-            scene, interrupted = self._make(capture, config, live)
+            scene, interrupted = self._make(capture, config, limit, live)
             made = scene.provenance
             assert made is not None and made.poses is not None
             summary = {
@@ -151,7 +151,11 @@ class Reconstruct:
         return capture
 
     def _make(
-        self, capture: "Capture", config: ReconstructConfig, live: "LiveViewer | None"
+        self,
+        capture: "Capture",
+        config: ReconstructConfig,
+        limit: TimeLimit,
+        live: "LiveViewer | None",
     ) -> tuple["Scene", bool]:
         """Write all outputs; return the scene, and whether Ctrl-C ended its optimisation."""
         from recon.capture import write_transforms
@@ -163,9 +167,12 @@ class Reconstruct:
             progress, was_interrupted = report_stage, _never
             if self.keep_on_interrupt:
                 progress, was_interrupted = _interruptible(report_stage, held)
-            scene = reconstruct(capture, config, progress, live.update if live else None)
+            scene = reconstruct(capture, config, progress, live.update if live else None, limit)
+            was_kept, before = not limit.is_exceeded, limit.spent
             progress("writing", 0.0)
             scene.save(self.output)
+            if was_kept and limit.is_exceeded:
+                limit.warn(f"writing {self.output} took {limit.spent - before:.0f} s")
             made = scene.provenance
             assert made is not None and made.poses is not None
             if self.save_cameras is not None:

@@ -1,5 +1,7 @@
 """A granted time: it is shared out between the stages, by a clock that the test moves."""
 
+import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +13,15 @@ import recon.fusion.predict
 import recon.time_limit
 from recon.capture import load_capture, load_views
 from recon.cli.arguments import UsageError
+from recon.cli.main import main
 from recon.cli.options import ReconstructOptions, parse_time
 from recon.config import FusionConfig, OptimiseConfig, ReconstructConfig, ViewConfig
-from recon.errors import ConfigError
+from recon.errors import ConfigError, ReconWarning
 from recon.fusion.predict import predict_fused
 from recon.model.registry import build_model
 from recon.optimisation.view_count_policy import POLICY
 from recon.pipeline import reconstruct
+from recon.scene import Scene
 from recon.time_limit import TimeLimit
 from recon.types import Model, Prediction, Progress, Views
 from render import Cameras
@@ -47,6 +51,38 @@ def test_what_is_left(clock: Clock) -> None:
     assert limit.left == 6.0
     clock.now = 11.0
     assert limit.left == 0.0 and TimeLimit().left is None
+
+
+@pytest.mark.parametrize(
+    ("spent", "before", "steps", "told"),
+    [
+        (21.3, 20.9, 0, "photos and depth took 21 s, and nothing was optimised; grant more"),
+        (10.0, 8.2, 4, "took 8.2 s, and 4 steps of the optimisation 1.8 s; grant more"),
+        (12.1, 3.0, 60, "took 3 s, and 60 steps of the optimisation 9.1 s; grant more"),
+        (12.1, 12.0, None, "10 s were too short: the run took 12 s; grant more"),
+        (11.9, 3.0, 60, None),
+        (10.0, 8.2, 5, None),
+        (10.0, 9.0, None, None),
+    ],
+)
+def test_a_time_that_is_too_short_is_told(
+    clock: Clock, spent: float, before: float, steps: int | None, told: str | None
+) -> None:
+    limit, clock.now = TimeLimit(10.0), spent
+    with warnings.catch_warnings(record=True) as found:
+        limit.warn_if_short(before, steps, is_cut=spent >= 10)
+    texts = [str(warning.message) for warning in found]
+    assert [text.startswith("10 s were too short: ") for text in texts] == [True] * (
+        told is not None
+    )
+    assert told is None or texts[0].endswith(told)
+    TimeLimit().warn_if_short(before, steps)
+
+
+def test_few_steps_are_no_matter_if_the_time_did_not_cut_them(clock: Clock) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TimeLimit(10.0).warn_if_short(1.0, 2)
 
 
 def timed(clock: Clock) -> Model:
@@ -95,8 +131,40 @@ def test_a_short_time_still_gives_a_scene(sample: Path) -> None:
         optimise=OptimiseConfig(steps=1),
         seconds=1e-3,
     )
-    scene = reconstruct(sample, config)
+    with pytest.warns(ReconWarning, match="0.001 s were too short: .* nothing was optimised"):
+        scene = reconstruct(sample, config)
     assert len(scene) > 0 and scene.geometry_views is not None
+
+
+def test_the_command_tells_a_time_that_was_too_short(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "--model constant-depth --max-views 2 --resolution 32 --time 0.1s --json"
+    main([str(sample), "-o", str(tmp_path / "s.ply"), *options.split()])
+    out, err = capsys.readouterr()
+    assert "warning: 0.1 s were too short: cameras, photos and depth took" in err
+    assert any("nothing was optimised" in text for text in json.loads(out)["warnings"])
+
+
+def test_a_slow_writing_is_told(
+    sample: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = TimeLimit(60.0)
+    monkeypatch.setattr("recon.cli.reconstruct.TimeLimit", lambda *_: limit)
+    save = Scene.save
+
+    def slow(scene: Scene, path: Path) -> None:
+        save(scene, path)
+        object.__setattr__(limit, "started", limit.started - 70)
+
+    monkeypatch.setattr(Scene, "save", slow)
+    options = "--model constant-depth --max-views 2 --resolution 32 --refine 0 --time 60s"
+    main([str(sample), "-o", str(tmp_path / "s.ply"), *options.split()])
+    assert "60 s were too short: writing" in (err := capsys.readouterr().err)
+    assert err.count("too short") == 1
 
 
 def test_a_long_time_is_used_as_far_as_it_helps() -> None:
