@@ -20,6 +20,8 @@ KEYS = {
     "drag with the right button": "move sideways", "wheel": "zoom",
     "Ctrl or Cmd + K": "find a command", "?": "this map", "Esc": "close it",
 }  # fmt: skip
+# The element of this map; it also tells that recon wrote a page.
+MARK = 'id="recon-keys"'
 SCRIPT = """<script>addEventListener("keydown", event => {
   const map = document.getElementById("recon-keys");
   const typed = event.target.closest?.("input,textarea");
@@ -63,6 +65,6 @@ def with_texts(page: str, texts: PageTexts) -> str:
         f"<tr><td><b>{html.escape(key)}</b></td><td>&nbsp; {html.escape(text)}</td></tr>"
         for key, text in KEYS.items()
     )
-    keys = f'<div id="recon-keys" hidden style="{STYLE}"><table>{rows}</table></div>{SCRIPT}'
+    keys = f'<div {MARK} hidden style="{STYLE}"><table>{rows}</table></div>{SCRIPT}'
     head, end, rest = page.rpartition("</body>")
     return f"{head}{keys}{end}{rest}" if end else page + keys

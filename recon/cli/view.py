@@ -24,7 +24,8 @@ class View:
     cameras: Annotated[Path | None, Arg(metavar="CAPTURE")] = None
     """Capture or transforms.json: its photos are shown, and the view starts near one of them."""
     static: Annotated[Path | None, Arg(metavar="FOLDER")] = None
-    """Write a web page of the scene to this new folder, for any web server, and exit."""
+    """Write a web page of the scene to this folder, for the disk or any web server, and exit. An
+    earlier page there is replaced."""
     max_splats: int = 1_000_000
     """Maximum number of Gaussians per scene to send to a browser: the most important ones."""
     port: int = 8080
@@ -52,8 +53,8 @@ class View:
                 time.sleep(3600)
 
     def _check(self) -> None:
-        from recon.files import check_new_folder
         from viewer.server import check_address
+        from viewer.web_page import check_page_folder
 
         if not 0 < self.port < 65536:
             raise UsageError(f"--port must be between 1 and 65535, found {self.port}")
@@ -64,7 +65,7 @@ class View:
         else:
             if len(self.scenes) > 1:
                 raise UsageError("--static writes a page of one scene; give one scene file")
-            check_new_folder(self.static)
+            check_page_folder(self.static)
 
     def _photos(self, scene: "ViewerScene") -> "Photos | None":
         from recon.capture.cameras import relative_to

@@ -200,6 +200,8 @@ def test_taken_port_is_reported(scene: Path, capsys, monkeypatch) -> None:
         (["a.ply", "--max-splats", "0"], "--max-splats must be at least 1"),
         (["a.ply", "a.ply", "--static", "page"], "--static writes a page of one scene"),
         (["a.ply", "--static", "."], "which would be lost"),
+        (["a.ply", "--static", "site"], "contains index.html, which would be lost"),
+        (["a.ply", "--static", "x" * 300], "File name too long; choose another output"),
         (["empty.ply"], "is empty"),
         ([], "missing SCENE"),
     ],
@@ -210,6 +212,8 @@ def test_bad_input(
     monkeypatch.chdir(scene.parent)
     Path("broken.ply").write_bytes(b"no scene")
     write_empty_ply(Path("empty.ply"))
+    Path("site").mkdir()
+    Path("site/index.html").write_text("<p>somebody's own page</p>")
     with pytest.raises(SystemExit) as end:
         main(["view", *options])
     assert end.value.code == 2 and message in capsys.readouterr().err
@@ -218,7 +222,12 @@ def test_bad_input(
 def test_page(scene: Path, capsys) -> None:
     folder = scene.parent / "page"
     main(["view", str(scene), "--static", str(folder)])
+    # An earlier page is replaced.
+    with (folder / "index.html").open("a") as file:
+        file.write("<!-- old -->")
+    main(["view", str(scene), "--static", str(folder)])
     page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "<!-- old -->" not in page
     assert "index.html: open it" in capsys.readouterr().out
     assert page.lstrip().lower().startswith("<!doctype html")
     assert [path.name for path in folder.iterdir()] == ["index.html"]
