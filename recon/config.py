@@ -127,6 +127,12 @@ class ReconstructConfig:
         check_types(self)
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise ConfigError(f"seconds must be above 0, got {self.seconds}", "seconds")
+        if self.seconds is not None and self.optimise.seconds is not None:
+            raise ConfigError(
+                "seconds and optimise.seconds exclude each other, since the first is shared out "
+                "between all stages; set one of them",
+                "seconds",
+            )
         if self.memory_gb is not None and not 0 < self.memory_gb < math.inf:
             raise ConfigError(f"memory_gb must be above 0, got {self.memory_gb}", "memory_gb")
 

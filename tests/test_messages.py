@@ -5,6 +5,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,12 @@ def texts(tree: ast.AST) -> Iterator[str]:
                 yield str(child.value)
 
 
+def parsed(command: str, words: str) -> Any:
+    """Return a command as the command line reads it."""
+    module, name, _ = COMMANDS[command]
+    return parse(getattr(importlib.import_module(module), name), words.split())
+
+
 def test_the_library_names_no_flags() -> None:
     for path in library():
         for text in texts(ast.parse(path.read_text())):
@@ -54,6 +61,66 @@ def test_commands_raise_one_class_for_options() -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "words", "told"),
+    [
+        (
+            "reconstruct",
+            ". -o s.ply --time 3m --refine 10",
+            "--time and --refine exclude each other",
+        ),
+        ("reconstruct", ". -o s.ply --time 3m --refine 20s", "--time and --refine exclude"),
+        (
+            "reconstruct",
+            ". -o s.ply --refine 0 --prune 0.5",
+            "--prune has no effect without the opt",
+        ),
+        ("reconstruct", ". -o s.ply --refine 0 --refine-cameras", "--refine-cameras has no effect"),
+        ("reconstruct", ". -o s.ply --refine 0 --keep-on-interrupt", "--keep-on-interrupt has no"),
+        (
+            "reconstruct",
+            ". -o s.ply --camera-source given --no-cache",
+            "--no-cache has no effect on",
+        ),
+        ("batch", "list.txt -o scenes --time 3m --refine 10", "--time and --refine exclude each"),
+        ("eval", ". --time 3m --refine 10", "--time and --refine exclude each other"),
+        ("eval", ". --gps", "--gps has no effect on the scores of recon eval; omit it"),
+        (
+            "render",
+            "a.ply -o f.png --path orbit --num-frames 5",
+            "no effect on f.png, which is one",
+        ),
+        ("render", "a.ply -o f.png --resume", "--resume has no effect on f.png"),
+        ("render", "a.ply -o f.png --fps 10", "--fps has no effect on f.png, which is no video"),
+        ("render", "a.ply -o images --fps 10", "--fps has no effect on images, which is no video"),
+        ("render", "a.ply -o f.png --image-format jpg", "--image-format has no effect on f.png"),
+        ("render", "a.ply -o v.mp4 --image-format jpg", "--image-format has no effect on v.mp4"),
+        ("render", "a.ply -o v.mp4 --path cameras --num-frames 9", "--num-frames has no effect on"),
+        ("render", "a.ply -o f.png --depth --background white", "--background has no effect on d"),
+        ("render", "a.ply -o f.exr --background white", "--background has no effect on images"),
+        ("convert", "a.ply -o b.ply --cameras c --scale-between 0,0,0 1,0,0 2", "or a photo in"),
+        ("compress", "a.ply -o b.sog --max-views 3", "--max-views has no effect without photos"),
+        ("compress", "a.ply -o b.sog --resolution 64", "--resolution has no effect without photos"),
+        ("view", "a.ply --static page --port 9000", "--port has no effect with --static"),
+        ("view", "a.ply --static page --open", "--open has no effect with --static"),
+        ("bench", "raster --batch 2", "--batch has no effect on recon bench raster"),
+        ("bench", "model --degrees 0", "--degrees has no effect on recon bench model"),
+        ("doctor", "--fix --json", "--fix and --json exclude each other"),
+        ("clean", "a.ply -o b.ply --object --sky sphere", "--object keeps no sky and excludes"),
+    ],
+)
+def test_options_without_effect_are_refused(command: str, words: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        parsed(command, words).run()
+
+
+@pytest.mark.parametrize(
+    "options", ["--time 3m --refine 0", "--time 3m --quality draft", "--refine 10 --prune 0.5"]
+)
+def test_options_that_go_together(options: str) -> None:
+    parsed("reconstruct", f". -o s.ply {options}").options.config()
+
+
+@pytest.mark.parametrize(
     ("command", "words"),
     [
         ("batch", "captures -o scenes --processes 0"),
@@ -69,7 +136,5 @@ def test_commands_raise_one_class_for_options() -> None:
     ],
 )
 def test_wrong_options_are_of_one_class(command: str, words: str) -> None:
-    module, name, _ = COMMANDS[command]
-    parsed = parse(getattr(importlib.import_module(module), name), words.split())
     with pytest.raises(UsageError, match="--"):
-        parsed.run()
+        parsed(command, words).run()

@@ -12,7 +12,7 @@ import inspect
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,6 +133,20 @@ class Option:
                 f"{shortened(text)}"
             )
         return value
+
+
+def refuse_idle(command: Any, fields: Iterable[str], why: str) -> None:
+    """Raise UsageError for the first of some options that is given, but would have no effect.
+
+    Args:
+        command: The dataclass of the options.
+        fields: Names of fields; those that have their default value count as not given.
+        why: What the option has no effect on, or when.
+    """
+    names = tuple(fields)
+    for option in options_of(type(command)):
+        if option.path[0] in names and getattr(command, option.path[0]) != option.default:
+            raise UsageError(f"{option.name} has no effect {why}; omit it")
 
 
 def nested_type(command: type, field: str) -> Any:

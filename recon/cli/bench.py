@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from recon.cli.arguments import Arg, JsonOutput, UsageError
+from recon.cli.arguments import Arg, JsonOutput, UsageError, refuse_idle
 from recon.reporting import check_json, prints_json, progress_reporter, say, write_json
+
+# Fields that one of the two measurements has alone.
+RASTER_ONLY = ("scenes", "degrees")
+MODEL_ONLY = ("networks", "side", "views", "batch", "device", "precision")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Bench:
         for name in ("repeats", "side", "views", "batch"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} must be at least 1, found {getattr(self, name)}")
+        others = RASTER_ONLY if self.what == "model" else MODEL_ONLY
+        refuse_idle(self, others, f"on recon bench {self.what}")
         check_json(self.json, is_result=True)
         results = self._measured()
         if self.json is not None:

@@ -58,6 +58,8 @@ class Clean:
         from recon.formats import SceneSource, format_of, open_scene, write_scene
 
         started = time.perf_counter()
+        if self.object and self.sky == "sphere":
+            raise UsageError("--object keeps no sky and excludes --sky sphere; pass one of them")
         format_of(self.output)
         outputs = {"-o": self.output, "--json": self.json}
         check_outputs(outputs, inputs=[self.scene, self.cameras], force=self.force)

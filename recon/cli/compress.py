@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput
+from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput, refuse_idle
 from recon.cli.outputs import check_capture_stays, check_outputs
 from recon.cli.scene_capture import capture_of_scene
 from recon.errors import warn
@@ -61,6 +61,8 @@ class Compress:
 
         started = time.perf_counter()
         ViewConfig(self.max_views, self.resolution)
+        if self.cameras is None:
+            refuse_idle(self, ("max_views", "resolution"), "without photos (--cameras)")
         format_of(self.output)
         check_outputs(
             {"-o": self.output, "--json": self.json},

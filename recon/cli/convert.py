@@ -92,25 +92,28 @@ class Convert:
                 f"--sh-degree is for scenes, and {self.output} is a point cloud, which has no "
                 "spherical harmonics; leave it out"
             )
-        self._check_scale()
+        names_photos = self._check_scale()
         keeps_cameras = not points and format_of(self.output).keeps_cameras
-        if self.cameras is not None and not keeps_cameras and not self.scale_between:
+        if self.cameras is not None and not keeps_cameras and not names_photos:
             known = ", ".join(e for e, record in FORMATS.items() if record.keeps_cameras)
             raise UsageError(
-                f"--cameras needs a format that holds cameras ({known}), found {self.output}"
+                f"--cameras needs a format that holds cameras ({known}), or a photo in "
+                f"--scale-between, found {self.output}"
             )
         outputs = {"-o": self.output, "--json": self.json}
         check_outputs(outputs, inputs=[self.scene, self.cameras], force=self.force)
 
-    def _check_scale(self) -> None:
-        from recon.cli.scaling import check_factor, parse_distance
+    def _check_scale(self) -> bool:
+        """Check the options of the scale; return whether they name photos."""
+        from recon.cli.scaling import PhotoPixel, check_factor, parse_distance
 
         if self.scale is not None:
             if self.scale_between:
                 raise UsageError("--scale and --scale-between exclude each other; pass one of them")
             check_factor("--scale", self.scale)
-        if self.scale_between:
-            parse_distance(self.scale_between)
+        if not self.scale_between:
+            return False
+        return any(isinstance(part, PhotoPixel) for part in parse_distance(self.scale_between))
 
     def _factor(self, source: "SceneSource") -> float:
         """Return the factor to scale by."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recon.cli.arguments import JsonOutput
+from recon.cli.arguments import JsonOutput, UsageError
 from recon.cli.features import FEATURES, feature_states, reinstall_command, version
 from recon.errors import ReconError
 from recon.files import temporary_folder
@@ -31,6 +31,8 @@ class Doctor:
 
     def run(self) -> None:
         """Print the report; a missing package is not an error."""
+        if self.fix and prints_json(self.json):
+            raise UsageError("--fix and --json exclude each other; pass one of them or --json FILE")
         check_json(self.json, is_result=True)
         facts = _facts()
         if self.json is not None:

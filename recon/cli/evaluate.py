@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from recon.cli.arguments import Arg, JsonOutput, UsageError
+from recon.cli.arguments import Arg, JsonOutput, UsageError, refuse_idle
 from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_outputs
 from recon.errors import strictly
@@ -108,12 +108,8 @@ class Evaluate:
             raise UsageError(f"--every must be at least 2, found {self.every}")
         if self.sector is not None and not 0 < self.sector < 1:
             raise UsageError(f"--sector must be between 0 and 1, found {self.sector}")
-        defaults = ReconstructOptions()
-        for name in ("metric_scale", "marker_size", "gps", "center"):
-            if getattr(self.options, name) != getattr(defaults, name):
-                raise UsageError(
-                    f"--{name.replace('_', '-')} has no effect on the scores of recon eval; omit it"
-                )
+        frames = ("metric_scale", "marker_size", "gps", "center")
+        refuse_idle(self.options, frames, "on the scores of recon eval")
 
     def _split(self) -> str:
         """Return the name of the split, or the rule by which to split."""

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from recon.cli.arguments import Arg, UsageError, shortened
+from recon.cli.arguments import Arg, UsageError, refuse_idle, shortened
 from recon.config import (
     CAMERA_LR,
     OptimiseConfig,
@@ -53,10 +53,12 @@ class ReconstructOptions:
     """Model: cost-volume (the bundled network), plane-sweep or constant-depth (baseline methods),
     or a checkpoint file (.safetensors)."""
     quality: Quality = "standard"
-    """draft takes about a third of the time of standard, and high three times as long."""
+    """draft takes about a third of the time of standard, and high three times as long. With --time,
+    it only sets the maximum numbers of steps and of photos that depth is predicted from (16, 32 or
+    48): draft leaves more of the time for steps."""
     time: Annotated[str | None, Arg(metavar="TIME")] = None
     """Time that the whole run may take, in seconds, minutes or hours (40s, 3m, 1h). It is used up,
-    as far as more steps improve the scene."""
+    as far as more steps improve the scene, and therefore excludes --refine (except for 0)."""
     max_views: int = ViewConfig.max_views
     """Maximum number of photos to use; if there are more, those whose cameras are best spread. With
     a single photo, depth is a guess."""
@@ -71,7 +73,7 @@ class ReconstructOptions:
     high 135]."""
     prune: Annotated[float | None, Arg(metavar="FRACTION")] = SimplifyConfig.fraction
     """Fraction of the Gaussians to remove before the optimisation, in [0, 1): those that no photo
-    sees are pruned first, then similar neighbours are merged. Has no effect with --refine 0
+    sees are pruned first, then similar neighbours are merged. Not with --refine 0
     [default: 0.5, with more than four photos as many as --max-gaussians asks for]."""
     transients: bool = ReconstructConfig.transients
     """Leave out what only one photo shows where others see something else, such as passers-by;
@@ -88,6 +90,12 @@ class ReconstructOptions:
         """Build the configuration of the library."""
         base = ReconstructConfig.for_quality(self.quality)
         optimise = base.optimise if self.refine is None else parse_refine(self.refine)
+        if optimise.steps == 0:
+            refuse_idle(self, ("refine_cameras", "prune"), "without the optimisation (--refine 0)")
+        elif self.refine is not None and self.time is not None:
+            raise UsageError("--time and --refine exclude each other; pass one of them")
+        if self.cameras == "given":
+            refuse_idle(self, ("no_cache",), "on given cameras")
         if self.refine_cameras:
             optimise = replace(optimise, lr_camera=CAMERA_LR)
         most = base.simplify.max_gaussians if self.max_gaussians is None else self.max_gaussians

@@ -67,7 +67,8 @@ def _splitter(options: list[Option]) -> argparse.ArgumentParser:
         flags = option.flags
         if option.kind is bool:
             for flag in flags:
-                value = not flag.startswith("--no-")
+                # --no-cache is a name of its own, which switches nothing off that is called cache.
+                value = option.default is False or flag == flags[0]
                 parser.add_argument(flag, dest=destination, action="store_const", const=value)
         elif option.many:
             parser.add_argument(*flags, dest=destination, nargs="*")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from recon.cli.arguments import OUTPUT, Arg, JsonOutput, UsageError
+from recon.cli.arguments import OUTPUT, Arg, JsonOutput, UsageError, refuse_idle
 from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_capture_stays, check_outputs, expected_bytes
 from recon.config import ReconstructConfig
@@ -82,6 +82,9 @@ class Reconstruct:
 
         start = time.perf_counter()
         config = self.options.config()
+        if config.optimise.steps == 0:
+            why = "without the optimisation (--refine 0)"
+            refuse_idle(self, ("keep_on_interrupt",), why)
         limit = TimeLimit(config.seconds, time.monotonic() - START_S)
         capture = self._checked()
         config = replace(config, memory_gb=self.memory)
@@ -129,6 +132,8 @@ class Reconstruct:
         check_outputs(files, folders, inputs=self.input, force=self.force)
         capture = load_capture(source, self.video_frames, invert_masks=self.invert_masks)
         check_capture_stays(files, capture, self.force)
+        if capture.kind != "video":
+            refuse_idle(self, ("video_frames",), f"on {capture.title}, which is no video")
         given = capture.has_cameras and self.options.cameras != "solve"
         if given and not self.options.center:
             farthest = self.options.metric_scale * max(map(abs, camera_origin(capture.frames)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, UsageError
+from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, UsageError, refuse_idle
 from recon.cli.outputs import check_capture_stays, check_outputs
 from recon.cli.scene_capture import capture_of_scene
 from recon.reporting import parse_size, progress_reporter, say
@@ -51,7 +51,7 @@ class Render:
     panorama: bool = False
     """Render all directions around the camera, as an equirectangular (360-degree) image."""
     num_frames: Annotated[int, Arg(replaces=("--frames",))] = 60
-    """Number of images along a path."""
+    """Number of images along a path, for a video or a folder."""
     fps: float = 30.0
     """Frames per second of a video."""
     depth: bool = False
@@ -89,6 +89,7 @@ class Render:
         if self.num_frames < 1 or not 0 < self.fps <= 240:
             raise UsageError("--num-frames must be at least 1 and --fps between 0 and 240")
         self._check_panorama()
+        self._check_idle(suffix)
         check_outputs(
             {"-o": self.output} if suffix else {},
             inputs=[self.scene, self.cameras],
@@ -121,6 +122,21 @@ class Render:
                     f"{2 * max(2, height)}x{max(2, height)}"
                 )
 
+    def _check_idle(self, suffix: str) -> None:
+        """Refuse options that this kind of output and image does not have."""
+        if suffix != ".mp4":
+            refuse_idle(self, ("fps",), f"on {self.output}, which is no video")
+        if suffix:
+            refuse_idle(self, ("image_format",), f"on {self.output}, which is no folder")
+        if suffix in IMAGE_FORMATS:
+            refuse_idle(self, ("num_frames", "resume"), f"on {self.output}, which is one image")
+        if self.path == "cameras":
+            refuse_idle(self, ("num_frames",), "on the given cameras (--path cameras)")
+        is_exr = ".exr" in (suffix, f".{self.image_format}")
+        if self.background != "transparent" and (self.depth or is_exr):
+            kind = "images with alpha (.exr)" if is_exr else "depth"
+            refuse_idle(self, ("background",), f"on {kind}")
+
     def _config(self, antialiased: bool) -> "ImageConfig":
         from recon.export.images import ImageConfig
 
@@ -152,6 +168,7 @@ class Render:
                 gaussians, given, self.num_frames if suffix not in IMAGE_FORMATS else 1
             )
             return moved, [f"{i:04d}" for i in range(len(moved))]
+        refuse_idle(self, ("num_frames",), "on the given cameras; it is for another --path")
         if suffix in IMAGE_FORMATS:
             return given[[0]], names[:1]
         return given, names

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from recon.cli.arguments import Arg, UsageError
+from recon.cli.arguments import Arg, UsageError, refuse_idle
 from recon.cli.scene_capture import capture_of_scene
 from recon.errors import warn
 from recon.reporting import megabytes, say, shown_size
@@ -63,6 +63,7 @@ class View:
         if self.static is None:
             check_address(self.host)
         else:
+            refuse_idle(self, ("port", "host", "open"), "with --static, which serves nothing")
             if len(self.scenes) > 1:
                 raise UsageError("--static writes a page of one scene; give one scene file")
             check_page_folder(self.static)

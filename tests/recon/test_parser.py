@@ -11,6 +11,7 @@ from recon.cli.arguments import OUTPUT, Arg, JsonOutput, UsageError
 from recon.cli.help import help_text
 from recon.cli.main import COMMANDS, main
 from recon.cli.parser import parse
+from recon.cli.reconstruct import Reconstruct
 from recon.errors import ReconError
 from recon.memory import out_of_memory_text
 from recon.reporting import STDOUT, check_json
@@ -50,6 +51,7 @@ def test_values_reach_their_fields() -> None:
     assert parse(Example, words.split()) == Example(
         Path("in"), Path("out"), Inner(5, False), (2, 0), "slow", -1.5, Path("f.json")
     )
+    assert parse(Reconstruct, ["in", "-o", "out", "--no-cache"]).options.no_cache
     assert parse(Example, ["in", "--output=out"]) == Example(Path("in"), Path("out"))
     assert parse(Example, ["-o", "out", "--", "-in"]).source == Path("-in")
 

@@ -88,7 +88,9 @@ def test_panorama(scene: Path, tmp_path: Path) -> None:
         assert math.isinf(file.channels()["Z"].pixels[64, 0])
 
 
-def test_video_of_the_cameras_of_a_gltf(scene: Path, tmp_path: Path) -> None:
+def test_video_of_the_cameras_of_a_gltf(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The frames are the cameras, and a second run may replace the output."""
     lens = {"type": "perspective", "perspective": {"yfov": 0.8, "aspectRatio": 1.5}}
     # Behind the origin of a scene with -y up, whose x and y the file negates.
@@ -104,6 +106,7 @@ def test_video_of_the_cameras_of_a_gltf(scene: Path, tmp_path: Path) -> None:
     video = cv2.VideoCapture(str(tmp_path / "v.mp4"))
     frames = [image for read, image in (video.read() for _ in range(4)) if read]
     assert len(frames) == 3 and frames[0][12:36, 16:48].mean() > 20
+    assert "--num-frames has no effect" in fails(f"{words} --num-frames 9", tmp_path, capsys)
     run("render @s.ply -o @all --cameras @c.gltf --size 64x48", tmp_path)
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == [
         "C0.png",

@@ -190,6 +190,8 @@ def test_what_is_not_a_time(text: str) -> None:
 def test_a_time_must_be_positive() -> None:
     with pytest.raises(ConfigError, match="seconds must be above 0"):
         ReconstructConfig(seconds=0.0)
+    with pytest.raises(ConfigError, match="seconds and optimise.seconds exclude each other"):
+        ReconstructConfig(seconds=60.0, optimise=OptimiseConfig.for_seconds(20.0))
 
 
 def test_qualities_differ_in_effort() -> None:
