@@ -66,9 +66,10 @@ class Clean:
         source = open_scene(self.scene)
         gaussians = source.load()
         config = CleanConfig()
-        cameras = scene_cameras(
+        found = scene_cameras(
             source, gaussians, self.cameras, config.resolution, outputs, self.force
         )
+        cameras = found.cameras
         self._check_cameras(source)
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             photos = scene_photos(source, self.cameras, config.resolution, outputs, self.force)
@@ -85,13 +86,14 @@ class Clean:
             "removed": removed,
             **others,
             "cameras": len(cameras),
+            "known_cameras": found.known,
             "megabytes": round(megabytes(self.output), 3),
             "seconds": round(time.perf_counter() - started, 2),
         }
         more = "".join(f", {count:,} {LABELS[name]}" for name, count in others.items())
         line = (
-            f"wrote {self.output}: {len(kept):,} Gaussians, {removed:,} floaters removed by "
-            f"{len(cameras)} cameras{more}, {shown_size(megabytes(self.output))}, "
+            f"wrote {self.output}: {len(kept):,} Gaussians, {removed:,} floaters removed{more}, "
+            f"seen from {found}, {shown_size(megabytes(self.output))}, "
             f"{summary['seconds']:.1f} s"
         )
         report(line, summary, self.json, self.quiet)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from recon.cli.arguments import OUTPUT, POSITIONAL, Arg, JsonOutput, UsageError
 from recon.cli.outputs import check_outputs
-from recon.cli.scene_cameras import scene_cameras, scene_photos
+from recon.cli.scene_cameras import SceneCameras, scene_cameras, scene_photos
 from recon.reporting import megabytes, prints_json, progress_reporter, report, shown_size
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from recon.meshing.extract import MeshConfig
     from recon.meshing.triangles import TriangleMesh
     from recon.types import StageProgress
-    from render import Cameras, Gaussians
+    from render import Gaussians
 
 MIN_FACES = 4
 
@@ -75,7 +75,8 @@ class Mesh:
         check_libraries(self.watertight or self.collision, self.collision, self.texture is not None)
         source = open_scene(self.scene)
         gaussians = source.load()
-        cameras, photos = self._cameras(source, gaussians, outputs)
+        found, photos = self._cameras(source, gaussians, outputs)
+        cameras = found.cameras
         config = self._config()
         with progress_reporter(self.quiet or prints_json(self.json)) as progress:
             mesh = extract_mesh(gaussians, cameras, config, source.antialiased, progress, photos)
@@ -90,6 +91,7 @@ class Mesh:
             "convex_parts": len(parts),
             "texture": self.texture and ("photos" if photos else "scene"),
             "cameras": len(cameras),
+            "known_cameras": found.known,
             "megabytes": round(megabytes(self.output), 3),
             "seconds": round(time.perf_counter() - started, 2),
         }
@@ -97,19 +99,18 @@ class Mesh:
         convex = f" and {len(parts)} convex parts" if parts else ""
         line = (
             f"wrote {self.output}: {len(mesh.faces):,} triangles{convex} from "
-            f"{len(cameras)} cameras{painted}, "
+            f"{found}{painted}, "
             f"{shown_size(megabytes(self.output))}, {summary['seconds']:.1f} s"
         )
         report(line, summary, self.json, self.quiet)
 
     def _cameras(
         self, source: "SceneSource", gaussians: "Gaussians", outputs: "dict[str, Path | None]"
-    ) -> "tuple[list[Cameras], list[Tensor] | None]":
+    ) -> "tuple[SceneCameras, list[Tensor] | None]":
         """Return the cameras, and the photos [4 h w] of the first ones, for the texture."""
         import torch
 
         from recon.meshing.texture import IMAGE_PX
-        from recon.meshing.viewpoints import with_midpoints
 
         views = None
         if self.texture is not None:
@@ -118,7 +119,7 @@ class Mesh:
             size = self.resolution
             return scene_cameras(source, gaussians, self.cameras, size, outputs, self.force), None
         small = views.cameras.reduced(self.resolution)
-        cameras = with_midpoints([small[[i]] for i in range(len(small))])
+        cameras = SceneCameras.of([small[[i]] for i in range(len(small))], "photos")
         return cameras, list(torch.cat([views.images, views.masks], 1))
 
     def _check_texture(self) -> dict[str, Path | None]:

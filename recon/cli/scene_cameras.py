@@ -1,16 +1,45 @@
 """The cameras that see a scene: those of its capture, of its file, or guessed ones."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recon.cli.outputs import check_capture_stays
 from recon.cli.scene_capture import capture_of_scene
+from recon.errors import counted
 
 if TYPE_CHECKING:
     from recon.formats import SceneSource
     from recon.types import Views
     from render import Cameras, Gaussians
+
+
+@dataclass(frozen=True)
+class SceneCameras:
+    """Cameras of one view each, relative to the origin of a scene, and where they are from."""
+
+    cameras: "list[Cameras]"
+    """Those that are known, then some between them; or guessed ones."""
+    known: int = 0
+    """Number of the known ones."""
+    origin: str = ""
+    """Who knows them."""
+
+    @staticmethod
+    def of(known: "list[Cameras]", origin: str) -> "SceneCameras":
+        """Return known cameras with some between them, if they are few."""
+        from recon.meshing.viewpoints import with_midpoints
+
+        return SceneCameras(with_midpoints(known), len(known), origin)
+
+    def __str__(self) -> str:
+        """Say how many there are: "15 cameras (9 of photos, 6 between them)"."""
+        count, between = len(self.cameras), len(self.cameras) - self.known
+        if not self.known:
+            return f"{count} guessed cameras"
+        more = f", {between} between them" if between else ""
+        return f"{counted(count, 'camera')} ({self.known} of {self.origin}{more})"
 
 
 def scene_cameras(
@@ -20,8 +49,8 @@ def scene_cameras(
     resolution: int,
     outputs: Mapping[str, Path | None],
     force: bool,
-) -> "list[Cameras]":
-    """Return cameras of one view each, relative to the origin of the scene.
+) -> SceneCameras:
+    """Return the cameras of a capture, else those that the scene file keeps, else guessed ones.
 
     Args:
         source: The scene.
@@ -32,13 +61,15 @@ def scene_cameras(
         force: Whether they may.
     """
     from recon.capture.cameras import relative_to
-    from recon.meshing.viewpoints import capture_cameras, guessed_cameras
+    from recon.meshing.viewpoints import capture_cameras, guessed_cameras, kept_cameras
 
     if capture is None:
-        return guessed_cameras(source, gaussians, resolution)
+        if kept := kept_cameras(source, resolution):
+            return SceneCameras.of(kept, "the scene file")
+        return SceneCameras(guessed_cameras(source, gaussians, resolution))
     known = capture_of_scene(capture, source.start, photos=False)
     check_capture_stays(outputs, known, force)
-    return capture_cameras(relative_to(known, source.origin), resolution)
+    return SceneCameras.of(capture_cameras(relative_to(known, source.origin), resolution), "photos")
 
 
 def scene_photos(

@@ -15,7 +15,7 @@ MAX_CAMERAS, FEW_CAMERAS = 40, 16
 
 
 def capture_cameras(capture: Capture, resolution: int) -> list[Cameras]:
-    """Return cameras of a capture, which are spread over the scene, and some between them.
+    """Return cameras of a capture, which are spread over the scene.
 
     Args:
         capture: Its cameras are in the frame of the scene.
@@ -25,28 +25,32 @@ def capture_cameras(capture: Capture, resolution: int) -> list[Cameras]:
         raise InputError(f"{capture.title} has no cameras; pass a capture with cameras")
     frames = [capture.frames[index] for index in select_spread(capture, MAX_CAMERAS)]
     found = [f.camera for f in frames if f.camera is not None]
-    return with_midpoints(
-        [
-            Cameras(c.viewmat[None].float(), c.K[None].float(), c.width, c.height).reduced(
-                resolution
-            )
-            for c in found
-        ]
-    )
+    return [
+        Cameras(c.viewmat[None].float(), c.K[None].float(), c.width, c.height).reduced(resolution)
+        for c in found
+    ]
+
+
+def kept_cameras(source: SceneSource, resolution: int) -> list[Cameras]:
+    """Return the cameras that a scene file keeps, if any.
+
+    Args:
+        source: The file.
+        resolution: Length of the longer side of the images (px).
+    """
+    kept = [local_start(named.camera, source.origin) for named in source.cameras]
+    step = max(1, -(-len(kept) // MAX_CAMERAS))
+    return [camera.reduced(resolution) for camera in kept[::step]]
 
 
 def guessed_cameras(source: SceneSource, gaussians: Gaussians, resolution: int) -> list[Cameras]:
-    """Return the cameras that a scene file keeps, or else guessed ones.
+    """Return guessed cameras around a scene.
 
     Args:
         source: The file.
         gaussians: Its Gaussians.
         resolution: Length of the longer side of the images (px).
     """
-    kept = [local_start(named.camera, source.origin) for named in source.cameras]
-    if kept:
-        step = max(1, -(-len(kept) // MAX_CAMERAS))
-        return with_midpoints([camera.reduced(resolution) for camera in kept[::step]])
     start = None if source.start is None else local_start(source.start, source.origin)
     _, around, _ = synthetic_cameras(gaussians, start)
     sized = around.reduced(resolution)

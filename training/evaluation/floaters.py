@@ -20,7 +20,7 @@ from recon.cleaning.floaters import CleanConfig, find_floaters
 from recon.config import Quality, ReconstructConfig
 from recon.local_frame import camera_origin
 from recon.meshing.depth_maps import DepthMap, render_depth_maps
-from recon.meshing.viewpoints import capture_cameras
+from recon.meshing.viewpoints import capture_cameras, with_midpoints
 from recon.pipeline import reconstruct
 from recon.reporting import say
 from recon.types import Views
@@ -134,7 +134,8 @@ def evaluate(path: Path, split_name: str, quality: Quality) -> list[FloaterScore
     targets = context_and_targets(split, DEFAULT_LONG_SIDE_PX)[1]
     views = load_views(split.context, DEFAULT_LONG_SIDE_PX)
     scene = reconstruct(views, ReconstructConfig.for_quality(quality))
-    cameras = capture_cameras(replace(capture, frames=split.context), CleanConfig().resolution)
+    context = replace(capture, frames=split.context)
+    cameras = with_midpoints(capture_cameras(context, CleanConfig().resolution))
     with torch.no_grad():
         photos = load_views(split.context, CleanConfig().resolution)
         found = find_floaters(

@@ -1,6 +1,7 @@
 """Floaters that are put in front of a sphere and a thin rod, and what is left of the scene."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,13 @@ def test_the_command_removes_them(tmp_path: Path, capsys: pytest.CaptureFixture)
     told = json.loads(capsys.readouterr().out)
     assert told["gaussians"] == len(load_gaussians(out)) == 8080 - told["removed"]
     assert 76 <= told["removed"] <= 84
+    between = told["cameras"] - told["known_cameras"]
+    assert told["known_cameras"] == len(known) and between > 0
+    main(["clean", str(scene), "-o", str(out), "--cameras", str(cameras), "--force"])
+    text = f"seen from {told['cameras']} cameras ({len(known)} of photos, {between} between them), "
+    assert text in capsys.readouterr().out
+    main(["clean", str(scene), "-o", str(out)])
+    assert re.search(r"seen from \d+ guessed cameras, ", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
