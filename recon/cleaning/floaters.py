@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from recon.cleaning.photo_evidence import wanted_by_photos
+from recon.cleaning.photo_evidence import wanted_by_photos, warn_of_other_scene
 from recon.errors import warn
 from recon.fusion.config import FusionConfig
 from recon.fusion.free_space import DepthMaps, is_seen_through
@@ -73,6 +73,8 @@ def find_floaters(
         MissingDependency: The extra `mesh` is not installed.
     """
     config = config or CleanConfig()
+    if photos is not None:
+        warn_of_other_scene(gaussians, photos, antialiased)
     remaining = torch.arange(len(gaussians))
     for index in range(config.passes):
         progress("removing floaters", index / config.passes)

@@ -1,6 +1,7 @@
 """Photos keep what they show, and nothing else, of what cameras see through."""
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from mesh_scenes import CENTER, RADIUS, around, sphere
 from PIL import Image
 
 from recon.capture import Frame, FrameCamera, write_transforms
-from recon.cleaning.photo_evidence import wanted_by_photos
+from recon.cleaning.photo_evidence import wanted_by_photos, warn_of_other_scene
 from recon.cli.main import main
+from recon.errors import ReconWarning
 from recon.formats import save_gaussians
 from recon.types import Views
 from render import Cameras, Gaussians, rasterize
@@ -72,6 +74,17 @@ def test_a_limit_keeps_less() -> None:
     views = photos(whole)
     counts = [int(wanted_by_photos(rest, cap, views, limit).sum()) for limit in (0.0, 0.5, 1e6)]
     assert counts[0] > counts[1] >= counts[2] == 0
+
+
+def test_photos_of_another_scene_are_told() -> None:
+    views = photos(sphere(COUNT), [0.8, 1.2, 0.9, 1.1, 1.0, 1.25, 0.85, 1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_other_scene(Gaussians.cat([sphere(COUNT), specks()]), views)
+        masked = replace(views, masks=torch.zeros_like(views.masks))
+        warn_of_other_scene(specks(), masked)
+    with pytest.warns(ReconWarning, match=r"photos do not look like this scene \(PSNR \d+ dB"):
+        warn_of_other_scene(replace(sphere(COUNT), means=sphere(COUNT).means + 2 * RADIUS), views)
 
 
 def test_pixels_that_are_not_valid_say_nothing() -> None:
