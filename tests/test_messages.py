@@ -114,7 +114,13 @@ def test_options_without_effect_are_refused(command: str, words: str, told: str)
 
 
 @pytest.mark.parametrize(
-    "options", ["--time 3m --refine 0", "--time 3m --quality draft", "--refine 10 --prune 0.5"]
+    "options",
+    [
+        "--time 3m --refine 0",
+        "--time 3m --quality draft",
+        "--refine 10 --prune 0.5",
+        "--refine 0 --prune 0",
+    ],
 )
 def test_options_that_go_together(options: str) -> None:
     parsed("reconstruct", f". -o s.ply {options}").options.config()

@@ -91,7 +91,8 @@ class ReconstructOptions:
         base = ReconstructConfig.for_quality(self.quality)
         optimise = base.optimise if self.refine is None else parse_refine(self.refine)
         if optimise.steps == 0:
-            refuse_idle(self, ("refine_cameras", "prune"), "without the optimisation (--refine 0)")
+            idle = ("refine_cameras", *("prune",) * bool(self.prune))  # 0 says what happens
+            refuse_idle(self, idle, "without the optimisation (--refine 0)")
         elif self.refine is not None and self.time is not None:
             raise UsageError("--time and --refine exclude each other; pass one of them")
         if self.cameras == "given":

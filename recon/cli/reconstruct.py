@@ -12,7 +12,7 @@ from recon.cli.arguments import OUTPUT, Arg, JsonOutput, UsageError, refuse_idle
 from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_capture_stays, check_outputs, expected_bytes
 from recon.config import ReconstructConfig
-from recon.errors import counted, listed, strictly
+from recon.errors import counted, listed, strictly, warn
 from recon.interrupts import hold_signal
 from recon.reporting import (
     megabytes,
@@ -132,8 +132,9 @@ class Reconstruct:
         check_outputs(files, folders, inputs=self.input, force=self.force)
         capture = load_capture(source, self.video_frames, invert_masks=self.invert_masks)
         check_capture_stays(files, capture, self.force)
-        if capture.kind != "video":
-            refuse_idle(self, ("video_frames",), f"on {capture.title}, which is no video")
+        if capture.kind != "video" and self.video_frames is not None:
+            # No error: a list of captures has its options in common.
+            warn(f"--video-frames has no effect on {capture.title}, which is no video")
         given = capture.has_cameras and self.options.cameras != "solve"
         if given and not self.options.center:
             farthest = self.options.metric_scale * max(map(abs, camera_origin(capture.frames)))

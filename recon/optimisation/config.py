@@ -40,7 +40,7 @@ class OptimiseConfig:
     lr_quat: float = 0.02
     """Learning rate of quaternions."""
     lr_mean: float = 0.3
-    """Learning rate of positions, in units of the Gaussian's largest scale."""
+    """Learning rate of positions with up to two views, in units of the Gaussian's largest scale."""
     lr_exposure: float = 0.001
     """Learning rate of each view's exposure (logarithm, per colour channel). Low: what varies
     smoothly from camera to camera is for the colours, or photos between them come out wrong."""
@@ -80,12 +80,20 @@ class OptimiseConfig:
         return OptimiseConfig(steps=MAX_STEPS, seconds=seconds)
 
     def for_num_views(self, count: int) -> "OptimiseConfig":
-        """Adapt steps and spherical harmonics to the number of views (see ViewCountPolicy)."""
+        """Adapt steps, spherical harmonics and the rate of positions to the number of views.
+
+        See ViewCountPolicy.
+        """
         steps = math.ceil(POLICY.step_factor(count) * self.steps)
         degree = self.sh_degree
         if degree is None and count >= POLICY.min_views_sh:
             degree = POLICY.sh_degree
-        return replace(self, steps=min(steps, max(self.steps, MAX_STEPS)), sh_degree=degree)
+        return replace(
+            self,
+            steps=min(steps, max(self.steps, MAX_STEPS)),
+            sh_degree=degree,
+            lr_mean=POLICY.position_rate(count) * self.lr_mean,
+        )
 
     def for_time(self, seconds: float, count: int) -> "OptimiseConfig":
         """Return a configuration that uses up a time (s), unless more steps would do harm.

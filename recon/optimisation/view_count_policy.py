@@ -11,11 +11,12 @@ class ViewCountPolicy:
     held-out views. Setup, single values, and rows that were removed because they were worth less
     than 0.1 dB: docs/experiments/view-count-policy.md and docs/experiments/steps-and-colors.md.
 
-    | row                         | views      | reason                           | gain       |
-    |-----------------------------|------------|----------------------------------|------------|
-    | gradients must agree        | 2          | a view changes what only it sees | +0.15      |
-    | colours vary with direction | 3 and more | surfaces shine                   | +0.2       |
-    | more steps with views       | 4 and more | every view needs its own renders | +0.9 (fox) |
+    | row                         | views      | reason                            | gain       |
+    |-----------------------------|------------|-----------------------------------|------------|
+    | gradients must agree        | 2          | a view changes what only it sees  | +0.15      |
+    | colours vary with direction | 3 and more | surfaces shine                    | +0.2       |
+    | positions move faster       | 3 and more | more views tell their depth       | +0.2       |
+    | more steps with views       | 4 and more | every view needs its own renders  | +0.9 (fox) |
     """
 
     agreement_views: int = 2
@@ -24,6 +25,10 @@ class ViewCountPolicy:
     """From this number of views on, colours depend on the direction."""
     sh_degree: int = 1
     """Degree of the spherical harmonics that a scene has then, at least."""
+    min_views_fast_positions: int = 3
+    """From this number of views on, positions move faster."""
+    position_factor: float = 2.0
+    """Factor of their learning rate then. Larger ones blur (ST-LPIPS)."""
     min_views_more_steps: int = 4
     """From this number of views on, the number of steps grows with each view."""
     first_factor: float = 1.75
@@ -46,6 +51,10 @@ class ViewCountPolicy:
     """The same with few views, whose scene soon fits nothing but them."""
     many_views: int = 9
     """From this number of views on, they are not few."""
+
+    def position_rate(self, num_views: int) -> float:
+        """Return the factor of the learning rate of positions."""
+        return self.position_factor if num_views >= self.min_views_fast_positions else 1.0
 
     def step_factor(self, num_views: int) -> float:
         """Return the factor of the number of steps, which is that of up to three views."""

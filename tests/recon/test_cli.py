@@ -113,6 +113,13 @@ def test_json_alone_on_stdout(sample: Path, tmp_path: Path, capsys) -> None:
     assert shown.out == "" and shown.err == ""
 
 
+def test_video_frames_of_photos_are_told(sample: Path, tmp_path: Path, capsys) -> None:
+    """A warning: a list of captures has its options in common."""
+    words = ["--max-views", "2", "--resolution", "32", "--refine", "0", "--video-frames", "9"]
+    cli.main([str(sample), "-o", str(tmp_path / "s.ply"), *words])
+    assert "warning: --video-frames has no effect on" in capsys.readouterr().err
+
+
 def test_render_folder_depth_and_video(sample: Path, tmp_path: Path, capsys) -> None:
     import cv2
 

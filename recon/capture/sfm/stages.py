@@ -12,7 +12,7 @@ from recon.capture.isolated import run_script
 from recon.capture.sfm.matching import count_processes, match_pairs
 from recon.capture.sfm.outcome import Outcome
 from recon.capture.sfm.prepare import SOLVE_LONG_SIDE_PX, PreparedImages
-from recon.errors import InputError, warn
+from recon.errors import InputError, counted, warn
 from recon.files import WEIGHT_FOLDERS
 from recon.reporting import shown_time
 from recon.types import StageProgress
@@ -129,7 +129,7 @@ def _run_matcher(
     summary, num_pairs, hint = work / "summary.json", count * (count - 1) // 2, ""
     if matcher == "aliked":
         seconds = LEARNED_PAIR_SECONDS * num_pairs * _slowdown(work.with_name("sift"))
-        hint = f": {_pairs(num_pairs)}, about {shown_time(seconds)}"
+        hint = f": {counted(num_pairs, 'pair')}, about {shown_time(seconds)}"
     for index, stage in enumerate(stages):
         report(stage.description + hint, index / len(stages))
         hint = ""
@@ -195,11 +195,7 @@ def expected_time(num_pairs: int, seconds: float, slowdown: float, photos: int) 
     constant, linear, quadratic = MAPPING_SECONDS
     mapping = constant + photos * (linear + photos * quadratic)
     total = seconds / count_processes(num_pairs) + min(slowdown, MAX_SLOWDOWN) * mapping
-    return f": {_pairs(num_pairs)}, about {shown_time(total)} until the cameras are solved"
-
-
-def _pairs(count: int) -> str:
-    return f"{count:,} pair{'s' * (count != 1)}"
+    return f": {counted(num_pairs, 'pair')}, about {shown_time(total)} until the cameras are solved"
 
 
 def _run_stage(stage: Stage, job: Path, limit: float) -> None:

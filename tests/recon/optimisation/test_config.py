@@ -8,6 +8,12 @@ from recon.errors import ConfigError
 from recon.optimisation.config import OptimiseConfig
 
 
+def test_positions_move_faster_from_three_views_on() -> None:
+    rates = [OptimiseConfig(lr_mean=0.1).for_num_views(count).lr_mean for count in (1, 2, 3, 40)]
+    assert rates == [0.1, 0.1, 0.2, 0.2]
+    assert OptimiseConfig(lr_mean=0.1).for_time(60.0, 40).lr_mean == 0.2
+
+
 def test_more_views_are_rendered_more_often_in_total() -> None:
     """Neither steps nor renders become fewer with more views, up to a limit."""
     schedules = [OptimiseConfig(45).for_num_views(count) for count in range(1, 201)]
@@ -33,13 +39,6 @@ def test_colors_depend_on_the_direction_if_three_views_tell() -> None:
     degrees = [OptimiseConfig().for_num_views(count).sh_degree for count in range(1, 5)]
     assert degrees == [None, None, 1, 1]
     assert OptimiseConfig(sh_degree=0).for_num_views(9).sh_degree == 0
-
-
-def test_learning_rates_do_not_depend_on_the_number_of_views() -> None:
-    config = OptimiseConfig()
-    for count in (1, 2, 3, 4, 20):
-        found = config.for_num_views(count)
-        assert found == replace(config, steps=found.steps, sh_degree=found.sh_degree)
 
 
 @pytest.mark.parametrize(
