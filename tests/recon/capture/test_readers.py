@@ -134,9 +134,7 @@ def test_photos_in_a_subfolder(tmp_path: Path):
 
 
 def test_nothing_to_read(tmp_path: Path):
-    with pytest.raises(
-        ReconError, match=r"no images in .*: found no files, expected \.jpg, \.jpeg"
-    ):
+    with pytest.raises(ReconError, match=r"no images in .*: found no files, expected \.jpg, \.png"):
         load_capture(tmp_path)
     (tmp_path / "IMG_1").write_bytes(b"\xff\xd8\xff")
     bare = r"found only files without an extension \(IMG_1\), which photos need, expected \.jpg"
