@@ -46,12 +46,13 @@ class TimeLimit:
         is_cut = is_cut and steps is not None and steps < MIN_STEPS
         if not self.is_exceeded and not is_cut:
             return
-        text = f"the run took {_shown(self.spent)}"
-        if steps is not None:
-            text = f"cameras, photos and depth took {_shown(before)}, and "
-            text += f"{counted(steps, 'step')} of the optimisation" if steps else "nothing was"
-            text += f" {_shown(self.spent - before)}" if steps else " optimised"
-        self.warn(text)
+        if steps is None:
+            self.warn(f"the run took {_shown(self.spent)}")
+            return
+        rest = "nothing was optimised"
+        if steps > 0:
+            rest = f"{counted(steps, 'step')} of the optimisation {_shown(self.spent - before)}"
+        self.warn(f"cameras, photos and depth took {_shown(before)}, and {rest}")
 
     def warn(self, text: str) -> None:
         """Warn that the time was too short, with what took how long."""

@@ -39,8 +39,9 @@ def warn_of_other_scene(scene: Gaussians, views: Views, antialiased: bool = Fals
     settings, errors = RasterizeSettings(antialiased=antialiased), []
     for i in range(0, len(views), max(1, len(views) // MAX_COMPARED)):
         view = views[i : i + 1]
-        render, weight = rasterize(scene, view.cameras, settings=settings).rgb[0], view.valid[0]
-        weight = (weight * view.masks[0]).expand_as(render) / (weight * view.masks[0]).sum()
+        render = rasterize(scene, view.cameras, settings=settings).rgb[0]
+        weight = view.valid[0] * view.masks[0]
+        weight = weight.expand_as(render) / weight.sum()
         mean = (weight * view.images[0]).sum((1, 2), keepdim=True)
         error, of_mean = (
             float((weight * (image - view.images[0]).square()).sum() / 3)

@@ -20,6 +20,9 @@ from recon.config import (
 TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)")
 STEPS = re.compile(r"[0-9]{1,9}")
 
+# When options of the optimisation have no effect.
+WITHOUT_STEPS = "without the optimisation (--refine 0)"
+
 
 @dataclass(frozen=True)
 class ReconstructOptions:
@@ -91,8 +94,9 @@ class ReconstructOptions:
         base = ReconstructConfig.for_quality(self.quality)
         optimise = base.optimise if self.refine is None else parse_refine(self.refine)
         if optimise.steps == 0:
-            idle = ("refine_cameras", *("prune",) * bool(self.prune))  # 0 says what happens
-            refuse_idle(self, idle, "without the optimisation (--refine 0)")
+            # --prune 0 says what happens.
+            idle = ("refine_cameras", "prune") if self.prune else ("refine_cameras",)
+            refuse_idle(self, idle, WITHOUT_STEPS)
         elif self.refine is not None and self.time is not None:
             raise UsageError("--time and --refine exclude each other; pass one of them")
         if self.cameras == "given":

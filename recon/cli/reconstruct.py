@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from recon.cli.arguments import OUTPUT, Arg, JsonOutput, UsageError, refuse_idle
-from recon.cli.options import ReconstructOptions
+from recon.cli.options import WITHOUT_STEPS, ReconstructOptions
 from recon.cli.outputs import check_capture_stays, check_outputs, expected_bytes
 from recon.config import ReconstructConfig
 from recon.errors import counted, listed, strictly, warn
@@ -83,8 +83,7 @@ class Reconstruct:
         start = time.perf_counter()
         config = self.options.config()
         if config.optimise.steps == 0:
-            why = "without the optimisation (--refine 0)"
-            refuse_idle(self, ("keep_on_interrupt",), why)
+            refuse_idle(self, ("keep_on_interrupt",), WITHOUT_STEPS)
         limit = TimeLimit(config.seconds, time.monotonic() - START_S)
         capture = self._checked()
         config = replace(config, memory_gb=self.memory)

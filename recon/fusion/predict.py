@@ -16,7 +16,7 @@ from recon.types import Model, PackedViews, Prediction, Progress, Views
 from render import Gaussians
 
 # Number of geometry views down to which a time limit leaves their size; then it becomes smaller
-# first (docs/experiments/whole-captures.md).
+# first (docs/experiments/more-photos.md).
 MIN_GEOMETRY_VIEWS = 12
 # The time of a group grows with this power of the resolution: 1.8 s at 128 px, 4.8 s at 256 px.
 TIME_EXPONENT = 1.5
