@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recon.errors import InputError, did_you_mean
+from recon.errors import InputError, did_you_mean, shortened
 from recon.files import check_output
-from recon.lists import is_file_name, read_entries, shortened
+from recon.lists import is_file_name, read_entries
 from recon.resumable import add_row, read_rows
 
 RESULTS = "results.jsonl"

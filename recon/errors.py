@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-# Names that a message lists before it counts the rest.
-MAX_LISTED = 5
+# Names that a message lists before it counts the rest; letters of a wrong value that it repeats.
+MAX_LISTED, MAX_SHOWN = 5, 40
 # Similarity (difflib) from which a word is taken for a misspelt one; letters of an abbreviation.
 MIN_SIMILARITY, MIN_PREFIX = 0.75, 3
 
@@ -72,6 +72,14 @@ def warn(
         fields: The settings that the message names, for which the command line has flags.
     """
     warnings.warn(category(message, *fields), stacklevel=2)
+
+
+def shortened(value: object) -> str:
+    """Return a wrong value for a message: text in quotes, and what is very long cut."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}...")
+    text = str(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recon.errors import InputError
+from recon.errors import InputError, shortened
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,3 @@ def is_file_name(value: Any) -> bool:
         return isinstance(value, str) and b"\0" not in os.fsencode(value) and value != ""
     except UnicodeEncodeError:
         return False
-
-
-def shortened(value: object) -> str:
-    """Return a value for a message, in quotes where it has odd characters, and not too long."""
-    text = str(value)
-    text = text if text.isprintable() else ascii(text)
-    return text if len(text) <= 60 else f"{text[:57]}..."

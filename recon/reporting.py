@@ -228,13 +228,15 @@ class ProgressLines:
         # Some stages report once, how many of several they are.
         done = self.fraction - self.first
         if done <= 0:
-            return f"{self.stage}: {shown_time(elapsed, exact=True)} so far"
+            return f"{self.stage}: {shown_time(float(round(elapsed)), exact=True)} so far"
         left = elapsed * (1 - self.fraction) / done
         return f"{self.stage}: {100 * self.fraction:.0f} %, about {shown_time(left)} left"
 
 
 def shown_time(seconds: float, exact: bool = False) -> str:
-    """Return a time to print: "40 s", "3 min" or, if exact, "3 min 10 s", "1.5 h"."""
+    """Return a time to print: "40 s", "3 min", "1.5 h" or, if exact, "0.8 s", "3 min 10 s"."""
+    if exact and seconds < 9.95:
+        return f"{seconds:.2g} s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if exact and seconds < 5400:

@@ -11,7 +11,6 @@ from typing import Any
 
 from recon.errors import InputError
 from recon.files import TEMPORARY_PREFIX, atomic_output, check_output, create_folder
-from recon.lists import shortened
 
 PLAN = "plan.json"
 REMEDY = "choose a new folder, or the same options"
@@ -124,6 +123,6 @@ def _check_same(folder: Path, facts: dict[str, Any], remedy: str, names: Mapping
     if changed:
         key = changed[0]
         name, before, now = names.get(key, key), then.get(key), facts[key]
-        begun = f"without {name}" if before is None else f"with {name} {shortened(before)}"
-        found = "without" if now is None else shortened(now)
+        begun = f"without {name}" if before is None else f"with {name} {before}"
+        found = "without" if now is None else now
         raise InputError(f"{folder} was begun {begun}, now it is {found}; {remedy}")

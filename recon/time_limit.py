@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from recon.errors import counted, warn
+from recon.reporting import shown_time
 
 # A limit is kept if the run takes no more than this multiple of it and this time (s).
 TOLERANCE, TOLERANCE_S = 1.1, 1.0
@@ -47,18 +48,15 @@ class TimeLimit:
         if not self.is_exceeded and not is_cut:
             return
         if steps is None:
-            self.warn(f"the run took {_shown(self.spent)}")
+            self.warn(f"the run took {shown_time(self.spent, exact=True)}")
             return
         rest = "nothing was optimised"
         if steps > 0:
-            rest = f"{counted(steps, 'step')} of the optimisation {_shown(self.spent - before)}"
-        self.warn(f"cameras, photos and depth took {_shown(before)}, and {rest}")
+            taken = shown_time(self.spent - before, exact=True)
+            rest = f"{counted(steps, 'step')} of the optimisation {taken}"
+        self.warn(f"cameras, photos and depth took {shown_time(before, exact=True)}, and {rest}")
 
     def warn(self, text: str) -> None:
         """Warn that the time was too short, with what took how long."""
         assert self.seconds is not None
-        warn(f"{_shown(self.seconds)} were too short: {text}; grant more")
-
-
-def _shown(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.2g} s"
+        warn(f"{shown_time(self.seconds, exact=True)} were too short: {text}; grant more")

@@ -122,7 +122,8 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     """Weights of the loss terms."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the network; geometry and rendering are always float32."""
+    """Precision of the network; geometry and rendering are always float32, and so is all of it on
+    processors that emulate bf16."""
     seed: int = 0
     """Seed of the initial weights and the scenes."""
     licence: str = "Apache-2.0"

@@ -19,6 +19,7 @@ from recon.errors import ConfigError, ReconError
 from recon.files import atomic_output, check_output, check_space
 from recon.model.checkpoint import save_checkpoint
 from recon.model.layers.attention import Block
+from recon.model.layers.precision import usable_precision
 from render import Gaussians
 from render.video import write_image
 from training.batches import seed_of
@@ -81,9 +82,12 @@ class Trainer:
     ) -> None:
         check_config(config)
         self.config, self.watch = config, watch
-        precision = "bf16" if config.precision == "bf16" else "no"
-        on_cpu = _device_of(config) == "cpu"
-        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
+        device = _device_of(config)
+        self.precision = usable_precision(config.precision, device)
+        if self.precision != config.precision:
+            report(f"{config.precision} is emulated on this processor, and slow: training in fp32")
+        mixed = "bf16" if self.precision == "bf16" else "no"
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
         check_distribution(self.accelerator.distributed_type.value)
         _check_parts(config, self.accelerator.num_processes)
         # torch's remark on the strides of gradients that processes exchange.
@@ -338,7 +342,7 @@ class Trainer:
     def _peak(self) -> float:
         """Measure the floating-point operations per second of this process's device, once."""
         if self.peak_per_s is None:
-            self.peak_per_s = matmul_peak(self.device, self.config.precision)
+            self.peak_per_s = matmul_peak(self.device, self.precision)
         return self.peak_per_s
 
     def _mean_over_processes(self, losses: dict[str, float]) -> dict[str, float]:

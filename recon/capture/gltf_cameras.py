@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from recon.capture.types import Capture, Frame, FrameCamera
-from recon.errors import InputError
+from recon.errors import InputError, shortened
 from recon.formats.gltf import Document, object_of, objects, read_document
 from recon.formats.y_up import GLTF_FROM_SCENE, OPENGL_FLIP, SIDE_PX, Up
-from recon.lists import shortened
 from recon.start_camera import checked_camera
 from render.quaternions import slerp
 

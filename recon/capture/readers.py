@@ -25,7 +25,7 @@ from recon.capture.transforms import read_transforms
 from recon.capture.types import Capture
 from recon.capture.valid_frames import TooFewCameras
 from recon.capture.video import read_video
-from recon.errors import InputError, MissingDependency, ReconWarning, listed, warn
+from recon.errors import InputError, MissingDependency, ReconWarning, listed, shortened, warn
 from recon.formats import is_scene, open_scene
 from recon.formats.sog_archive import is_sog_meta
 from recon.photo_extensions import is_image, is_video
@@ -38,8 +38,6 @@ LLFF_NAME = "poses_bounds.npy"
 NO_CAPTURE = (
     "is a scene already, and no photos; recon view, render, convert, compress and info take it"
 )
-# Longest text of a value that a message shows.
-MAX_SHOWN = 40
 
 
 def load_capture(
@@ -94,11 +92,9 @@ def load_capture(
 def _path(source: Any) -> Path:
     """Return a path that a program gave; InputError if it is none."""
     if not isinstance(source, (str, os.PathLike)) or not str(source).strip():
-        found = repr(source)
         raise InputError(
             "expected the path of photos, a video or a capture, or a list of paths, found "
-            f"{found if len(found) <= MAX_SHOWN else type(source).__name__}; pass '.' for the "
-            "current folder"
+            f"{shortened(source)}; pass '.' for the current folder"
         )
     return Path(source)
 

@@ -17,22 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from recon.errors import ReconError
+from recon.errors import ReconError, shortened
 from recon.reporting import STDOUT
 from recon.scene_extensions import POINT_CLOUD_EXTENSIONS_TEXT, SCENE_EXTENSIONS_TEXT
 
 NAMES = {int: "a whole number", float: "a number"}
-# Letters of a mistaken value that a message repeats.
-MAX_SHOWN = 40
 METAVARS = {int: "N", float: "X", Path: "FILE", str: "TEXT"}
 
 # Numbers beyond are mistakes, and more than some libraries take; so is NaN.
 MAX_NUMBER = 1e18
-
-
-def shortened(text: str) -> str:
-    """Return what a user typed, in quotes, and cut if it is very long."""
-    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}...")
 
 
 class UsageError(ReconError):

@@ -36,7 +36,7 @@ class Bench:
     device: Literal["cpu", "cuda"] = "cpu"
     """Device to run on."""
     precision: Literal["fp32", "bf16"] = "bf16"
-    """Precision of the network."""
+    """Precision of the network; fp32 where the processor emulates bf16."""
     repeats: Annotated[int, Arg(title="Options")] = 9
     """Number of measurements of each case; the median is reported."""
     json: JsonOutput = None

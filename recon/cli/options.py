@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from recon.cli.arguments import Arg, UsageError, refuse_idle, shortened
+from recon.cli.arguments import Arg, UsageError, refuse_idle
 from recon.config import (
     CAMERA_LR,
     OptimiseConfig,
@@ -15,6 +15,7 @@ from recon.config import (
     SimplifyConfig,
     ViewConfig,
 )
+from recon.errors import shortened
 
 # A time, and a number of steps, of few enough digits to make sense.
 TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from recon.cli.arguments import UsageError, shortened
+from recon.cli.arguments import UsageError
 from recon.cli.scene_capture import capture_of_scene
 from recon.config import MAX_SCALE, MIN_SCALE
-from recon.errors import InputError
+from recon.errors import InputError, shortened
 
 if TYPE_CHECKING:
     from recon.capture import Capture, Frame

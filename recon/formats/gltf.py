@@ -13,15 +13,12 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from recon.errors import InputError
-from recon.lists import shortened
+from recon.errors import InputError, shortened
 
 # componentType -> NumPy type; integers of "normalized" accessors are mapped to [0, 1] or [-1, 1].
 TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 # What may come before the text of a .gltf: a byte order mark and spaces.
 BEFORE_TEXT = b"\xef\xbb\xbf \t\r\n"
-# Letters of a name of a file that are shown.
-MAX_SHOWN = 60
 # Sizes in the head of a .glb have 32 bits.
 MAX_GLB_BYTES = 2**32 - 1
 NO_CHANGES: Mapping[int, dict[str, Any]] = MappingProxyType({})
@@ -204,7 +201,7 @@ class Document:
         parts = PurePosixPath(name).parts
         if not parts or parts[0] == "/" or ".." in parts or "\\" in name or ":" in name:
             raise InputError(
-                f"{self.path} keeps its values in {uri[:MAX_SHOWN]!r}; recon reads files in the "
+                f"{self.path} keeps its values in {shortened(uri)}; recon reads files in the "
                 "folder of the .gltf only; put it there, or export one .glb"
             )
         file = self.path.parent.joinpath(*parts)
@@ -213,7 +210,7 @@ class Document:
                 raise InputError(f"{self.path} keeps its values in {file}, which is not there")
             return np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
         except (OSError, ValueError) as error:
-            raise self.damaged(f"{uri[:MAX_SHOWN]!r} cannot be read: {error}") from error
+            raise self.damaged(f"{shortened(uri)} cannot be read: {error}") from error
 
     def total_bytes(self) -> int:
         """Return the size of the file, with those that it keeps values in."""

@@ -111,4 +111,5 @@ def test_progress_lines_tell_the_time_left(monkeypatch: pytest.MonkeyPatch, caps
         lines("optimising", fraction)
     assert lines.line(40.0) == "optimising: 25 %, about 2 min left"
     assert [reporting.shown_time(s) for s in (12.4, 100.0, 9000.0)] == ["12 s", "2 min", "2.5 h"]
-    assert reporting.shown_time(199.9, exact=True) == "3 min 19 s"
+    exact = [reporting.shown_time(s, exact=True) for s in (0.25, 9.96, 199.9)]
+    assert exact == ["0.25 s", "10 s", "3 min 19 s"]

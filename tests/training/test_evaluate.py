@@ -153,7 +153,7 @@ def test_suite_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("cases: {fox: 5}", "cases, fox: expected a list of splits, found 5"),
-        ("cases: {fox: 2v}", "cases, fox: expected a list of splits, found 2v"),
+        ("cases: {fox: 2v}", "cases, fox: expected a list of splits, found '2v'"),
         ("realestate10k: {width: 0}", "realestate10k: width must be at least 1, found 0"),
         ("realestate10k: {limit: -1}", "realestate10k: limit must be at least 0, found -1"),
         ("realestate10k: {near: 3, far: 2}", "near must be above 0 and below far, found 3 and 2"),

@@ -153,7 +153,7 @@ def test_attribution_is_kept(models: Path, shards: Path, tmp_path: Path) -> None
         ('{"path": 3}', "line 1: expected"),
         ("", "no .glb, .gltf, .obj files"),
         ('{"path": "m.glb"}\n{"path": "n.glb"}', "line 2: no such file .*n.glb; correct or remove"),
-        ('{"path": "m.ply"}', "line 1: expected a .glb, .gltf, .obj file a line, found m.ply"),
+        ('{"path": "m.ply"}', "line 1: expected a .glb, .gltf, .obj file a line, found 'm.ply'"),
         ('{"path": "m.glb"}\n\n{"path": "./m.glb"}', "lists ./m.glb in lines 1 and 3"),
     ):
         (tmp_path / "list.jsonl").write_text(text_)

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from recon.cli.main import main
 from recon.errors import ReconError
 from recon.formats import load_gaussians
+from recon.model.layers import precision
 from recon.model.registry import load_checkpoint
 from training.batches import make_batch
 from training.boards import TENSORBOARD, WANDB, TensorBoard
@@ -475,3 +476,16 @@ def test_steps_without_finite_gradients_are_skipped_and_end_the_run(
     trainer.train(until=4)
     assert trainer.skipped == 0
     assert not all(torch.equal(a, b) for a, b in zip(before, plain.parameters(), strict=True))
+
+
+def test_emulated_bf16_becomes_fp32(
+    tmp_path: Path, source: Mixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert precision.usable_precision("fp32", "cpu") == "fp32"
+    monkeypatch.setattr(precision, "has_bf16", lambda device: True)
+    assert precision.usable_precision("bf16", "cpu") == "bf16"
+    monkeypatch.setattr(precision, "has_bf16", lambda device: False)
+    lines: list[str] = []
+    trainer = Trainer(tiny(tmp_path, "precision=bf16"), source, report=lines.append)
+    assert trainer.accelerator.mixed_precision == "no"
+    assert "bf16 is emulated on this processor, and slow: training in fp32" in lines

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from recon.errors import ConfigError
 from recon.model.api import ViewBatch
 from recon.model.inference import run_network
+from recon.model.layers.precision import Precision, usable_precision
 from recon.model.registry import build_network, named_size
 from render import Cameras
 from render.cameras import look_at
@@ -58,7 +59,7 @@ def parse_case(text: str, side: int, views: int, batch: int) -> ModelCase:
 def bench_model(
     cases: list[ModelCase],
     device: str,
-    precision: str,
+    precision: Precision,
     repeats: int,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -71,10 +72,11 @@ def bench_model(
     Args:
         cases: Networks and inputs.
         device: cpu or cuda.
-        precision: fp32 or bf16.
+        precision: Precision; fp32 instead of bf16 where that is emulated.
         repeats: Number of timings; medians are returned.
         report: Receives the name of each part before it is timed.
     """
+    precision = usable_precision(precision, device)
     report("peak of matrix products")
     peak = matmul_peak(device, precision)
     results: dict[str, Any] = {

@@ -44,6 +44,7 @@ from training.data.types import (
     SampleRequest,
     TrainingSample,
     draw_index,
+    draw_near,
 )
 from training.programs import program, table_lines
 
@@ -107,15 +108,12 @@ class PosedPhotos:
         first = draw_index(generator, count)
         nearest = nearest_cameras(self.cameras, first)
         if self.angles_deg is None:
-            near = max(round(config.neighbours * request.baseline) + 1, request.views)
-            chosen = nearest[:near]
-        else:
-            low, high = (request.baseline * angle for angle in config.angles_deg)
-            angles = self.angles_deg[first]
-            others = draw_overlapping(angles, (low, high), request.views - 1, generator)
-            chosen = [first, *others]
-            rest = [i for i in nearest if i not in chosen]
-            chosen += rest[: request.views - len(chosen)]
+            return draw_near(nearest, config.neighbours, request, generator)
+        low, high = (request.baseline * angle for angle in config.angles_deg)
+        angles = self.angles_deg[first]
+        chosen = [first, *draw_overlapping(angles, (low, high), request.views - 1, generator)]
+        rest = [i for i in nearest if i not in chosen]
+        chosen += rest[: request.views - len(chosen)]
         order = torch.randperm(len(chosen), generator=generator)[: request.views]
         return [chosen[i] for i in order.tolist()]
 

@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.errors import InputError
-from recon.lists import shortened
+from recon.errors import InputError, shortened
 from render import Cameras
 from training.data.frames import decode_frame, viewmats_of_rows
 from training.data.shards.tar import Shard, open_shard

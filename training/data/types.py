@@ -100,6 +100,23 @@ class SampleRequest:
         return torch.Generator().manual_seed(self.seed)
 
 
+def draw_near(
+    nearest: Sequence[int], neighbours: int, request: SampleRequest, generator: torch.Generator
+) -> list[int]:
+    """Draw the views of a sample in random order from a view and its nearest neighbours.
+
+    Args:
+        nearest: Indices of all views, nearest to that view first.
+        neighbours: Number of neighbours at the request's baseline 1; more if the request has more
+            views.
+        request: Says how many views, and how far apart.
+        generator: Source of the random numbers.
+    """
+    near = nearest[: max(round(neighbours * request.baseline) + 1, request.views)]
+    order = torch.randperm(len(near), generator=generator)[: request.views]
+    return [near[i] for i in order.tolist()]
+
+
 @dataclass(frozen=True)
 class TrainingSample(TensorStruct, axis="v"):
     """Views of one scene, context views first; all tensors are float32."""

@@ -10,8 +10,7 @@ import torch
 import yaml
 
 from recon.capture import Capture, Frame
-from recon.errors import InputError
-from recon.lists import shortened
+from recon.errors import InputError, shortened
 from recon.overlay import overlay
 from render.cameras import camera_centers
 from training.bounds import ANY, COUNT, check_number

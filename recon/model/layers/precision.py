@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 # oneDNN's bf16 weight gradients of padded convolutions read uninitialised memory when a side is
 # this short (seen: 3D with 2 planes, 2D with stride 2 on one pixel; torch 2.13, AVX-512).
 SHORT_SIDE = 2
+Precision = Literal["fp32", "bf16"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -35,15 +36,21 @@ def mixed_precision(device: torch.device, fits: bool) -> torch.autocast:
         device: Device of the network.
         fits: Whether the network is as good in bf16.
     """
-    return torch.autocast(device.type, torch.bfloat16, enabled=fits and _has_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=fits and has_bf16(device))
 
 
-def _has_bf16(device: torch.device) -> bool:
+def has_bf16(device: torch.device) -> bool:
+    """Return whether a device computes in bf16 itself; emulated, it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
     return False
+
+
+def usable_precision(wanted: Precision, device: torch.device | str) -> Precision:
+    """Return the precision to compute in: the wanted one, but fp32 where bf16 is emulated."""
+    return wanted if has_bf16(torch.device(device)) else "fp32"
 
 
 @contextmanager

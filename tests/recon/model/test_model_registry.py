@@ -149,7 +149,7 @@ def test_bf16_changes_little(sample: Path, monkeypatch: pytest.MonkeyPatch) -> N
     views = load_views(load_capture(sample), resolution=96)[:2]
     model, found = build_model("cost-volume"), []
     for has_bf16 in (False, True):
-        monkeypatch.setattr(precision, "_has_bf16", lambda device, has=has_bf16: has)
+        monkeypatch.setattr(precision, "has_bf16", lambda device, has=has_bf16: has)
         found.append(model(views, lambda done: None))
     exact, coarse = found
     difference = (coarse.depth / exact.depth - 1).abs()

@@ -130,7 +130,7 @@ def test_views_without_baseline_take_the_scale_of_the_depths(
 @EVERY
 def test_masked_pixels_become_no_gaussians(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network as a model of `recon`: world frame, mask, full size."""
-    monkeypatch.setattr(precision, "_has_bf16", lambda device: False)
+    monkeypatch.setattr(precision, "has_bf16", lambda device: False)
     batch = sample_batch([2, 4], 32, 24)
     masks = torch.ones(2, 1, 24, 32)
     masks[1, :, :, :20] = 0

@@ -24,6 +24,7 @@ from training.data.types import (
     TrainingSample,
     Unusable,
     draw_index,
+    draw_near,
     hashed_seed,
     none_held_out,
     split_held_out,
@@ -216,9 +217,8 @@ def _sample(
 ) -> TrainingSample:
     cameras = Cameras(renders["viewmats"], renders["Ks"], request.width, request.height)
     first = draw_index(generator, len(cameras))
-    count = max(round(config.neighbours * request.baseline) + 1, request.views)
-    nearest = (cameras.centers - cameras.centers[first]).norm(dim=1).argsort(stable=True)[:count]
-    chosen = nearest[torch.randperm(len(nearest), generator=generator)[: request.views]]
+    nearest = (cameras.centers - cameras.centers[first]).norm(dim=1).argsort(stable=True)
+    chosen = draw_near(nearest.tolist(), config.neighbours, request, generator)
     rgba = renders["rgba"][chosen].float() / 255
     images = rgba[:, :3] + (1 - rgba[:, 3:]) * draw_background(generator)[:, None, None]
     depth = renders["depth"][chosen]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recon.errors import InputError
-from recon.lists import read_entries, shortened
+from recon.errors import InputError, shortened
+from recon.lists import read_entries
 from training.data.captures import read_source
 from training.data.meshes.source import SUFFIXES
 from training.data.shards.tar import safe_key

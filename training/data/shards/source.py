@@ -25,6 +25,7 @@ from training.data.types import (
     TrainingSample,
     Unusable,
     draw_index,
+    draw_near,
     hashed_seed,
     none_held_out,
 )
@@ -160,10 +161,7 @@ class ShardScenes:
         count = len(viewmats)
         cameras = Cameras(viewmats, torch.eye(3).expand(count, 3, 3), 1, 1)
         nearest = nearest_cameras(cameras, draw_index(generator, count))
-        wanted = round(self.config.neighbours * request.baseline) + 1
-        nearest = nearest[: max(wanted, request.views)]
-        order = torch.randperm(len(nearest), generator=generator)[: request.views]
-        return [nearest[i] for i in order.tolist()]
+        return draw_near(nearest, self.config.neighbours, request, generator)
 
 
 def _reason(error: Exception) -> str:
