@@ -44,8 +44,9 @@ class OptimiseConfig:
     lr_exposure: float = 0.001
     """Learning rate of each view's exposure (logarithm, per colour channel). Low: what varies
     smoothly from camera to camera is for the colours, or photos between them come out wrong."""
-    exposure_steps: int | None = None
-    """Steps within which exposures are learned, with a cosine of their own; None for all."""
+    usual_steps: int | None = None
+    """Number of steps of standard quality: in a longer run exposures are learned within them only,
+    with a cosine of their own, and positions move faster. None if no run is longer."""
     lr_camera: float = 0.0
     """Learning rate of corrections of the cameras' poses (radians, and fractions of the depth);
     0 keeps the cameras. CAMERA_LR suits cameras that are wrong by some pixels."""
@@ -60,7 +61,7 @@ class OptimiseConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        numbers = ("steps", "seconds", "exposure_steps", "haze_radius", "lr_exposure", "lr_camera")
+        numbers = ("steps", "seconds", "usual_steps", "haze_radius", "lr_exposure", "lr_camera")
         for name in (*numbers, *SCENE_LRS):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -84,13 +85,15 @@ class OptimiseConfig:
 
         See ViewCountPolicy.
         """
-        steps = math.ceil(POLICY.step_factor(count) * self.steps)
+        factor = POLICY.step_factor(count)
+        steps = math.ceil(factor * self.steps)
         degree = self.sh_degree
         if degree is None and count >= POLICY.min_views_sh:
             degree = POLICY.sh_degree
         return replace(
             self,
             steps=min(steps, max(self.steps, MAX_STEPS)),
+            usual_steps=min(math.ceil(factor * OptimiseConfig.steps), MAX_STEPS),
             sh_degree=degree,
             lr_mean=POLICY.position_rate(count) * self.lr_mean,
         )
@@ -103,13 +106,7 @@ class OptimiseConfig:
             count: Number of views.
         """
         usual = self.for_num_views(count)
-        return replace(
-            usual,
-            steps=POLICY.max_steps(usual.steps, count),
-            seconds=seconds,
-            # In more steps they would take over what is for the colours (see `lr_exposure`).
-            exposure_steps=usual.steps,
-        )
+        return replace(usual, steps=POLICY.max_steps(usual.steps, count), seconds=seconds)
 
     def scale_lrs(self, factor: float) -> "OptimiseConfig":
         """Multiply all learning rates of the scene by a factor."""

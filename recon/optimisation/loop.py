@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon.optimisation.config import OptimiseConfig
-from recon.optimisation.parameters import Parameters
+from recon.optimisation.parameters import Parameters, RateFactors
 from recon.optimisation.robust_weights import RobustWeights
 from recon.optimisation.view_count_policy import POLICY
 from recon.types import PackedViews, Progress, StopEarly, Views
@@ -127,11 +127,27 @@ def take_steps(
             has_haze = False
         if weights is not None:
             weights.is_learning = done >= WARM_UP_FRACTION
-        learned = done
-        if config.exposure_steps is not None:
-            learned = max(done, (step - 1) / max(config.exposure_steps, 1))
-        yield step, scene.step(views, chosen, _decay(done), weights, _decay(learned))
+        factors = _rate_factors(step - 1, done, config.usual_steps, len(views))
+        yield step, scene.step(views, chosen, factors, weights)
     progress(1.0)
+
+
+def _rate_factors(steps: int, done: float, usual_steps: int | None, num_views: int) -> RateFactors:
+    """Return the factors of the learning rates after some steps.
+
+    Exposures would take over what is for the colours in many (see `OptimiseConfig.lr_exposure`).
+
+    Args:
+        steps: Number of steps taken.
+        done: Fraction of the run that they are.
+        usual_steps: See OptimiseConfig.
+        num_views: Number of views.
+    """
+    if usual_steps is None or steps == 0:
+        return RateFactors(_decay(done), 1.0, _decay(done))
+    used = steps / max(usual_steps, 1)
+    positions = POLICY.long_run_rate(used / done, num_views)
+    return RateFactors(_decay(done), positions, _decay(max(done, used)))
 
 
 def _decay(done: float) -> float:

@@ -1,6 +1,7 @@
 """Parameters of the optimisation, in spaces where equal steps have similar effects."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -29,6 +30,16 @@ MIN_SCALE_PX = 0.5
 MAX_CAMERAS = 64
 # At that limit this fraction of a scale stays free, so that the gradient does not vanish.
 FREE_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class RateFactors:
+    """Factors of the initial learning rates in a step."""
+
+    scene: float = 1.0
+    positions: float = 1.0
+    """A further factor of those of positions."""
+    exposures: float = 1.0
 
 
 class Parameters:
@@ -80,18 +91,16 @@ class Parameters:
         self,
         views: Views | PackedViews,
         chosen: list[int],
-        lr_factor: float = 1.0,
+        factors: RateFactors,
         weights: RobustWeights | None = None,
-        exposure_factor: float | None = None,
     ) -> float:
         """Take one step on some of the views.
 
         Args:
             views: All views.
             chosen: Indices of the views of this step.
-            lr_factor: Factor of the initial learning rates.
+            factors: Factors of the initial learning rates.
             weights: Weights of the views' pixels.
-            exposure_factor: The same as `lr_factor` for exposures; by default equal to it.
 
         Returns:
             Mean absolute error of the chosen views before the step.
@@ -127,12 +136,12 @@ class Parameters:
             )
             if corrections is not None:
                 camera.viewmats.backward(v_viewmat)
-        rates = {name: lr_factor * rate for name, rate in self.rates.items()}
+        rates = {name: factors.scene * rate for name, rate in self.rates.items()}
+        rates["means"] *= factors.positions
         self.scene.step(self.num_steps, rates, sets[0], sets[1] if len(sets) > 1 else None)
-        factor = lr_factor if exposure_factor is None else exposure_factor
-        self._step_exposures(exposures, v_exposures, factor)
+        self._step_exposures(exposures, v_exposures, factors.exposures)
         if corrections is not None:
-            corrections.step(lr_factor)
+            corrections.step(factors.scene)
         return float(total)
 
     def hide_haze(self, cameras: Cameras, radius: float) -> None:

@@ -1,5 +1,6 @@
 """How the optimisation depends on the number of views: a table of all thresholds."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -17,6 +18,7 @@ class ViewCountPolicy:
     | colours vary with direction | 3 and more | surfaces shine                    | +0.2       |
     | positions move faster       | 3 and more | more views tell their depth       | +0.2       |
     | more steps with views       | 4 and more | every view needs its own renders  | +0.9 (fox) |
+    | faster still in longer runs | 9 and more | there is time to settle           | +0.4       |
     """
 
     agreement_views: int = 2
@@ -29,6 +31,9 @@ class ViewCountPolicy:
     """From this number of views on, positions move faster."""
     position_factor: float = 2.0
     """Factor of their learning rate then. Larger ones blur (ST-LPIPS)."""
+    longest_positions: float = 4.0
+    """With `many_views`, positions move faster by the root of the number of steps relative to the
+    usual one, up to this."""
     min_views_more_steps: int = 4
     """From this number of views on, the number of steps grows with each view."""
     first_factor: float = 1.75
@@ -55,6 +60,17 @@ class ViewCountPolicy:
     def position_rate(self, num_views: int) -> float:
         """Return the factor of the learning rate of positions."""
         return self.position_factor if num_views >= self.min_views_fast_positions else 1.0
+
+    def long_run_rate(self, relative_steps: float, num_views: int) -> float:
+        """Return a further factor of it in a run of many steps.
+
+        Args:
+            relative_steps: Number of steps of the run relative to the usual one.
+            num_views: Number of views.
+        """
+        if num_views < self.many_views:
+            return 1.0
+        return math.sqrt(min(max(relative_steps, 1.0), self.longest_positions))
 
     def step_factor(self, num_views: int) -> float:
         """Return the factor of the number of steps, which is that of up to three views."""

@@ -6,12 +6,26 @@ import pytest
 
 from recon.errors import ConfigError
 from recon.optimisation.config import OptimiseConfig
+from recon.optimisation.view_count_policy import POLICY
 
 
 def test_positions_move_faster_from_three_views_on() -> None:
     rates = [OptimiseConfig(lr_mean=0.1).for_num_views(count).lr_mean for count in (1, 2, 3, 40)]
     assert rates == [0.1, 0.1, 0.2, 0.2]
     assert OptimiseConfig(lr_mean=0.1).for_time(60.0, 40).lr_mean == 0.2
+
+
+@pytest.mark.parametrize("count", [2, 9, 50])
+def test_the_usual_steps_are_those_of_standard_quality(count: int) -> None:
+    usual = OptimiseConfig().for_num_views(count).steps
+    for longer in (OptimiseConfig(135), OptimiseConfig.for_seconds(60.0), OptimiseConfig()):
+        assert longer.for_num_views(count).usual_steps == usual
+    assert OptimiseConfig().for_time(600.0, count).usual_steps == usual
+
+
+def test_positions_move_faster_in_longer_runs_of_many_views() -> None:
+    rates = [POLICY.long_run_rate(steps, 9) for steps in (0.1, 1.0, 2.25, 4.0, 20.0)]
+    assert rates == [1.0, 1.0, 1.5, 2.0, 2.0] and POLICY.long_run_rate(4.0, 8) == 1.0
 
 
 def test_more_views_are_rendered_more_often_in_total() -> None:
@@ -46,7 +60,7 @@ def test_colors_depend_on_the_direction_if_three_views_tell() -> None:
     [
         ("steps", -1),
         ("seconds", -1.0),
-        ("exposure_steps", -1),
+        ("usual_steps", -1),
         ("views_per_step", 0),
         ("sh_degree", 5),
         ("ssim_weight", 1.5),

@@ -14,7 +14,7 @@ from recon.formats import load_gaussians
 from recon.model.registry import build_model
 from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.loop import optimise, take_steps
-from recon.optimisation.parameters import Parameters
+from recon.optimisation.parameters import Parameters, RateFactors
 from recon.optimisation.photo_loss import ssim
 from recon.types import Prediction, Views
 from render import Gaussians, rasterize
@@ -103,13 +103,29 @@ def test_exposure_is_estimated_per_view(views: Views, predicted: Gaussians) -> N
 
 def test_exposures_are_learned_in_the_usual_steps_only(views: Views, predicted: Gaussians) -> None:
     """A longer run leaves to the colours what is theirs."""
-    usual, count = OptimiseConfig(steps=4).for_time(600.0, 2).exposure_steps, 2
-    assert usual == 4
-    config = OptimiseConfig(steps=8, exposure_steps=usual, lr_exposure=0.05)
-    scene = Parameters(predicted, views[:count].cameras, config)
-    seen = [scene.exposures() for _ in take_steps(scene, views[:count], config, lambda done: None)]
+    config, pair = OptimiseConfig(steps=8, usual_steps=4, lr_exposure=0.05), views[:2]
+    scene = Parameters(predicted, pair.cameras, config)
+    seen = [scene.exposures() for _ in take_steps(scene, pair, config, lambda done: None)]
     changes = [not torch.equal(a, b) for a, b in pairwise(seen)]
     assert changes == [True] * 3 + [False] * 4
+
+
+@pytest.mark.parametrize("usual, last", [(None, 1.0), (16, 1.0), (4, 2.0)])
+def test_positions_move_faster_in_a_longer_run(
+    views: Views,
+    predicted: Gaussians,
+    monkeypatch: pytest.MonkeyPatch,
+    usual: int | None,
+    last: float,
+) -> None:
+    seen: list[RateFactors] = []
+    monkeypatch.setattr(
+        Parameters, "step", lambda self, views, chosen, factors, weights: seen.append(factors)
+    )
+    many, config = views[[0, 1, 2] * 3], OptimiseConfig(steps=16, usual_steps=usual)
+    scene = Parameters(predicted, many.cameras, config)
+    assert len(list(take_steps(scene, many, config, lambda done: None))) == 16
+    assert [factors.positions for factors in seen] == [1.0] + [last] * 15
 
 
 def test_invalid_pixels_have_no_effect(views: Views, predicted: Gaussians) -> None:
