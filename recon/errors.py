@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 # Names that a message lists before it counts the rest; letters of a wrong value that it repeats.
-MAX_LISTED, MAX_SHOWN = 5, 40
+MAX_LISTED, MAX_SHOWN = 5, 60
 # Similarity (difflib) from which a word is taken for a misspelt one; letters of an abbreviation.
 MIN_SIMILARITY, MIN_PREFIX = 0.75, 3
 
@@ -74,12 +74,17 @@ def warn(
     warnings.warn(category(message, *fields), stacklevel=2)
 
 
-def shortened(value: object) -> str:
-    """Return a wrong value for a message: text in quotes, and what is very long cut."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}...")
+def shortened(value: object, quoted: bool = True) -> str:
+    """Return a value for a message, cut if it is very long.
+
+    Args:
+        value: The value.
+        quoted: Put text in quotes; what has odd characters is put in quotes in any case.
+    """
     text = str(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    text = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    is_quoted = quoted and isinstance(value, str)
+    return repr(text) if is_quoted or not text.isprintable() else text
 
 
 @contextmanager

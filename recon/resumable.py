@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from recon.errors import InputError
+from recon.errors import InputError, shortened
 from recon.files import TEMPORARY_PREFIX, atomic_output, check_output, create_folder
 
 PLAN = "plan.json"
@@ -123,6 +123,10 @@ def _check_same(folder: Path, facts: dict[str, Any], remedy: str, names: Mapping
     if changed:
         key = changed[0]
         name, before, now = names.get(key, key), then.get(key), facts[key]
-        begun = f"without {name}" if before is None else f"with {name} {before}"
-        found = "without" if now is None else now
+        begun = (
+            f"without {name}"
+            if before is None
+            else f"with {name} {shortened(before, quoted=False)}"
+        )
+        found = "without" if now is None else shortened(now, quoted=False)
         raise InputError(f"{folder} was begun {begun}, now it is {found}; {remedy}")

@@ -46,7 +46,7 @@ class OptimiseConfig:
     smoothly from camera to camera is for the colours, or photos between them come out wrong."""
     usual_steps: int | None = None
     """Number of steps of standard quality: in a longer run exposures are learned within them only,
-    with a cosine of their own, and positions move faster. None if no run is longer."""
+    with a cosine of their own, and positions move faster. None: no run counts as longer."""
     lr_camera: float = 0.0
     """Learning rate of corrections of the cameras' poses (radians, and fractions of the depth);
     0 keeps the cameras. CAMERA_LR suits cameras that are wrong by some pixels."""
@@ -85,15 +85,13 @@ class OptimiseConfig:
 
         See ViewCountPolicy.
         """
-        factor = POLICY.step_factor(count)
-        steps = math.ceil(factor * self.steps)
         degree = self.sh_degree
         if degree is None and count >= POLICY.min_views_sh:
             degree = POLICY.sh_degree
         return replace(
             self,
-            steps=min(steps, max(self.steps, MAX_STEPS)),
-            usual_steps=min(math.ceil(factor * OptimiseConfig.steps), MAX_STEPS),
+            steps=_num_steps(self.steps, count),
+            usual_steps=_num_steps(OptimiseConfig.steps, count),
             sh_degree=degree,
             lr_mean=POLICY.position_rate(count) * self.lr_mean,
         )
@@ -111,3 +109,8 @@ class OptimiseConfig:
     def scale_lrs(self, factor: float) -> "OptimiseConfig":
         """Multiply all learning rates of the scene by a factor."""
         return replace(self, **{name: factor * getattr(self, name) for name in SCENE_LRS})
+
+
+def _num_steps(few: int, count: int) -> int:
+    """Return the number of steps for some views, from that for few."""
+    return min(math.ceil(POLICY.step_factor(count) * few), max(few, MAX_STEPS))

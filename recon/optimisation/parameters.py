@@ -36,10 +36,10 @@ FREE_FRACTION = 0.1
 class RateFactors:
     """Factors of the initial learning rates in a step."""
 
-    scene: float = 1.0
-    positions: float = 1.0
+    scene: float
+    positions: float
     """A further factor of those of positions."""
-    exposures: float = 1.0
+    exposures: float
 
 
 class Parameters:

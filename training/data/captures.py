@@ -107,15 +107,12 @@ class PosedPhotos:
         count = len(self.cameras)
         first = draw_index(generator, count)
         nearest = nearest_cameras(self.cameras, first)
-        if self.angles_deg is None:
-            return draw_near(nearest, config.neighbours, request, generator)
-        low, high = (request.baseline * angle for angle in config.angles_deg)
-        angles = self.angles_deg[first]
-        chosen = [first, *draw_overlapping(angles, (low, high), request.views - 1, generator)]
-        rest = [i for i in nearest if i not in chosen]
-        chosen += rest[: request.views - len(chosen)]
-        order = torch.randperm(len(chosen), generator=generator)[: request.views]
-        return [chosen[i] for i in order.tolist()]
+        if self.angles_deg is not None:
+            low, high = (request.baseline * angle for angle in config.angles_deg)
+            angles = self.angles_deg[first]
+            drawn = [first, *draw_overlapping(angles, (low, high), request.views - 1, generator)]
+            nearest = [*drawn, *(i for i in nearest if i not in drawn)][: request.views]
+        return draw_near(nearest, config.neighbours, request, generator)
 
 
 @dataclass(frozen=True)

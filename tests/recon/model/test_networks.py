@@ -204,8 +204,9 @@ def test_overfits_a_scene_and_renders_a_held_out_view(name: str) -> None:
         rendered = render_view(run_network(network, batch).gaussians, everything, 3)
     photo = everything.images[0, 3]
     copied = max(psnr(image, photo) for image in batch.images[0])
-    # Rounding, which differs between processors, moves it by 0.4 dB to both sides (`epipolar`).
-    assert psnr(rendered.clamp(0, 1), photo) > copied + 0.5
+    # Rounding, which differs between processors, moves `epipolar` by 0.4 dB to both sides.
+    margin = 0.5 if name == "epipolar" else 1.2
+    assert psnr(rendered.clamp(0, 1), photo) > copied + margin
 
 
 def test_gs_lrm_paper_size_has_about_300_million_parameters() -> None:
