@@ -1,7 +1,7 @@
 """Objective of the compression: the loss of PSNR at cameras that nothing was optimised for."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,10 +39,15 @@ class RateDistortionObjective:
     """Index of each evaluation camera's group; the group with the largest error counts."""
     scene_error: float
     """Mean squared error of the original scene: measured on photos, or assumed."""
+    settings: RasterizeSettings = SETTINGS
+    """How scenes are rendered."""
 
     @staticmethod
     def of(
-        scene: Gaussians, *groups: Cameras, photos: Views | None = None
+        scene: Gaussians,
+        *groups: Cameras,
+        photos: Views | None = None,
+        antialiased: bool = False,
     ) -> "RateDistortionObjective":
         """Render the original scene.
 
@@ -55,18 +60,25 @@ class RateDistortionObjective:
             scene: The original scene.
             groups: Cameras of images of one size; each group is evaluated separately.
             photos: Photos of all cameras in order, to measure the error of the scene itself.
+            antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
         """
+        settings = replace(SETTINGS, antialiased=antialiased)
+
+        def render(cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
+            views = [rasterize(scene, camera, settings=settings).rgb for camera in cameras]
+            return torch.stack(views)
+
         error = 10 ** (-MAX_PSNR_DB / 10)
         cameras = Cameras.cat(groups)
-        images = _render(scene, cameras)
+        images = render(cameras)
         extra = [cameras_between(group, TRAIN_FRACTION) for group in groups]
         if photos is not None:
             squared = (images.clamp(0, 1) - photos.images).square() * photos.valid
             error = max(float(squared.sum() / (3 * photos.valid.sum())), error)
             extra.append(cameras_around(scene, cameras, TRAIN_FRACTION))
-        train_cameras, train_images = _with_extra(scene, cameras, images, extra)
+        train_cameras, train_images = _with_extra(render, cameras, images, extra)
         midpoints = [cameras_between(group, EVAL_FRACTION) for group in groups]
-        eval_cameras, eval_images = _with_extra(scene, cameras, images, midpoints)
+        eval_cameras, eval_images = _with_extra(render, cameras, images, midpoints)
         ones = torch.ones_like(train_images[:, :1])
         names = tuple(str(index) for index in range(len(train_cameras)))
         return RateDistortionObjective(
@@ -75,6 +87,7 @@ class RateDistortionObjective:
             eval_images=eval_images.clamp(0, 1),
             eval_groups=_group_indices(groups, midpoints),
             scene_error=error,
+            settings=settings,
         )
 
     def loss_db(self, scene: Gaussians) -> float:
@@ -93,7 +106,7 @@ class RateDistortionObjective:
         changed = torch.zeros(len(self.eval_cameras), dtype=torch.float64)
         for view in range(len(self.eval_cameras)):
             camera = self.eval_cameras[[view]]
-            image = rasterize(scene, camera, settings=SETTINGS).rgb[0].clamp(0, 1)
+            image = rasterize(scene, camera, settings=self.settings).rgb[0].clamp(0, 1)
             changed[view] = (image - self.eval_images[view]).square().mean()
         groups = self.eval_groups.unique()
         return max(float(changed[self.eval_groups == group].mean()) for group in groups)
@@ -153,18 +166,12 @@ def _group_indices(*parts: Sequence[Cameras | None]) -> Int[Tensor, " e"]:
     return torch.tensor([group for group, count in counts for _ in range(count)])
 
 
-def _render(scene: Gaussians, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
-    views = [rasterize(scene, camera, settings=SETTINGS).rgb for camera in cameras]
-    return torch.stack(views)
-
-
 def _with_extra(
-    scene: Gaussians,
+    render: Callable[[Cameras], Float[Tensor, "v 3 h w"]],
     cameras: Cameras,
     images: Float[Tensor, "v 3 h w"],
     extra: Sequence[Cameras | None],
 ) -> tuple[Cameras, Float[Tensor, "m 3 h w"]]:
     """Append more cameras and their renderings to those of `cameras`."""
     found = [part for part in extra if part is not None]
-    rendered = [_render(scene, part) for part in found]
-    return Cameras.cat([cameras, *found]), torch.cat([images, *rendered])
+    return Cameras.cat([cameras, *found]), torch.cat([images, *map(render, found)])

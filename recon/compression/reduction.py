@@ -84,4 +84,6 @@ def reduce_count(scene: Gaussians, count: int, objective: RateDistortionObjectiv
         return smaller
     steps = min(round(STEPS_WHOLE * len(scene) / len(smaller)), MAX_STEPS)
     tuning = FINE_TUNING.scale_lrs((change / FULL_LR_CHANGE) ** 0.25)
-    return optimise(smaller, objective.train_views, replace(tuning, steps=steps)).gaussians
+    tuning = replace(tuning, steps=steps)
+    antialiased = objective.settings.antialiased
+    return optimise(smaller, objective.train_views, tuning, antialiased=antialiased).gaussians

@@ -115,7 +115,7 @@ def compress(
     scene = writable(path, source.load())
     progress("rendering", 0.0)
     start = None if source.start is None else local_start(source.start, source.origin)
-    objective = _objective(scene, views, cameras, start)
+    objective = _objective(scene, views, cameras, start, source.antialiased)
 
     def report(done: float) -> None:
         progress("compressing", done)
@@ -149,13 +149,19 @@ def _checked_limits(
 
 
 def _objective(
-    scene: Gaussians, views: Views | None, cameras: Cameras | None, start: Cameras | None
+    scene: Gaussians,
+    views: Views | None,
+    cameras: Cameras | None,
+    start: Cameras | None,
+    antialiased: bool,
 ) -> RateDistortionObjective:
     """Render the scene from its views, its cameras, or synthetic cameras."""
     if views is None:
         groups = synthetic_cameras(scene, start) if cameras is None else (cameras,)
-        return RateDistortionObjective.of(scene, *groups)
-    objective = RateDistortionObjective.of(scene, views.cameras, photos=views)
+        return RateDistortionObjective.of(scene, *groups, antialiased=antialiased)
+    objective = RateDistortionObjective.of(
+        scene, views.cameras, photos=views, antialiased=antialiased
+    )
     if objective.scene_error > MAX_SCENE_ERROR:
         raise InputError(
             f"the scene does not match the photos: expected a PSNR above "

@@ -59,6 +59,7 @@ def optimise(
     progress: Progress = lambda done: None,
     watch: Watch | None = None,
     transients: Bool[Tensor, "v h w"] | None = None,
+    antialiased: bool = False,
 ) -> OptimiseResult:
     """Fit the Gaussians to the views by gradient descent.
 
@@ -74,9 +75,10 @@ def optimise(
         watch: Called with the scene every few steps.
         transients: Pixels of the views that show something that passes by, at any resolution: they
             have no weight at first, and later only if the scene does not explain them.
+        antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
     """
     config = config or OptimiseConfig().for_num_views(len(views))
-    scene, losses = Parameters(gaussians, views.cameras, config), []
+    scene, losses = Parameters(gaussians, views.cameras, config, antialiased), []
     watched = -math.inf
     weights = None if transients is None else RobustWeights(transients)
     with torch_on_one_thread():

@@ -1,7 +1,7 @@
 """Parameters of the optimisation, in spaces where equal steps have similar effects."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -45,18 +45,22 @@ class RateFactors:
 class Parameters:
     """The parameters of a scene and of the views' exposures, with their optimiser."""
 
-    def __init__(self, start: Gaussians, cameras: Cameras, config: OptimiseConfig) -> None:
+    def __init__(
+        self, start: Gaussians, cameras: Cameras, config: OptimiseConfig, antialiased: bool = False
+    ) -> None:
         """Start at a scene.
 
         Args:
             start: Scene to optimise.
             cameras: Cameras of the views, which limit how thin a Gaussian may get.
             config: Learning rates; parameters with a rate of 0 are constant.
+            antialiased: Whether the scene is for rendering with the 2D filter of Mip-Splatting.
         """
         start = start.detach().extend_sh(config.sh_degree or 0)
         self.scene = AdamScene.of(start, _min_scales(start, cameras))
         # Once, since it is measured on the scene, which on a GPU would wait for every step.
-        self.settings = with_near_plane(SETTINGS, start)
+        settings = replace(SETTINGS, antialiased=antialiased)
+        self.settings = with_near_plane(settings, start)
         self.ssim_weight = config.ssim_weight
         self.rates = {
             "means": config.lr_mean,
