@@ -36,7 +36,7 @@ class OptimiseConfig:
     lr_opacity: float = 0.08
     """Learning rate of the logit of opacities."""
     lr_scale: float = 0.08
-    """Learning rate of the logarithm of scales."""
+    """Learning rate of the logarithm of scales with up to two views, and with many."""
     lr_quat: float = 0.02
     """Learning rate of quaternions."""
     lr_mean: float = 0.3
@@ -81,7 +81,7 @@ class OptimiseConfig:
         return OptimiseConfig(steps=MAX_STEPS, seconds=seconds)
 
     def for_num_views(self, count: int) -> "OptimiseConfig":
-        """Adapt steps, spherical harmonics and the rate of positions to the number of views.
+        """Adapt steps, spherical harmonics and learning rates to the number of views.
 
         See ViewCountPolicy.
         """
@@ -94,6 +94,7 @@ class OptimiseConfig:
             usual_steps=_num_steps(OptimiseConfig.steps, count),
             sh_degree=degree,
             lr_mean=POLICY.position_rate(count) * self.lr_mean,
+            lr_scale=POLICY.scale_rate(count) * self.lr_scale,
         )
 
     def for_time(self, seconds: float, count: int) -> "OptimiseConfig":

@@ -19,6 +19,7 @@ class ViewCountPolicy:
     | positions move faster       | 3 and more | more views tell their depth       | +0.2       |
     | more steps with views       | 4 and more | every view needs its own renders  | +0.9 (fox) |
     | faster still in longer runs | 9 and more | there is time to settle           | +0.4       |
+    | scales change faster        | 3 to 8     | there are few steps               | +0.2       |
     """
 
     agreement_views: int = 2
@@ -31,6 +32,10 @@ class ViewCountPolicy:
     """From this number of views on, positions move faster."""
     position_factor: float = 2.0
     """Factor of their learning rate then. Larger ones blur (ST-LPIPS)."""
+    min_views_fast_scales: int = 3
+    """From this number of views on, up to `many_views`, scales change faster."""
+    scale_factor: float = 3.0
+    """Factor of their learning rate then."""
     longest_positions: float = 4.0
     """With `many_views`, positions move faster by the root of the number of steps relative to the
     usual one, up to this."""
@@ -60,6 +65,11 @@ class ViewCountPolicy:
     def position_rate(self, num_views: int) -> float:
         """Return the factor of the learning rate of positions."""
         return self.position_factor if num_views >= self.min_views_fast_positions else 1.0
+
+    def scale_rate(self, num_views: int) -> float:
+        """Return the factor of the learning rate of scales."""
+        few = self.min_views_fast_scales <= num_views < self.many_views
+        return self.scale_factor if few else 1.0
 
     def long_run_rate(self, relative_steps: float, num_views: int) -> float:
         """Return a further factor of it in a run of many steps.
