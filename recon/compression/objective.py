@@ -39,7 +39,7 @@ class RateDistortionObjective:
     """Index of each evaluation camera's group; the group with the largest error counts."""
     scene_error: float
     """Mean squared error of the original scene: measured on photos, or assumed."""
-    settings: RasterizeSettings = SETTINGS
+    settings: RasterizeSettings
     """How scenes are rendered."""
 
     @staticmethod

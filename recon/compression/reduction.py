@@ -83,7 +83,6 @@ def reduce_count(scene: Gaussians, count: int, objective: RateDistortionObjectiv
     if change == 0:
         return smaller
     steps = min(round(STEPS_WHOLE * len(scene) / len(smaller)), MAX_STEPS)
-    tuning = FINE_TUNING.scale_lrs((change / FULL_LR_CHANGE) ** 0.25)
-    tuning = replace(tuning, steps=steps)
+    tuning = replace(FINE_TUNING.scale_lrs((change / FULL_LR_CHANGE) ** 0.25), steps=steps)
     antialiased = objective.settings.antialiased
     return optimise(smaller, objective.train_views, tuning, antialiased=antialiased).gaussians
