@@ -21,6 +21,7 @@ class GradientRender:
     """
 
     rgb: Float[Tensor, "3 h w"]
+    alpha: Float[Tensor, "1 h w"]
 
     def __init__(self, gaussians: Gaussians, camera: Cameras, settings: RasterizeSettings) -> None:
         """Render a scene into a single camera, in mode "RGB".
@@ -48,17 +49,22 @@ class GradientRender:
 
             single = camera.map(lambda tensor: tensor.unsqueeze(-3))
             self._kept = KeptRender(gaussians, single, settings)
-            self.rgb = self._kept.rgb[0]
+            self.rgb, self.alpha = self._kept.rgb[0], self._kept.alpha[0]
         else:
             self._leaves = gaussians.map(lambda tensor: tensor.detach().requires_grad_())
             self._viewmats = camera.viewmats.detach().requires_grad_()
             camera = replace(camera, viewmats=self._viewmats)
             with torch.enable_grad():
-                self._graph = rasterize(self._leaves, camera, settings=settings).rgb
-            self.rgb = self._graph.detach()
+                output = rasterize(self._leaves, camera, settings=settings)
+            self._graph = (output.rgb, output.alpha)
+            self.rgb, self.alpha = (image.detach() for image in self._graph)
 
     def backward(
-        self, v_rgb: Float[Tensor, "3 h w"], into: Gaussians, add: bool = False
+        self,
+        v_rgb: Float[Tensor, "3 h w"],
+        into: Gaussians,
+        add: bool = False,
+        v_alpha: Float[Tensor, "1 h w"] | None = None,
     ) -> Float[Tensor, "4 4"]:
         """Compute the gradients of all attributes, once; return that of the view matrix.
 
@@ -66,12 +72,15 @@ class GradientRender:
             v_rgb: Gradient with respect to `rgb`.
             into: Overwritten with the gradients; contiguous, of the shapes of the Gaussians.
             add: Add them to `into` instead.
+            v_alpha: Gradient with respect to `alpha`; None for none.
 
         Raises:
             ValueError: the shape, dtype or device of a tensor does not fit, or one of `into` is not
                 contiguous.
         """
         check_like("v_rgb", v_rgb, self.rgb)
+        if v_alpha is not None:
+            check_like("v_alpha", v_alpha, self.alpha)
         for name, attribute in self._attributes.items():
             given = getattr(into, name)
             check_like(f"into.{name}", given, attribute)
@@ -79,9 +88,11 @@ class GradientRender:
             if not given.is_contiguous():
                 raise ValueError(f"into.{name} is not contiguous; make it with .contiguous()")
         if self._kept is not None:
-            return self._kept.backward(v_rgb[None], into, add)[0, 0]
+            return self._kept.backward(v_rgb, v_alpha, into, add)[0, 0]
         leaves = [*vars(self._leaves).values(), self._viewmats]
-        *found, v_viewmats = torch.autograd.grad(self._graph, leaves, v_rgb)
+        if v_alpha is None:
+            v_alpha = torch.zeros_like(self.alpha)
+        *found, v_viewmats = torch.autograd.grad(self._graph, leaves, (v_rgb, v_alpha))
         for tensor, gradient in zip(vars(into).values(), found, strict=True):
             tensor.copy_(tensor + gradient if add else gradient)
         return v_viewmats

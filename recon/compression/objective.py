@@ -31,7 +31,7 @@ class RateDistortionObjective:
     """Reference renderings of the original scene, for fine-tuning and for evaluation."""
 
     train_views: Views
-    """Renderings to fine-tune smaller scenes on."""
+    """Renderings to fine-tune smaller scenes on; their masks are the opacities."""
     eval_cameras: Cameras
     eval_images: Float[Tensor, "e 3 h w"]
     """Renderings of the original scene from `eval_cameras`, clipped to [0, 1]."""
@@ -64,27 +64,27 @@ class RateDistortionObjective:
         """
         settings = replace(SETTINGS, antialiased=antialiased)
 
-        def render(cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
-            views = [rasterize(scene, camera, settings=settings).rgb for camera in cameras]
-            return torch.stack(views)
+        def render(cameras: Cameras) -> Float[Tensor, "v 4 h w"]:
+            outputs = [rasterize(scene, camera, settings=settings) for camera in cameras]
+            return torch.stack([torch.cat([each.rgb, each.alpha]) for each in outputs])
 
         error = 10 ** (-MAX_PSNR_DB / 10)
         cameras = Cameras.cat(groups)
         images = render(cameras)
         extra = [cameras_between(group, TRAIN_FRACTION) for group in groups]
         if photos is not None:
-            squared = (images.clamp(0, 1) - photos.images).square() * photos.valid
+            squared = (images[:, :3].clamp(0, 1) - photos.images).square() * photos.valid
             error = max(float(squared.sum() / (3 * photos.valid.sum())), error)
             extra.append(cameras_around(scene, cameras, TRAIN_FRACTION))
         train_cameras, train_images = _with_extra(render, cameras, images, extra)
         midpoints = [cameras_between(group, EVAL_FRACTION) for group in groups]
         eval_cameras, eval_images = _with_extra(render, cameras, images, midpoints)
-        ones = torch.ones_like(train_images[:, :1])
+        colors, alphas = train_images.split([3, 1], 1)
         names = tuple(str(index) for index in range(len(train_cameras)))
         return RateDistortionObjective(
-            train_views=Views(train_images, ones, ones, train_cameras, names),
+            train_views=Views(colors, alphas, torch.ones_like(alphas), train_cameras, names),
             eval_cameras=eval_cameras,
-            eval_images=eval_images.clamp(0, 1),
+            eval_images=eval_images[:, :3].clamp(0, 1),
             eval_groups=_group_indices(groups, midpoints),
             scene_error=error,
             settings=settings,
@@ -167,11 +167,11 @@ def _group_indices(*parts: Sequence[Cameras | None]) -> Int[Tensor, " e"]:
 
 
 def _with_extra(
-    render: Callable[[Cameras], Float[Tensor, "v 3 h w"]],
+    render: Callable[[Cameras], Float[Tensor, "v 4 h w"]],
     cameras: Cameras,
-    images: Float[Tensor, "v 3 h w"],
+    images: Float[Tensor, "v 4 h w"],
     extra: Sequence[Cameras | None],
-) -> tuple[Cameras, Float[Tensor, "m 3 h w"]]:
+) -> tuple[Cameras, Float[Tensor, "m 4 h w"]]:
     """Append more cameras and their renderings to those of `cameras`."""
     found = [part for part in extra if part is not None]
     return Cameras.cat([cameras, *found]), torch.cat([images, *map(render, found)])

@@ -31,6 +31,9 @@ class OptimiseConfig:
     it to the number of views (`for_num_views`)."""
     ssim_weight: float = 0.05
     """Weight of 1 - SSIM in the loss, from 0 to 1; that of the mean absolute error is the rest."""
+    random_backgrounds: bool = True
+    """Whether a random colour lies behind renders and transparent pixels of photos in each step, so
+    that surfaces become opaque, and what is masked out becomes transparent instead of black."""
     lr_sh: float = 0.01
     """Learning rate of SH coefficients."""
     lr_opacity: float = 0.08

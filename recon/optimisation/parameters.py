@@ -62,6 +62,7 @@ class Parameters:
         settings = replace(SETTINGS, antialiased=antialiased)
         self.settings = with_near_plane(settings, start)
         self.ssim_weight = config.ssim_weight
+        self.backgrounds = torch.Generator().manual_seed(0) if config.random_backgrounds else None
         self.rates = {
             "means": config.lr_mean,
             "quats": config.lr_quat,
@@ -128,16 +129,21 @@ class Parameters:
             camera = target.cameras if corrections is None else corrections.camera(v)
             render = GradientRender(self.scene.gaussians, camera.detach(), self.settings)
             exposure = exposures[v][:, None, None]
-            image = render.rgb * exposure
-            absolute, gradient = photo_loss(image, target.images, valid[i], self.ssim_weight)
+            image, photo, v_alpha = render.rgb * exposure, target.images, None
+            background = self._background(image)
+            if background is not None:
+                image = image.addcmul_(1 - render.alpha, background)
+                photo = photo.addcmul(1 - target.masks, background)
+            absolute, gradient = photo_loss(image, photo, valid[i], self.ssim_weight)
             if weights is not None:
-                weights.update(v, image - target.images, target.valid)
+                weights.update(v, image - photo, target.valid)
             gradient /= pixels
             total += absolute / pixels
             v_exposures[v] += (gradient * render.rgb).sum((-2, -1))
-            v_viewmat = render.backward(
-                gradient.mul_(exposure), sets[i % len(sets)], add=i >= len(sets)
-            )
+            if background is not None:
+                v_alpha = -(gradient * background).sum(0, keepdim=True)
+            into = sets[i % len(sets)]
+            v_viewmat = render.backward(gradient.mul_(exposure), into, i >= len(sets), v_alpha)
             if corrections is not None:
                 camera.viewmats.backward(v_viewmat)
         rates = {name: factors.scene * rate for name, rate in self.rates.items()}
@@ -147,6 +153,12 @@ class Parameters:
         if corrections is not None:
             corrections.step(factors.scene)
         return float(total)
+
+    def _background(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 1 1"] | None:
+        """Draw the colour behind an image; None for black."""
+        if self.backgrounds is None:
+            return None
+        return torch.rand(3, 1, 1, generator=self.backgrounds).to(image)
 
     def hide_haze(self, cameras: Cameras, radius: float) -> None:
         """Hide Gaussians near a camera that most views see through (see `is_haze`).

@@ -143,18 +143,19 @@ class KeptRender:
         self.rgb, self.depth, self.alpha, _ = _forward(self.call, self.inputs, self.state)
         self.rgb, self.depth, self.alpha = self.rgb[0], self.depth[0], self.alpha[0]
 
-    def backward(self, v_rgb: Tensor, into: Gaussians, add: bool) -> Tensor:
+    def backward(self, v_rgb: Tensor, v_alpha: Tensor | None, into: Gaussians, add: bool) -> Tensor:
         """Write gradients like the scene or add them, free the state, return the viewmats' ones."""
         if self.state is None:
             raise RuntimeError("backward was called before; render again")
         v_viewmats = torch.empty_like(self.inputs.viewmats)
         out = _gradients(into, v_viewmats)
         v_rgb = v_rgb.contiguous()
+        v_alpha = None if v_alpha is None else v_alpha.contiguous()
         request = self.call.request(self.inputs)
         _check(
             native.load_library().recon_cpu_backward(
                 ctypes.byref(request), self.state.handle,
-                _images(self.rgb, self.depth, self.alpha), _images(v_rgb, None, None),
+                _images(self.rgb, self.depth, self.alpha), _images(v_rgb, None, v_alpha),
                 ctypes.byref(out), add,
             )
         )  # fmt: skip

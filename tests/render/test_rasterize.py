@@ -100,6 +100,7 @@ permuted = scene.sh.transpose(0, 2).contiguous().transpose(0, 2)
 for changed in (
     {"v_rgb": v_rgb[:1]},
     {"v_rgb": v_rgb.double()},
+    {"v_alpha": v_rgb},
     {"into": into[:4]},
     {"into": replace(into, sh=into.sh.half())},
     {"into": replace(into, sh=torch.zeros_like(permuted))},
@@ -171,6 +172,7 @@ def test_wrong_inputs_are_named() -> None:
         f"means has shape (3, 5, 3) and viewmats (3, 4, 4), {single}",
         "v_rgb has shape (1, 40, 48), expected (3, 40, 48)",
         "v_rgb is torch.float64 on cpu, expected torch.float32 on cpu",
+        "v_alpha has shape (3, 40, 48), expected (1, 40, 48)",
         "into.means has shape (4, 3), expected (5, 3)",
         "into.sh is torch.float16 on cpu, expected torch.float32 on cpu",
         "into.sh is not contiguous; make it with .contiguous()",

@@ -19,6 +19,7 @@ from recon.optimisation.photo_loss import ssim
 from recon.types import Prediction, Views
 from render import Gaussians, rasterize
 from render.backends.threads import kernel_threads
+from render.sh import colors_to_sh
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,29 @@ def test_invalid_pixels_have_no_effect(views: Views, predicted: Gaussians) -> No
     found = optimise(predicted, hidden, OptimiseConfig(steps=10)).gaussians
     left = shown(found, context, 0)[..., :30]
     assert psnr(left, context.images[0][..., :30]) > 15
+
+
+def test_surfaces_become_opaque(views: Views, predicted: Gaussians) -> None:
+    """Over black alone, brighter colours would make up for what is missing of the opacity."""
+    context, leaks = views[:2], []
+    for random in (False, True):
+        config = OptimiseConfig(steps=30, random_backgrounds=random)
+        found = optimise(predicted, context, config).gaussians
+        leaks.append(1 - float(rasterize(found, views.cameras[[2]]).alpha.mean()))
+    assert leaks[1] < 0.8 * leaks[0]
+
+
+def test_black_in_front_of_masked_pixels_becomes_transparent(
+    views: Views, predicted: Gaussians
+) -> None:
+    """Photos are black there, which black Gaussians explain as well as none."""
+    black, alphas = replace(predicted, sh=colors_to_sh(torch.zeros_like(predicted.means))), []
+    hidden = replace(views[:1], masks=0 * views.masks[:1], images=0 * views.images[:1])
+    for random in (False, True):
+        config = OptimiseConfig(steps=60, random_backgrounds=random)
+        found = optimise(black, hidden, config).gaussians
+        alphas.append(float(rasterize(found, views.cameras[[0]]).alpha.mean()))
+    assert alphas[1] < 0.8 * alphas[0]
 
 
 def test_time_limit_ends_the_optimisation(views: Views, predicted: Gaussians) -> None:
