@@ -20,6 +20,7 @@ from recon.capture.sfm import PosedCapture, SolveConfig, solve_cameras
 from recon.config import FusionConfig, PoseConfig, ReconstructConfig
 from recon.devices import choose_device, render_device_of
 from recon.errors import ConfigError, InputError, warn
+from recon.fusion.occluders import without_occluders
 from recon.fusion.predict import at_resolution, predict_fused, remove_inconsistent
 from recon.fusion.transients import find_transients, require_enough, without_transients
 from recon.local_frame import (
@@ -363,7 +364,7 @@ def finish_scene(
     if not is_optimised or len(scene) == 0:
         limit.warn_if_short(before, None)
         return scene
-    views = views.to(scene.gaussians.device)
+    views = without_occluders(views.to(scene.gaussians.device), scene.gaussians)
     schedule = config.optimise.for_num_views(len(views))
     left = limit.left
     if left is not None:

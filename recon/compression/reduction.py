@@ -21,10 +21,8 @@ RIDGE = 0.01
 CHUNK = 65_536
 # Clusters to merge (px), larger than those used when a scene is made.
 CLUSTER_SIZES_PX = (2.0, 4.0, 8.0, 16.0)
-# Renderings of the scene itself are right in every pixel: no agreement and no exposure needed.
-FINE_TUNING = OptimiseConfig(
-    lr_scale=0.04, lr_quat=0.02, lr_mean=0.1, lr_exposure=0.0, require_agreement=False
-)
+# Renderings of the scene itself need no exposure.
+FINE_TUNING = OptimiseConfig(lr_scale=0.04, lr_quat=0.02, lr_mean=0.1, lr_exposure=0.0)
 # Adam's steps do not depend on the size of the error, so its learning rates are scaled with the
 # square root of the images' RMS change; those above belong to this mean squared change.
 FULL_LR_CHANGE = 2e-3

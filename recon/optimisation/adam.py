@@ -86,7 +86,6 @@ class AdamScene:
         index: int,
         rates: Mapping[str, float],
         gradients: Gaussians,
-        other: Gaussians | None = None,
         in_torch: bool = False,
     ) -> None:
         """Take one step (Kingma & Ba 2015, algorithm 1).
@@ -98,13 +97,11 @@ class AdamScene:
             index: Index of the step, from 1.
             rates: Learning rate of each attribute of the Gaussians; 0 keeps it constant.
             gradients: Gradients with respect to `gaussians`.
-            other: Gradients of a second view, to be added where the signs of both agree: the
-                AND-mask of Parascandolo et al. 2021, "Learning explanations that are hard to vary".
             in_torch: Leave out the kernel, which is used for float32 on the CPU.
         """
         corrections = {"correction1": 1 - BETA1**index, "correction2": 1 - BETA2**index}
         if in_torch or self.unit.device.type != "cpu":
-            self._step_in_torch(corrections, rates, gradients, other)
+            self._step_in_torch(corrections, rates, gradients)
             return
         from render.backends.cpu import adam_step_cpu
 
@@ -112,19 +109,13 @@ class AdamScene:
         del tensors["gaussians"]
         numbers = {f"lr_{name}": rates[name] for name in ATTRIBUTES}
         numbers |= {"beta1": BETA1, "beta2": BETA2, "eps": EPS, **corrections}
-        adam_step_cpu(tensors, numbers, gradients, other)
+        adam_step_cpu(tensors, numbers, gradients)
 
     def _step_in_torch(
-        self,
-        corrections: Mapping[str, float],
-        rates: Mapping[str, float],
-        gradients: Gaussians,
-        other: Gaussians | None,
+        self, corrections: Mapping[str, float], rates: Mapping[str, float], gradients: Gaussians
     ) -> None:
         scene = self.gaussians
         active = _any_gradient(gradients)
-        if other is not None:
-            active |= _any_gradient(other)
         unit = self.unit[:, None]
         parameters = {**vars(scene), "scales": self.log_scales, "opacities": self.logits}
         # Derivatives of the attributes with respect to their parameters.
@@ -136,14 +127,6 @@ class AdamScene:
             if rates[name] == 0:
                 continue
             parameter, gradient = parameters[name], getattr(gradients, name)
-            if other is not None:
-                second = getattr(other, name)
-                gradient = (gradient + second) * (gradient.sign() * second.sign() > 0)
-                if name == "quats":  # masked, it has a part that only changes their length
-                    along = (gradient * parameter).sum(-1, keepdim=True)
-                    gradient = (
-                        gradient - along / parameter.square().sum(-1, keepdim=True) * parameter
-                    )
             gradient = gradient * slopes.get(name, 1.0)
             moving = active.view(-1, *[1] * (gradient.ndim - 1))
             mean, square = mean.view_as(gradient), square.view_as(gradient)

@@ -39,11 +39,11 @@ class OptimiseConfig:
     lr_opacity: float = 0.08
     """Learning rate of the logit of opacities."""
     lr_scale: float = 0.08
-    """Learning rate of the logarithm of scales with up to two views, and with many."""
+    """Learning rate of the logarithm of scales with one view, and with many."""
     lr_quat: float = 0.02
     """Learning rate of quaternions."""
     lr_mean: float = 0.3
-    """Learning rate of positions with up to two views, in units of the Gaussian's largest scale."""
+    """Learning rate of positions with one view, in units of the Gaussian's largest scale."""
     lr_exposure: float = 0.001
     """Learning rate of each view's exposure (logarithm, per colour channel). Low: what varies
     smoothly from camera to camera is for the colours, or photos between them come out wrong."""
@@ -53,8 +53,6 @@ class OptimiseConfig:
     lr_camera: float = 0.0
     """Learning rate of corrections of the cameras' poses (radians, and fractions of the depth);
     0 keeps the cameras. CAMERA_LR suits cameras that are wrong by some pixels."""
-    require_agreement: bool = True
-    """Whether two views must agree on the sign of a gradient (see Parameters)."""
     haze_radius: float = 0.3
     """Distance to a camera, relative to the median depth that it sees, within which Gaussians that
     most views see through are hidden halfway, from `min_views_haze` views on (see

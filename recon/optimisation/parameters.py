@@ -70,10 +70,7 @@ class Parameters:
             "opacities": config.lr_opacity,
             "sh": config.lr_sh,
         }
-        # With two views, what only one of them sees stays as it was predicted. One view has nothing
-        # to agree with, and more views correct each other (see ViewCountPolicy).
-        must_agree = config.require_agreement and POLICY.requires_agreement(len(cameras))
-        self.gradients = [start.map(_empty_like) for _ in range(2 if must_agree else 1)]
+        self.gradients = start.map(_empty_like)
         self.num_steps = 0
         self.corrections: CameraCorrections | None = None
         if config.lr_camera > 0 and len(cameras) >= POLICY.min_views_cameras:
@@ -113,7 +110,6 @@ class Parameters:
         self.num_steps += 1
         exposures = self.exposures()
         v_exposures = torch.zeros_like(exposures)
-        sets = self.gradients if len(chosen) > 1 else self.gradients[:1]
         targets = [views[v] for v in chosen]
         valid = [target.valid for target in targets]
         if weights is not None:
@@ -142,13 +138,13 @@ class Parameters:
             v_exposures[v] += (gradient * render.rgb).sum((-2, -1))
             if background is not None:
                 v_alpha = -(gradient * background).sum(0, keepdim=True)
-            into = sets[i % len(sets)]
-            v_viewmat = render.backward(gradient.mul_(exposure), into, i >= len(sets), v_alpha)
+            gradient *= exposure
+            v_viewmat = render.backward(gradient, self.gradients, i > 0, v_alpha)
             if corrections is not None:
                 camera.viewmats.backward(v_viewmat)
         rates = {name: factors.scene * rate for name, rate in self.rates.items()}
         rates["means"] *= factors.positions
-        self.scene.step(self.num_steps, rates, sets[0], sets[1] if len(sets) > 1 else None)
+        self.scene.step(self.num_steps, rates, self.gradients)
         self._step_exposures(exposures, v_exposures, factors.exposures)
         if corrections is not None:
             corrections.step(factors.scene)

@@ -14,25 +14,22 @@ class ViewCountPolicy:
 
     | row                         | views      | reason                            | gain       |
     |-----------------------------|------------|-----------------------------------|------------|
-    | gradients must agree        | 2          | a view changes what only it sees  | +0.15      |
     | colours vary with direction | 3 and more | surfaces shine                    | +0.2       |
-    | positions move faster       | 3 and more | more views tell their depth       | +0.2       |
+    | positions move faster       | 2 and more | views tell their depth            | +0.2       |
     | more steps with views       | 4 and more | every view needs its own renders  | +0.9 (fox) |
     | faster still in longer runs | 9 and more | there is time to settle           | +0.4       |
-    | scales change faster        | 3 to 8     | there are few steps               | +0.2       |
+    | scales change faster        | 2 to 8     | there are few steps               | +0.2       |
     """
 
-    agreement_views: int = 2
-    """With this number of views, their gradients must agree in sign."""
     min_views_sh: int = 3
     """From this number of views on, colours depend on the direction."""
     sh_degree: int = 1
     """Degree of the spherical harmonics that a scene has then, at least."""
-    min_views_fast_positions: int = 3
+    min_views_fast_positions: int = 2
     """From this number of views on, positions move faster."""
     position_factor: float = 2.0
     """Factor of their learning rate then. Larger ones blur (ST-LPIPS)."""
-    min_views_fast_scales: int = 3
+    min_views_fast_scales: int = 2
     """From this number of views on, up to `many_views`, scales change faster."""
     scale_factor: float = 3.0
     """Factor of their learning rate then."""
@@ -99,10 +96,6 @@ class ViewCountPolicy:
             num_views: Number of views.
         """
         return usual * (self.most_steps if num_views >= self.many_views else self.most_steps_few)
-
-    def requires_agreement(self, num_views: int) -> bool:
-        """Return whether the gradients of the views must agree in sign."""
-        return num_views == self.agreement_views
 
 
 POLICY = ViewCountPolicy()

@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Iterator
 
-VERSION = 6
+VERSION = 7
 
 
 class Request(ctypes.Structure):

@@ -208,7 +208,6 @@ def adam_step_cpu(
     tensors: Mapping[str, Tensor],
     numbers: Mapping[str, float],
     gradients: Gaussians,
-    other: Gaussians | None,
 ) -> None:
     """Take a step of Adam in place; see `recon.optimisation.adam`.
 
@@ -216,9 +215,8 @@ def adam_step_cpu(
         tensors: Those of AdamStep in cpu/adam.h, by name; float32, contiguous, on the CPU.
         numbers: Its floats, by name.
         gradients: Of the activated attributes.
-        other: Those of a second view, or None.
     """
-    gradients_of = {**_named("gradients", gradients), **_named("other", other)}
+    gradients_of = {f"gradients.{name}": t for name, t in vars(gradients).items()}
     for name, tensor in {**tensors, **gradients_of}.items():
         if tensor.dtype != torch.float32:
             raise ValueError(f"{name} is {tensor.dtype}, expected torch.float32")
@@ -235,10 +233,9 @@ def adam_step_cpu(
         **numbers,
         **pointers,
     )
-    second = None if other is None else ctypes.byref(_gradients(other, None))
     _check(
         native.load_library().recon_cpu_adam_step(
-            ctypes.byref(step), ctypes.byref(_gradients(gradients, None)), second
+            ctypes.byref(step), ctypes.byref(_gradients(gradients, None))
         )
     )
 
@@ -277,10 +274,6 @@ def photo_loss_cpu(
     _check(native.load_library().recon_cpu_photo_loss(ctypes.byref(loss)))
     absolute, similarity = sums.tolist()
     return absolute, similarity, gradient
-
-
-def _named(name: str, gaussians: Gaussians | None) -> dict[str, Tensor]:
-    return {} if gaussians is None else {f"{name}.{k}": t for k, t in vars(gaussians).items()}
 
 
 def _gradients(into: Gaussians, viewmats: Tensor | None) -> abi.Gradients:

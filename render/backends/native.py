@@ -108,7 +108,7 @@ def _declare(library: ctypes.CDLL) -> None:
     pointer, integer = ctypes.c_void_p, ctypes.c_int32
     library.recon_cpu_forward.argtypes = [pointer] * 4
     library.recon_cpu_backward.argtypes = [*[pointer] * 5, integer]
-    library.recon_cpu_adam_step.argtypes = [pointer] * 3
+    library.recon_cpu_adam_step.argtypes = [pointer] * 2
     library.recon_cpu_photo_loss.argtypes = [pointer]
     library.recon_cpu_contributions.argtypes = [pointer] * 2
     library.recon_cpu_free.argtypes = [pointer]

@@ -199,7 +199,7 @@ std::int32_t guarded(const Body& body) {
 
 // Version of this ABI. The Python side refuses a library of another version,
 // so that a stale build is named instead of corrupting memory.
-RECON_API std::int32_t recon_cpu_abi_version() { return 6; }
+RECON_API std::int32_t recon_cpu_abi_version() { return 7; }
 
 // Why the last call on this thread returned FAILED.
 RECON_API const char* recon_cpu_last_error() { return last_error; }
@@ -222,9 +222,8 @@ RECON_API std::int32_t recon_cpu_backward(const Request* request, const State* s
   return guarded([&] { backward(*request, *state, *images, *v_images, *out, add != 0); });
 }
 
-RECON_API std::int32_t recon_cpu_adam_step(const AdamStep* step, const Gradients* gradients,
-                                           const Gradients* other) {
-  return guarded([&] { adam_step(*step, *gradients, other); });
+RECON_API std::int32_t recon_cpu_adam_step(const AdamStep* step, const Gradients* gradients) {
+  return guarded([&] { adam_step(*step, *gradients); });
 }
 
 RECON_API std::int32_t recon_cpu_photo_loss(const PhotoLoss* loss) {

@@ -29,14 +29,6 @@ struct Block {
   }
 };
 
-// Sum of two views' gradients where their signs agree, else 0; one gradient is itself.
-inline vf agreed(const float* first, const float* second, int count) {
-  const vf a = load_some(first, count);
-  if (!second) return a;
-  const vf b = load_some(second, count);
-  return keep(((a > vf{}) & (b > vf{})) | ((a < vf{}) & (b < vf{})), a + b);
-}
-
 // Constants of the step as vectors: a copy, which no store of floats can change.
 struct Constants {
   vf beta1_rest, beta2, beta2_rest, eps, inv_root;
@@ -47,10 +39,10 @@ struct Constants {
         inv_root(splat(1 / std::sqrt(step.correction2))) {}
 };
 
-// An attribute of all Gaussians: its parameter, gradients and learning rate (corrected).
+// An attribute of all Gaussians: its parameter, gradient and learning rate (corrected).
 struct Attribute {
   float* values;
-  const float *gradient, *other;
+  const float* gradient;
   float rate;
   int width;
 };
@@ -70,8 +62,7 @@ inline void update(const Constants& c, const Block<ALL>& block, const Attribute&
     if (n == 0) return;
     const std::size_t at = block.first * width + static_cast<std::size_t>(k) * W;
     const vf old = load_some(a.values + at, n);
-    const vf g =
-        chain(k, at, n, old, agreed(a.gradient + at, a.other ? a.other + at : nullptr, n));
+    const vf g = chain(k, at, n, old, load_some(a.gradient + at, n));
     const vf mean = load(own), square = load(own + W);
     const vf new_mean = mean + c.beta1_rest * (g - mean);
     const vf new_square = c.beta2 * square + c.beta2_rest * g * g;
@@ -86,38 +77,22 @@ bool any(const float* values, int count) {
   return values && std::any_of(values, values + count, [](float v) { return v != 0; });
 }
 
-bool has_gradient(const AdamStep& step, const Gradients* g, std::size_t i) {
+bool has_gradient(const AdamStep& step, const Gradients& g, std::size_t i) {
   const std::size_t colors = 3 * static_cast<std::size_t>(step.coefficients);
-  return g && (any(g->opacities + i, 1) || any(g->color_values + colors * i, colors) ||
-               any(g->means + 3 * i, 3) || any(g->quats + 4 * i, 4) || any(g->scales + 3 * i, 3));
+  return any(g.opacities + i, 1) || any(g.color_values + colors * i, colors) ||
+         any(g.means + 3 * i, 3) || any(g.quats + 4 * i, 4) || any(g.scales + 3 * i, 3);
 }
 
 // exp(2 log_scale), which with the square of the lower limit is the square of the scale.
 vf free_variance(vf log_scale) { return exp(splat(2) * log_scale); }
-// Gradients of whole quaternions less the part that would only change their length, which the sum
-// of two views has after it was masked.
-vf tangent(vf quats, vf gradients) {
-  float q[W], v[W];
-  store(q, quats);
-  store(v, gradients);
-  for (int first = 0; first < W; first += 4) {
-    float along = 0, square = 1e-24f;
-    for (int i = first; i < first + 4; ++i) {
-      along += q[i] * v[i];
-      square += q[i] * q[i];
-    }
-    for (int i = first; i < first + 4; ++i) v[i] -= along / square * q[i];
-  }
-  return load(v);
-}
 
 vf sigmoid(vf logit) { return splat(1) / (splat(1) + exp(-logit)); }
 
 template <bool ALL>
 void update_block(const AdamStep& step, const Constants& c, const Block<ALL>& block,
-                  const Gradients& g, const Gradients* other) {
+                  const Gradients& g) {
   const auto attribute = [&](float* values, float* Gradients::*name, float lr, int width) {
-    return Attribute{values, g.*name, other ? other->*name : nullptr, lr / step.correction1, width};
+    return Attribute{values, g.*name, lr / step.correction1, width};
   };
   const auto same = [](int, std::size_t, int, vf, vf v) { return v; };
   const auto store_into = [](float* values) {
@@ -140,8 +115,7 @@ void update_block(const AdamStep& step, const Constants& c, const Block<ALL>& bl
          [&](int k, std::size_t at, int n, vf old, vf change) {
            store_some(step.means + at, old - unit(k) * change, n);
          });
-  update(c, block, attribute(step.quats, &Gradients::quats, step.lr_quats, 4), moments,
-         [&](int, std::size_t, int, vf old, vf v) { return other ? tangent(old, v) : v; },
+  update(c, block, attribute(step.quats, &Gradients::quats, step.lr_quats, 4), moments, same,
          store_into(step.quats));
   update(
       c, block, attribute(step.log_scales, &Gradients::scales, step.lr_scales, 3), moments,
@@ -169,7 +143,7 @@ void update_block(const AdamStep& step, const Constants& c, const Block<ALL>& bl
 
 }  // namespace
 
-void adam_step(const AdamStep& step, const Gradients& gradients, const Gradients* other) {
+void adam_step(const AdamStep& step, const Gradients& gradients) {
   const int chunks = (step.count + CHUNK - 1) / CHUNK;
   const Constants constants(step);
   parallel_for(chunks, step.threads, [&](int chunk, int) {
@@ -178,12 +152,11 @@ void adam_step(const AdamStep& step, const Gradients& gradients, const Gradients
       const std::size_t from = first, to = step.count;
       unsigned active = 0;
       for (int i = 0; i < W && first + i < end; ++i)
-        if (has_gradient(step, &gradients, first + i) || has_gradient(step, other, first + i))
-          active |= 1u << i;
+        if (has_gradient(step, gradients, first + i)) active |= 1u << i;
       if (active == ALL_SIGNS) {
-        update_block(step, constants, Block<true>{from, to, active}, gradients, other);
+        update_block(step, constants, Block<true>{from, to, active}, gradients);
       } else if (active) {
-        update_block(step, constants, Block<false>{from, to, active}, gradients, other);
+        update_block(step, constants, Block<false>{from, to, active}, gradients);
       }
     }
   });

@@ -18,8 +18,7 @@ struct AdamStep {
   float* moments;
 };
 
-// Updates the Gaussians that have any gradient, with the sum of `gradients` and, if not null,
-// `other` where their signs agree.
-void adam_step(const AdamStep& step, const Gradients& gradients, const Gradients* other);
+// Updates the Gaussians that have any gradient.
+void adam_step(const AdamStep& step, const Gradients& gradients);
 
 }  // namespace recon

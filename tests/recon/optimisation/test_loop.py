@@ -140,6 +140,20 @@ def test_invalid_pixels_have_no_effect(views: Views, predicted: Gaussians) -> No
     assert psnr(left, context.images[0][..., :30]) > 15
 
 
+@pytest.mark.parametrize("seen, changes", [([], False), ([0], True), ([2], True)])
+def test_pixels_of_one_view_change_everything(
+    views: Views, predicted: Gaussians, seen: list[int], changes: bool
+) -> None:
+    valid = torch.zeros_like(views.valid)
+    valid[seen] = 1
+    # Rounder and fainter than predicted, so that every attribute improves.
+    start = replace(predicted, opacities=0.8 * predicted.opacities, scales=1.2 * predicted.scales)
+    found = optimise(start, replace(views, valid=valid), OptimiseConfig(steps=6)).gaussians
+    for name, before in vars(start).items():
+        change = (getattr(found, name) - before).abs().max()
+        assert bool(change > 1e-3 * before.std()) == changes, name
+
+
 def test_surfaces_become_opaque(views: Views, predicted: Gaussians) -> None:
     """Over black alone, brighter colours would make up for what is missing of the opacity."""
     context, leaks = views[:2], []
