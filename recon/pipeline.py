@@ -259,9 +259,9 @@ def predict(
         fusion: How many views are predicted at a time; has defaults.
         seconds: Time limit (s), within which as many views are predicted as possible.
         error_feedback: Whether the network corrects its Gaussians by the errors of their renders.
-            With three views and more it does not pay before an optimisation; groups do without.
+            With two views and more it does not pay before an optimisation; groups do without.
         depth_correction: Whether Gaussians of a network are moved to where images clearly match
-            better, which pays with three views and more, before an optimisation only.
+            better, which pays with two views and more, before an optimisation only.
 
     Raises:
         ConfigError: There is no model of that name, or it cannot work with this number of views.

@@ -30,10 +30,10 @@ class FusionConfig:
     few_resolution: int = 384
     """The same for fewer views, before an optimisation, but at least half of theirs; without an
     optimisation they keep their size."""
-    min_views_checked: int = 3
+    min_views_checked: int = 2
     """From this number of views on, before an optimisation, depth is corrected where images match
-    better at another, and Gaussians that contradict other views are removed. Two views cannot tell
-    which of them is wrong."""
+    better at another, and Gaussians that contradict other views are removed; the network does
+    without error feedback then."""
     tolerance: float = 0.05
     """Relative difference of depths up to which two views agree."""
     edge_px: int = 4
