@@ -402,7 +402,7 @@ def test_command_line_from_start_to_scene(
     assert "step 2/2" in capsys.readouterr().out
     main(["train", "--config", str(config), *options, "--resume"])
     assert "step 3 of 3" in capsys.readouterr().out
-    model = ["--model", str(out / WEIGHTS), "--resolution", "48", "--max-views", "2", "--prune=0"]
+    model = ["--model", str(out / WEIGHTS), "--resolution", "48", "--max-views", "2", "--refine=0"]
     main([str(sample), "-o", str(scene), "--quiet", *model])
     assert len(load_gaussians(scene)) == 2 * 48 * 36
     before = (out / WEIGHTS).stat().st_mtime_ns

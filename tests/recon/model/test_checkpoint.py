@@ -121,7 +121,7 @@ def test_headers_with_underscores_load(checkpoint: Path) -> None:
 
 def test_command_line_takes_a_checkpoint(checkpoint: Path, sample: Path, tmp_path: Path) -> None:
     out = tmp_path / "scene.ply"
-    options = ["--model", str(checkpoint), "--max-views", "2", "--resolution", "64", "--prune=0"]
+    options = ["--model", str(checkpoint), "--max-views", "2", "--resolution", "64", "--refine=0"]
     main([str(sample), "-o", str(out), *options])
     assert len(load_gaussians(out)) == 2 * 64 * 48
 
