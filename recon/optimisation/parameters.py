@@ -125,19 +125,16 @@ class Parameters:
             camera = target.cameras if corrections is None else corrections.camera(v)
             render = GradientRender(self.scene.gaussians, camera.detach(), self.settings)
             exposure = exposures[v][:, None, None]
-            image, photo, v_alpha = render.rgb * exposure, target.images, None
-            background = self._background(image)
-            if background is not None:
-                image = image.addcmul_(1 - render.alpha, background)
-                photo = photo.addcmul(1 - target.masks, background)
+            background = self._background(exposure)
+            image = (render.rgb * exposure).addcmul_(1 - render.alpha, background)
+            photo = target.images.addcmul(1 - target.masks, background)
             absolute, gradient = photo_loss(image, photo, valid[i], self.ssim_weight)
             if weights is not None:
                 weights.update(v, image - photo, target.valid)
             gradient /= pixels
             total += absolute / pixels
             v_exposures[v] += (gradient * render.rgb).sum((-2, -1))
-            if background is not None:
-                v_alpha = -(gradient * background).sum(0, keepdim=True)
+            v_alpha = -(gradient * background).sum(0, keepdim=True)
             gradient *= exposure
             v_viewmat = render.backward(gradient, self.gradients, i > 0, v_alpha)
             if corrections is not None:
@@ -150,11 +147,11 @@ class Parameters:
             corrections.step(factors.scene)
         return float(total)
 
-    def _background(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 1 1"] | None:
-        """Draw the colour behind an image; None for black."""
+    def _background(self, like: Float[Tensor, "3 1 1"]) -> Float[Tensor, "3 1 1"]:
+        """Draw the colour behind an image, on the device of another tensor."""
         if self.backgrounds is None:
-            return None
-        return torch.rand(3, 1, 1, generator=self.backgrounds).to(image)
+            return torch.zeros_like(like)
+        return torch.rand(3, 1, 1, generator=self.backgrounds).to(like)
 
     def hide_haze(self, cameras: Cameras, radius: float) -> None:
         """Hide Gaussians near a camera that most views see through (see `is_haze`).
