@@ -9,16 +9,16 @@ from recon.optimisation.config import OptimiseConfig
 from recon.optimisation.view_count_policy import POLICY
 
 
-def test_positions_move_faster_from_three_views_on() -> None:
+def test_positions_move_faster_from_two_views_on() -> None:
     rates = [OptimiseConfig(lr_mean=0.1).for_num_views(count).lr_mean for count in (1, 2, 3, 40)]
-    assert rates == [0.1, 0.1, 0.2, 0.2]
+    assert rates == [0.1, 0.2, 0.2, 0.2]
     assert OptimiseConfig(lr_mean=0.1).for_time(60.0, 40).lr_mean == 0.2
 
 
-def test_scales_change_faster_with_three_to_eight_views() -> None:
+def test_scales_change_faster_with_two_to_eight_views() -> None:
     config = OptimiseConfig(lr_scale=0.1)
-    rates = [config.for_num_views(count).lr_scale for count in (1, 2, 3, 8, 9, 40)]
-    assert rates == pytest.approx([0.1, 0.1, 0.3, 0.3, 0.1, 0.1])
+    rates = [config.for_num_views(count).lr_scale for count in (1, 2, 8, 9, 40)]
+    assert rates == pytest.approx([0.1, 0.3, 0.3, 0.1, 0.1])
 
 
 @pytest.mark.parametrize("count", [2, 9, 50])
