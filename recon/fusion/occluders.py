@@ -39,7 +39,8 @@ def covered_fraction(views: Views | PackedViews, gaussians: Gaussians) -> float:
     """Return which fraction of the masked pixels a scene covers; 0 where none is masked."""
     chosen = spread_cameras(views.cameras, MAX_VIEWS)
     small = at_resolution(views, chosen, SIDE_PX).to(gaussians.device)
-    masked = small.valid * (1 - small.masks)
+    # Not their product: a border of undistorted photos is a part of both in resized pixels.
+    masked = (small.valid - small.masks).clamp_min(0)
     covered: Tensor = masked.new_zeros(())
     for view in range(len(small)):
         if bool(masked[view].any()):

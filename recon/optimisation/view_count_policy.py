@@ -25,14 +25,13 @@ class ViewCountPolicy:
     """From this number of views on, colours depend on the direction."""
     sh_degree: int = 1
     """Degree of the spherical harmonics that a scene has then, at least."""
-    min_views_fast_positions: int = 2
-    """From this number of views on, positions move faster."""
+    min_views_fast: int = 2
+    """From this number of views on, positions move faster, and below `many_views` scales change
+    faster."""
     position_factor: float = 2.0
-    """Factor of their learning rate then. Larger ones blur (ST-LPIPS)."""
-    min_views_fast_scales: int = 2
-    """From this number of views on, up to `many_views`, scales change faster."""
+    """Factor of the learning rate of positions then. Larger ones blur (ST-LPIPS)."""
     scale_factor: float = 3.0
-    """Factor of their learning rate then."""
+    """Factor of the learning rate of scales then."""
     longest_positions: float = 4.0
     """With `many_views`, positions move faster by the root of the number of steps relative to the
     usual one, up to this."""
@@ -61,11 +60,11 @@ class ViewCountPolicy:
 
     def position_rate(self, num_views: int) -> float:
         """Return the factor of the learning rate of positions."""
-        return self.position_factor if num_views >= self.min_views_fast_positions else 1.0
+        return self.position_factor if num_views >= self.min_views_fast else 1.0
 
     def scale_rate(self, num_views: int) -> float:
         """Return the factor of the learning rate of scales."""
-        few = self.min_views_fast_scales <= num_views < self.many_views
+        few = self.min_views_fast <= num_views < self.many_views
         return self.scale_factor if few else 1.0
 
     def long_run_rate(self, relative_steps: float, num_views: int) -> float:

@@ -55,6 +55,15 @@ def test_masks_of_occluders_are_told_from_those_of_objects(
     assert covered_fraction(views[:2], swept(views[:2])) == 0
 
 
+def test_pixels_outside_of_the_photo_are_not_masked(sample: Path) -> None:
+    """Resized, pixels at the border are neither wholly inside nor outside."""
+    views = sample_views(sample, 200)[:2]
+    inside = views.valid.clone()
+    inside[:, :, :, :7], inside[:, :, :5] = 0, 0
+    views = replace(views, masks=inside, valid=inside, images=views.images * inside)
+    assert covered_fraction(views, swept(views)) == 0
+
+
 def test_masked_pixels_of_occluders_become_invalid(
     views: Views, with_passer_by: Views, of_an_object: Views
 ) -> None:
