@@ -42,6 +42,18 @@ class RateFactors:
     exposures: float
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """How a view fits its photo."""
+
+    error: Float[Tensor, ""]
+    """Its part of the mean absolute error."""
+    v_exposure: Float[Tensor, " 3"]
+    """Gradient of the view's exposure."""
+    difference: Float[Tensor, "3 h w"]
+    """Render minus photo."""
+
+
 class Parameters:
     """The parameters of a scene and of the views' exposures, with their optimiser."""
 
@@ -119,33 +131,56 @@ class Parameters:
             ]
         # Views without a valid pixel may be chosen together.
         pixels = max(3 * sum(float(each.sum()) for each in valid), 1.0)
-        total = torch.zeros((), device=exposures.device)
-        corrections = self.corrections
+        error = torch.zeros((), device=exposures.device)
         for i, (v, target) in enumerate(zip(chosen, targets, strict=True)):
-            camera = target.cameras if corrections is None else corrections.camera(v)
-            render = GradientRender(self.scene.gaussians, camera.detach(), self.settings)
-            exposure = exposures[v][:, None, None]
-            background = self._background(exposure)
-            image = (render.rgb * exposure).addcmul_(1 - render.alpha, background)
-            photo = target.images.addcmul(1 - target.masks, background)
-            absolute, gradient = photo_loss(image, photo, valid[i], self.ssim_weight)
+            fit = self._fit_view(v, target, valid[i], exposures[v], pixels, is_first=i == 0)
             if weights is not None:
-                weights.update(v, image - photo, target.valid)
-            gradient /= pixels
-            total += absolute / pixels
-            v_exposures[v] += (gradient * render.rgb).sum((-2, -1))
-            v_alpha = -(gradient * background).sum(0, keepdim=True)
-            gradient *= exposure
-            v_viewmat = render.backward(gradient, self.gradients, i > 0, v_alpha)
-            if corrections is not None:
-                camera.viewmats.backward(v_viewmat)
+                weights.update(v, fit.difference, target.valid)
+            error += fit.error
+            v_exposures[v] += fit.v_exposure
         rates = {name: factors.scene * rate for name, rate in self.rates.items()}
         rates["means"] *= factors.positions
         self.scene.step(self.num_steps, rates, self.gradients)
         self._step_exposures(exposures, v_exposures, factors.exposures)
+        if self.corrections is not None:
+            self.corrections.step(factors.scene)
+        return float(error)
+
+    def _fit_view(
+        self,
+        v: int,
+        target: Views,
+        valid: Float[Tensor, "1 h w"],
+        exposure: Float[Tensor, " 3"],
+        pixels: float,
+        is_first: bool,
+    ) -> _Fit:
+        """Render a view and compare it with its photo; leave the gradients of scene and camera.
+
+        Args:
+            v: Index of the view.
+            target: The view.
+            valid: Weights of its pixels.
+            exposure: Its exposure.
+            pixels: What the loss, a sum over pixels, is divided by.
+            is_first: Whether the scene's gradients start with this view.
+        """
+        corrections = self.corrections
+        camera = target.cameras if corrections is None else corrections.camera(v)
+        render = GradientRender(self.scene.gaussians, camera.detach(), self.settings)
+        exposure = exposure[:, None, None]
+        background = self._background(exposure)
+        image = (render.rgb * exposure).addcmul_(1 - render.alpha, background)
+        photo = target.images.addcmul(1 - target.masks, background)
+        absolute, gradient = photo_loss(image, photo, valid, self.ssim_weight)
+        gradient /= pixels
+        v_exposure = (gradient * render.rgb).sum((-2, -1))
+        v_alpha = -(gradient * background).sum(0, keepdim=True)
+        gradient *= exposure
+        v_viewmat = render.backward(gradient, self.gradients, not is_first, v_alpha)
         if corrections is not None:
-            corrections.step(factors.scene)
-        return float(total)
+            camera.viewmats.backward(v_viewmat)
+        return _Fit(absolute / pixels, v_exposure, image - photo)
 
     def _background(self, like: Float[Tensor, "3 1 1"]) -> Float[Tensor, "3 1 1"]:
         """Draw the colour behind an image, on the device of another tensor."""
