@@ -57,6 +57,10 @@ def unpacked(path: Path) -> tuple[Path, tuple[str, ...]]:
             raise InputError(
                 f"cannot read {path}: it is no zip archive, or cut short; copy it again"
             ) from error
+        except (UnicodeDecodeError, NotImplementedError) as error:
+            raise InputError(
+                f"cannot read {path} ({error}); unpack it, and pass the folder"
+            ) from error
     left_out = tuple((folder / NOTE).read_text(encoding="utf-8").splitlines())
     if left_out:
         warn(

@@ -265,7 +265,7 @@ def _binary_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
         reader.offset += 8 * int(values[-1])
         ids.append(int(identity))
         points.append(values[:3])
-    return np.array(ids, np.int64), np.array(points).reshape(-1, 3)
+    return np.array(ids, np.uint64).astype(np.int64), np.array(points).reshape(-1, 3)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -356,10 +356,10 @@ def _text_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if fields := line.split(None, 4):
             try:
                 points.append([_float(field) for field in fields[1:4]])
-                ids.append(int(fields[0]))
+                ids.append(np.int64(int(fields[0])))
                 if len(points[-1]) < 3:
                     raise ValueError(line)
-            except (ValueError, IndexError) as error:
+            except (ValueError, IndexError, OverflowError) as error:
                 raise InputError(
                     f"{where}: expected POINT3D_ID X Y Z R G B ERROR TRACK, found {line[:80]!r}"
                 ) from error

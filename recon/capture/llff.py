@@ -41,7 +41,8 @@ def read_llff(path: Path, photos: bool = True) -> Capture:
     table = _read_table(path)
     images = _images(path.parent, len(table), path)
     # Only photos whose header can be read.
-    found = find_photos(path.parent, [str(image) for image in images], str(path))
+    names = [image.relative_to(path.parent).as_posix() for image in images]
+    found = find_photos(path.parent, names, str(path))
     made = [
         (image.name, photo, partial(_frame, row, path.parent, f"{path}, row {i}"))
         for i, (row, image, photo) in enumerate(zip(table, images, found, strict=True))

@@ -439,14 +439,14 @@ def _frame(read: Callable[[], _Shot], root: Path, where: str, photo: Path) -> Fr
 def _matrix(values: Any, shape: tuple[int, ...], where: object) -> Float[np.ndarray, "_ _"]:
     try:
         return np.array(values, dtype=np.float64).reshape(shape)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{where}: expected a matrix of shape {shape}") from error
 
 
 def _number(value: Any, where: object) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = np.nan
     if not np.isfinite(number):
         raise InputError(f"{where}: expected a finite number, found {value!r}")

@@ -27,7 +27,7 @@ from recon.capture.names import find_masks, find_photos, name_below
 from recon.capture.orientation import fits_oriented, size_for_center
 from recon.capture.types import Capture, DistortionModel, Frame, FrameCamera
 from recon.capture.valid_frames import Entry, valid_frames
-from recon.errors import InputError, LeftOutWarning, listed, warn
+from recon.errors import InputError, LeftOutWarning, listed, shortened, warn
 from recon.formats.ply_header import read_points
 from recon.formats.y_up import OPENGL_FLIP
 from render import Cameras
@@ -189,7 +189,7 @@ def _camera(image_path: Path, entry: dict[str, Any], where: str) -> tuple[FrameC
 def _matrix(entry: dict[str, Any], where: str) -> Float[np.ndarray, "4 4"]:
     try:
         matrix = _unflattened(np.array(entry["transform_matrix"], dtype=np.float64))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         matrix = np.zeros(0)
     if matrix.shape not in ((4, 4), (3, 4)):
         found = "x".join(str(n) for n in matrix.shape) if matrix.size else "none"
@@ -254,9 +254,13 @@ def _number(entry: dict[str, Any], key: str, where: str, default: float | None =
         # nerfstudio's converter for RealityCapture writes distortions as text.
         with contextlib.suppress(ValueError):
             value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{where}: {key} must be a finite number, found {value!r}")
-    return float(value)
+    number = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # an integer of more than 308 digits
+            number = float(value)
+    if not math.isfinite(number):
+        raise InputError(f"{where}: {key} must be a finite number, found {shortened(value)}")
+    return number
 
 
 def _distortion(entry: dict[str, Any], where: str) -> tuple[DistortionModel, tuple[float, ...]]:

@@ -114,7 +114,7 @@ class Batch:
         from recon.batch import cameras_beside
 
         model, options = Path(self.options.model), self.options
-        if model.exists():  # on a cluster, the folder is another one
+        if model.suffix == ".safetensors":  # on a cluster, the folder is another one
             options = replace(options, model=str(model.resolve()))
         output = self.output.resolve() / f"{item.name}{self.extension}"
         cameras = cameras_beside(output, self.extension) if self.save_cameras else None

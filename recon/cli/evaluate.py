@@ -7,7 +7,7 @@ from typing import Annotated
 from recon.cli.arguments import Arg, JsonOutput, UsageError, refuse_idle
 from recon.cli.options import ReconstructOptions
 from recon.cli.outputs import check_outputs
-from recon.errors import strictly
+from recon.errors import MissingDependency, strictly
 from recon.reporting import prints_json, progress_reporter, say, write_json
 
 
@@ -57,6 +57,12 @@ class Evaluate:
             force=self.force,
             is_result=True,
         )
+        try:
+            import torchmetrics  # noqa: F401 - needed only when renders are scored
+        except ImportError as error:
+            raise MissingDependency(
+                f"recon eval: {error}; pip install 'reconsplat[train]'"
+            ) from error
         from training.evaluation.benchmark import evaluate
         from training.evaluation.captures import EvaluateConfig
         from training.evaluation.methods import recon_method

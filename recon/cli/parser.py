@@ -62,6 +62,8 @@ def _splitter(options: list[Option]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS
     )
+    # Points such as -1,0,0 are values; argparse knows only numbers such as -1.
+    parser._negative_number_matcher = NUMBER
     for option in options:
         destination = ".".join(option.path)
         flags = option.flags

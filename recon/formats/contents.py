@@ -74,7 +74,7 @@ def scenes_in(archive: Path) -> list[str]:
     try:
         with zipfile.ZipFile(archive) as opened:
             files = [Path(name) for name in opened.namelist() if not name.endswith("/")]
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
         return []
     files = [file for file in files if not file.name.startswith(".")]
     sogs = [file for file in files if file.name == META and file.parent / MEANS in files]

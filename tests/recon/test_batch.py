@@ -199,3 +199,13 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert end.value.code == 2 and message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_called_as_the_model_is_none(
+    captures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plane-sweep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    captures.write_text("one\n")
+    main(["batch", str(captures), "-o", "out", *QUICK])
+    assert [row.get("error") for row in rows(tmp_path / "out")] == [None]

@@ -71,9 +71,10 @@ def test_a_scene_far_away_keeps_its_digits(tmp_path: Path) -> None:
 
 def test_two_points_get_their_distance(scene: Path, capsys: pytest.CaptureFixture) -> None:
     out = scene.with_name("b.ply")
-    words = ["--scale-between", "0,0,-1", "0,0,1", "5", "--json"]
-    main(["convert", str(scene), "-o", str(out), *words])
-    assert json.loads(capsys.readouterr().out)["scale"] == pytest.approx(2.5)
+    for first, second in (("0,0,-1", "0,0,1"), ("-1,0,0", "-.5,0,1.9365")):
+        words = ["--scale-between", first, second, "5", "--force", "--json"]
+        main(["convert", str(scene), "-o", str(out), *words])
+        assert json.loads(capsys.readouterr().out)["scale"] == pytest.approx(2.5, rel=1e-4)
 
 
 def test_pixels_of_photos_are_points_of_the_surface(

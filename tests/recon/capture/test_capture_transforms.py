@@ -212,6 +212,8 @@ BAD_FRAMES = [
     (first(fl_x=0), r"focal length must be above 0 px, found 0, 154"),
     (first(fl_y=-3.5), r"focal length must be above 0 px, found 150, -3.5"),
     (first(fl_x="long"), r"fl_x must be a finite number, found 'long'"),
+    (first(fl_x=10**400), r"fl_x must be a finite number, found 1000"),
+    (first(transform_matrix=[[10**400] * 4] * 4), r"must be a 4x4 matrix"),
     (first(fl_x=None, camera_angle_x=0.0), r"camera_angle_x must be between 0 and pi"),
     (first(camera_angle_x=2.0), r"fl_x 150 and camera_angle_x, .*contradict"),
     (first(fl_x=0.9, fl_y=0.9), r"focal length of 0\.9, 0\.9 px contradicts the size"),

@@ -185,6 +185,12 @@ def test_archives_that_are_no_photos(tmp_path: Path, cache: Path, monkeypatch) -
     (tmp_path / "cut.zip").write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match=r"cut\.zip: it is no zip archive, or cut short"):
         load_capture(tmp_path / "cut.zip")
+    with zipfile.ZipFile(tmp_path / "names.zip", "w") as output:
+        output.writestr("Foto-é.jpg", b"")  # called UTF-8, but in another encoding
+    named = (tmp_path / "names.zip").read_bytes().replace("é".encode(), b"\xe9-")
+    (tmp_path / "names.zip").write_bytes(named)
+    with pytest.raises(InputError, match=r"names\.zip .*can't decode.*unpack it"):
+        load_capture(tmp_path / "names.zip")
     # One damaged entry: its checksum is wrong.
     data[200] ^= 255
     (tmp_path / "damaged.zip").write_bytes(data)

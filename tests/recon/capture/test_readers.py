@@ -46,6 +46,15 @@ def test_order_of_layouts(tmp_path: Path):
         assert load_capture(tmp_path).kind == "transforms"
 
 
+def test_llff_from_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    write_llff_capture(Path("fern"), shots(centered=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        capture = load_capture("fern")
+    assert [frame.name for frame in capture.frames] == [f"images/{i}.png" for i in range(3)]
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -393,6 +402,9 @@ def test_bad_colmap(tmp_path: Path):
     with pytest.raises(ReconError, match=r"camera model LENS, .*colmap image_undistorter"):
         load_capture(tmp_path)
     sparse = write_colmap_capture(tmp_path, cameras, "PINHOLE", PINHOLE)
+    (sparse / "points3D.txt").write_text(f"{2**64 - 1} 0 0 0 1 2 3 0.1\n")
+    with pytest.warns(ReconWarning, match=r"points3D\.txt"):
+        load_capture(tmp_path)
     for image in (tmp_path / "images").iterdir():
         image.unlink()
     with pytest.raises(ReconError, match=r"images that do not exist, .*: 0\.png, 1\.png, 2\.png"):

@@ -185,7 +185,7 @@ def test_time_limit_ends_the_optimisation(views: Views, predicted: Gaussians) ->
 
 def test_refine_option_of_the_command_line(sample: Path, tmp_path: Path) -> None:
     options = ["--resolution", "64", "--max-views", "2", "--quiet", "--prune", "0"]
-    for name, steps in (("little.ply", "1"), ("more.ply", "3")):
+    for name, steps in (("none.ply", "0s"), ("little.ply", "1"), ("more.ply", "3")):
         main([str(sample), "-o", str(tmp_path / name), *options, "--refine", steps])
     little, more = (load_gaussians(tmp_path / name) for name in ("little.ply", "more.ply"))
     assert len(little) == len(more) and not torch.equal(little.sh, more.sh)
