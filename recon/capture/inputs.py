@@ -9,6 +9,9 @@ from pathlib import Path
 
 from recon.capture.archive import is_archive, told_as_archive, unpacked
 from recon.capture.folder import ICLOUD, read_files, read_folder
+from recon.capture.images import natural_key
+from recon.capture.maps import without_maps
+from recon.capture.masks import without_masks
 from recon.capture.types import Capture
 from recon.capture.video import read_video
 from recon.errors import InputError, LeftOutWarning, counted, listed, warn
@@ -94,7 +97,10 @@ def read_several(sources: Sequence[Path], video_frames: int | None) -> Capture:
     elif not photos and others:
         raise InputError(f"{others[0]} is not an image; expected one of {IMAGE_EXTENSIONS_TEXT}")
     else:
-        capture = read_files(photos)
+        photos, maps = without_maps(without_masks(photos))
+        capture = _without_raw_twins(read_files(photos))
+        reason = "beside a photo, by its name a map of depth, normals or the like"
+        capture = _leaving_out(capture, maps, reason)
     capture = replace(capture, left_out=(*capture.left_out, *lost))
     capture = _leaving_out(capture, videos, "a video beside photos; pass it by itself")
     return _leaving_out(capture, others, f"no photo; expected {IMAGE_EXTENSIONS_TEXT}")
@@ -111,7 +117,9 @@ def _existing(sources: Sequence[Path]) -> list[Path]:
     for source in sources:
         if is_pattern(source):
             root = Path(source.anchor)
-            matches = sorted(root.glob(str(source.relative_to(root))))
+            matches = sorted(
+                root.glob(str(source.relative_to(root))), key=lambda path: natural_key(str(path))
+            )
             if not matches:
                 raise InputError(f"no file fits {source}; check the pattern")
             found += matches

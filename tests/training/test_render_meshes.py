@@ -210,9 +210,9 @@ def answer(value: str) -> Result | Halt:
 def test_processes_that_end_or_hang_cost_their_job_alone(tmp_path: Path) -> None:
     values = ["a", "end", "b", "raise", f"sleep {tmp_path}", "c"]
     jobs = [(index, (value,)) for index, value in enumerate(values)]
-    found = dict(local_results(answer, jobs, 2, 20.0))
+    found = dict(local_results(answer, jobs, 2, 8.0))
     assert found == {
-        0: b"a", 1: ENDED, 2: b"b", 3: "ValueError: wrong", 4: "not done after 20 s", 5: b"c",
+        0: b"a", 1: ENDED, 2: b"b", 3: "ValueError: wrong", 4: "not done after 8 s", 5: b"c",
     }  # fmt: skip
     assert not list(tmp_path.iterdir())  # a process that is ended removes its temporary files
     assert list(local_results(answer, [], 2, 5.0)) == []

@@ -121,6 +121,13 @@ def test_several_files_folders_and_patterns(tmp_path: Path) -> None:
     (tmp_path / "a" / "list.txt").write_text("x")
     capture, text = quietly(sorted((tmp_path / "a").iterdir()))
     assert len(capture.frames) == 3 and "list.txt: no photo" in text
+    for name in ("0.mask.png", "1_depth.png", "10.jpg"):
+        shutil.copy(files[0], tmp_path / "a" / name)
+    for sources in (tmp_path / "a" / "*.*g", sorted((tmp_path / "a").glob("*.*g"))):
+        capture, text = quietly(sources)
+        assert sorted(names(capture)) == ["0.jpg", "1.jpg", "10.jpg", "2.jpg"]
+        assert "1_depth.png: beside a photo" in text
+    assert names(load_capture(tmp_path / "a" / "*.jpg"))[-1] == "10.jpg"
     for wrong, reason in (("*.gif", "no file fits"), ("z.jpg", "not found")):
         with pytest.raises(InputError, match=reason):
             load_capture([files[0], tmp_path / wrong])
