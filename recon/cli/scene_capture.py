@@ -1,5 +1,6 @@
 """The capture of `--cameras`: the photos that a scene was made from, with their cameras."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,10 @@ def capture_of_scene(path: Path, start: "Cameras | None", photos: bool = True) -
     capture = load_capture(path, photos=photos)
     if capture.has_cameras:
         return capture
-    solved = _solved_for(capture, start)
+    solved = None
+    if start is not None:
+        # What the cameras were solved for are the photos that can be read, with their masks.
+        solved = _solved_for(capture if photos else load_capture(path), start)
     if solved is None:
         raise InputError(
             f"--cameras: {path} has no cameras, and none are stored that were solved for this "
@@ -44,24 +48,34 @@ def capture_of_scene(path: Path, start: "Cameras | None", photos: bool = True) -
     return solved
 
 
-def _solved_for(capture: "Capture", start: "Cameras | None") -> "Capture | None":
-    """Return a capture with the cameras that an earlier run solved, if the scene has them."""
+def _solved_for(capture: "Capture", start: "Cameras") -> "Capture | None":
+    """Return a capture with the cameras that an earlier run solved, if the scene has them.
+
+    Whether masks were inverted then, the scene does not tell.
+    """
+    from recon.capture.sfm import SolveConfig, solved_before
+
+    is_masked = any(frame.mask_path is not None for frame in capture.frames)
+    for inverted in (False, True) if is_masked else (False,):
+        frames = tuple(replace(frame, mask_inverted=inverted) for frame in capture.frames)
+        try:
+            posed = solved_before(replace(capture, frames=frames), SolveConfig())
+        except ReconError:
+            # All photos are copies of one.
+            return None
+        if posed is not None and _has_camera(posed.capture, start):
+            return posed.capture
+    return None
+
+
+def _has_camera(capture: "Capture", start: "Cameras") -> bool:
+    """Return whether a camera stands where one of a capture does."""
     import torch
 
-    from recon.capture.sfm import SolveConfig, solved_before
     from render.cameras import camera_centers
 
-    if start is None or not capture.frames:
-        return None
-    try:
-        posed = solved_before(capture, SolveConfig())
-    except ReconError:
-        # All photos are copies of one.
-        return None
-    if posed is None:
-        return None
-    found = [f.camera.viewmat.double() for f in posed.capture.frames if f.camera is not None]
+    found = [f.camera.viewmat.double() for f in capture.frames if f.camera is not None]
     centers = camera_centers(torch.stack(found))
     nearest = (centers - camera_centers(start.viewmats.double())).norm(dim=1).min()
     extent = (centers - centers.mean(0)).norm(dim=1).max()
-    return posed.capture if bool(nearest <= FRAME_TOLERANCE * extent) else None
+    return bool(nearest <= FRAME_TOLERANCE * extent)

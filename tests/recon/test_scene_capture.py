@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import random_gaussians
+from PIL import Image
 
 from recon.capture import load_capture, sfm
 from recon.capture.sfm.posed_capture import PosedCapture
@@ -50,6 +51,28 @@ def test_solved_cameras_are_used(sample: Path, photos: Path, tmp_path: Path) -> 
     for name, cameras in (("solved.png", photos), ("given.png", sample)):
         main(["render", str(scene), "-o", str(tmp_path / name), "--cameras", str(cameras), *common])
     assert (tmp_path / "solved.png").read_bytes() == (tmp_path / "given.png").read_bytes()
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_solved_cameras_of_photos_with_masks(
+    inverted: bool, sample: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for photo in list(photos.iterdir()):
+        (photos / "masks").mkdir(exist_ok=True)
+        with Image.open(photo) as image:
+            Image.new("L", image.size, 255).save(photos / "masks" / f"{photo.stem}.png")
+    stored = sfm.solved_before
+
+    def with_masks(capture: Capture, config: sfm.SolveConfig) -> PosedCapture | None:
+        # As the key of the cache holds the masks.
+        masks = {(f.mask_path is not None, f.mask_inverted) for f in capture.frames}
+        return stored(capture, config) if masks == {(True, inverted)} else None
+
+    monkeypatch.setattr(sfm, "solved_before", with_masks)
+    scene = scene_from(sample, tmp_path / "s.ply", 1.0)
+    image = tmp_path / "image.png"
+    main(["render", str(scene), "-o", str(image), "--cameras", str(photos), "--quiet"])
+    assert image.is_file()
 
 
 @pytest.mark.parametrize(
