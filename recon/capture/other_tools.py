@@ -361,6 +361,10 @@ def read_record3d(path: Path, photos: bool = True) -> Capture:
     return _capture(path, shots, photos)
 
 
+# What follows the name of a photo in Bundler's list.txt, if its EXIF tells the focal length.
+BUNDLER_FOCAL = re.compile(r"\s+0\s+[\d.]+$")
+
+
 def read_bundle(path: Path, photos: bool = True) -> Capture:
     """Read the cameras of Bundler's bundle.out; list.txt beside it names the photos.
 
@@ -370,7 +374,8 @@ def read_bundle(path: Path, photos: bool = True) -> Capture:
     names_path = path.with_name("list.txt")
     if not names_path.is_file():
         raise InputError(f"{names_path}, which names its photos, is missing")
-    names = [line.split()[0] for line in read_text(names_path).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(names_path).splitlines()]
+    names = [BUNDLER_FOCAL.sub("", line) for line in lines if line]
     lines = [line for line in read_text(path).splitlines() if not line.startswith("#")]
     numbers = " ".join(lines).split()
     count = round(_number(numbers[0] if numbers else None, path))

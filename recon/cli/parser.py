@@ -52,7 +52,7 @@ def _with_bare_flags(words: Sequence[str], options: list[Option]) -> list[str]:
     bare = {flag: o.arg.bare for o in options for flag in o.flags if o.arg.bare is not None}
     filled = list(words)
     for i, word in enumerate(words[:-1]):
-        if word in bare and not words[i + 1].endswith(".json"):
+        if word in bare and not words[i + 1].lower().endswith(".json"):
             filled[i] = f"{word}={bare[word]}"
     return filled
 

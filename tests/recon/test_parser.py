@@ -64,6 +64,7 @@ def test_values_reach_their_fields() -> None:
         ("--json in -o out", STDOUT),
         ("in -o out --json out.json", Path("out.json")),
         ("--json=out.json in -o out", Path("out.json")),
+        ("in -o out --json OUT.JSON", Path("OUT.JSON")),
         ("in -o out", None),
     ],
 )

@@ -113,6 +113,21 @@ def write_bundler(folder: Path, cameras: list[Shot]) -> None:
     (folder / "list.txt").write_text("".join(f"{i}.png\n" for i in range(len(cameras))))
 
 
+def test_photos_with_spaces_in_lists_of_bundler(tmp_path: Path) -> None:
+    cameras = shots(centered=True)
+    write_images(tmp_path, cameras)
+    write_bundler(tmp_path, cameras)
+    names = []
+    for photo in sorted((tmp_path / "images").iterdir()):
+        names.append(photo.rename(photo.with_stem(f"my {photo.stem}")).name)
+    focals = ("", " 0 2500", " 0 150.25")
+    lines = [f"{name}{focal}" for name, focal in zip(names, focals, strict=True)]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    capture = load_capture(tmp_path)
+    assert [Path(frame.name).name for frame in capture.frames] == names
+    assert capture.has_cameras
+
+
 @pytest.mark.parametrize(
     ("write", "centered", "coefficients"),
     [
