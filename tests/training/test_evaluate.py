@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from helpers import look_at_cameras, random_gaussians
 from re10k_files import frames_of, write_chunk
 
@@ -249,3 +251,14 @@ def test_scenes_are_scored_as_they_are_to_be_rendered(generator: torch.Generator
         Case(Path("a"), "s"), {"own": lambda _: scene}, {}, targets, targets, targets, {}
     )
     assert case.mean("own", "psnr") == mean_psnr(scene, targets)
+
+
+def test_a_missing_package_is_told_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    with pytest.raises(SystemExit) as end:
+        main(["eval", str(ROOT / "assets" / "city"), "--split", "dense"])
+    error = capsys.readouterr().err
+    assert end.value.code != 0 and error.count("\n") == 1
+    assert "torchmetrics" in error and "pip install 'reconsplat[train]'" in error
