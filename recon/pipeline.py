@@ -378,8 +378,7 @@ def finish_scene(
         watch,
         transients,
     )
-    # Without a time limit of the run the seconds are those that --refine asked for.
-    is_cut = left is not None and limit.spent - before >= (schedule.seconds or 0.0)
+    is_cut = left is not None and limit.spent - before >= left
     limit.warn_if_short(before, result.steps, is_cut and result.steps < schedule.steps)
     visible = result.gaussians.opacities >= MIN_OPACITY  # not hidden
     return replace(

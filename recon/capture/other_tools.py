@@ -374,8 +374,8 @@ def read_bundle(path: Path, photos: bool = True) -> Capture:
     names_path = path.with_name("list.txt")
     if not names_path.is_file():
         raise InputError(f"{names_path}, which names its photos, is missing")
-    lines = [line.strip() for line in read_text(names_path).splitlines()]
-    names = [BUNDLER_FOCAL.sub("", line) for line in lines if line]
+    photo_lines = [line.strip() for line in read_text(names_path).splitlines()]
+    names = [BUNDLER_FOCAL.sub("", line) for line in photo_lines if line]
     lines = [line for line in read_text(path).splitlines() if not line.startswith("#")]
     numbers = " ".join(lines).split()
     count = round(_number(numbers[0] if numbers else None, path))

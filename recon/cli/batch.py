@@ -113,9 +113,9 @@ class Batch:
         """Return the fields of the command that reconstructs a capture."""
         from recon.batch import cameras_beside
 
-        model, options = Path(self.options.model), self.options
-        if model.suffix == ".safetensors":  # on a cluster, the folder is another one
-            options = replace(options, model=str(model.resolve()))
+        options = self.options
+        if options.model.endswith(".safetensors"):  # on a cluster, the folder is another one
+            options = replace(options, model=str(Path(options.model).resolve()))
         output = self.output.resolve() / f"{item.name}{self.extension}"
         cameras = cameras_beside(output, self.extension) if self.save_cameras else None
         return {

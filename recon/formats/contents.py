@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 from recon.errors import InputError
-from recon.formats.sog_archive import META
+from recon.formats.sog_archive import META, NOT_A_ZIP
 from recon.photo_extensions import is_image, is_video
 from recon.scene_extensions import SCENE_EXTENSIONS
 from recon.stand_ins import check_stand_in, head_of
@@ -74,7 +74,7 @@ def scenes_in(archive: Path) -> list[str]:
     try:
         with zipfile.ZipFile(archive) as opened:
             files = [Path(name) for name in opened.namelist() if not name.endswith("/")]
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+    except NOT_A_ZIP:
         return []
     files = [file for file in files if not file.name.startswith(".")]
     sogs = [file for file in files if file.name == META and file.parent / MEANS in files]
@@ -90,7 +90,7 @@ def _is_usd_package(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             first = next(iter(archive.infolist()), None)
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+    except NOT_A_ZIP:
         return False
     stored = first is not None and first.compress_type == zipfile.ZIP_STORED
     return first is not None and stored and first.filename.lower().endswith(USD_LAYERS)

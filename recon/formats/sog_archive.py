@@ -14,6 +14,9 @@ from PIL import Image
 from recon.errors import InputError, listed
 
 META, MAX_META_BYTES = "meta.json", 1 << 22
+# What opening a file raises that is no zip archive, or one of a kind or with names that zipfile
+# does not read.
+NOT_A_ZIP = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
 # Largest side of a WebP, and largest number of pixels per byte: lossless noise has less than one, a
 # constant image many thousands.
 MAX_SIDE = 16383
@@ -68,7 +71,7 @@ class Archive:
             return self
         try:
             self.zip = zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except NOT_A_ZIP as error:
             raise InputError(f"{self.path} is not a SOG file: expected a zip ({error})") from error
         names = [name for name in self.zip.namelist() if name.rpartition("/")[2] == META]
         folders = [name.removesuffix(META) for name in names]
